@@ -1,0 +1,115 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"example.com/failwell/shared/platform/postgres/txmark"
+)
+
+// InTx runs fn in one transaction: all of its writes happen, or none.
+//
+// The context given to fn is marked; our HTTP and broker clients refuse to send
+// on it. A transaction that lost a race (40001, 40P01) is run again from the
+// start, so fn must not change anything outside the database.
+//
+// Errors: fn's own, after a rollback; ErrNested; ErrCommitUnknown when the
+// COMMIT was sent and its answer lost.
+//
+// Pattern: acid-transaction
+// Pattern: io-inside-transaction (made impossible: the mark)
+func InTx(ctx context.Context, db *pgxpool.Pool, fn func(ctx context.Context, tx pgx.Tx) error) error {
+	if txmark.InTransaction(ctx) {
+		return ErrNested
+	}
+	var err error
+	for range maxTries {
+		if err = once(ctx, db, fn); !lostRace(err) {
+			return err
+		}
+	}
+	return fmt.Errorf("gave up after %d tries: %w", maxTries, err)
+}
+
+func once(ctx context.Context, db *pgxpool.Pool, fn func(ctx context.Context, tx pgx.Tx) error) error {
+	tx, err := db.Begin(ctx)
+	if err != nil {
+		return fmt.Errorf("begin: %w", err)
+	}
+	// After a commit this does nothing; after an error or a panic it gives the
+	// locks back. Its own context: a cancelled request must still roll back.
+	defer tx.Rollback(context.WithoutCancel(ctx)) //nolint:errcheck // a failed rollback closes the connection, which rolls back
+
+	if err := fn(txmark.Mark(ctx), tx); err != nil {
+		return err
+	}
+	// A COMMIT in flight is not cancelled with the request: it would be
+	// lost half-way and its outcome unknown without need.
+	return commitError(tx.Commit(context.WithoutCancel(ctx)))
+}
+
+// commitError keeps a definite refusal as it is and turns everything else into
+// ErrCommitUnknown.
+func commitError(err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, pgx.ErrTxCommitRollback) || !IsIndefinite(err) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrCommitUnknown, err)
+}
+
+// Write sends everything that fill queues in one round trip and one
+// transaction: all of it happens, or none.
+//
+// The statements travel as one pipeline that ends in a single Sync, which
+// PostgreSQL treats as one implicit transaction. Decisions are left to
+// constraints: the first statement that violates one undoes them all, and its
+// *pgconn.PgError names the constraint (see Violates). Queue a callback with
+// QueuedQuery.Exec or QueryRow to look at a result.
+//
+// Pattern: acid-transaction
+func Write(ctx context.Context, db *pgxpool.Pool, fill func(b *pgx.Batch)) error {
+	if txmark.InTransaction(ctx) {
+		return ErrNested
+	}
+	var err error
+	for range maxTries {
+		batch := &pgx.Batch{}
+		fill(batch)
+		if err = send(ctx, db, batch); !lostRace(err) {
+			return err
+		}
+	}
+	return fmt.Errorf("gave up after %d tries: %w", maxTries, err)
+}
+
+func send(ctx context.Context, db *pgxpool.Pool, batch *pgx.Batch) error {
+	conn, err := db.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("connect: %w", err) // nothing was sent: safe to call a failure
+	}
+	defer conn.Release()
+	// Close runs the queued callbacks and reports the first error of any statement.
+	err = conn.SendBatch(ctx, batch).Close()
+	var connectErr *pgconn.ConnectError
+	if err == nil || !IsIndefinite(err) || errors.As(err, &connectErr) || pgconn.SafeToRetry(err) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrCommitUnknown, err)
+}
+
+// Read sends everything that fill queues in one round trip, as one snapshot
+// per statement. It is Write for statements that change nothing, and never
+// reports ErrCommitUnknown.
+func Read(ctx context.Context, db *pgxpool.Pool, fill func(b *pgx.Batch)) error {
+	batch := &pgx.Batch{}
+	fill(batch)
+	return db.SendBatch(ctx, batch).Close()
+}
