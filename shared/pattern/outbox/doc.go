@@ -1,0 +1,38 @@
+// Package outbox writes messages with the data they speak of and sends them after.
+//
+// # Failure prevented
+//
+// A service that commits and then publishes loses the message when it dies in
+// between. One that publishes and then commits has told the world of something
+// that never happened when the commit fails.
+//
+// # What it guarantees
+//
+// A message is published if, and only if, the transaction that appended it was
+// committed; at least once; in the order of appending for one subject as long as
+// nothing fails. It is deleted only after the broker confirmed it and did not
+// return it.
+//
+// # What it does not promise
+//
+// Exactly once: a crash between the confirm and the delete publishes again with
+// the same id, and so does a lease that changes hands in the middle of a batch.
+// Receivers stand on shared/pattern/inbox. Order after a failure: what the
+// broker refused is sent again behind what it took.
+//
+// # Tables needed
+//
+// outbox and outbox_leases, see schema.sql.
+//
+// # Built on
+//
+// shared/platform/postgres and shared/platform/rabbit.
+//
+// # Used at
+//
+// Every message that leaves a service.
+//
+// # Source
+//
+// Thom Wright, "Designing for failure: Patterns": transactional outbox.
+package outbox

@@ -1,0 +1,14 @@
+CREATE TABLE sagas (
+    id           uuid        PRIMARY KEY,
+    phase        text        NOT NULL CHECK (phase IN ('forward', 'backward', 'completed', 'undone')),
+    step         smallint    NOT NULL,
+    reason       text        NOT NULL DEFAULT '',
+    asked        integer     NOT NULL DEFAULT 1,   -- how often the open question was put
+    ask_again_at timestamptz,                      -- NULL once ended
+    version      integer     NOT NULL DEFAULT 1,
+
+    -- A writer whose version is old writes -1 here, and its whole transaction fails.
+    CONSTRAINT sagas_version_current CHECK (version > 0)
+) WITH (fillfactor = 70);
+
+CREATE INDEX sagas_due ON sagas (ask_again_at) WHERE ask_again_at IS NOT NULL;

@@ -1,0 +1,109 @@
+package rabbit
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+// Consumption says what to consume and how.
+type Consumption struct {
+	// Queue to consume from. Required.
+	Queue string
+
+	// Declare is called on every new connection, before consuming: a broker
+	// that lost its disk comes back without our queues.
+	Declare func(ch *amqp.Channel) error
+
+	// Workers is how many deliveries are handled at the same time. Required.
+	Workers int
+
+	// Prefetch is how many unacknowledged deliveries the broker sends ahead.
+	// It should be several times Workers, so that no worker waits for the network.
+	Prefetch int
+
+	// Handle handles one delivery and must end by acknowledging it or not; a
+	// delivery that is neither is delivered again when the connection breaks.
+	Handle func(ctx context.Context, d amqp.Delivery)
+}
+
+// reconsumePause keeps a consumer whose queue cannot be declared from spinning.
+const reconsumePause = 500 * time.Millisecond
+
+// Consume consumes until ctx ends, over any number of connections. When ctx
+// ends it takes no new delivery and returns after those in work are handled;
+// what was only prefetched goes back to the broker.
+func (c *Conn) Consume(ctx context.Context, what Consumption) {
+	for ctx.Err() == nil {
+		if c.Wait(ctx) != nil {
+			return
+		}
+		if err := c.consumeOnce(ctx, what); err != nil && ctx.Err() == nil {
+			c.opts.Logger.Warn("consumer interrupted", "queue", what.Queue, "error", err)
+			select {
+			case <-time.After(reconsumePause):
+			case <-ctx.Done():
+			}
+		}
+	}
+}
+
+func (c *Conn) consumeOnce(ctx context.Context, what Consumption) error {
+	ch, err := c.Channel()
+	if err != nil {
+		return err
+	}
+	defer ch.Close() //nolint:errcheck // unacknowledged deliveries go back to the queue either way
+
+	if err := DeclareExchange(ch); err != nil {
+		return fmt.Errorf("declare exchange: %w", err)
+	}
+	if err := what.Declare(ch); err != nil {
+		return fmt.Errorf("declare: %w", err)
+	}
+	if err := ch.Qos(what.Prefetch, 0, false); err != nil {
+		return fmt.Errorf("prefetch: %w", err)
+	}
+	deliveries, err := ch.Consume(what.Queue, "", false, false, false, false, nil)
+	if err != nil {
+		return fmt.Errorf("consume: %w", err)
+	}
+
+	var workers sync.WaitGroup
+	for range what.Workers {
+		workers.Go(func() { work(ctx, deliveries, what.Handle) })
+	}
+	workers.Wait()
+	if ctx.Err() != nil {
+		return nil
+	}
+	return fmt.Errorf("the broker closed the channel")
+}
+
+func work(ctx context.Context, deliveries <-chan amqp.Delivery, handle func(context.Context, amqp.Delivery)) {
+	for {
+		// Asked first on its own: select picks at random when both are ready,
+		// and a stopping consumer must not start on what was prefetched.
+		if ctx.Err() != nil {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case d, ok := <-deliveries:
+			if !ok {
+				return
+			}
+			// A delivery in work is finished, not cut off, when ctx ends.
+			handle(context.WithoutCancel(ctx), d)
+		}
+	}
+}
+
+// DeclareExchange declares the exchange. Declaring what exists already is free.
+func DeclareExchange(ch *amqp.Channel) error {
+	return ch.ExchangeDeclare(Exchange, amqp.ExchangeTopic, true, false, false, false, nil)
+}
