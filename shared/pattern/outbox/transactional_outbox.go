@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"hash/fnv"
+	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/uuid"
@@ -30,37 +31,49 @@ type Message struct {
 	Data any
 }
 
-// Source appends messages in the name of one service. Its value is the
-// CloudEvents source, for instance "/orders"; with the message's id it is the
-// identity by which receivers know a duplicate.
+// Source is the CloudEvents source of a service, for instance "/orders". With
+// the message's id it is the identity by which receivers know a duplicate.
 type Source string
 
-// Append queues the insert of m on b, beside the writes that m speaks of. The
-// message is numbered here, once; however often it is published, its id stays.
-//
-// Pattern: transactional-outbox
-func (s Source) Append(ctx context.Context, b *pgx.Batch, m Message) error {
+// Sealed is a message that is numbered and encoded, ready to be appended.
+type Sealed struct {
+	id                         uuid.UUID
+	subject, kind, traceparent string
+	body                       []byte
+}
+
+// Seal numbers and encodes m. It happens before the transaction, so that
+// nothing is left that can fail inside, and once: however often the
+// transaction is tried and the message published, its id stays the same.
+func (s Source) Seal(ctx context.Context, m Message) (Sealed, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
-		return fmt.Errorf("outbox: message id: %w", err)
+		return Sealed{}, fmt.Errorf("outbox: message id: %w", err)
 	}
 	e := event.New()
 	e.SetID(id.String())
 	e.SetSource(string(s))
 	e.SetType(m.Type)
 	e.SetSubject(m.Subject)
+	e.SetTime(time.Now().UTC())
 	if err := e.SetData(event.ApplicationJSON, m.Data); err != nil {
-		return fmt.Errorf("outbox: encode %s: %w", m.Type, err)
+		return Sealed{}, fmt.Errorf("outbox: encode %s: %w", m.Type, err)
 	}
 	body, err := e.MarshalJSON()
 	if err != nil {
-		return fmt.Errorf("outbox: encode %s: %w", m.Type, err)
+		return Sealed{}, fmt.Errorf("outbox: encode %s: %w", m.Type, err)
 	}
+	return Sealed{id: id, subject: m.Subject, kind: m.Type, traceparent: telemetry.Traceparent(ctx), body: body}, nil
+}
+
+// Append queues the insert of the message beside the writes that it speaks of.
+//
+// Pattern: transactional-outbox
+func (m Sealed) Append(b *pgx.Batch) {
 	b.Queue(`
 		INSERT INTO outbox (shard, message_id, type, body, traceparent)
 		VALUES ($1, $2, $3, $4, $5)`,
-		shardOf(m.Subject), id, m.Type, body, telemetry.Traceparent(ctx))
-	return nil
+		shardOf(m.subject), m.id, m.kind, m.body, m.traceparent)
 }
 
 func shardOf(subject string) int16 {
