@@ -1,0 +1,44 @@
+# Everything starts here: `make help`.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+.PHONY: help
+help: ## List the targets.
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: deps
+deps: ## Install PostgreSQL and RabbitMQ if neither they nor a Docker engine are here (Debian, Ubuntu).
+	@scripts/deps.sh
+
+.PHONY: demo
+demo: deps ## Guided tour: orders, crashes, retries, and the verdict. Under a minute.
+	@go run ./scripts/demo
+
+.PHONY: run
+run: deps ## The whole system as local processes, until Ctrl-C.
+	@go run ./scripts/run
+
+.PHONY: test
+test: deps ## All tests, against a real PostgreSQL and RabbitMQ, with the race detector.
+	@go run ./scripts/testenv -- go test -race -timeout 20m ./...
+
+.PHONY: lint
+lint: ## gofmt, go vet, golangci-lint (import arrows included).
+	@test -z "$$(gofmt -l services shared scripts)" || { echo "not gofmt clean:"; gofmt -l services shared scripts; exit 1; }
+	@go vet ./...
+	@go run $(GOLANGCI_LINT) run
+
+.PHONY: up
+up: ## docker compose: build and start everything, wait until healthy.
+	@scripts/docker/compose.sh up
+
+.PHONY: down
+down: ## docker compose: stop everything and remove its data.
+	@scripts/docker/compose.sh down
+
+.PHONY: chaos
+chaos: deps ## 200 orders while services, database and broker are being killed; then the audit.
+	@go run ./scripts/lab chaos

@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/labstack/echo/v4"
+
+	"example.com/failwell/shared/pattern/idempotency"
+	"example.com/failwell/shared/pattern/outbox"
+	"example.com/failwell/shared/pattern/saga"
+	"example.com/failwell/shared/platform/fault"
+	"example.com/failwell/shared/platform/money"
+	"example.com/failwell/shared/platform/postgres"
+	"example.com/failwell/shared/platform/web"
+)
+
+// accept takes an order: POST /v1/orders.
+//
+// The client may send the same request any number of times, at once or days
+// later; it gets one order and one answer. Two round trips to the database:
+//
+//  1. Read the response recorded for the key, if any, and the prices.
+//     Power fails here: nothing happened.
+//  2. Write everything in one transaction: the key with its response, the order,
+//     the saga, the first command, the stock.
+//     Power fails before the commit: nothing happened, the retry starts afresh.
+//     Power fails after it: the order stands, the retry gets the recorded answer,
+//     and the relay finds the command in the outbox.
+//
+// Pattern: idempotency-key
+// Pattern: reject-non-identical
+// Pattern: response-record
+// Pattern: reject-duplicate (avoided: a retry gets the first answer, never an error)
+func (s *service) accept(c echo.Context) error {
+	ctx := c.Request().Context()
+	in, body, err := web.Bind[newOrder](c)
+	if err != nil {
+		return err
+	}
+	request, err := idempotency.FromRequest(c, web.Merchant(c), body)
+	if err != nil {
+		return err
+	}
+
+	var answer idempotency.Recorded
+	err = postgres.RetryStale(ctx, func() error {
+		shelf := map[string]product{}
+		err := postgres.Read(ctx, s.db, func(b *pgx.Batch) {
+			request.Lookup(b, &answer)
+			readShelf(b, web.Merchant(c), in.skus(), shelf)
+		})
+		if err != nil || answer.Exists {
+			return err
+		}
+		answer, err = s.place(ctx, request, web.Merchant(c), in, shelf)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return request.Answer(c, answer)
+}
+
+// place writes the order. ErrStale means that a constraint decided against us,
+// and that reading again will tell why: another request committed the same key
+// first, or another buyer took the stock.
+//
+// Pattern: acid-transaction
+// Pattern: atomic-read-then-write (the constraint decides: the stock that was
+// read may be gone by the time we write)
+func (s *service) place(ctx context.Context, request idempotency.Request, merchant string, in newOrder, shelf map[string]product) (idempotency.Recorded, error) {
+	lines, total, err := price(in.Items, shelf)
+	if err != nil {
+		return idempotency.Recorded{}, err
+	}
+	o, err := newPending(merchant, in, lines, total)
+	if err != nil {
+		return idempotency.Recorded{}, err
+	}
+	command, err := s.ask(ctx, o, orderPlan.Begin())
+	if err != nil {
+		return idempotency.Recorded{}, err
+	}
+	body, err := json.Marshal(o.view())
+	if err != nil {
+		return idempotency.Recorded{}, err
+	}
+	response := idempotency.Response{
+		Status: http.StatusAccepted,
+		Header: map[string]string{
+			echo.HeaderContentType: echo.MIMEApplicationJSON,
+			echo.HeaderLocation:    "/v1/orders/" + o.wireID(),
+		},
+		Body: body,
+	}
+
+	if err := fault.Point(ctx, fault.OrdersAcceptBeforeCommit); err != nil {
+		return idempotency.Recorded{}, err
+	}
+	err = postgres.Write(ctx, s.db, func(b *pgx.Batch) {
+		// The key goes first: a concurrent retry waits here until we are done.
+		request.Record(b, response)
+		o.insert(b)
+		saga.Insert(b, o.ID, orderPlan.Begin(), s.cfg.SagaPatience)
+		command.Append(b)
+		// The stock goes last: all buyers of a product queue for its row, and so
+		// it is held for the shortest time.
+		reserve(b, o)
+	})
+	if idempotency.IsDuplicate(err) || isOversold(err) {
+		return idempotency.Recorded{}, postgres.ErrStale
+	}
+	if err != nil {
+		return idempotency.Recorded{}, err
+	}
+	s.relay.Wake(o.wireID())
+	return idempotency.First(response), fault.Point(ctx, fault.OrdersAcceptAfterCommit)
+}
+
+// newPending makes an order that is not stored yet. Its ids are ours to choose,
+// so the response can be composed, and recorded, in the transaction itself. The
+// payment's id too: it is the name under which a void finds an authorisation
+// whose answer never came.
+func newPending(merchant string, in newOrder, lines []priced, total money.Money) (order, error) {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return order{}, err
+	}
+	paymentID, err := uuid.NewV7()
+	if err != nil {
+		return order{}, err
+	}
+	return order{
+		ID: id, PaymentID: paymentID, MerchantID: merchant, CustomerID: in.CustomerID,
+		Status: statusPending, PaymentToken: in.PaymentToken, Total: total,
+		CallbackURL: in.CallbackURL, Lines: lines,
+		// PostgreSQL keeps microseconds: rounded now, later reads show the same time.
+		CreatedAt: time.Now().UTC().Truncate(time.Microsecond),
+	}, nil
+}
+
+// insert queues the order and its lines.
+func (o order) insert(b *pgx.Batch) {
+	b.Queue(`
+		INSERT INTO orders (id, merchant_id, customer_id, payment_id, payment_token, total_minor, currency, callback_url, created_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+		o.ID, o.MerchantID, o.CustomerID, o.PaymentID, o.PaymentToken, o.Total.Minor, o.Total.Currency, o.CallbackURL, o.CreatedAt)
+
+	skus, quantities, prices := make([]string, len(o.Lines)), make([]int, len(o.Lines)), make([]int64, len(o.Lines))
+	for i, l := range o.Lines {
+		skus[i], quantities[i], prices[i] = l.SKU, l.Quantity, l.UnitPrice.Minor
+	}
+	b.Queue(`
+		INSERT INTO order_lines (order_id, line_no, sku, quantity, unit_price_minor)
+		SELECT $1, line.no, line.sku, line.quantity, line.price
+		  FROM unnest($2::text[], $3::int[], $4::bigint[]) WITH ORDINALITY AS line (sku, quantity, price, no)`,
+		o.ID, skus, quantities, prices)
+}
+
+func (n newOrder) skus() []string {
+	skus := make([]string, len(n.Items))
+	for i, it := range n.Items {
+		skus[i] = it.SKU
+	}
+	return skus
+}

@@ -1,0 +1,54 @@
+package main
+
+import (
+	"net/http"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/labstack/echo/v4"
+
+	"example.com/failwell/shared/pattern/saga"
+	"example.com/failwell/shared/platform/postgres"
+	"example.com/failwell/shared/platform/web"
+)
+
+// cancel turns an order around while it can still be walked back:
+// POST /v1/orders/{id}/cancel. It races with the saga's own progress; the
+// version of the saga's row decides who was first. Once the capture has been
+// asked for, the money may have been taken, and the answer is 409.
+//
+// It needs no idempotency key: asking for a cancelled order to be cancelled
+// changes nothing and gets the same answer.
+func (s *service) cancel(c echo.Context) error {
+	ctx := c.Request().Context()
+	id, err := parseID(c.Param("id"))
+	if err != nil {
+		return err
+	}
+	var o order
+	err = postgres.RetryStale(ctx, func() error {
+		var row saga.Row
+		o = order{}
+		err := postgres.Read(ctx, s.db, func(b *pgx.Batch) {
+			load(b, id, &o)
+			saga.Load(b, id, &row)
+		})
+		switch {
+		case err != nil:
+			return err
+		case o.MerchantID != web.Merchant(c):
+			return noSuchOrder(c.Param("id"))
+		case row.State.Phase == saga.Backward || row.State.Phase == saga.Undone:
+			return nil // on its way back already
+		}
+		next, ok := orderPlan.Cancel(row.State)
+		if !ok {
+			return web.NewProblem(http.StatusConflict, "too-late-to-cancel", "Too late to cancel",
+				"The payment is being captured or has been. A confirmed order is given back by a refund.")
+		}
+		return s.advance(ctx, o, row, next, "cancelled_by_merchant", func(*pgx.Batch) {})
+	})
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusAccepted, o.view())
+}

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"time"
+
+	"example.com/failwell/shared/platform/config"
+)
+
+// settings is everything that can be set from outside. Every period has a
+// production default; scripts/lab.env shortens them so that one can watch.
+type settings struct {
+	config.Common
+
+	// SagaPatience is how long an order waits for the answer to a step before
+	// the step is asked again; doubled at each further try. It should exceed
+	// the time that the participant's own retries take.
+	SagaPatience time.Duration `env:"SAGA_STEP_TIMEOUT" envDefault:"5m"`
+
+	// SagaSweep is how often to look for orders whose patience has run out.
+	SagaSweep time.Duration `env:"SAGA_SWEEP" envDefault:"15s"`
+
+	// KeyRetention is how long a response is kept for retries of its request.
+	KeyRetention time.Duration `env:"IDEMPOTENCY_RETENTION" envDefault:"24h"`
+
+	// OutboxLease and OutboxPoll: see outbox.Config.
+	OutboxLease time.Duration `env:"OUTBOX_LEASE" envDefault:"10s"`
+	OutboxPoll  time.Duration `env:"OUTBOX_POLL" envDefault:"1s"`
+
+	// RetryDelays is how long a message that could not be handled waits before
+	// each further try. After the last it is parked.
+	RetryDelays []time.Duration `env:"RETRY_DELAYS" envDefault:"1s,5s,30s,2m,10m"`
+
+	// Workers is how many messages are handled at the same time.
+	Workers int `env:"WORKERS" envDefault:"8"`
+
+	// CallbackDelays is the schedule of tries at a merchant's webhook.
+	CallbackDelays []time.Duration `env:"CALLBACK_DELAYS" envDefault:"0s,5s,5m,30m,2h,5h,10h,14h,20h,24h"`
+
+	// CallbackAllowPrivate lets callbacks go to loopback and private addresses.
+	// Off in production: a merchant could otherwise aim our own requests at the
+	// inside of our network.
+	CallbackAllowPrivate bool `env:"CALLBACK_ALLOW_PRIVATE" envDefault:"false"`
+
+	// SeedProducts puts products on an empty shelf of every merchant:
+	// sku=name=minor=currency=stock, separated by semicolons.
+	SeedProducts string `env:"LAB_SEED_PRODUCTS"`
+}

@@ -1,0 +1,96 @@
+-- +goose Up
+
+CREATE TABLE merchants (
+    merchant_id    text  PRIMARY KEY,
+    key_hash       bytea NOT NULL UNIQUE,
+    webhook_secret text  NOT NULL
+);
+
+-- The shelf. A unit is available, reserved by an order that is on its way, or
+-- sold; initial counts every unit ever put on the shelf, so that nothing can
+-- vanish unnoticed: initial = available + reserved + sold, checked at each write.
+CREATE TABLE products (
+    merchant_id text    NOT NULL REFERENCES merchants,
+    sku         text    NOT NULL,
+    name        text    NOT NULL,
+    price_minor bigint  NOT NULL CHECK (price_minor > 0),
+    currency    text    NOT NULL,
+    available   bigint  NOT NULL,
+    reserved    bigint  NOT NULL DEFAULT 0 CHECK (reserved >= 0),
+    sold        bigint  NOT NULL DEFAULT 0 CHECK (sold >= 0),
+    initial     bigint  NOT NULL,
+    version     bigint  NOT NULL DEFAULT 1,
+    PRIMARY KEY (merchant_id, sku),
+
+    -- Two buyers of the last unit both subtract; this refuses the second.
+    CONSTRAINT products_not_oversold CHECK (available >= 0),
+    CONSTRAINT products_conserved CHECK (initial = available + reserved + sold)
+) WITH (fillfactor = 70);
+
+CREATE TABLE orders (
+    id            uuid        PRIMARY KEY,
+    merchant_id   text        NOT NULL REFERENCES merchants,
+    customer_id   text        NOT NULL,
+    status        text        NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'confirmed', 'cancelled')),
+    reason        text        NOT NULL DEFAULT '',
+    payment_id    uuid        NOT NULL UNIQUE,
+    payment_token text        NOT NULL,
+    total_minor   bigint      NOT NULL,
+    currency      text        NOT NULL,
+    callback_url  text        NOT NULL DEFAULT '',
+    created_at    timestamptz NOT NULL,
+    finished_at   timestamptz
+) WITH (fillfactor = 80);
+
+-- Order ids are UUIDv7: newest first is the order of the ids.
+CREATE INDEX orders_of_merchant ON orders (merchant_id, id DESC);
+
+CREATE TABLE order_lines (
+    order_id         uuid     NOT NULL REFERENCES orders,
+    line_no          smallint NOT NULL,
+    sku              text     NOT NULL,
+    quantity         integer  NOT NULL CHECK (quantity > 0),
+    unit_price_minor bigint   NOT NULL,
+    PRIMARY KEY (order_id, line_no)
+);
+
+CREATE TABLE sagas (
+    id           uuid        PRIMARY KEY REFERENCES orders,
+    phase        text        NOT NULL CHECK (phase IN ('forward', 'backward', 'completed', 'undone')),
+    step         smallint    NOT NULL,
+    reason       text        NOT NULL DEFAULT '',
+    asked        integer     NOT NULL DEFAULT 1,
+    ask_again_at timestamptz,
+    version      integer     NOT NULL DEFAULT 1,
+    CONSTRAINT sagas_version_current CHECK (version > 0)
+) WITH (fillfactor = 70);
+
+CREATE INDEX sagas_due ON sagas (ask_again_at) WHERE ask_again_at IS NOT NULL;
+
+CREATE TABLE outbox (
+    shard       smallint    NOT NULL,
+    id          bigint      GENERATED ALWAYS AS IDENTITY,
+    message_id  uuid        NOT NULL,
+    type        text        NOT NULL,
+    body        bytea       NOT NULL,
+    traceparent text        NOT NULL DEFAULT '',
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (shard, id)
+) WITH (
+    autovacuum_vacuum_scale_factor = 0,
+    autovacuum_vacuum_threshold    = 1000,
+    autovacuum_vacuum_insert_threshold = -1
+);
+
+CREATE TABLE outbox_leases (
+    shard      smallint    PRIMARY KEY,
+    holder     text        NOT NULL,
+    expires_at timestamptz NOT NULL
+) WITH (fillfactor = 50);
+
+CREATE TABLE inbox (
+    source      text        NOT NULL,
+    message_id  uuid        NOT NULL,
+    received_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (source, message_id)
+);

@@ -1,0 +1,228 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/labstack/echo/v4"
+
+	"example.com/failwell/shared/platform/money"
+	"example.com/failwell/shared/platform/web"
+)
+
+// product is a row of products, as far as the outside sees it.
+type product struct {
+	SKU       string
+	Name      string
+	Price     money.Money
+	Available int64
+	Version   int64
+}
+
+type productView struct {
+	SKU   string      `json:"sku"`
+	Name  string      `json:"name"`
+	Price money.Money `json:"price"`
+	Stock int64       `json:"stock"`
+}
+
+func (p product) view() productView {
+	return productView{SKU: p.SKU, Name: p.Name, Price: p.Price, Stock: p.Available}
+}
+
+// etag is the row's version. A sale changes the stock that the client sees, so
+// it changes the version too: an editor who saw "5 left" and writes "15" must
+// not wipe out the three that were sold meanwhile.
+func (p product) etag() string { return `"` + strconv.FormatInt(p.Version, 10) + `"` }
+
+func scanProduct(row pgx.CollectableRow) (product, error) {
+	var p product
+	err := row.Scan(&p.SKU, &p.Name, &p.Price.Minor, &p.Price.Currency, &p.Available, &p.Version)
+	return p, err
+}
+
+// readShelf queues the read of some products into shelf, by SKU.
+func readShelf(b *pgx.Batch, merchant string, skus []string, shelf map[string]product) {
+	b.Queue(`
+		SELECT sku, name, price_minor, currency, available, version
+		  FROM products
+		 WHERE merchant_id = $1
+		   AND sku = ANY($2)`,
+		merchant, skus,
+	).Query(func(rows pgx.Rows) error {
+		found, err := pgx.CollectRows(rows, scanProduct)
+		for _, p := range found {
+			shelf[p.SKU] = p
+		}
+		return err
+	})
+}
+
+// getProduct shows a product with its version as ETag: GET /v1/products/{sku}.
+func (s *service) getProduct(c echo.Context) error {
+	p, err := s.findProduct(c.Request().Context(), web.Merchant(c), c.Param("sku"))
+	if err != nil {
+		return err
+	}
+	c.Response().Header().Set("ETag", p.etag())
+	return c.JSON(http.StatusOK, p.view())
+}
+
+func (s *service) findProduct(ctx context.Context, merchant, sku string) (product, error) {
+	rows, err := s.db.Query(ctx, `
+		SELECT sku, name, price_minor, currency, available, version
+		  FROM products
+		 WHERE merchant_id = $1
+		   AND sku = $2`,
+		merchant, sku)
+	if err != nil {
+		return product{}, err
+	}
+	p, err := pgx.CollectExactlyOneRow(rows, scanProduct)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return p, web.NewProblem(http.StatusNotFound, "no-such-product", "No such product", fmt.Sprintf("There is no product %q.", sku))
+	}
+	return p, err
+}
+
+// listProducts shows the whole shelf: GET /v1/products.
+func (s *service) listProducts(c echo.Context) error {
+	rows, err := s.db.Query(c.Request().Context(), `
+		SELECT sku, name, price_minor, currency, available, version
+		  FROM products
+		 WHERE merchant_id = $1
+		 ORDER BY sku`,
+		web.Merchant(c))
+	if err != nil {
+		return err
+	}
+	products, err := pgx.CollectRows(rows, scanProduct)
+	if err != nil {
+		return err
+	}
+	views := make([]productView, len(products))
+	for i, p := range products {
+		views[i] = p.view()
+	}
+	return c.JSON(http.StatusOK, map[string]any{"data": views})
+}
+
+// editProduct is the body of PUT /v1/products/{sku}.
+type editProduct struct {
+	Name  string      `json:"name"`
+	Price money.Money `json:"price"`
+	Stock *int64      `json:"stock"`
+}
+
+// maxStock keeps sums of stock far from overflow.
+const maxStock = 1_000_000_000
+
+// Validate checks what can be checked without the database.
+func (e editProduct) Validate() error {
+	if err := text("name", e.Name); err != nil {
+		return err
+	}
+	if err := e.Price.Validate(); err != nil {
+		return invalid("price", err.Error())
+	}
+	if e.Price.Minor <= 0 {
+		return invalid("price.minor", "Must be above zero.")
+	}
+	if e.Stock == nil || *e.Stock < 0 || *e.Stock > maxStock {
+		return invalid("stock", fmt.Sprintf("Required, between 0 and %d.", maxStock))
+	}
+	return nil
+}
+
+// putProduct replaces a product: PUT /v1/products/{sku}. `If-Match` says which
+// version the editor saw; `If-None-Match: *` says that it should not exist yet.
+// One of them is required: a blind write would undo what somebody else, or a
+// sale, changed since.
+//
+// Pattern: atomic-read-then-write (the version travels through the client and back)
+func (s *service) putProduct(c echo.Context) error {
+	ctx := c.Request().Context()
+	in, _, err := web.Bind[editProduct](c)
+	if err != nil {
+		return err
+	}
+	sku := c.Param("sku")
+	if err := text("sku", sku); err != nil {
+		return err
+	}
+	if c.Request().Header.Get("If-None-Match") == "*" {
+		return s.createProduct(c, sku, in)
+	}
+	match := c.Request().Header.Get("If-Match")
+	if match == "" {
+		return web.NewProblem(http.StatusPreconditionRequired, "precondition-required", "If-Match required",
+			"Send the ETag of the version you edited in If-Match, or If-None-Match: * to create the product.")
+	}
+	version, err := strconv.ParseInt(strings.Trim(match, `"`), 10, 64)
+	if err != nil && match != "*" {
+		version = -1 // an ETag that we never gave out matches nothing
+	}
+
+	// The condition and the write are one statement: of two editors who saw the
+	// same version, the row's lock lets one go first, and the other finds no
+	// such version any more.
+	rows, err := s.db.Query(ctx, `
+		UPDATE products
+		   SET name        = $4,
+		       price_minor = $5,
+		       currency    = $6,
+		       initial     = initial + $7 - available,
+		       available   = $7,
+		       version     = version + 1
+		 WHERE merchant_id = $1
+		   AND sku = $2
+		   AND (version = $3 OR $8)
+		RETURNING sku, name, price_minor, currency, available, version`,
+		web.Merchant(c), sku, version, in.Name, in.Price.Minor, in.Price.Currency, *in.Stock, match == "*")
+	if err != nil {
+		return err
+	}
+	p, err := pgx.CollectExactlyOneRow(rows, scanProduct)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return s.whyNoMatch(c, sku)
+	}
+	if err != nil {
+		return err
+	}
+	c.Response().Header().Set("ETag", p.etag())
+	return c.JSON(http.StatusOK, p.view())
+}
+
+// whyNoMatch tells a missing product (404) from a stale version (412).
+func (s *service) whyNoMatch(c echo.Context, sku string) error {
+	p, err := s.findProduct(c.Request().Context(), web.Merchant(c), sku)
+	if err != nil {
+		return err
+	}
+	c.Response().Header().Set("ETag", p.etag())
+	return web.NewProblem(http.StatusPreconditionFailed, "stale-version", "The product has changed",
+		"Somebody changed the product, or a unit was sold, since you read it. Read it again and repeat your edit.")
+}
+
+func (s *service) createProduct(c echo.Context, sku string, in editProduct) error {
+	tag, err := s.db.Exec(c.Request().Context(), `
+		INSERT INTO products (merchant_id, sku, name, price_minor, currency, available, initial)
+		VALUES ($1, $2, $3, $4, $5, $6, $6)
+		ON CONFLICT DO NOTHING`,
+		web.Merchant(c), sku, in.Name, in.Price.Minor, in.Price.Currency, *in.Stock)
+	if err != nil {
+		return err
+	}
+	if tag.RowsAffected() == 0 {
+		return s.whyNoMatch(c, sku)
+	}
+	p := product{SKU: sku, Name: in.Name, Price: in.Price, Available: *in.Stock, Version: 1}
+	c.Response().Header().Set("ETag", p.etag())
+	c.Response().Header().Set(echo.HeaderLocation, "/v1/products/"+sku)
+	return c.JSON(http.StatusCreated, p.view())
+}

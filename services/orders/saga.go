@@ -1,0 +1,234 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/jackc/pgx/v5"
+
+	"example.com/failwell/shared/pattern/inbox"
+	"example.com/failwell/shared/pattern/outbox"
+	"example.com/failwell/shared/pattern/retries"
+	"example.com/failwell/shared/pattern/saga"
+	"example.com/failwell/shared/platform/fault"
+	"example.com/failwell/shared/platform/money"
+	"example.com/failwell/shared/platform/postgres"
+)
+
+// orderPlan is the way of an order. The stock was reserved when the order was
+// accepted, in the same transaction that started the saga; it is released when
+// the saga ends undone. The capture is the pivot: money that was taken is given
+// back by a refund, not by a compensation.
+//
+// Pattern: saga
+var orderPlan = saga.Plan{
+	{Action: "authorise", Compensation: "void"},
+	{Action: "post-sale", Compensation: "reverse-sale"},
+	{Action: "capture"},
+}
+
+// commandType says which message asks for a step, and so who receives it.
+var commandType = map[string]string{
+	"authorise":    "payments.authorise",
+	"void":         "payments.void",
+	"capture":      "payments.capture",
+	"post-sale":    "ledger.post-sale",
+	"reverse-sale": "ledger.reverse-sale",
+}
+
+const source outbox.Source = "/orders"
+
+// command is the data of every command. Each carries all that its receiver may
+// need, also for an authorise that a void has overtaken.
+type command struct {
+	OrderID      string       `json:"order_id"`
+	PaymentID    string       `json:"payment_id"`
+	MerchantID   string       `json:"merchant_id"`
+	Amount       *money.Money `json:"amount,omitempty"`
+	PaymentToken string       `json:"payment_token,omitempty"`
+}
+
+// reply is the data of orders.saga-reply.
+type reply struct {
+	OrderID string       `json:"order_id"`
+	Step    string       `json:"step"`
+	Outcome saga.Outcome `json:"outcome"`
+	Reason  string       `json:"reason"`
+}
+
+// ask composes the command for the question that state leaves open. Asked again,
+// it is a new message with the same meaning: the participant knows the work by
+// the payment's or order's id and answers with what it did the first time.
+func (s *service) ask(ctx context.Context, o order, state saga.State) (outbox.Sealed, error) {
+	step := orderPlan.Asks(state)
+	data := command{OrderID: o.wireID(), PaymentID: o.wirePaymentID(), MerchantID: o.MerchantID}
+	switch step {
+	case "authorise":
+		data.Amount, data.PaymentToken = &o.Total, o.PaymentToken
+	case "post-sale":
+		data.Amount = &o.Total
+	}
+	return source.Seal(ctx, outbox.Message{Type: commandType[step], Subject: o.wireID(), Data: data})
+}
+
+// receive handles a participant's answer. Read where the order is, decide, and
+// write the next state with the next command in one transaction.
+//
+//	Power fails before the commit: the message comes again, everything is decided anew.
+//	Power fails after it: the message comes again, and its change record says that it is done.
+func (s *service) receive(ctx context.Context, e event.Event) error {
+	msg, err := inbox.Of(e)
+	if err != nil {
+		return retries.Permanent(err)
+	}
+	var answer reply
+	if err := e.DataAs(&answer); err != nil {
+		return retries.Permanent(fmt.Errorf("decode reply: %w", err))
+	}
+	if answer.Outcome != saga.Done && answer.Outcome != saga.Refused {
+		return retries.Permanent(fmt.Errorf("outcome %q of %s is neither done nor refused", answer.Outcome, answer.Step))
+	}
+	id, err := parseID(answer.OrderID)
+	if err != nil {
+		return retries.Permanent(err)
+	}
+
+	return postgres.RetryStale(ctx, func() error {
+		var seen bool
+		var row saga.Row
+		var o order
+		err := postgres.Read(ctx, s.db, func(b *pgx.Batch) {
+			msg.Seen(b, &seen)
+			saga.Load(b, id, &row)
+			load(b, id, &o)
+		})
+		switch {
+		case err != nil:
+			return err
+		case seen:
+			return nil
+		case row.Version == 0:
+			return retries.Permanent(fmt.Errorf("reply for an order that does not exist: %s", answer.OrderID))
+		}
+
+		next, ok := orderPlan.Reply(row.State, answer.Step, answer.Outcome)
+		if !ok {
+			return s.unexpected(o, row, answer)
+		}
+		err = s.advance(ctx, o, row, next, answer.Reason, func(b *pgx.Batch) { msg.Record(b) })
+		if inbox.IsDuplicate(err) {
+			return nil
+		}
+		return err
+	})
+}
+
+// unexpected deals with an answer that the saga does not wait for. A late or
+// repeated one is normal: messages travel at least once, in any order. A refused
+// compensation is not: somebody claims that what was done cannot be undone. The
+// saga stays where it is, asks again, and a person reads about it.
+func (s *service) unexpected(o order, row saga.Row, answer reply) error {
+	if row.State.Phase == saga.Backward && answer.Outcome == saga.Refused && answer.Step == orderPlan.Asks(row.State) {
+		s.log.Error("compensation refused, the order needs a person", "order_id", o.wireID(), "step", answer.Step, "reason", answer.Reason)
+		s.metrics.compensationRefused.Inc()
+		return nil
+	}
+	s.log.Debug("late or repeated reply", "order_id", o.wireID(), "step", answer.Step, "outcome", answer.Outcome, "phase", row.State.Phase)
+	return nil
+}
+
+// advance writes the next state of an order's saga and what follows from it: the
+// next command, or the end. also queues what must happen in the same transaction.
+// It returns postgres.ErrStale when somebody else advanced the saga meanwhile.
+func (s *service) advance(ctx context.Context, o order, row saga.Row, next saga.State, reason string, also func(b *pgx.Batch)) error {
+	var question outbox.Sealed
+	var result outcome
+	var err error
+	if next.Ended() {
+		result, err = s.conclude(o, row, next, reason)
+	} else {
+		question, err = s.ask(ctx, o, next)
+	}
+	if err != nil {
+		return err
+	}
+
+	if err := fault.Point(ctx, fault.OrdersSagaBeforeCommit); err != nil {
+		return err
+	}
+	err = postgres.Write(ctx, s.db, func(b *pgx.Batch) {
+		also(b)
+		saga.Advance(b, row, next, reason, saga.Patience(s.cfg.SagaPatience, askedBefore(row, next)))
+		if next.Ended() {
+			result.write(b)
+		} else {
+			question.Append(b)
+		}
+	})
+	if saga.IsStale(err) {
+		return postgres.ErrStale
+	}
+	if err != nil {
+		return err
+	}
+	if next.Ended() {
+		s.callbacks.Wake()
+		s.metrics.finished.WithLabelValues(result.order.Status).Inc()
+		s.log.Info("order finished", "order_id", o.wireID(), "status", result.order.Status, "reason", result.order.Reason)
+	} else {
+		s.relay.Wake(o.wireID())
+	}
+	return fault.Point(ctx, fault.OrdersSagaAfterCommit)
+}
+
+// askedBefore is how often the question of next was put already.
+func askedBefore(row saga.Row, next saga.State) int {
+	if next == row.State {
+		return row.Asked
+	}
+	return 0
+}
+
+// overdueBatch bounds one sweep; the rest is found by the next.
+const overdueBatch = 100
+
+// askAgain runs until ctx ends and puts questions again that were not answered
+// in time: the command or its reply was parked, or the participant was down
+// for longer than its retries last. Replicas may do it side by side; the saga's
+// version lets only one of them ask.
+//
+// Pattern: completer
+func (s *service) askAgain(ctx context.Context) {
+	tick := time.NewTicker(s.cfg.SagaSweep)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		overdue, err := saga.Overdue(ctx, s.db, overdueBatch)
+		if err != nil {
+			s.log.Warn("looking for overdue orders failed, will look again", "error", err)
+			continue
+		}
+		for _, id := range overdue {
+			var row saga.Row
+			var o order
+			err := postgres.Read(ctx, s.db, func(b *pgx.Batch) {
+				saga.Load(b, id, &row)
+				load(b, id, &o)
+			})
+			if err == nil && !row.State.Ended() {
+				s.log.Warn("no answer in time, asking again", "order_id", o.wireID(), "step", orderPlan.Asks(row.State), "asked", row.Asked)
+				s.metrics.askedAgain.Inc()
+				err = s.advance(ctx, o, row, row.State, "", func(*pgx.Batch) {})
+			}
+			if err != nil && ctx.Err() == nil {
+				s.log.Warn("asking again failed, will be tried at the next sweep", "order_id", o.wireID(), "error", err)
+			}
+		}
+	}
+}

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"github.com/jackc/pgx/v5"
+
+	"example.com/failwell/shared/platform/postgres"
+)
+
+// The three moves of a unit of stock. Each is one statement that computes from
+// the row as it is at that moment, under the row's lock; none writes a number
+// that was read before. Lines come sorted by SKU, so the rows are locked in one
+// order by everybody.
+
+// reserve takes the units of an order off the shelf for the time of its way.
+//
+// Pattern: atomic-read-then-write (the conditional update: CHECK (available >= 0)
+// refuses what the shelf does not hold, and with it the whole transaction)
+func reserve(b *pgx.Batch, o order) {
+	for _, l := range o.Lines {
+		b.Queue(`
+			UPDATE products
+			   SET available = available - $3,
+			       reserved  = reserved + $3,
+			       version   = version + 1
+			 WHERE merchant_id = $1
+			   AND sku = $2`,
+			o.MerchantID, l.SKU, l.Quantity)
+	}
+}
+
+// sell turns what an order has reserved into sold units.
+func sell(b *pgx.Batch, o order) {
+	for _, l := range o.Lines {
+		b.Queue(`
+			UPDATE products
+			   SET reserved = reserved - $3,
+			       sold     = sold + $3
+			 WHERE merchant_id = $1
+			   AND sku = $2`,
+			o.MerchantID, l.SKU, l.Quantity)
+	}
+}
+
+// release puts what an order has reserved back on the shelf.
+func release(b *pgx.Batch, o order) {
+	for _, l := range o.Lines {
+		b.Queue(`
+			UPDATE products
+			   SET available = available + $3,
+			       reserved  = reserved - $3,
+			       version   = version + 1
+			 WHERE merchant_id = $1
+			   AND sku = $2`,
+			o.MerchantID, l.SKU, l.Quantity)
+	}
+}
+
+// isOversold tells whether a batch failed because a product ran short.
+func isOversold(err error) bool {
+	return postgres.Violates(err, "products_not_oversold")
+}

@@ -1,0 +1,55 @@
+// Package telemetry sets up logs and carries the trace of a request across
+// rows and messages, where the context itself cannot go.
+package telemetry
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// Logger returns a logger that writes one JSON object a line. level is one of
+// debug, info, warn, error. Lines written with a context carry its trace id.
+func Logger(w io.Writer, service, level string) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, fmt.Errorf("LOG_LEVEL: %w", err)
+	}
+	handler := slog.NewJSONHandler(w, &slog.HandlerOptions{Level: l})
+	return slog.New(traced{handler}).With("service", service), nil
+}
+
+// traced adds the trace id of the context to each line, so that one order can
+// be followed through the logs of all services.
+type traced struct{ slog.Handler }
+
+func (t traced) Handle(ctx context.Context, r slog.Record) error {
+	if span := trace.SpanContextFromContext(ctx); span.HasTraceID() {
+		r.AddAttrs(slog.String("trace_id", span.TraceID().String()))
+	}
+	return t.Handler.Handle(ctx, r)
+}
+
+func (t traced) WithAttrs(attrs []slog.Attr) slog.Handler { return traced{t.Handler.WithAttrs(attrs)} }
+func (t traced) WithGroup(name string) slog.Handler       { return traced{t.Handler.WithGroup(name)} }
+
+var w3c propagation.TraceContext
+
+// Traceparent returns the W3C traceparent of ctx, or "" when it has no trace.
+// It is stored beside a message in the outbox: the relay that sends the message
+// later knows nothing of the request that wrote it.
+func Traceparent(ctx context.Context) string {
+	carrier := propagation.MapCarrier{}
+	w3c.Inject(ctx, carrier)
+	return carrier["traceparent"]
+}
+
+// WithTraceparent returns ctx with the trace that traceparent names; a malformed
+// or empty one leaves ctx as it is.
+func WithTraceparent(ctx context.Context, traceparent string) context.Context {
+	return w3c.Extract(ctx, propagation.MapCarrier{"traceparent": traceparent})
+}
