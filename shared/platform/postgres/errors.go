@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -50,6 +52,21 @@ func IsIndefinite(err error) bool {
 		return pgErr.Code[:2] == "08" || pgErr.Code[:3] == "57P"
 	}
 	return true
+}
+
+// IsUnavailable tells whether err means that the database could not be asked:
+// no connection, or a server that is starting or stopping.
+func IsUnavailable(err error) bool {
+	var connectErr *pgconn.ConnectError
+	var pgErr *pgconn.PgError
+	switch {
+	case errors.As(err, &connectErr), pgconn.SafeToRetry(err):
+		return true
+	case errors.As(err, &pgErr):
+		return pgErr.Code[:2] == "08" || pgErr.Code[:3] == "57P" || pgErr.Code[:2] == "53"
+	}
+	var netErr net.Error
+	return errors.As(err, &netErr) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 func lostRace(err error) bool {

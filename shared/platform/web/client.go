@@ -1,0 +1,61 @@
+package web
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"example.com/failwell/shared/platform/postgres/txmark"
+	"example.com/failwell/shared/platform/telemetry"
+)
+
+// ErrInTransaction: somebody tried to call another system while a database
+// transaction was open. The call cannot be rolled back with the transaction,
+// and the transaction's locks would be held for as long as the other side takes.
+var ErrInTransaction = errors.New("web: call to another system inside a database transaction")
+
+// Client returns an HTTP client for calls to other systems. timeout bounds the
+// whole call, including the reading of the body. Redirects are not followed: a
+// POST that is redirected arrives as a GET, and the work is not done.
+func Client(timeout time.Duration) *http.Client {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	// The default of two idle connections a host makes a busy service open
+	// and close one for nearly every call.
+	transport.MaxIdleConnsPerHost = 32
+	return &http.Client{
+		Timeout:       timeout,
+		Transport:     guarded{transport},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+type guarded struct{ next http.RoundTripper }
+
+// RoundTrip refuses a request whose context carries an open transaction.
+//
+// Pattern: io-inside-transaction (refused here)
+func (g guarded) RoundTrip(r *http.Request) (*http.Response, error) {
+	if txmark.InTransaction(r.Context()) {
+		return nil, ErrInTransaction
+	}
+	if tp := telemetry.Traceparent(r.Context()); tp != "" {
+		r = r.Clone(r.Context())
+		r.Header.Set("traceparent", tp)
+	}
+	return g.next.RoundTrip(r)
+}
+
+// Indefinite tells whether the answer to a call leaves open what happened.
+// Everything that is not a clear answer does: a broken connection, a time-out,
+// a server error (it may have come after the work), "busy", "try later". It must
+// be asked again with the same key, and never be taken for a refusal.
+func Indefinite(err error, status int) bool {
+	if err != nil {
+		return true
+	}
+	switch status {
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
+		return true
+	}
+	return status >= http.StatusInternalServerError
+}
