@@ -1,0 +1,42 @@
+// Package idempotency lets a client send the same request any number of times:
+// the work is done once, and every answer is the first one.
+//
+// # Failure prevented
+//
+// The response is lost on its way. The client cannot know whether the work was
+// done; it sends the request again, and without a name for the request there
+// are two orders and two charges.
+//
+// # What it guarantees
+//
+// For one merchant, operation and key, within the retention: the work is
+// committed at most once, and every answer after that is byte for byte the one
+// that was recorded in the same transaction, also when the world has changed
+// since. The same key with other content is refused and changes nothing. Of two
+// requests at the same moment, one works and the other waits for its commit.
+//
+// # What it does not promise
+//
+// An invariant of the business: a client that uses two keys asks for two things.
+// A record of what never began: requests that fail validation, authentication or
+// the database are not recorded and may be mended and sent again under the same key.
+//
+// # Tables needed
+//
+// idempotency_keys, see schema.sql.
+//
+// # Built on
+//
+// shared/platform/postgres and shared/platform/web. This is the kind for work
+// inside one database, where the unique key itself is the lock.
+//
+// # Used at
+//
+// POST /v1/orders (services/orders/accept.go).
+//
+// # Source
+//
+// Thom Wright, "Designing for failure: Patterns": idempotency key, reject
+// non-identical retries, response record. The header follows
+// draft-ietf-httpapi-idempotency-key-header.
+package idempotency

@@ -1,0 +1,94 @@
+package idempotency
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"sort"
+)
+
+// fingerprint identifies what a request asks for: method, path and body. White
+// space and the order of object keys do not count, because a client that
+// encodes the same request twice may vary them. Everything else counts: an
+// unknown field, 1 versus 1.0, the order of an array.
+//
+// Pattern: reject-non-identical
+func fingerprint(method, path string, body []byte) ([sha256.Size]byte, error) {
+	decoder := json.NewDecoder(bytes.NewReader(body))
+	decoder.UseNumber() // numbers keep their text; as floats, large ones would collide
+	var canonical bytes.Buffer
+	fmt.Fprintf(&canonical, "%s %s\n", method, path)
+	if len(body) > 0 {
+		if err := canonicalise(decoder, &canonical); err != nil {
+			return [sha256.Size]byte{}, err
+		}
+	}
+	return sha256.Sum256(canonical.Bytes()), nil
+}
+
+// canonicalise copies one JSON value with its object keys sorted. A key that
+// stands twice in an object is refused: which of the two counts is up to the
+// decoder, and the fingerprint must not be of the other one.
+func canonicalise(d *json.Decoder, out *bytes.Buffer) error {
+	token, err := d.Token()
+	if err != nil {
+		if errors.Is(err, io.EOF) {
+			return io.ErrUnexpectedEOF
+		}
+		return err
+	}
+	switch token {
+	case json.Delim('{'):
+		return canonicaliseObject(d, out)
+	case json.Delim('['):
+		out.WriteByte('[')
+		for d.More() {
+			if err := canonicalise(d, out); err != nil {
+				return err
+			}
+			out.WriteByte(',')
+		}
+		out.WriteByte(']')
+		_, err := d.Token()
+		return err
+	}
+	scalar, err := json.Marshal(token)
+	out.Write(scalar)
+	return err
+}
+
+func canonicaliseObject(d *json.Decoder, out *bytes.Buffer) error {
+	values := map[string][]byte{}
+	for d.More() {
+		token, err := d.Token()
+		if err != nil {
+			return err
+		}
+		key, _ := token.(string) // the decoder lets only strings stand here
+		if _, twice := values[key]; twice {
+			return fmt.Errorf("the key %q stands twice in one object", key)
+		}
+		var value bytes.Buffer
+		if err := canonicalise(d, &value); err != nil {
+			return err
+		}
+		values[key] = value.Bytes()
+	}
+	if _, err := d.Token(); err != nil {
+		return err
+	}
+	keys := make([]string, 0, len(values))
+	for key := range values {
+		keys = append(keys, key)
+	}
+	sort.Strings(keys)
+	out.WriteByte('{')
+	for _, key := range keys {
+		fmt.Fprintf(out, "%q:%s,", key, values[key])
+	}
+	out.WriteByte('}')
+	return nil
+}
