@@ -1,0 +1,80 @@
+// Command sandbox is the outside world of the shop: a card processor, a bank,
+// and the endpoint where merchants are called back. All three behave as the
+// real ones do, and each contract can be made to misbehave while it runs
+// (PUT /faults), so that one can see what the services make of it.
+//
+// It keeps its state in a database of its own, which nobody else writes: it is
+// the witness when one asks how often a card was really charged.
+package main
+
+import (
+	"context"
+	"embed"
+	"fmt"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+
+	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"example.com/failwell/shared/platform/config"
+	"example.com/failwell/shared/platform/postgres"
+	"example.com/failwell/shared/platform/telemetry"
+	"example.com/failwell/shared/platform/web"
+)
+
+//go:embed migrations/*.sql
+var migrations embed.FS
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	cfg, err := config.Load[settings]()
+	if err == nil {
+		err = run(ctx, cfg)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "sandbox:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, cfg settings) error {
+	if err := cfg.check(); err != nil {
+		return err
+	}
+	logger, err := telemetry.Logger(os.Stderr, "sandbox", cfg.LogLevel)
+	if err != nil {
+		return err
+	}
+	db, err := postgres.Open(ctx, postgres.Options{URL: cfg.DatabaseURL, Logger: logger})
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	if err := postgres.Migrate(ctx, cfg.DatabaseURL, migrations); err != nil {
+		return err
+	}
+
+	misbehaviour := newFaults(cfg.Seed)
+	e := web.New(web.Options{Service: "sandbox", Logger: logger, Metrics: prometheus.NewRegistry()})
+	web.Health(e, web.Check{Name: "database", Ask: db.Ping})
+	if err := mount(e, cfg, db, misbehaviour); err != nil {
+		return err
+	}
+
+	var background sync.WaitGroup
+	defer background.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // before Wait: deferred calls run backwards
+	if cfg.WebhookTarget != "" {
+		send, err := newSender(cfg, db, misbehaviour, logger)
+		if err != nil {
+			return err
+		}
+		background.Go(func() { send.run(ctx, cfg.WebhookPoll) })
+	}
+	return web.Run(ctx, e, cfg.HTTPAddr, logger)
+}

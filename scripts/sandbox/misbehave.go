@@ -1,0 +1,78 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/labstack/echo/v4"
+)
+
+// on puts a contract under the rules: refusal is its own definite "no".
+func (f *faults) on(contract string, refusal answer) echo.MiddlewareFunc {
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			p := f.next(contract)
+			pause(p.before)
+			switch p.fault {
+			case "refuse":
+				pause(p.after)
+				return refusal.send(c)
+			case "fail_before":
+				pause(p.after)
+				return failedBefore.send(c)
+			case "lose_answer":
+				wire := c.Response().Writer
+				c.Response().Writer = unheard{http.Header{}}
+				_ = next(c) // done or not, nobody shall hear of it
+				pause(p.after)
+				return cut(c, wire)
+			}
+			c.Response().Writer = lateWriter{c.Response().Writer, p.after}
+			return next(c)
+		}
+	}
+}
+
+// pause deliberately ignores a caller who hangs up: what makes a time-out
+// dangerous is that the work goes on behind it.
+func pause(d time.Duration) {
+	if d > 0 {
+		time.Sleep(d)
+	}
+}
+
+// lateWriter holds the answer back until the delay is over. The work is
+// committed by the time that a handler writes.
+type lateWriter struct {
+	http.ResponseWriter
+	delay time.Duration
+}
+
+func (w lateWriter) WriteHeader(status int) {
+	pause(w.delay)
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w lateWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// unheard takes an answer that nobody will get.
+type unheard struct{ header http.Header }
+
+func (u unheard) Header() http.Header         { return u.header }
+func (u unheard) Write(b []byte) (int, error) { return len(b), nil }
+func (u unheard) WriteHeader(int)             {}
+
+// cut closes the connection instead of answering. The few bytes sent first
+// matter: Go's HTTP client silently repeats a keyed request whose reused
+// connection closed without one byte of answer, and the caller under test would
+// never meet the lost answer that it was meant to meet.
+func cut(c echo.Context, wire http.ResponseWriter) error {
+	conn, _, err := http.NewResponseController(wire).Hijack()
+	if err != nil {
+		return fmt.Errorf("cut the connection: %w", err)
+	}
+	c.Response().Committed, c.Response().Status = true, 0 // nothing may be written after this
+	_, _ = conn.Write([]byte("HTTP/1.1 "))
+	return conn.Close()
+}

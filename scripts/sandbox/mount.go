@@ -1,0 +1,23 @@
+package main
+
+import (
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/labstack/echo/v4"
+)
+
+// mount puts the three parties and the control port on one server.
+func mount(e *echo.Echo, cfg settings, db *pgxpool.Pool, f *faults) error {
+	card := &processor{db: db, keyWait: cfg.KeyWait, lag: cfg.ReportLag}
+	if cfg.WebhookTarget != "" {
+		card.settleAfter = &cfg.SettleAfter
+	}
+	shop, err := newMerchant(db, f, cfg.Merchants)
+	if err != nil {
+		return err
+	}
+	card.routes(e, cfg.ProcessorKey, f)
+	(&bank{db: db, lag: cfg.ReportLag}).routes(e, f)
+	shop.routes(e)
+	f.routes(e)
+	return nil
+}
