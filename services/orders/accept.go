@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
 	"time"
 
@@ -12,7 +11,6 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"example.com/failwell/shared/pattern/idempotency"
-	"example.com/failwell/shared/pattern/outbox"
 	"example.com/failwell/shared/pattern/saga"
 	"example.com/failwell/shared/platform/fault"
 	"example.com/failwell/shared/platform/money"
@@ -43,7 +41,7 @@ func (s *service) accept(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	request, err := idempotency.FromRequest(c, web.Merchant(c), body)
+	request, err := idempotency.FromRequest(c, web.Merchant(c), body, s.cfg.KeyRetention)
 	if err != nil {
 		return err
 	}

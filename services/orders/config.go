@@ -11,6 +11,9 @@ import (
 type settings struct {
 	config.Common
 
+	// DatabaseConns bounds the pool of database connections.
+	DatabaseConns int32 `env:"DATABASE_CONNS" envDefault:"16"`
+
 	// SagaPatience is how long an order waits for the answer to a step before
 	// the step is asked again; doubled at each further try. It should exceed
 	// the time that the participant's own retries take.
@@ -35,6 +38,11 @@ type settings struct {
 
 	// CallbackDelays is the schedule of tries at a merchant's webhook.
 	CallbackDelays []time.Duration `env:"CALLBACK_DELAYS" envDefault:"0s,5s,5m,30m,2h,5h,10h,14h,20h,24h"`
+
+	// CallbackPoll is how often to look for callbacks that have become due, and
+	// CallbackLease how long one belongs to the process that is sending it.
+	CallbackPoll  time.Duration `env:"CALLBACK_POLL" envDefault:"1s"`
+	CallbackLease time.Duration `env:"CALLBACK_LEASE" envDefault:"25s"`
 
 	// CallbackAllowPrivate lets callbacks go to loopback and private addresses.
 	// Off in production: a merchant could otherwise aim our own requests at the

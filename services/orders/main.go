@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"example.com/failwell/shared/pattern/callback"
@@ -48,4 +49,77 @@ type service struct {
 	relay     *outbox.Relay
 	callbacks *callback.Worker
 	metrics   metrics
+}
+
+// run is the map of the process: what it needs, what runs in it, and in which
+// order it stops.
+func run(ctx context.Context, cfg settings) error {
+	log, err := telemetry.Logger(os.Stderr, "orders", cfg.LogLevel)
+	if err != nil {
+		return err
+	}
+	registry := telemetry.Metrics()
+
+	db, err := postgres.Open(ctx, postgres.Options{URL: cfg.DatabaseURL, MaxConns: cfg.DatabaseConns, Logger: log})
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	if err := postgres.Migrate(ctx, cfg.DatabaseURL, migrations); err != nil {
+		return err
+	}
+	broker := rabbit.Dial(rabbit.Options{URL: cfg.AMQPURL, Name: "orders@" + cfg.InstanceName(), Logger: log})
+	defer broker.Close()
+
+	s := &service{
+		cfg: cfg, db: db, log: log, metrics: newMetrics(registry),
+		relay: outbox.NewRelay(outbox.Config{
+			DB: db, Broker: broker, Logger: log, Metrics: registry,
+			Holder: cfg.InstanceName(), Lease: cfg.OutboxLease, Poll: cfg.OutboxPoll,
+		}),
+		callbacks: callback.NewWorker(callback.Config{
+			DB: db, Logger: log, Metrics: registry, Delays: cfg.CallbackDelays,
+			Poll: cfg.CallbackPoll, Lease: cfg.CallbackLease, AllowPrivate: cfg.CallbackAllowPrivate,
+		}),
+	}
+	if err := web.SeedMerchants(ctx, db, cfg.Merchants); err != nil {
+		return err
+	}
+	if err := s.seed(ctx, cfg.Merchants, cfg.SeedProducts); err != nil {
+		return err
+	}
+	replies := retries.Consumer{
+		Conn: broker, Queue: "orders.replies", Bindings: []string{"orders.saga-reply"},
+		Workers: cfg.Workers, Delays: cfg.RetryDelays, Handle: s.receive, Logger: log, Metrics: registry,
+	}
+
+	// Everything stops when ctx ends and finishes what it has in work. The relay
+	// stops by itself as well: what is still in the outbox is sent after the restart.
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var background sync.WaitGroup
+	for _, job := range []func(context.Context){s.relay.Run, replies.Run, s.callbacks.Run, s.askAgain} {
+		background.Go(func() { job(ctx) })
+	}
+	err = web.Run(ctx, s.routes(registry, broker), cfg.HTTPAddr, log)
+	stop() // also when the server failed by itself
+	background.Wait()
+	return err
+}
+
+func (s *service) routes(registry *prometheus.Registry, broker *rabbit.Conn) *echo.Echo {
+	e := web.New(web.Options{Logger: s.log, Metrics: registry, LabFaults: s.cfg.LabFaults})
+	web.Health(e,
+		web.Check{Name: "database", Ask: s.db.Ping},
+		web.Check{Name: "broker", Ask: func(context.Context) error { return broker.Ready() }})
+
+	v1 := e.Group("/v1", web.Merchants(s.db))
+	v1.POST("/orders", s.accept)
+	v1.GET("/orders", s.list)
+	v1.GET("/orders/:id", s.get)
+	v1.POST("/orders/:id/cancel", s.cancel)
+	v1.GET("/products", s.listProducts)
+	v1.GET("/products/:sku", s.getProduct)
+	v1.PUT("/products/:sku", s.putProduct)
+	return e
 }

@@ -42,8 +42,12 @@ func (s *service) conclude(o order, row saga.Row, end saga.State, reason string)
 	if err != nil {
 		return outcome{}, err
 	}
+	id, err := callback.NewID()
+	if err != nil {
+		return outcome{}, err
+	}
 	return outcome{order: o, news: &callback.Delivery{
-		MerchantID: o.MerchantID, Subject: o.wireID(), URL: o.CallbackURL, Payload: payload,
+		ID: id, MerchantID: o.MerchantID, Subject: o.wireID(), URL: o.CallbackURL, Payload: payload,
 	}}, nil
 }
 

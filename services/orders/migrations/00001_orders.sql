@@ -94,3 +94,39 @@ CREATE TABLE inbox (
     received_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (source, message_id)
 );
+
+CREATE TABLE idempotency_keys (
+    merchant_id text        NOT NULL,
+    operation   text        NOT NULL,   -- method and path template: POST /v1/orders
+    key         text        NOT NULL,
+    fingerprint bytea       NOT NULL,   -- SHA-256 of what was asked
+    status      smallint    NOT NULL,
+    headers     jsonb       NOT NULL,
+    body        bytea       NOT NULL,
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    expires_at  timestamptz NOT NULL,
+    PRIMARY KEY (merchant_id, operation, key),
+
+    -- A request that meets a live record writes -1 here, and its whole transaction fails.
+    CONSTRAINT idempotency_keys_unused CHECK (status > 0)
+);
+
+CREATE INDEX idempotency_keys_expired ON idempotency_keys (expires_at);
+
+CREATE TABLE callbacks (
+    id              uuid        PRIMARY KEY,    -- msg_<id> is the webhook-id of every try
+    merchant_id     text        NOT NULL,
+    subject         text        NOT NULL,
+    url             text        NOT NULL,
+    payload         bytea       NOT NULL,
+    state           text        NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'delivered', 'parked')),
+    attempts        integer     NOT NULL DEFAULT 0,
+    next_attempt_at timestamptz NOT NULL DEFAULT now(), -- also the end of the lease of whoever is sending it
+    last_error      text        NOT NULL DEFAULT '',
+    created_at      timestamptz NOT NULL DEFAULT now(),
+    delivered_at    timestamptz
+) WITH (fillfactor = 70);
+
+-- Only what is still to be sent is in the index; it stays small for ever.
+CREATE INDEX callbacks_due ON callbacks (next_attempt_at) WHERE state = 'pending';
+CREATE INDEX callbacks_of_subject ON callbacks (subject);

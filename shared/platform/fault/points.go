@@ -16,6 +16,8 @@ const (
 	OutboxRelayBeforePublish = "outbox.relay.before-publish"
 	OutboxRelayAfterPublish  = "outbox.relay.after-publish"
 	ConsumerBeforeAck        = "consumer.before-ack"
+
+	CallbackDeliverAfterPost = "callback.deliver.after-post"
 )
 
 // Points is the registry: every point there is, so that a sweep cannot miss one.
@@ -27,4 +29,5 @@ var Points = []Info{
 	{OutboxRelayBeforePublish, "messages were read from the outbox, none is sent"},
 	{OutboxRelayAfterPublish, "the broker has the messages, the outbox has them still"},
 	{ConsumerBeforeAck, "a message is handled, the broker does not know"},
+	{CallbackDeliverAfterPost, "the merchant has the news, we have not noted it"},
 }

@@ -39,7 +39,6 @@ const (
 
 // Options configures a server.
 type Options struct {
-	Service string
 	Logger  *slog.Logger
 	Metrics *prometheus.Registry
 

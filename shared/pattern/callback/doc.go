@@ -1,0 +1,37 @@
+// Package callback tells a client that the work it was promised has ended.
+//
+// # Failure prevented
+//
+// A client that got "202, we are on it" must otherwise ask again and again, or
+// never learns the end because the one call to its webhook came while it was down.
+//
+// # What it guarantees
+//
+// A callback that was enqueued in a committed transaction is sent until the
+// endpoint answers 2xx or the schedule is exhausted; then it is parked for a
+// person and can be replayed. Every try carries the same webhook-id and a fresh,
+// valid signature (Standard Webhooks 1.0.0), so the receiver can drop repetitions.
+//
+// # What it does not promise
+//
+// Exactly once: a crash after the endpoint's answer sends it again, with the same
+// id. Order: one that is retried is overtaken by later ones.
+//
+// # Tables needed
+//
+// callbacks, see schema.sql, and merchants (webhook_secret by merchant_id).
+//
+// # Built on
+//
+// The idea of shared/pattern/outbox, with the merchant in place of the broker:
+// written with the data, sent after. It has its own table because each row has
+// a schedule of its own.
+//
+// # Used at
+//
+// services/orders (outcome.go): the end of an order.
+//
+// # Source
+//
+// Thom Wright, "Designing for failure: Patterns": callback.
+package callback

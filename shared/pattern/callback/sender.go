@@ -1,0 +1,135 @@
+package callback
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+)
+
+// sender makes one signed POST.
+type sender struct {
+	db     *pgxpool.Pool
+	client *http.Client
+}
+
+func newSender(db *pgxpool.Pool, allowPrivate bool, timeout time.Duration) sender {
+	dialer := &net.Dialer{Timeout: 5 * time.Second}
+	if !allowPrivate {
+		// Control runs after the name was resolved, with the very address that
+		// will be connected to. A check of the name beforehand could be fooled
+		// by a name that resolves to something else the second time.
+		dialer.Control = func(_, address string, _ syscall.RawConn) error { return publicOnly(address) }
+	}
+	return sender{db: db, client: &http.Client{
+		Timeout: timeout,
+		Transport: &http.Transport{
+			DialContext:         dialer.DialContext,
+			TLSHandshakeTimeout: 5 * time.Second,
+			MaxIdleConns:        100,
+			IdleConnTimeout:     30 * time.Second,
+			// No Proxy: a proxy would connect for us, past the check above.
+		},
+		// A redirect could lead anywhere, and a POST that follows one becomes a GET.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+}
+
+// errPrivate: the URL leads into a network that callbacks must not reach.
+var errPrivate = errors.New("callback: address is not public")
+
+// publicOnly refuses every address that is not out on the internet: loopback,
+// private, link-local (where clouds keep credentials), shared (100.64/10),
+// multicast, and IPv4 in disguise.
+func publicOnly(address string) error {
+	addrPort, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return fmt.Errorf("%w: %s", errPrivate, address)
+	}
+	ip := addrPort.Addr().Unmap()
+	if !ip.IsGlobalUnicast() || ip.IsPrivate() || shared.Contains(ip) || thisNetwork.Contains(ip) || nat64.Contains(ip) {
+		return fmt.Errorf("%w: %s", errPrivate, ip)
+	}
+	return nil
+}
+
+var (
+	shared      = netip.MustParsePrefix("100.64.0.0/10")
+	thisNetwork = netip.MustParsePrefix("0.0.0.0/8")
+	nat64       = netip.MustParsePrefix("64:ff9b::/96")
+)
+
+func (s sender) send(ctx context.Context, d claimed) error {
+	var secret string
+	err := s.db.QueryRow(ctx, `
+		SELECT webhook_secret
+		  FROM merchants
+		 WHERE merchant_id = $1`,
+		d.MerchantID).Scan(&secret)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return fmt.Errorf("callback: secret of %s: %w", d.MerchantID, err)
+	}
+	signer, err := standardwebhooks.NewWebhook(secret)
+	if err != nil {
+		return fmt.Errorf("callback: secret of %s: %w", d.MerchantID, err)
+	}
+
+	id, now := "msg_"+d.ID.String(), time.Now()
+	signature, err := signer.Sign(id, now, d.Payload)
+	if err != nil {
+		return fmt.Errorf("callback: sign: %w", err)
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, d.URL, bytes.NewReader(d.Payload))
+	if err != nil {
+		return fmt.Errorf("callback: %w", err)
+	}
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set(standardwebhooks.HeaderWebhookID, id)
+	request.Header.Set(standardwebhooks.HeaderWebhookTimestamp, strconv.FormatInt(now.Unix(), 10))
+	request.Header.Set(standardwebhooks.HeaderWebhookSignature, signature)
+
+	response, err := s.client.Do(request)
+	if err != nil {
+		return fmt.Errorf("callback: %w", err)
+	}
+	defer response.Body.Close() //nolint:errcheck // nothing was written to it
+	// Read a little, so that the connection can be used again; never all of an
+	// endless answer.
+	_, _ = io.CopyN(io.Discard, response.Body, 4096)
+	return verdict(response)
+}
+
+// verdict: 2xx is a success and nothing else is, redirects included.
+func verdict(r *http.Response) error {
+	if r.StatusCode >= 200 && r.StatusCode < 300 {
+		return nil
+	}
+	if r.StatusCode == http.StatusGone {
+		return errGone
+	}
+	if wait, ok := parseRetryAfter(r.Header.Get("Retry-After")); ok {
+		return &retryAfter{status: r.StatusCode, wait: wait}
+	}
+	return fmt.Errorf("callback: status %d", r.StatusCode)
+}
+
+func parseRetryAfter(value string) (time.Duration, bool) {
+	if seconds, err := strconv.Atoi(value); err == nil && seconds >= 0 {
+		return time.Duration(seconds) * time.Second, true
+	}
+	if at, err := http.ParseTime(value); err == nil {
+		return max(0, time.Until(at)), true
+	}
+	return 0, false
+}
