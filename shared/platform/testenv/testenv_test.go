@@ -1,0 +1,163 @@
+package testenv_test
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"example.com/failwell/shared/platform/testenv"
+)
+
+func TestMain(m *testing.M) {
+	// In this mode the test binary is the process that dies without a good-bye.
+	if os.Getenv("FAILWELL_TEST_DIE") != "" {
+		dieWithServers()
+	}
+	testenv.Main(m)
+}
+
+func dieWithServers() {
+	env, err := testenv.Start(context.Background(), testenv.Options{IgnoreGiven: true, WithoutRabbit: true})
+	if err != nil {
+		panic(err)
+	}
+	_, _ = os.Stdout.WriteString(env.Source + " " + env.PostgresURL + "\n")
+	process, _ := os.FindProcess(os.Getpid())
+	_ = process.Kill()
+	select {}
+}
+
+func TestServersDoNotOutliveAKilledOwner(t *testing.T) {
+	t.Parallel()
+	child := exec.Command(os.Args[0])
+	child.Env = append(os.Environ(), "FAILWELL_TEST_DIE=1")
+	out, _ := child.Output() // it is killed, so there is always an error
+	source, url, ok := strings.Cut(strings.TrimSpace(string(out)), " ")
+	if !ok || strings.Contains(source, "docker") {
+		t.Skipf("servers come from %q; only child processes can be tied to their owner", source)
+	}
+	url = strings.TrimPrefix(url, "binaries ")
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		conn, err := pgx.Connect(context.Background(), url)
+		if err != nil {
+			return // gone
+		}
+		_ = conn.Close(context.Background())
+		if time.Now().After(deadline) {
+			t.Fatal("PostgreSQL still answers ten seconds after its owner was killed")
+		}
+	}
+}
+
+func TestDatabasesOfTestsDoNotMeet(t *testing.T) {
+	t.Parallel()
+	migrations := fstest.MapFS{"migrations/00001_x.sql": {Data: []byte("-- +goose Up\nCREATE TABLE x (n int);\n")}}
+	for range 3 {
+		conn, err := pgx.Connect(t.Context(), testenv.Postgres(t, migrations))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var n int
+		err = conn.QueryRow(t.Context(), `WITH i AS (INSERT INTO x VALUES (1)) SELECT count(*) FROM x`).Scan(&n)
+		if err != nil || n != 0 {
+			t.Fatalf("a fresh database holds %d rows, error %v", n, err)
+		}
+		_ = conn.Close(t.Context())
+	}
+}
+
+func TestVirtualHostsOfTestsDoNotMeet(t *testing.T) {
+	t.Parallel()
+	for range 2 {
+		conn, err := amqp.Dial(testenv.Rabbit(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ch, err := conn.Channel()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ch.QueueDeclarePassive("q", true, false, false, false, nil); err == nil {
+			t.Fatal("a fresh virtual host has a queue already")
+		}
+		if ch, err = conn.Channel(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ch.QueueDeclare("q", true, false, false, false, nil); err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.Close()
+	}
+}
+
+func TestAKilledPostgresComesBackAtItsAddressWithItsData(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	env, err := testenv.Start(ctx, testenv.Options{IgnoreGiven: true, WithoutRabbit: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer env.Close()
+	exec := func(statement string) {
+		t.Helper()
+		conn, err := pgx.Connect(ctx, env.PostgresURL)
+		if err == nil {
+			_, err = conn.Exec(ctx, statement)
+			_ = conn.Close(ctx)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec("CREATE TABLE kept (n int)")
+	for range 3 {
+		if err := env.KillPostgres(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := env.StartPostgres(ctx); err != nil {
+			t.Fatal(err)
+		}
+		exec("INSERT INTO kept VALUES (1)")
+	}
+	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), "failwell-env-*"))
+	env.Close()
+	after, _ := filepath.Glob(filepath.Join(os.TempDir(), "failwell-env-*"))
+	if env.Source == "local binaries" && len(after) >= len(dirs) {
+		t.Errorf("temporary directories before Close %d, after %d", len(dirs), len(after))
+	}
+}
+
+// FAILWELL_REQUIRE_DOCKER makes a missing engine a failure: set where one was started for this test.
+func TestContainersServeWhereAnEngineDoes(t *testing.T) {
+	t.Parallel()
+	env, err := testenv.Start(t.Context(), testenv.Options{IgnoreGiven: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer env.Close()
+	if env.Source != "docker" {
+		if os.Getenv("FAILWELL_REQUIRE_DOCKER") != "" {
+			t.Fatalf("an engine is required, but the servers come from %s", env.Source)
+		}
+		t.Skipf("no Docker engine with the images; the servers come from %s", env.Source)
+	}
+	if err := env.KillPostgres(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := env.StartPostgres(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := pgx.Connect(t.Context(), env.PostgresURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.Close(t.Context())
+}
