@@ -56,6 +56,9 @@ func (k *bank) transfer(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	if no := refusal(c); no != nil {
+		return no.send(c)
+	}
 	ctx, cancel := unhurried(c)
 	defer cancel()
 	made := transfer{ID: newID(), Reference: req.Reference, Amount: req.Amount, Account: req.Account, At: now()}

@@ -63,9 +63,9 @@ func (p *processor) change(c echo.Context, kind string, decide func(ch charge, a
 		if body.Amount != nil && body.Amount.Currency != found[0].Amount.Currency {
 			return outcome{answer: otherCurrency}
 		}
-		ch, moved, refusal := decide(found[0], body.Amount)
-		if refusal != nil {
-			return outcome{answer: *refusal}
+		ch, moved, no := decide(found[0], body.Amount)
+		if no != nil {
+			return outcome{answer: *no}
 		}
 		return outcome{answer: reply(http.StatusOK, ch), work: func(b *pgx.Batch) {
 			updateCharge(b, ch)

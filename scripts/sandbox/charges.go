@@ -159,7 +159,13 @@ func (p *processor) answer(c echo.Context, body any, look func(b *pgx.Batch), de
 	}
 	ctx, cancel := unhurried(c)
 	defer cancel()
-	given, replayed, err := p.execute(ctx, req, look, decide)
+	given, replayed, err := p.execute(ctx, req, look, func() outcome {
+		out := decide()
+		if no := refusal(c); no != nil && out.work != nil && !out.forget {
+			return outcome{answer: *no}
+		}
+		return out
+	})
 	if err != nil {
 		return err
 	}

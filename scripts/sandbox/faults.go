@@ -152,25 +152,27 @@ func (f *faults) set(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	rules := make([]rule, 0, len(req.Rules))
 	for i, r := range req.Rules {
 		if err := r.validate(i); err != nil {
 			return err
 		}
+	}
+	f.replace(append([]rule{}, req.Rules...)) // never nil, which would be shown as null
+	return f.list(c)
+}
+
+func (f *faults) replace(rules []rule) {
+	for i := range rules {
 		// A sequence of its own for each rule: calls on another contract do not
 		// change which of these calls are struck.
-		r.Struck, r.dice = 0, rand.New(rand.NewPCG(f.seed, uint64(i)))
-		rules = append(rules, r)
+		rules[i].Struck, rules[i].dice = 0, rand.New(rand.NewPCG(f.seed, uint64(i)))
 	}
 	f.mu.Lock()
 	f.rules = rules
 	f.mu.Unlock()
-	return f.list(c)
 }
 
 func (f *faults) clear(c echo.Context) error {
-	f.mu.Lock()
-	f.rules = []rule{}
-	f.mu.Unlock()
+	f.replace([]rule{})
 	return c.NoContent(http.StatusNoContent)
 }

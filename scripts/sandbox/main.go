@@ -16,7 +16,6 @@ import (
 	"sync"
 	"syscall"
 
-	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"example.com/failwell/shared/platform/config"
@@ -59,7 +58,7 @@ func run(ctx context.Context, cfg settings) error {
 	}
 
 	misbehaviour := newFaults(cfg.Seed)
-	e := web.New(web.Options{Service: "sandbox", Logger: logger, Metrics: prometheus.NewRegistry()})
+	e := web.New(web.Options{Logger: logger, Metrics: prometheus.NewRegistry()})
 	web.Health(e, web.Check{Name: "database", Ask: db.Ping})
 	if err := mount(e, cfg, db, misbehaviour); err != nil {
 		return err

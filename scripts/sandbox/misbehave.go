@@ -8,16 +8,18 @@ import (
 	"github.com/labstack/echo/v4"
 )
 
-// on puts a contract under the rules: refusal is its own definite "no".
-func (f *faults) on(contract string, refusal answer) echo.MiddlewareFunc {
+// on puts a contract under the rules. A refusal is left to the handler: it must
+// not contradict what the same key was told before. "Declined", said to the
+// retry of a call that did hold the money, would be a lie that no caller could
+// survive.
+func (f *faults) on(contract string, no answer) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
 			p := f.next(contract)
 			pause(p.before)
 			switch p.fault {
 			case "refuse":
-				pause(p.after)
-				return refusal.send(c)
+				c.Set(refusalKey, &no)
 			case "fail_before":
 				pause(p.after)
 				return failedBefore.send(c)
@@ -32,6 +34,14 @@ func (f *faults) on(contract string, refusal answer) echo.MiddlewareFunc {
 			return next(c)
 		}
 	}
+}
+
+const refusalKey = "refusal"
+
+// refusal is the "no" that the rules demand for this call; nil: none.
+func refusal(c echo.Context) *answer {
+	no, _ := c.Get(refusalKey).(*answer)
+	return no
 }
 
 // pause deliberately ignores a caller who hangs up: what makes a time-out

@@ -55,6 +55,9 @@ func (p *processor) tokenise(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	if no := refusal(c); no != nil {
+		return no.send(c)
+	}
 	ctx, cancel := unhurried(c)
 	defer cancel()
 	token, card := "tok_"+newID().String(), bare(req.Card)
@@ -100,6 +103,9 @@ func (p *processor) redeem(c echo.Context) error {
 	req, _, err := web.Bind[redeemRequest](c)
 	if err != nil {
 		return err
+	}
+	if no := refusal(c); no != nil {
+		return no.send(c)
 	}
 	ctx, cancel := unhurried(c)
 	defer cancel()
