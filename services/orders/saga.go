@@ -41,13 +41,13 @@ var commandType = map[string]string{
 const source outbox.Source = "/orders"
 
 // command is the data of every command. Each carries all that its receiver may
-// need, also for an authorise that a void has overtaken.
+// need to know of the order: a void may arrive before its authorise.
 type command struct {
-	OrderID      string       `json:"order_id"`
-	PaymentID    string       `json:"payment_id"`
-	MerchantID   string       `json:"merchant_id"`
-	Amount       *money.Money `json:"amount,omitempty"`
-	PaymentToken string       `json:"payment_token,omitempty"`
+	OrderID      string      `json:"order_id"`
+	PaymentID    string      `json:"payment_id"`
+	MerchantID   string      `json:"merchant_id"`
+	Amount       money.Money `json:"amount"`
+	PaymentToken string      `json:"payment_token,omitempty"`
 }
 
 // reply is the data of orders.saga-reply.
@@ -63,12 +63,9 @@ type reply struct {
 // the payment's or order's id and answers with what it did the first time.
 func (s *service) ask(ctx context.Context, o order, state saga.State) (outbox.Sealed, error) {
 	step := orderPlan.Asks(state)
-	data := command{OrderID: o.wireID(), PaymentID: o.wirePaymentID(), MerchantID: o.MerchantID}
-	switch step {
-	case "authorise":
-		data.Amount, data.PaymentToken = &o.Total, o.PaymentToken
-	case "post-sale":
-		data.Amount = &o.Total
+	data := command{OrderID: o.wireID(), PaymentID: o.wirePaymentID(), MerchantID: o.MerchantID, Amount: o.Total}
+	if step == "authorise" {
+		data.PaymentToken = o.PaymentToken
 	}
 	return source.Seal(ctx, outbox.Message{Type: commandType[step], Subject: o.wireID(), Data: data})
 }

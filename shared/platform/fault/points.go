@@ -13,6 +13,16 @@ const (
 	OrdersSagaBeforeCommit   = "orders.saga.before-commit"
 	OrdersSagaAfterCommit    = "orders.saga.after-commit"
 
+	PaymentsAuthoriseBeforeProcessor = "payments.authorise.before-processor"
+	PaymentsRedeemBeforeRecovery     = "payments.redeem.before-recovery"
+	PaymentsAuthoriseAfterProcessor  = "payments.authorise.after-processor"
+	PaymentsCaptureBeforeProcessor   = "payments.capture.before-processor"
+	PaymentsCaptureAfterProcessor    = "payments.capture.after-processor"
+	PaymentsVoidAfterIntent          = "payments.void.after-intent"
+	PaymentsVoidAfterProcessor       = "payments.void.after-processor"
+	PaymentsRecordBeforeCommit       = "payments.record.before-commit"
+	PaymentsRecordAfterCommit        = "payments.record.after-commit"
+
 	OutboxRelayBeforePublish = "outbox.relay.before-publish"
 	OutboxRelayAfterPublish  = "outbox.relay.after-publish"
 	ConsumerBeforeAck        = "consumer.before-ack"
@@ -26,6 +36,15 @@ var Points = []Info{
 	{OrdersAcceptAfterCommit, "an order is written, the client has no answer"},
 	{OrdersSagaBeforeCommit, "a reply was received, the next step is not written"},
 	{OrdersSagaAfterCommit, "the next step is written, the reply not acknowledged"},
+	{PaymentsAuthoriseBeforeProcessor, "a payment is begun, the processor knows nothing"},
+	{PaymentsRedeemBeforeRecovery, "the card token was used before, we have not looked by whom"},
+	{PaymentsAuthoriseAfterProcessor, "the money is held, we have not noted it"},
+	{PaymentsCaptureBeforeProcessor, "the money is held, a capture is due"},
+	{PaymentsCaptureAfterProcessor, "the money is taken, we have not noted it"},
+	{PaymentsVoidAfterIntent, "the payment is to be voided, the processor knows nothing"},
+	{PaymentsVoidAfterProcessor, "the hold is released, we have not noted it"},
+	{PaymentsRecordBeforeCommit, "the processor has answered, neither payment nor reply is written"},
+	{PaymentsRecordAfterCommit, "payment and reply are written, the command is not acknowledged"},
 	{OutboxRelayBeforePublish, "messages were read from the outbox, none is sent"},
 	{OutboxRelayAfterPublish, "the broker has the messages, the outbox has them still"},
 	{ConsumerBeforeAck, "a message is handled, the broker does not know"},

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5"
+
+	"example.com/failwell/shared/platform/fault"
+	"example.com/failwell/shared/platform/postgres"
+)
+
+// authorise holds the amount of an order on the customer's card.
+//
+//  1. Write that we have begun, and read how the payment stands.
+//     Power fails here: the message comes again and begins at 2.
+//  2. Redeem the card token, then ask the processor for the hold, under a key
+//     that is the same at every try.
+//     Power fails here, or the answer is lost: the message comes again, the
+//     processor knows the key and repeats its answer.
+//  3. Write the outcome with the reply.
+//     Power fails after it: the message comes again and is known.
+//
+// The row of step 1 is what a void turns around. Without it, a void that comes
+// while the processor is thinking would find nothing to undo.
+func (s *service) authorise(ctx context.Context, cmd command) error {
+	return postgres.RetryStale(ctx, func() error {
+		var p payment
+		var seen bool
+		err := postgres.Write(ctx, s.db, func(b *pgx.Batch) {
+			b.Queue(`
+				INSERT INTO payments (id, order_id, merchant_id, status, amount_minor, currency, payment_token)
+				VALUES ($1, $2, $3, 'authorising', $4, $5, $6)
+				ON CONFLICT (id) DO NOTHING`,
+				cmd.paymentID, cmd.orderID, cmd.MerchantID, cmd.Amount.Minor, cmd.Amount.Currency, cmd.PaymentToken)
+			load(b, cmd.paymentID, &p)
+			cmd.message.Seen(b, &seen)
+		})
+		if err != nil || seen {
+			return err
+		}
+		switch p.Status {
+		case authorised, captured, captureFailed:
+			return s.repeat(ctx, cmd, "authorise", done, "")
+		case declined:
+			return s.repeat(ctx, cmd, "authorise", refused, p.Reason)
+		case voiding, voided:
+			// The void overtook us, or came while we were asking. Whatever hold
+			// there is, the void releases it.
+			return s.repeat(ctx, cmd, "authorise", refused, "voided")
+		}
+
+		if err := fault.Point(ctx, fault.PaymentsAuthoriseBeforeProcessor); err != nil {
+			return err
+		}
+		outcome := done
+		p.Status = authorised
+		p.ChargeID, err = s.hold(ctx, p)
+		if no := (*refusal)(nil); errors.As(err, &no) {
+			outcome, p.Status, p.Reason = refused, declined, no.code
+		} else if err != nil {
+			return err
+		}
+		if err := fault.Point(ctx, fault.PaymentsAuthoriseAfterProcessor); err != nil {
+			return err
+		}
+		answer, err := cmd.reply(ctx, "authorise", outcome, p.Reason)
+		if err != nil {
+			return err
+		}
+		return s.record(ctx, cmd, p, answer)
+	})
+}
+
+// hold redeems the payment's card token and holds its amount, and returns the
+// charge. However often it is called for one payment, and by however many at
+// once, there is one payment method and one charge. The error is a *refusal when
+// it is definite.
+//
+// Pattern: idempotency-key-external (the key is the payment's id and the step:
+// the same after a crash, a restart, and in another process)
+func (s *service) hold(ctx context.Context, p payment) (chargeID string, err error) {
+	method, err := s.redeem(ctx, p)
+	if err != nil {
+		return "", err
+	}
+	charge, err := s.processor.authorise(ctx, p.wireID()+":authorise", authoriseRequest{
+		PaymentMethod: method, Amount: p.Amount, Reference: p.wireID(), MerchantID: p.MerchantID,
+	})
+	return charge.ID, err
+}
+
+// redeem turns the card token into a payment method. A token can be redeemed
+// once, and the processor takes no key for it: when it says "already used", the
+// one who used it may have been us, before a crash or at this very moment in
+// another process. The reference tells; then we go on from there. If it was
+// somebody else, the token is stolen or was sent twice, and that is definite.
+//
+// Pattern: single-use-token-recovery
+func (s *service) redeem(ctx context.Context, p payment) (method string, err error) {
+	method, err = s.processor.redeem(ctx, p.Token, p.wireID())
+	no := (*refusal)(nil)
+	if !errors.As(err, &no) || no.code != "token_already_used" {
+		return method, err
+	}
+	if err := fault.Point(ctx, fault.PaymentsRedeemBeforeRecovery); err != nil {
+		return "", err
+	}
+	method, found, err := s.processor.redeemedFor(ctx, p.wireID())
+	switch {
+	case err != nil:
+		return "", err
+	case !found:
+		return "", no
+	}
+	return method, nil
+}

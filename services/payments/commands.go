@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/google/uuid"
+
+	"example.com/failwell/shared/pattern/inbox"
+	"example.com/failwell/shared/pattern/outbox"
+	"example.com/failwell/shared/pattern/retries"
+	"example.com/failwell/shared/platform/money"
+)
+
+const source outbox.Source = "/payments"
+
+// command is the data of payments.authorise, payments.capture and payments.void.
+type command struct {
+	OrderID      string      `json:"order_id"`
+	PaymentID    string      `json:"payment_id"`
+	MerchantID   string      `json:"merchant_id"`
+	Amount       money.Money `json:"amount"`
+	PaymentToken string      `json:"payment_token"`
+
+	message   inbox.Message
+	orderID   uuid.UUID
+	paymentID uuid.UUID
+}
+
+// receive handles a command of the order's saga. Each of them may come twice, as
+// the same message or as a new one with the same meaning, and in any order.
+//
+// An error means that the outcome is not known yet; the message comes again
+// later. An answer is sent only when it is definite.
+func (s *service) receive(ctx context.Context, e event.Event) error {
+	cmd, err := decode(e)
+	if err != nil {
+		return retries.Permanent(err)
+	}
+	switch e.Type() {
+	case "payments.authorise":
+		return s.authorise(ctx, cmd)
+	case "payments.capture":
+		return s.capture(ctx, cmd)
+	case "payments.void":
+		return s.void(ctx, cmd)
+	}
+	return retries.Permanent(fmt.Errorf("unknown type %q", e.Type()))
+}
+
+func decode(e event.Event) (command, error) {
+	var cmd command
+	if err := e.DataAs(&cmd); err != nil {
+		return cmd, fmt.Errorf("decode %s: %w", e.Type(), err)
+	}
+	var err error
+	if cmd.message, err = inbox.Of(e); err != nil {
+		return cmd, err
+	}
+	if cmd.orderID, err = uuid.Parse(strings.TrimPrefix(cmd.OrderID, "ord_")); err != nil {
+		return cmd, fmt.Errorf("order_id: %w", err)
+	}
+	if cmd.paymentID, err = uuid.Parse(strings.TrimPrefix(cmd.PaymentID, "pay_")); err != nil {
+		return cmd, fmt.Errorf("payment_id: %w", err)
+	}
+	if err := cmd.Amount.Validate(); err != nil || cmd.Amount.Minor <= 0 {
+		return cmd, fmt.Errorf("amount %v: must be above zero in a known currency", cmd.Amount)
+	}
+	return cmd, nil
+}
+
+// The answers of a saga's participant.
+const (
+	done    = "done"
+	refused = "refused"
+)
+
+// reply is the data of orders.saga-reply.
+type reply struct {
+	OrderID string `json:"order_id"`
+	Step    string `json:"step"`
+	Outcome string `json:"outcome"`
+	Reason  string `json:"reason,omitempty"`
+}
+
+func (cmd command) reply(ctx context.Context, step, outcome, reason string) (outbox.Sealed, error) {
+	return source.Seal(ctx, outbox.Message{
+		Type: "orders.saga-reply", Subject: cmd.OrderID,
+		Data: reply{OrderID: cmd.OrderID, Step: step, Outcome: outcome, Reason: reason},
+	})
+}

@@ -1,0 +1,206 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/labstack/echo/v4"
+
+	"example.com/failwell/shared/pattern/inbox"
+	"example.com/failwell/shared/pattern/outbox"
+	"example.com/failwell/shared/platform/fault"
+	"example.com/failwell/shared/platform/money"
+	"example.com/failwell/shared/platform/postgres"
+	"example.com/failwell/shared/platform/web"
+)
+
+// The states of a payment; migrations/00001_payments.sql says what each means.
+const (
+	authorising   = "authorising"
+	authorised    = "authorised"
+	declined      = "declined"
+	captured      = "captured"
+	captureFailed = "capture_failed"
+	voiding       = "voiding"
+	voided        = "voided"
+)
+
+// payment is a row of payments.
+type payment struct {
+	ID         uuid.UUID
+	OrderID    uuid.UUID
+	MerchantID string
+	Status     string
+	Reason     string
+	Amount     money.Money
+	Token      string
+	ChargeID   string
+	Refunded   int64
+	CreatedAt  time.Time
+	UpdatedAt  time.Time
+	Version    int
+}
+
+func (p payment) wireID() string { return "pay_" + p.ID.String() }
+
+const selectPayment = `
+	SELECT id, order_id, merchant_id, status, reason, amount_minor, currency, payment_token,
+	       charge_id, refunded_minor, created_at, updated_at, version
+	  FROM payments`
+
+func scanPayment(row pgx.CollectableRow) (payment, error) {
+	var p payment
+	err := row.Scan(&p.ID, &p.OrderID, &p.MerchantID, &p.Status, &p.Reason, &p.Amount.Minor, &p.Amount.Currency, &p.Token,
+		&p.ChargeID, &p.Refunded, &p.CreatedAt, &p.UpdatedAt, &p.Version)
+	return p, err
+}
+
+// load queues the read of a payment. p stays empty when there is none.
+func load(b *pgx.Batch, id uuid.UUID, p *payment) {
+	b.Queue(selectPayment+`
+		 WHERE id = $1`,
+		id,
+	).Query(func(rows pgx.Rows) error {
+		found, err := pgx.CollectOneRow(rows, scanPayment)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		*p = found
+		return err
+	})
+}
+
+// record writes what a command has led to, in one transaction: the change
+// record of the message, the payment as it is now, and the answer. It is the
+// last step of every command.
+//
+// ErrStale means that the payment was changed since p was read; the command
+// must look again. A message that was recorded before is done already.
+func (s *service) record(ctx context.Context, cmd command, p payment, answer outbox.Sealed) error {
+	if err := fault.Point(ctx, fault.PaymentsRecordBeforeCommit); err != nil {
+		return err
+	}
+	err := postgres.Write(ctx, s.db, func(b *pgx.Batch) {
+		cmd.message.Record(b)
+		b.Queue(`
+			UPDATE payments
+			   SET status     = $3,
+			       reason     = $4,
+			       charge_id  = $5,
+			       updated_at = now(),
+			       version    = CASE WHEN version = $2 THEN version + 1 ELSE -1 END
+			 WHERE id = $1`,
+			p.ID, p.Version, p.Status, p.Reason, p.ChargeID)
+		answer.Append(b)
+	})
+	switch {
+	case inbox.IsDuplicate(err):
+		return nil
+	case postgres.Violates(err, "payments_version_current"):
+		return postgres.ErrStale
+	case err != nil:
+		return err
+	}
+	s.relay.Wake(cmd.OrderID)
+	return fault.Point(ctx, fault.PaymentsRecordAfterCommit)
+}
+
+// repeat answers a command whose work was done before, with what it led to then.
+// The payment stays as it is.
+func (s *service) repeat(ctx context.Context, cmd command, step, outcome, reason string) error {
+	answer, err := cmd.reply(ctx, step, outcome, reason)
+	if err != nil {
+		return err
+	}
+	err = postgres.Write(ctx, s.db, func(b *pgx.Batch) {
+		cmd.message.Record(b)
+		answer.Append(b)
+	})
+	if inbox.IsDuplicate(err) {
+		return nil
+	}
+	if err == nil {
+		s.relay.Wake(cmd.OrderID)
+	}
+	return err
+}
+
+// paymentView is a payment as JSON.
+type paymentView struct {
+	ID        string      `json:"id"`
+	OrderID   string      `json:"order_id"`
+	Status    string      `json:"status"`
+	Reason    string      `json:"reason,omitempty"`
+	Amount    money.Money `json:"amount"`
+	Refunded  money.Money `json:"refunded"`
+	CreatedAt time.Time   `json:"created_at"`
+	UpdatedAt time.Time   `json:"updated_at"`
+}
+
+// shownAs maps the states to those that a merchant can act upon. A hold that is
+// being released is still a hold.
+var shownAs = map[string]string{
+	authorising: "pending", authorised: "authorised", declined: "declined", captured: "captured",
+	captureFailed: "authorised", voiding: "authorised", voided: "voided",
+}
+
+func (p payment) view() paymentView {
+	return paymentView{
+		ID: p.wireID(), OrderID: "ord_" + p.OrderID.String(), Status: shownAs[p.Status], Reason: p.Reason, Amount: p.Amount,
+		Refunded:  money.Money{Minor: p.Refunded, Currency: p.Amount.Currency},
+		CreatedAt: p.CreatedAt.UTC(), UpdatedAt: p.UpdatedAt.UTC(),
+	}
+}
+
+// get shows a payment: GET /v1/payments/{id}.
+func (s *service) get(c echo.Context) error {
+	bare, ok := strings.CutPrefix(c.Param("id"), "pay_")
+	id, err := uuid.Parse(bare)
+	if !ok || err != nil || len(bare) != 36 {
+		return noSuchPayment(c.Param("id"))
+	}
+	var p payment
+	if err := postgres.Read(c.Request().Context(), s.db, func(b *pgx.Batch) { load(b, id, &p) }); err != nil {
+		return err
+	}
+	if p.MerchantID != web.Merchant(c) {
+		return noSuchPayment(c.Param("id"))
+	}
+	return c.JSON(http.StatusOK, p.view())
+}
+
+func noSuchPayment(id string) error {
+	return web.NewProblem(http.StatusNotFound, "no-such-payment", "No such payment", fmt.Sprintf("There is no payment %q.", id))
+}
+
+// list shows the payment of an order: GET /v1/payments?order_id=.
+func (s *service) list(c echo.Context) error {
+	bare, ok := strings.CutPrefix(c.QueryParam("order_id"), "ord_")
+	id, err := uuid.Parse(bare)
+	if !ok || err != nil || len(bare) != 36 {
+		return web.NewProblem(http.StatusUnprocessableEntity, "invalid-field", "A field is not valid",
+			"Required: the id of an order, ord_….").WithField("order_id")
+	}
+	rows, err := s.db.Query(c.Request().Context(), selectPayment+`
+		 WHERE order_id = $1
+		   AND merchant_id = $2`,
+		id, web.Merchant(c))
+	if err != nil {
+		return err
+	}
+	payments, err := pgx.CollectRows(rows, scanPayment)
+	if err != nil {
+		return err
+	}
+	views := make([]paymentView, len(payments))
+	for i, p := range payments {
+		views[i] = p.view()
+	}
+	return c.JSON(http.StatusOK, map[string]any{"data": views})
+}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"time"
+
+	"example.com/failwell/shared/platform/money"
+	"example.com/failwell/shared/platform/web"
+)
+
+// processorTimeout bounds one call. Long enough for a card's bank to think,
+// short enough that a worker is not held by a processor that is gone. When it
+// strikes, the outcome is unknown, not "no".
+const processorTimeout = 5 * time.Second
+
+// maxAnswer bounds what we read of an answer.
+const maxAnswer = 64 << 10
+
+// refusal is the processor's definite "no". Everything else that goes wrong is
+// an indefinite error, and the same call must be made again with the same key.
+type refusal struct{ code string }
+
+func (r *refusal) Error() string { return "the processor refuses: " + r.code }
+
+// definite lists the codes that settle a question, by the meaning that the
+// processor documents. What is not listed is indefinite, whatever its status:
+// a 401 means that our key is wrong and a 404 that our address is, and neither
+// says anything about the customer's card.
+var definite = map[string]bool{
+	"card_declined": true, "insufficient_funds": true, "unknown_token": true, "token_already_used": true,
+	"capture_failed": true, "already_captured": true, "already_voided": true,
+}
+
+// processor is the card processor's API.
+type processor struct {
+	url, key string
+	client   *http.Client
+}
+
+func newProcessor(url, key string) processor {
+	return processor{url: url, key: key, client: web.Client(processorTimeout)}
+}
+
+type authoriseRequest struct {
+	PaymentMethod string      `json:"payment_method"`
+	Amount        money.Money `json:"amount"`
+	Reference     string      `json:"reference"`
+	MerchantID    string      `json:"merchant_id"`
+}
+
+type charge struct {
+	ID string `json:"id"`
+}
+
+func (p processor) redeem(ctx context.Context, token, reference string) (method string, err error) {
+	var out struct {
+		PaymentMethod string `json:"payment_method"`
+	}
+	err = p.call(ctx, http.MethodPost, "/v1/payment_methods", "", map[string]string{"token": token, "reference": reference}, &out)
+	return out.PaymentMethod, err
+}
+
+// redeemedFor finds the payment method that was redeemed under our reference.
+func (p processor) redeemedFor(ctx context.Context, reference string) (method string, found bool, err error) {
+	var out struct {
+		Data []struct {
+			PaymentMethod string `json:"payment_method"`
+		} `json:"data"`
+	}
+	err = p.call(ctx, http.MethodGet, "/v1/payment_methods?reference="+url.QueryEscape(reference), "", nil, &out)
+	if err != nil || len(out.Data) == 0 {
+		return "", false, err
+	}
+	return out.Data[0].PaymentMethod, true, nil
+}
+
+func (p processor) authorise(ctx context.Context, key string, r authoriseRequest) (charge, error) {
+	var out charge
+	err := p.call(ctx, http.MethodPost, "/v1/charges", key, r, &out)
+	if err == nil && out.ID == "" {
+		err = fmt.Errorf("processor: an authorisation without an id")
+	}
+	return out, err
+}
+
+func (p processor) capture(ctx context.Context, key, chargeID string) error {
+	return p.call(ctx, http.MethodPost, "/v1/charges/"+url.PathEscape(chargeID)+"/capture", key, struct{}{}, nil)
+}
+
+func (p processor) void(ctx context.Context, key, chargeID string) error {
+	return p.call(ctx, http.MethodPost, "/v1/charges/"+url.PathEscape(chargeID)+"/void", key, struct{}{}, nil)
+}
+
+// call makes one call. It returns nil for a 2xx whose body could be read, a
+// *refusal for a definite "no", and any other error where the outcome is open.
+func (p processor) call(ctx context.Context, method, path, key string, in, out any) error {
+	var body io.Reader
+	if in != nil {
+		encoded, err := json.Marshal(in)
+		if err != nil {
+			return fmt.Errorf("processor: encode: %w", err)
+		}
+		body = bytes.NewReader(encoded)
+	}
+	request, err := http.NewRequestWithContext(ctx, method, p.url+path, body)
+	if err != nil {
+		return fmt.Errorf("processor: %w", err)
+	}
+	request.Header.Set("Authorization", "Bearer "+p.key)
+	if in != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	if key != "" {
+		request.Header.Set("Idempotency-Key", key)
+	}
+	response, err := p.client.Do(request)
+	if err != nil {
+		return fmt.Errorf("processor: outcome unknown: %w", err)
+	}
+	defer response.Body.Close() //nolint:errcheck // nothing was written to it
+	answer, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if err != nil {
+		return fmt.Errorf("processor: outcome unknown, the answer broke off: %w", err)
+	}
+
+	if response.StatusCode < 300 {
+		if out == nil {
+			return nil
+		}
+		if err := json.Unmarshal(answer, out); err != nil {
+			return fmt.Errorf("processor: outcome unknown, the answer is not understood: %w", err)
+		}
+		return nil
+	}
+	var problem struct {
+		Code string `json:"code"`
+	}
+	_ = json.Unmarshal(answer, &problem) // an answer without a code is indefinite below
+	if !web.Indefinite(nil, response.StatusCode) && definite[problem.Code] {
+		return &refusal{code: problem.Code}
+	}
+	return fmt.Errorf("processor: outcome unknown: status %d, code %q", response.StatusCode, problem.Code)
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"github.com/jackc/pgx/v5"
+
+	"example.com/failwell/shared/platform/fault"
+	"example.com/failwell/shared/platform/postgres"
+)
+
+// void makes sure that nothing is held for a payment, now or later.
+//
+//  1. Write the intent: from here on nobody authorises or captures. Where there
+//     is no payment yet, because the void has overtaken its authorise, the row
+//     is a tombstone, and the late authorise is refused.
+//  2. Find out which charge there is. See known.
+//  3. Release it at the processor, under a key that is the same at every try.
+//  4. Write the outcome with the reply.
+//
+// Power fails anywhere: the message comes again and goes on from the intent.
+//
+// Pattern: saga (a compensation that survives its own races)
+func (s *service) void(ctx context.Context, cmd command) error {
+	return postgres.RetryStale(ctx, func() error {
+		var p payment
+		var seen bool
+		err := postgres.Write(ctx, s.db, func(b *pgx.Batch) {
+			b.Queue(`
+				INSERT INTO payments (id, order_id, merchant_id, status, reason, amount_minor, currency)
+				VALUES ($1, $2, $3, 'voided', 'voided_before_authorised', $4, $5)
+				ON CONFLICT (id) DO UPDATE
+				   SET status     = 'voiding',
+				       updated_at = now(),
+				       version    = payments.version + 1
+				 WHERE payments.status IN ('authorising', 'authorised', 'capture_failed')`,
+				cmd.paymentID, cmd.orderID, cmd.MerchantID, cmd.Amount.Minor, cmd.Amount.Currency)
+			load(b, cmd.paymentID, &p)
+			cmd.message.Seen(b, &seen)
+		})
+		if err != nil || seen {
+			return err
+		}
+		switch p.Status {
+		case voided, declined:
+			return s.repeat(ctx, cmd, "void", done, "")
+		case captured:
+			// The saga does not ask for this. If it ever does, claiming that the
+			// money was released would be a lie.
+			s.log.Error("void of a captured payment refused", "payment_id", p.wireID(), "order_id", cmd.OrderID)
+			return s.repeat(ctx, cmd, "void", refused, "already_captured")
+		}
+
+		if err := fault.Point(ctx, fault.PaymentsVoidAfterIntent); err != nil {
+			return err
+		}
+		if p, err = s.known(ctx, p); err != nil {
+			return err
+		}
+		if p.ChargeID != "" {
+			// Pattern: idempotency-key-external
+			err := s.processor.void(ctx, p.wireID()+":void", p.ChargeID)
+			if no := (*refusal)(nil); err != nil && (!errors.As(err, &no) || no.code != "already_voided") {
+				return err // also when refused: a hold that cannot be released needs a person, not a "done"
+			}
+		}
+		if err := fault.Point(ctx, fault.PaymentsVoidAfterProcessor); err != nil {
+			return err
+		}
+		p.Status = voided
+		answer, err := cmd.reply(ctx, "void", done, "")
+		if err != nil {
+			return err
+		}
+		return s.record(ctx, cmd, p, answer)
+	})
+}
+
+// known finds out whether there is a charge for a payment whose authorise was
+// begun and not recorded. Asking the processor "is there one?" would not help:
+// the request may still be on its way, and arrive after the answer. So it is made
+// definite: asked again under the same key, the processor either repeats the
+// outcome of the first request, or does the work now and will repeat that to the
+// first request when it arrives. Either way there is one charge at most, and we
+// know it.
+func (s *service) known(ctx context.Context, p payment) (payment, error) {
+	if p.ChargeID != "" {
+		return p, nil
+	}
+	chargeID, err := s.hold(ctx, p)
+	if no := (*refusal)(nil); errors.As(err, &no) {
+		p.Reason = no.code
+		return p, nil // declined: nothing is held
+	}
+	p.ChargeID = chargeID
+	return p, err
+}
