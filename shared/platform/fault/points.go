@@ -23,6 +23,9 @@ const (
 	PaymentsRecordBeforeCommit       = "payments.record.before-commit"
 	PaymentsRecordAfterCommit        = "payments.record.after-commit"
 
+	LedgerSaleBeforeCommit = "ledger.sale.before-commit"
+	LedgerSaleAfterCommit  = "ledger.sale.after-commit"
+
 	OutboxRelayBeforePublish = "outbox.relay.before-publish"
 	OutboxRelayAfterPublish  = "outbox.relay.after-publish"
 	ConsumerBeforeAck        = "consumer.before-ack"
@@ -45,6 +48,8 @@ var Points = []Info{
 	{PaymentsVoidAfterProcessor, "the hold is released, we have not noted it"},
 	{PaymentsRecordBeforeCommit, "the processor has answered, neither payment nor reply is written"},
 	{PaymentsRecordAfterCommit, "payment and reply are written, the command is not acknowledged"},
+	{LedgerSaleBeforeCommit, "a sale or its reversal was asked for, nothing is booked"},
+	{LedgerSaleAfterCommit, "it is booked, the command is not acknowledged"},
 	{OutboxRelayBeforePublish, "messages were read from the outbox, none is sent"},
 	{OutboxRelayAfterPublish, "the broker has the messages, the outbox has them still"},
 	{ConsumerBeforeAck, "a message is handled, the broker does not know"},

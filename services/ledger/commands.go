@@ -1,0 +1,89 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/google/uuid"
+
+	"example.com/failwell/shared/pattern/inbox"
+	"example.com/failwell/shared/pattern/outbox"
+	"example.com/failwell/shared/pattern/retries"
+	"example.com/failwell/shared/platform/money"
+	"example.com/failwell/shared/platform/postgres"
+)
+
+const source outbox.Source = "/ledger"
+
+// command is the data of ledger.post-sale and ledger.reverse-sale.
+type command struct {
+	OrderID    string      `json:"order_id"`
+	PaymentID  string      `json:"payment_id"`
+	MerchantID string      `json:"merchant_id"`
+	Amount     money.Money `json:"amount"`
+
+	message inbox.Message
+	orderID uuid.UUID
+}
+
+// receive handles a command of the order's saga. Each may come twice, as the
+// same message or as a new one with the same meaning, and in any order.
+func (s *service) receive(ctx context.Context, e event.Event) error {
+	cmd, err := decode(e)
+	if err != nil {
+		return retries.Permanent(err)
+	}
+	handle := map[string]func(context.Context, command) error{
+		"ledger.post-sale":    s.postSale,
+		"ledger.reverse-sale": s.reverseSale,
+	}[e.Type()]
+	if handle == nil {
+		return retries.Permanent(fmt.Errorf("unknown type %q", e.Type()))
+	}
+	return postgres.RetryStale(ctx, func() error { return handle(ctx, cmd) })
+}
+
+func decode(e event.Event) (command, error) {
+	var cmd command
+	if err := e.DataAs(&cmd); err != nil {
+		return cmd, fmt.Errorf("decode %s: %w", e.Type(), err)
+	}
+	var err error
+	if cmd.message, err = inbox.Of(e); err != nil {
+		return cmd, err
+	}
+	if cmd.orderID, err = uuid.Parse(strings.TrimPrefix(cmd.OrderID, "ord_")); err != nil {
+		return cmd, fmt.Errorf("order_id: %w", err)
+	}
+	if err := cmd.Amount.Validate(); err != nil || cmd.Amount.Minor <= 0 {
+		return cmd, fmt.Errorf("amount %v: must be above zero in a known currency", cmd.Amount)
+	}
+	if cmd.MerchantID == "" || cmd.PaymentID == "" {
+		return cmd, errors.New("merchant_id and payment_id are required")
+	}
+	return cmd, nil
+}
+
+// The answers of a saga's participant.
+const (
+	done    = "done"
+	refused = "refused"
+)
+
+// reply is the data of orders.saga-reply.
+type reply struct {
+	OrderID string `json:"order_id"`
+	Step    string `json:"step"`
+	Outcome string `json:"outcome"`
+	Reason  string `json:"reason,omitempty"`
+}
+
+func (cmd command) reply(ctx context.Context, step, outcome, reason string) (outbox.Sealed, error) {
+	return source.Seal(ctx, outbox.Message{
+		Type: "orders.saga-reply", Subject: cmd.OrderID,
+		Data: reply{OrderID: cmd.OrderID, Step: step, Outcome: outcome, Reason: reason},
+	})
+}

@@ -1,0 +1,30 @@
+package main
+
+import (
+	"time"
+
+	"example.com/failwell/shared/platform/config"
+)
+
+// settings is everything that can be set from outside. Every period has a
+// production default; scripts/lab.env shortens them so that one can watch.
+type settings struct {
+	config.Common
+
+	// DatabaseConns bounds the pool of database connections.
+	DatabaseConns int32 `env:"DATABASE_CONNS" envDefault:"16"`
+
+	// FeeBasisPoints is the platform's share of a sale in hundredths of a percent.
+	FeeBasisPoints int64 `env:"FEE_BPS" envDefault:"250"`
+
+	// OutboxLease and OutboxPoll: see outbox.Config.
+	OutboxLease time.Duration `env:"OUTBOX_LEASE" envDefault:"10s"`
+	OutboxPoll  time.Duration `env:"OUTBOX_POLL" envDefault:"1s"`
+
+	// RetryDelays is how long a message that could not be handled waits before
+	// each further try. After the last it is parked.
+	RetryDelays []time.Duration `env:"RETRY_DELAYS" envDefault:"1s,5s,30s,2m,10m"`
+
+	// Workers is how many messages are handled at the same time.
+	Workers int `env:"WORKERS" envDefault:"8"`
+}

@@ -1,0 +1,251 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/labstack/echo/v4"
+
+	"example.com/failwell/shared/platform/money"
+	"example.com/failwell/shared/platform/postgres"
+	"example.com/failwell/shared/platform/web"
+)
+
+// posting moves an amount on one account: above zero a credit, below a debit.
+type posting struct {
+	Account string
+	Amount  int64
+}
+
+// entry is a journal entry: postings that sum to zero in each currency.
+type entry struct {
+	ID         uuid.UUID
+	Kind       string
+	Source     string // what caused it; with the kind it is unique
+	Reference  string
+	MerchantID string
+	Postings   []posting
+	CreatedAt  time.Time
+}
+
+// insert queues the entry and the new balances.
+//
+// Balances are moved last, in the order of the account ids. Last, because
+// everybody's sale moves the same few accounts of the platform, and a row stays
+// locked until the commit. In one order, because two entries that lock the same
+// two accounts the other way round would wait for each other for ever.
+func (e entry) insert(b *pgx.Batch) {
+	ids, amounts := make([]string, len(e.Postings)), make([]int64, len(e.Postings))
+	for i, p := range e.Postings {
+		ids[i], amounts[i] = p.Account, p.Amount
+	}
+	b.Queue(`
+		INSERT INTO entries (id, kind, source, reference, merchant_id)
+		VALUES ($1, $2, $3, $4, $5)`,
+		e.ID, e.Kind, e.Source, e.Reference, e.MerchantID)
+	// An account is opened by its first posting. The id says what it is.
+	b.Queue(`
+		INSERT INTO accounts (id, kind, merchant_id, currency)
+		SELECT id, split_part(id, ':', 1),
+		       CASE WHEN id LIKE '%:%:%' THEN split_part(id, ':', 2) ELSE '' END,
+		       split_part(id, ':', -1)
+		  FROM unnest($1::text[]) AS id
+		    ON CONFLICT (id) DO NOTHING`,
+		ids)
+	b.Queue(`
+		INSERT INTO postings (entry_id, line_no, account_id, amount_minor)
+		SELECT $1, line.no, line.account, line.amount
+		  FROM unnest($2::text[], $3::bigint[]) WITH ORDINALITY AS line (account, amount, no)`,
+		e.ID, ids, amounts)
+
+	inOrder := slices.Clone(e.Postings)
+	slices.SortStableFunc(inOrder, func(a, b posting) int { return strings.Compare(a.Account, b.Account) })
+	for _, p := range inOrder {
+		b.Queue(`
+			UPDATE accounts
+			   SET balance_minor = balance_minor + $2
+			 WHERE id = $1`,
+			p.Account, p.Amount)
+	}
+}
+
+// newEntry is the body of POST /v1/entries.
+type newEntry struct {
+	Kind       string       `json:"kind"`
+	Source     string       `json:"source"`
+	Reference  string       `json:"reference"`
+	MerchantID string       `json:"merchant_id"`
+	Postings   []newPosting `json:"postings"`
+}
+
+type newPosting struct {
+	Account string      `json:"account"`
+	Amount  money.Money `json:"amount"`
+}
+
+const (
+	maxPostings = 20
+	maxText     = 255
+)
+
+// Validate checks the form and the sum. The database checks the sum again.
+func (n newEntry) Validate() error {
+	for field, value := range map[string]string{"kind": n.Kind, "source": n.Source, "reference": n.Reference} {
+		if value == "" || len(value) > maxText || strings.ContainsFunc(value, func(r rune) bool { return r < ' ' }) {
+			return invalid(field, "Required: 1 to 255 bytes without control characters.")
+		}
+	}
+	if len(n.Postings) < 2 || len(n.Postings) > maxPostings {
+		return invalid("postings", fmt.Sprintf("An entry has 2 to %d postings.", maxPostings))
+	}
+	sums := map[string]money.Money{}
+	for i, p := range n.Postings {
+		field := fmt.Sprintf("postings[%d]", i)
+		if err := p.Amount.Validate(); err != nil {
+			return invalid(field+".amount.currency", err.Error())
+		}
+		if p.Amount.Minor == 0 {
+			return invalid(field+".amount.minor", "Must not be zero.")
+		}
+		if !knownAccount(p.Account, p.Amount.Currency) {
+			return invalid(field+".account", "There is no such account in this currency.")
+		}
+		sum, err := money.Money{Minor: sums[p.Amount.Currency].Minor, Currency: p.Amount.Currency}.Add(p.Amount)
+		if err != nil {
+			return invalid(field+".amount.minor", "The sum is too large.")
+		}
+		sums[p.Amount.Currency] = sum
+	}
+	for _, sum := range sums {
+		if sum.Minor != 0 {
+			return web.NewProblem(http.StatusUnprocessableEntity, "unbalanced-entry", "The entry does not balance",
+				fmt.Sprintf("The postings in %s sum to %s instead of zero.", sum.Currency, sum)).WithField("postings")
+		}
+	}
+	return nil
+}
+
+func invalid(field, detail string) error {
+	return web.NewProblem(http.StatusUnprocessableEntity, "invalid-field", "A field is not valid", detail).WithField(field)
+}
+
+// postEntry books an entry for another service: POST /v1/entries. Source and
+// kind identify it, so it needs no key beside them: the same entry again is
+// answered with the stored one, another one under the same source is refused.
+//
+// Pattern: change-record
+func (s *service) postEntry(c echo.Context) error {
+	ctx := c.Request().Context()
+	in, _, err := web.Bind[newEntry](c)
+	if err != nil {
+		return err
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return err
+	}
+	e := entry{ID: id, Kind: in.Kind, Source: in.Source, Reference: in.Reference, MerchantID: in.MerchantID}
+	for _, p := range in.Postings {
+		e.Postings = append(e.Postings, posting{Account: p.Account, Amount: p.Amount.Minor})
+	}
+	status := http.StatusCreated
+	err = postgres.Write(ctx, s.db, e.insert)
+	switch {
+	case postgres.Violates(err, "entries_once"):
+		status = http.StatusOK
+	case postgres.Violates(err, "accounts_floor"):
+		return web.NewProblem(http.StatusUnprocessableEntity, "insufficient-balance", "Not enough on the account",
+			"An account would fall below zero.").WithField("postings")
+	case err != nil:
+		return err
+	}
+	stored, err := s.findEntries(c, `e.source = $1 AND e.kind = $2`, in.Source, in.Kind)
+	if err != nil {
+		return err
+	}
+	if len(stored) != 1 {
+		return errors.New("an entry that was just stored is not there")
+	}
+	if !stored[0].same(e) {
+		return web.NewProblem(http.StatusUnprocessableEntity, "entry-differs", "Another entry has this source",
+			"An entry of this kind and source exists, with other postings.").WithField("source")
+	}
+	return c.JSON(status, stored[0].view())
+}
+
+func (e entry) same(other entry) bool {
+	return e.Reference == other.Reference && e.MerchantID == other.MerchantID && slices.Equal(e.Postings, other.Postings)
+}
+
+type entryView struct {
+	ID        string        `json:"id"`
+	Kind      string        `json:"kind"`
+	Source    string        `json:"source"`
+	Reference string        `json:"reference"`
+	Postings  []postingView `json:"postings"`
+	CreatedAt time.Time     `json:"created_at"`
+}
+
+type postingView struct {
+	Account string      `json:"account"`
+	Amount  money.Money `json:"amount"`
+}
+
+func (e entry) view() entryView {
+	postings := make([]postingView, len(e.Postings))
+	for i, p := range e.Postings {
+		postings[i] = postingView{Account: p.Account, Amount: money.Money{Minor: p.Amount, Currency: currencyOf(p.Account)}}
+	}
+	return entryView{ID: "ent_" + e.ID.String(), Kind: e.Kind, Source: e.Source, Reference: e.Reference,
+		Postings: postings, CreatedAt: e.CreatedAt.UTC()}
+}
+
+// listEntries shows the entries that speak of an order or a payment of this
+// merchant: GET /v1/entries?reference=.
+func (s *service) listEntries(c echo.Context) error {
+	reference := c.QueryParam("reference")
+	if reference == "" {
+		return invalid("reference", "Required: an order or payment id.")
+	}
+	found, err := s.findEntries(c, `(e.source = $1 OR e.reference = $1) AND e.merchant_id = $2`, reference, web.Merchant(c))
+	if err != nil {
+		return err
+	}
+	views := make([]entryView, len(found))
+	for i, e := range found {
+		views[i] = e.view()
+	}
+	return c.JSON(http.StatusOK, map[string]any{"data": views})
+}
+
+func (s *service) findEntries(c echo.Context, where string, args ...any) ([]entry, error) {
+	rows, err := s.db.Query(c.Request().Context(), `
+		SELECT e.id, e.kind, e.source, e.reference, e.merchant_id, e.created_at,
+		       array_agg(p.account_id ORDER BY p.line_no),
+		       array_agg(p.amount_minor ORDER BY p.line_no)
+		  FROM entries e
+		  JOIN postings p ON p.entry_id = e.id
+		 WHERE `+where+`
+		 GROUP BY e.id
+		 ORDER BY e.id`,
+		args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (entry, error) {
+		var e entry
+		var accounts []string
+		var amounts []int64
+		err := row.Scan(&e.ID, &e.Kind, &e.Source, &e.Reference, &e.MerchantID, &e.CreatedAt, &accounts, &amounts)
+		for i := range accounts {
+			e.Postings = append(e.Postings, posting{Account: accounts[i], Amount: amounts[i]})
+		}
+		return e, err
+	})
+}

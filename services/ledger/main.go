@@ -1,0 +1,110 @@
+// Command ledger keeps the books: every movement of money is a journal entry
+// whose postings sum to zero.
+package main
+
+import (
+	"context"
+	"embed"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"example.com/failwell/shared/pattern/outbox"
+	"example.com/failwell/shared/pattern/retries"
+	"example.com/failwell/shared/platform/config"
+	"example.com/failwell/shared/platform/postgres"
+	"example.com/failwell/shared/platform/rabbit"
+	"example.com/failwell/shared/platform/telemetry"
+	"example.com/failwell/shared/platform/web"
+)
+
+//go:embed migrations
+var migrations embed.FS
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	cfg, err := config.Load[settings]()
+	if err == nil {
+		err = run(ctx, cfg)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "ledger:", err)
+		os.Exit(1)
+	}
+}
+
+type service struct {
+	cfg   settings
+	db    *pgxpool.Pool
+	log   *slog.Logger
+	relay *outbox.Relay
+}
+
+// run is the map of the process: what it needs, what runs in it, and in which
+// order it stops.
+func run(ctx context.Context, cfg settings) error {
+	log, err := telemetry.Logger(os.Stderr, "ledger", cfg.LogLevel)
+	if err != nil {
+		return err
+	}
+	registry := telemetry.Metrics()
+
+	db, err := postgres.Open(ctx, postgres.Options{URL: cfg.DatabaseURL, MaxConns: cfg.DatabaseConns, Logger: log})
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	if err := postgres.Migrate(ctx, cfg.DatabaseURL, migrations); err != nil {
+		return err
+	}
+	if err := web.SeedMerchants(ctx, db, cfg.Merchants); err != nil {
+		return err
+	}
+	broker := rabbit.Dial(rabbit.Options{URL: cfg.AMQPURL, Name: "ledger@" + cfg.InstanceName(), Logger: log})
+	defer broker.Close()
+
+	s := &service{
+		cfg: cfg, db: db, log: log,
+		relay: outbox.NewRelay(outbox.Config{
+			DB: db, Broker: broker, Logger: log, Metrics: registry,
+			Holder: cfg.InstanceName(), Lease: cfg.OutboxLease, Poll: cfg.OutboxPoll,
+		}),
+	}
+	commands := retries.Consumer{
+		Conn: broker, Queue: "ledger.commands", Bindings: []string{"ledger.post-sale", "ledger.reverse-sale"},
+		Workers: cfg.Workers, Delays: cfg.RetryDelays, Handle: s.receive, Logger: log, Metrics: registry,
+	}
+
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var background sync.WaitGroup
+	for _, job := range []func(context.Context){s.relay.Run, commands.Run} {
+		background.Go(func() { job(ctx) })
+	}
+	err = web.Run(ctx, s.routes(registry, broker), cfg.HTTPAddr, log)
+	stop() // also when the server failed by itself
+	background.Wait()
+	return err
+}
+
+func (s *service) routes(registry *prometheus.Registry, broker *rabbit.Conn) *echo.Echo {
+	e := web.New(web.Options{Logger: s.log, Metrics: registry, LabFaults: s.cfg.LabFaults})
+	web.Health(e,
+		web.Check{Name: "database", Ask: s.db.Ping},
+		web.Check{Name: "broker", Ask: func(context.Context) error { return broker.Ready() }})
+
+	merchant, ourselves := web.Merchants(s.db), web.ServiceOnly(s.cfg.ServiceKey)
+	e.GET("/v1/accounts", s.listAccounts, merchant)
+	e.GET("/v1/accounts/:id", s.getAccount, merchant)
+	e.GET("/v1/entries", s.listEntries, merchant)
+	e.POST("/v1/entries", s.postEntry, ourselves)
+	return e
+}

@@ -1,0 +1,125 @@
+-- +goose Up
+
+CREATE TABLE merchants (
+    merchant_id    text  PRIMARY KEY,
+    key_hash       bytea NOT NULL UNIQUE,
+    webhook_secret text  NOT NULL
+);
+
+-- Amounts are signed: above zero is a credit (somebody is owed), below zero a
+-- debit (somebody owes). All balances of one currency add up to zero.
+CREATE TABLE accounts (
+    id            text    PRIMARY KEY,       -- kind:currency or kind:merchant:currency
+    kind          text    NOT NULL CHECK (kind IN ('card_receivable', 'merchant_pending', 'merchant_available', 'platform_fee', 'processor_clearing', 'payouts_in_transit', 'cash')),
+    merchant_id   text    NOT NULL DEFAULT '', -- '' for the platform's own
+    currency      text    NOT NULL,
+    balance_minor bigint  NOT NULL DEFAULT 0,
+    closed        boolean NOT NULL DEFAULT false,
+
+    -- A merchant cannot be paid what it does not have.
+    CONSTRAINT accounts_floor CHECK (kind <> 'merchant_available' OR balance_minor >= 0)
+) WITH (fillfactor = 50);
+
+CREATE INDEX accounts_of_merchant ON accounts (merchant_id);
+
+CREATE TABLE entries (
+    id          uuid        PRIMARY KEY,
+    kind        text        NOT NULL,
+    source      text        NOT NULL,           -- what caused it: ord_…
+    reference   text        NOT NULL,           -- what else it speaks of: pay_…
+    merchant_id text        NOT NULL,
+    created_at  timestamptz NOT NULL DEFAULT now(),
+
+    -- The change record: what caused an entry causes it once.
+    CONSTRAINT entries_once UNIQUE (source, kind)
+);
+
+CREATE INDEX entries_of_reference ON entries (reference);
+
+CREATE TABLE postings (
+    entry_id     uuid     NOT NULL REFERENCES entries,
+    line_no      smallint NOT NULL,
+    account_id   text     NOT NULL REFERENCES accounts,
+    amount_minor bigint   NOT NULL CHECK (amount_minor <> 0),
+    PRIMARY KEY (entry_id, line_no)
+);
+
+CREATE INDEX postings_of_account ON postings (account_id);
+
+-- Where the sale of an order stands. reversed without an entry is a tombstone: the
+-- reversal overtook its sale, and the late sale is refused.
+CREATE TABLE sales (
+    order_id uuid    PRIMARY KEY,
+    state    text    NOT NULL CHECK (state IN ('posted', 'reversed')),
+    version  integer NOT NULL DEFAULT 1,
+    CONSTRAINT sales_version_current CHECK (version > 0)
+);
+
+-- An entry whose postings do not sum to zero in each currency is refused. All
+-- postings of an entry are inserted by one statement, so one look at that
+-- statement's rows is enough; a check at each row would see half an entry.
+-- +goose StatementBegin
+CREATE FUNCTION postings_must_balance() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (
+        SELECT
+          FROM added
+          JOIN accounts ON accounts.id = added.account_id
+         GROUP BY added.entry_id, accounts.currency
+        HAVING sum(added.amount_minor) <> 0)
+    THEN
+        RAISE EXCEPTION 'the postings of an entry do not sum to zero'
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'postings_balance';
+    END IF;
+    RETURN NULL;
+END $$;
+-- +goose StatementEnd
+
+CREATE TRIGGER postings_balance
+    AFTER INSERT ON postings
+    REFERENCING NEW TABLE AS added
+    FOR EACH STATEMENT EXECUTE FUNCTION postings_must_balance();
+
+-- What is in the books stays in the books; a mistake is reversed, not rubbed out.
+-- +goose StatementBegin
+CREATE FUNCTION books_are_final() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION '% is append-only', TG_TABLE_NAME USING ERRCODE = 'restrict_violation';
+END $$;
+-- +goose StatementEnd
+
+CREATE TRIGGER entries_final
+    BEFORE UPDATE OR DELETE OR TRUNCATE ON entries
+    FOR EACH STATEMENT EXECUTE FUNCTION books_are_final();
+
+CREATE TRIGGER postings_final
+    BEFORE UPDATE OR DELETE OR TRUNCATE ON postings
+    FOR EACH STATEMENT EXECUTE FUNCTION books_are_final();
+
+CREATE TABLE outbox (
+    shard       smallint    NOT NULL,
+    id          bigint      GENERATED ALWAYS AS IDENTITY,
+    message_id  uuid        NOT NULL,
+    type        text        NOT NULL,
+    body        bytea       NOT NULL,
+    traceparent text        NOT NULL DEFAULT '',
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (shard, id)
+) WITH (
+    autovacuum_vacuum_scale_factor = 0,
+    autovacuum_vacuum_threshold    = 1000,
+    autovacuum_vacuum_insert_threshold = -1
+);
+
+CREATE TABLE outbox_leases (
+    shard      smallint    PRIMARY KEY,
+    holder     text        NOT NULL,
+    expires_at timestamptz NOT NULL
+) WITH (fillfactor = 50);
+
+CREATE TABLE inbox (
+    source      text        NOT NULL,
+    message_id  uuid        NOT NULL,
+    received_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (source, message_id)
+);
