@@ -148,6 +148,25 @@ func TestTheCardThatLosesTheFirstAnswerHasDoneTheWork(t *testing.T) {
 	equal(t, "operations", w.operations("authorise"), 3)
 }
 
+func TestACardMisbehavesOnceAlsoWhenManyCallAtOnce(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	for _, card := range []string{cardFailsOnce, cardLosesTheFirst} {
+		method := w.card(card)
+		var bad atomic.Int32
+		var all sync.WaitGroup
+		for range 20 {
+			all.Go(func() {
+				if w.authorise("", method).status != 201 {
+					bad.Add(1)
+				}
+			})
+		}
+		all.Wait()
+		equal(t, card, bad.Load(), 1)
+	}
+}
+
 func TestACaptureThatFailsLeavesTheHoldToBeReleased(t *testing.T) {
 	t.Parallel()
 	w := start(t)

@@ -1,0 +1,194 @@
+// Package shop is a merchant's side of the API, as a demo, an experiment or a
+// test plays it. It decides nothing by itself: retrying is the caller's business.
+package shop
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+)
+
+// The processor's test cards.
+const (
+	CardWorks         = "4242424242424242"
+	CardDeclined      = "4000000000000002"
+	CardCaptureFails  = "4000000000000341"
+	CardNoFunds       = "4000000000009995"
+	CardFailsOnce     = "4000000000000119" // before the work
+	CardLosesAnswer   = "4000000000000069" // does the work, the first answer is lost
+	callTimeout       = 10 * time.Second
+	contentTypeJSON   = "application/json"
+	pollForFinalState = 20 * time.Millisecond
+)
+
+// Shop talks to the system as one merchant.
+type Shop struct {
+	Orders, Payments, Ledger, Sandbox string // URLs
+	Key                               string // bearer key
+	Merchant                          string // id, for the callback's path at the sandbox
+	HTTP                              *http.Client
+}
+
+// New makes a shop from the variables that `make run` writes.
+func New(env map[string]string) *Shop {
+	return &Shop{
+		Orders: env["ORDERS_URL"], Payments: env["PAYMENTS_URL"], Ledger: env["LEDGER_URL"], Sandbox: env["SANDBOX_URL"],
+		Key: env["MERCHANT_KEY"], Merchant: "mer_acme",
+		HTTP: &http.Client{Timeout: callTimeout, Transport: &http.Transport{MaxIdleConnsPerHost: 64}},
+	}
+}
+
+// Answer is what came back, bytes as they came.
+type Answer struct {
+	Status int
+	Header http.Header
+	Body   []byte
+}
+
+// Order is what a shop cares about in an order.
+type Order struct {
+	ID        string `json:"id"`
+	Status    string `json:"status"`
+	Reason    string `json:"reason"`
+	PaymentID string `json:"payment_id"`
+}
+
+// Item is a line of a basket.
+type Item struct {
+	SKU      string `json:"sku"`
+	Quantity int    `json:"quantity"`
+}
+
+// Token has a card turned into a single-use token, as the customer's browser does.
+func (s *Shop) Token(ctx context.Context, card string) (string, error) {
+	a, err := s.call(ctx, http.MethodPost, s.Sandbox+"/v1/tokens", "", "", fmt.Appendf(nil, `{"card":%q}`, card))
+	if err != nil {
+		return "", err
+	}
+	var out struct {
+		Token string `json:"token"`
+	}
+	if err := json.Unmarshal(a.Body, &out); err != nil || out.Token == "" {
+		return "", fmt.Errorf("shop: no token: status %d, %s", a.Status, a.Body)
+	}
+	return out.Token, nil
+}
+
+// Basket is the body of an order, with the sandbox's endpoint for its callback.
+func (s *Shop) Basket(token string, items ...Item) []byte {
+	body, err := json.Marshal(map[string]any{
+		"customer_id": "cus_1", "items": items, "payment_token": token,
+		"callback_url": s.Sandbox + "/merchant/webhooks/" + s.Merchant,
+	})
+	if err != nil {
+		panic(err) // strings and numbers always encode
+	}
+	return body
+}
+
+// Place sends an order. An error means that there was no answer; the order may
+// have been placed or not.
+func (s *Shop) Place(ctx context.Context, key string, body []byte) (Answer, error) {
+	return s.call(ctx, http.MethodPost, s.Orders+"/v1/orders", s.Key, key, body)
+}
+
+// Insist places an order again and again until there is a definite answer. Every
+// answer is handed to heard, if there is one.
+func (s *Shop) Insist(ctx context.Context, key string, body []byte, heard func(Answer)) (a Answer, tries int, err error) {
+	for {
+		tries++
+		a, err = s.Place(ctx, key, body)
+		if err == nil && heard != nil {
+			heard(a)
+		}
+		if err == nil && a.Status < http.StatusInternalServerError && a.Status != http.StatusTooManyRequests {
+			return a, tries, nil
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return a, tries, fmt.Errorf("shop: no definite answer after %d tries: %w", tries, ctx.Err())
+		}
+	}
+}
+
+// Get reads a path of a service.
+func (s *Shop) Get(ctx context.Context, url string) (Answer, error) {
+	return s.call(ctx, http.MethodGet, url, s.Key, "", nil)
+}
+
+// Order reads an order.
+func (s *Shop) Order(ctx context.Context, id string) (Order, error) {
+	var o Order
+	a, err := s.Get(ctx, s.Orders+"/v1/orders/"+id)
+	if err == nil && a.Status != http.StatusOK {
+		err = fmt.Errorf("shop: order %s: status %d, %s", id, a.Status, a.Body)
+	}
+	if err == nil {
+		err = json.Unmarshal(a.Body, &o)
+	}
+	return o, err
+}
+
+// Finished waits until an order is confirmed or cancelled. Services that are
+// being killed meanwhile are waited for.
+func (s *Shop) Finished(ctx context.Context, id string) (Order, error) {
+	for {
+		o, err := s.Order(ctx, id)
+		if err == nil && o.Status != "pending" {
+			return o, nil
+		}
+		select {
+		case <-time.After(pollForFinalState):
+		case <-ctx.Done():
+			return o, fmt.Errorf("shop: order %s is still %q: %w (%w)", id, o.Status, ctx.Err(), err)
+		}
+	}
+}
+
+// Arm arms a fault point in a service.
+func (s *Shop) Arm(ctx context.Context, service, point, action string, hit int) error {
+	a, err := s.call(ctx, http.MethodPut, service+"/lab/faults", "", "",
+		fmt.Appendf(nil, `{"point":%q,"action":%q,"hit":%d}`, point, action, hit))
+	if err == nil && a.Status != http.StatusOK {
+		err = fmt.Errorf("shop: arm %s: status %d, %s", point, a.Status, a.Body)
+	}
+	return err
+}
+
+// Misbehave sets the faults of the outside world; rules is the JSON that the
+// sandbox's PUT /faults takes.
+func (s *Shop) Misbehave(ctx context.Context, rules string) error {
+	a, err := s.call(ctx, http.MethodPut, s.Sandbox+"/faults", "", "", []byte(rules))
+	if err == nil && a.Status >= http.StatusBadRequest {
+		err = fmt.Errorf("shop: faults: status %d, %s", a.Status, a.Body)
+	}
+	return err
+}
+
+func (s *Shop) call(ctx context.Context, method, url, bearer, key string, body []byte) (Answer, error) {
+	request, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
+	if err != nil {
+		return Answer{}, err
+	}
+	if len(body) > 0 {
+		request.Header.Set("Content-Type", contentTypeJSON)
+	}
+	if bearer != "" {
+		request.Header.Set("Authorization", "Bearer "+bearer)
+	}
+	if key != "" {
+		request.Header.Set("Idempotency-Key", key)
+	}
+	response, err := s.HTTP.Do(request)
+	if err != nil {
+		return Answer{}, err
+	}
+	defer response.Body.Close() //nolint:errcheck // nothing was written to it
+	answer, err := io.ReadAll(response.Body)
+	return Answer{Status: response.StatusCode, Header: response.Header, Body: answer}, err
+}

@@ -1,0 +1,324 @@
+// Package stack runs the whole system as local processes: PostgreSQL, RabbitMQ,
+// the outside world and the three services, on free loopback ports, for the
+// demo, the lab and the end-to-end tests. Whatever dies is started again at the
+// same address.
+package stack
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"example.com/failwell/shared/platform/testenv"
+)
+
+// Names of the processes that a stack runs, in the order in which they start.
+const (
+	Sandbox  = "sandbox"
+	Ledger   = "ledger"
+	Payments = "payments"
+	Orders   = "orders"
+)
+
+// Services are those that may die; the sandbox is the outside world.
+var Services = []string{Orders, Payments, Ledger}
+
+var packages = map[string]string{
+	Sandbox: "./scripts/sandbox", Ledger: "./services/ledger", Payments: "./services/payments", Orders: "./services/orders",
+}
+
+const (
+	readyTimeout = 60 * time.Second
+	stopPatience = 10 * time.Second
+)
+
+// Options configures a stack.
+type Options struct {
+	// Out hears what is being started. nil: nobody.
+	Out io.Writer
+
+	// IgnoreGiven starts a PostgreSQL and a RabbitMQ of its own even when
+	// addresses are given: for whoever is going to kill them.
+	IgnoreGiven bool
+
+	// Env overrides single variables of the lab's settings, by service.
+	Env map[string][]string
+}
+
+// Stack is a running system.
+type Stack struct {
+	Servers *testenv.Env
+	URL     map[string]string // by name
+	Dir     string            // logs and binaries
+
+	lab         map[string]string
+	supervisors map[string]*supervisor
+	releases    []func()
+}
+
+// Start builds and starts everything and returns when all is ready.
+func Start(ctx context.Context, opts Options) (*Stack, error) {
+	if opts.Out == nil {
+		opts.Out = io.Discard
+	}
+	s := &Stack{URL: map[string]string{}, supervisors: map[string]*supervisor{}}
+	if err := s.start(ctx, opts); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Stack) start(ctx context.Context, opts Options) error {
+	root, err := moduleRoot()
+	if err != nil {
+		return err
+	}
+	if s.lab, err = readEnvFile(filepath.Join(root, "scripts", "lab.env")); err != nil {
+		return err
+	}
+	if s.Dir, err = os.MkdirTemp("", "failwell-stack-"); err != nil {
+		return err
+	}
+
+	// Building and booting take several seconds each, so they go side by side.
+	built := make(chan error, 1)
+	go func() { built <- s.build(ctx, root) }()
+	s.Servers, err = testenv.Start(ctx, testenv.Options{IgnoreGiven: opts.IgnoreGiven, Log: opts.Out})
+	if e := <-built; err == nil {
+		err = e
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.createDatabases(ctx, root); err != nil {
+		return err
+	}
+	for _, name := range []string{Sandbox, Ledger, Payments, Orders} {
+		port, release, err := testenv.HoldPort()
+		if err != nil {
+			return err
+		}
+		s.releases = append(s.releases, release)
+		s.URL[name] = fmt.Sprintf("http://127.0.0.1:%d", port)
+	}
+	for _, name := range []string{Sandbox, Ledger, Payments, Orders} {
+		sup := &supervisor{
+			name: name, binary: filepath.Join(s.Dir, name), env: s.environment(name, opts.Env[name]),
+			logPath: filepath.Join(s.Dir, name+".log"),
+		}
+		s.supervisors[name] = sup
+		if err := sup.run(); err != nil {
+			return err
+		}
+	}
+	return s.WaitReady(ctx)
+}
+
+func (s *Stack) build(ctx context.Context, root string) error {
+	for name, pkg := range packages {
+		cmd := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(s.Dir, name), pkg)
+		cmd.Dir = root
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return fmt.Errorf("stack: build %s: %w\n%s", pkg, err, out)
+		}
+	}
+	return nil
+}
+
+// createDatabases runs scripts/init.sql, the same file as docker compose does.
+func (s *Stack) createDatabases(ctx context.Context, root string) error {
+	script, err := os.ReadFile(filepath.Join(root, "scripts", "init.sql"))
+	if err != nil {
+		return err
+	}
+	conn, err := pgx.Connect(ctx, s.Servers.PostgresURL)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx) //nolint:errcheck // nothing is at stake
+	for statement := range strings.SplitSeq(withoutComments(string(script)), ";") {
+		if strings.TrimSpace(statement) == "" {
+			continue
+		}
+		if _, err := conn.Exec(ctx, statement); err != nil {
+			return fmt.Errorf("stack: %s: %w", strings.TrimSpace(statement), err)
+		}
+	}
+	return nil
+}
+
+func withoutComments(sql string) string {
+	var out strings.Builder
+	for line := range strings.Lines(sql) {
+		if !strings.HasPrefix(strings.TrimSpace(line), "--") {
+			out.WriteString(line)
+		}
+	}
+	return out.String()
+}
+
+// environment is the lab's settings and the addresses of this stack.
+func (s *Stack) environment(name string, more []string) []string {
+	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}
+	for key, value := range s.lab {
+		env = append(env, key+"="+value)
+	}
+	env = append(env,
+		"HTTP_ADDR="+strings.TrimPrefix(s.URL[name], "http://"),
+		"DATABASE_URL="+s.DatabaseURL(name),
+		"AMQP_URL="+s.Servers.AMQPURL,
+		"INSTANCE="+name+"-1",
+		"PROCESSOR_URL="+s.URL[Sandbox],
+		"BANK_URL="+s.URL[Sandbox],
+		"LEDGER_URL="+s.URL[Ledger])
+	return append(env, more...)
+}
+
+// DatabaseURL is the address of a service's own database, as its own role.
+func (s *Stack) DatabaseURL(name string) string {
+	u, err := url.Parse(s.Servers.PostgresURL)
+	if err != nil {
+		return ""
+	}
+	u.User, u.Path = url.UserPassword(name, name), "/"+name
+	return u.String()
+}
+
+// Env is what a person needs to use the system from outside.
+func (s *Stack) Env() map[string]string {
+	merchants := strings.Split(s.lab["MERCHANTS"], ",")
+	acme, other := strings.Split(merchants[0], ":"), strings.Split(merchants[1], ":")
+	return map[string]string{
+		"ORDERS_URL": s.URL[Orders], "PAYMENTS_URL": s.URL[Payments], "LEDGER_URL": s.URL[Ledger], "SANDBOX_URL": s.URL[Sandbox],
+		"MERCHANT_KEY": acme[1], "WEBHOOK_SECRET": acme[2], "OTHER_MERCHANT_KEY": other[1],
+		"POSTGRES_URL": s.Servers.PostgresURL, "AMQP_URL": s.Servers.AMQPURL,
+	}
+}
+
+// WaitReady returns when every process says that it is ready.
+func (s *Stack) WaitReady(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	for name, address := range s.URL {
+		for !answers(ctx, address+"/readyz") {
+			select {
+			case <-time.After(20 * time.Millisecond):
+			case <-ctx.Done():
+				return fmt.Errorf("stack: %s is not ready: %w\n%s", name, ctx.Err(), s.LogTail(name))
+			}
+		}
+	}
+	return nil
+}
+
+func answers(ctx context.Context, address string) bool {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return false
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return false
+	}
+	_ = response.Body.Close()
+	return response.StatusCode == http.StatusOK
+}
+
+// Signal sends a signal to a process; false when it is dead at the moment.
+// SIGKILL kills it, and it is started again; SIGSTOP and SIGCONT pause it.
+func (s *Stack) Signal(name string, sig syscall.Signal) bool {
+	return s.supervisors[name].signal(sig)
+}
+
+// Starts is how often a process was started.
+func (s *Stack) Starts(name string) int {
+	sup := s.supervisors[name]
+	sup.mu.Lock()
+	defer sup.mu.Unlock()
+	return sup.starts
+}
+
+// Stop ends a process with SIGTERM, for good, and tells how long that took.
+func (s *Stack) Stop(name string) time.Duration {
+	start := time.Now()
+	s.supervisors[name].stop(stopPatience)
+	return time.Since(start)
+}
+
+// LogTail returns the last lines of a process's log.
+func (s *Stack) LogTail(name string) string {
+	const most = 4000
+	text, err := os.ReadFile(filepath.Join(s.Dir, name+".log"))
+	if err != nil {
+		return err.Error()
+	}
+	return string(text[max(0, len(text)-most):])
+}
+
+// Close stops everything, services first, and removes what was written.
+func (s *Stack) Close() {
+	for _, name := range []string{Orders, Payments, Ledger, Sandbox} {
+		if sup := s.supervisors[name]; sup != nil {
+			sup.stop(stopPatience)
+		}
+	}
+	if s.Servers != nil {
+		s.Servers.Close()
+	}
+	for _, release := range s.releases {
+		release()
+	}
+	if s.Dir != "" {
+		_ = os.RemoveAll(s.Dir)
+	}
+}
+
+// moduleRoot finds the directory of go.mod, from here upwards.
+func moduleRoot() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, nil
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return "", fmt.Errorf("stack: run this inside the repository: no go.mod found upwards")
+		}
+		dir = parent
+	}
+}
+
+// readEnvFile reads KEY=VALUE lines, as docker compose does.
+func readEnvFile(path string) (map[string]string, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	values := map[string]string{}
+	for line := range strings.Lines(string(text)) {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		key, value, ok := strings.Cut(line, "=")
+		if !ok {
+			return nil, fmt.Errorf("%s: %q is not KEY=VALUE", path, line)
+		}
+		values[key] = value
+	}
+	return values, nil
+}
