@@ -1,0 +1,154 @@
+// Package audit checks the invariants of the whole system, over the databases of
+// the services and the records of the outside world. It believes the processor
+// about charges and the merchant about callbacks, not us.
+package audit
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// Databases are the four databases, as a superuser or any role that may read.
+type Databases struct {
+	Orders, Payments, Ledger, Sandbox *pgxpool.Pool
+}
+
+// Open opens the four databases; address gives the URL of each by name.
+func Open(ctx context.Context, address func(name string) string) (*Databases, error) {
+	d := &Databases{}
+	for name, pool := range map[string]**pgxpool.Pool{"orders": &d.Orders, "payments": &d.Payments, "ledger": &d.Ledger, "sandbox": &d.Sandbox} {
+		p, err := pgxpool.New(ctx, address(name))
+		if err != nil {
+			d.Close()
+			return nil, fmt.Errorf("audit: database %s: %w", name, err)
+		}
+		*pool = p
+	}
+	return d, nil
+}
+
+// Close closes them.
+func (d *Databases) Close() {
+	for _, p := range []*pgxpool.Pool{d.Orders, d.Payments, d.Ledger, d.Sandbox} {
+		if p != nil {
+			p.Close()
+		}
+	}
+}
+
+// Result is the verdict on one invariant.
+type Result struct {
+	ID         string
+	Says       string
+	Checked    int      // how many things were looked at
+	Violations []string // what is wrong, the first few
+	More       int      // how many further violations there are
+}
+
+// Held tells whether the invariant holds. Nothing to look at is nothing proven,
+// but no violation either.
+func (r Result) Held() bool { return len(r.Violations) == 0 }
+
+// Run checks every invariant. Run it once the system is quiet (WaitQuiet): while
+// work is going on, some of them are rightly not true yet.
+func Run(ctx context.Context, d *Databases) ([]Result, error) {
+	var results []Result
+	for _, check := range []struct {
+		id, says string
+		run      func(context.Context, *Databases) (int, []string, error)
+	}{
+		{"order-terminal", "every order is confirmed or cancelled", orderTerminal},
+		{"charged-once", "a confirmed order is captured once, a cancelled one holds nothing", chargedOnce},
+		{"stock-conserved", "initial = available + sold, nothing reserved", stockConserved},
+		{"books-balance", "entries sum to zero, balances to their postings", booksBalance},
+		{"ledger-complete", "each capture has one sale in the books, nothing else has", ledgerComplete},
+		{"nothing-in-doubt", "no outbox row, no open saga, no payment half-way", nothingInDoubt},
+		{"called-back", "each finished order's callback arrived, one id, signed", calledBack},
+	} {
+		checked, violations, err := check.run(ctx, d)
+		if err != nil {
+			return nil, fmt.Errorf("audit: %s: %w", check.id, err)
+		}
+		r := Result{ID: check.id, Says: check.says, Checked: checked, Violations: violations}
+		const most = 10
+		if len(violations) > most {
+			r.Violations, r.More = violations[:most], len(violations)-most
+		}
+		results = append(results, r)
+	}
+	return results, nil
+}
+
+// Held tells whether all invariants hold.
+func Held(results []Result) bool {
+	return !slices.ContainsFunc(results, func(r Result) bool { return !r.Held() })
+}
+
+// Print shows the verdict as a table, with the offending ids under their line.
+func Print(w io.Writer, results []Result) {
+	fmt.Fprintf(w, "%-18s %9s  %-8s %s\n", "invariant", "checked", "verdict", "")
+	for _, r := range results {
+		verdict := "held"
+		if !r.Held() {
+			verdict = "VIOLATED"
+		}
+		fmt.Fprintf(w, "%-18s %9d  %-8s %s\n", r.ID, r.Checked, verdict, r.Says)
+		for _, v := range r.Violations {
+			fmt.Fprintf(w, "%-18s %9s  ! %s\n", "", "", v)
+		}
+		if r.More > 0 {
+			fmt.Fprintf(w, "%-18s %9s  ! and %d more\n", "", "", r.More)
+		}
+	}
+}
+
+// WaitQuiet waits until nothing is going on any more: no pending order, no open
+// saga, no message to send, no callback to deliver. It returns what is still
+// going on when ctx ends first.
+func WaitQuiet(ctx context.Context, d *Databases) error {
+	for {
+		busy, err := goingOn(ctx, d)
+		if err == nil && busy == "" {
+			return nil
+		}
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			if err != nil {
+				return fmt.Errorf("audit: not quiet: %w", err)
+			}
+			return fmt.Errorf("audit: not quiet: %s", busy)
+		}
+	}
+}
+
+func goingOn(ctx context.Context, d *Databases) (string, error) {
+	var busy []string
+	for _, q := range []struct {
+		db  *pgxpool.Pool
+		sql string
+	}{
+		{d.Orders, `SELECT count(*), 'orders pending' FROM orders WHERE status = 'pending'`},
+		{d.Orders, `SELECT count(*), 'messages in the outbox of orders' FROM outbox`},
+		{d.Payments, `SELECT count(*), 'messages in the outbox of payments' FROM outbox`},
+		{d.Ledger, `SELECT count(*), 'messages in the outbox of ledger' FROM outbox`},
+		{d.Payments, `SELECT count(*), 'payments half-way' FROM payments WHERE status IN ('authorising', 'voiding')`},
+		{d.Orders, `SELECT count(*), 'callbacks to deliver' FROM callbacks WHERE state = 'pending'`},
+	} {
+		var n int
+		var what string
+		if err := q.db.QueryRow(ctx, q.sql).Scan(&n, &what); err != nil {
+			return "", err
+		}
+		if n > 0 {
+			busy = append(busy, fmt.Sprintf("%d %s", n, what))
+		}
+	}
+	return strings.Join(busy, ", "), nil
+}

@@ -1,0 +1,95 @@
+package audit
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// violations runs a query that returns one text for each violation, and another
+// that counts what was looked at.
+func violations(ctx context.Context, db *pgxpool.Pool, count, query string) (int, []string, error) {
+	var n int
+	if err := db.QueryRow(ctx, count).Scan(&n); err != nil {
+		return 0, nil, err
+	}
+	rows, err := db.Query(ctx, query)
+	if err != nil {
+		return 0, nil, err
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	return n, found, err
+}
+
+func orderTerminal(ctx context.Context, d *Databases) (int, []string, error) {
+	return violations(ctx, d.Orders,
+		`SELECT count(*) FROM orders`,
+		`SELECT format('ord_%s is %s, its saga %s at step %s', o.id, o.status, s.phase, s.step)
+		   FROM orders o
+		   JOIN sagas s ON s.id = o.id
+		  WHERE o.status = 'pending'
+		     OR (o.status = 'confirmed') <> (s.phase = 'completed')
+		     OR (o.status = 'cancelled') <> (s.phase = 'undone')`)
+}
+
+func stockConserved(ctx context.Context, d *Databases) (int, []string, error) {
+	return violations(ctx, d.Orders,
+		`SELECT count(*) FROM products`,
+		`SELECT format('%s of %s: initial %s, available %s, reserved %s, sold %s, in confirmed orders %s',
+		               p.sku, p.merchant_id, p.initial, p.available, p.reserved, p.sold, COALESCE(c.sold, 0))
+		   FROM products p
+		   LEFT JOIN (
+		        SELECT o.merchant_id, l.sku, sum(l.quantity) AS sold
+		          FROM orders o
+		          JOIN order_lines l ON l.order_id = o.id
+		         WHERE o.status = 'confirmed'
+		         GROUP BY o.merchant_id, l.sku) c
+		     ON c.merchant_id = p.merchant_id AND c.sku = p.sku
+		  WHERE p.initial <> p.available + p.sold
+		     OR p.reserved <> 0
+		     OR p.available < 0
+		     OR p.sold <> COALESCE(c.sold, 0)`)
+}
+
+func booksBalance(ctx context.Context, d *Databases) (int, []string, error) {
+	return violations(ctx, d.Ledger,
+		`SELECT (SELECT count(*) FROM entries) + (SELECT count(*) FROM accounts)`,
+		`SELECT format('entry %s sums to %s %s', p.entry_id, sum(p.amount_minor), a.currency)
+		   FROM postings p
+		   JOIN accounts a ON a.id = p.account_id
+		  GROUP BY p.entry_id, a.currency
+		 HAVING sum(p.amount_minor) <> 0
+		  UNION ALL
+		 SELECT format('entry %s has no postings', e.id)
+		   FROM entries e
+		  WHERE NOT EXISTS (SELECT FROM postings p WHERE p.entry_id = e.id)
+		  UNION ALL
+		 SELECT format('account %s shows %s, its postings sum to %s', a.id, a.balance_minor, COALESCE(sum(p.amount_minor), 0))
+		   FROM accounts a
+		   LEFT JOIN postings p ON p.account_id = a.id
+		  GROUP BY a.id
+		 HAVING a.balance_minor <> COALESCE(sum(p.amount_minor), 0)`)
+}
+
+func nothingInDoubt(ctx context.Context, d *Databases) (int, []string, error) {
+	checked, all, err := violations(ctx, d.Orders,
+		`SELECT count(*) FROM sagas`,
+		`SELECT format('saga of ord_%s is open: %s, step %s', id, phase, step) FROM sagas WHERE phase IN ('forward', 'backward')
+		  UNION ALL SELECT format('orders: message %s was not sent', message_id) FROM outbox`)
+	if err != nil {
+		return 0, nil, err
+	}
+	for name, db := range map[string]*pgxpool.Pool{"payments": d.Payments, "ledger": d.Ledger} {
+		n, found, err := violations(ctx, db, `SELECT count(*) FROM inbox`,
+			fmt.Sprintf(`SELECT format('%s: message %%s was not sent', message_id) FROM outbox`, name))
+		if err != nil {
+			return 0, nil, err
+		}
+		checked, all = checked+n, append(all, found...)
+	}
+	n, found, err := violations(ctx, d.Payments, `SELECT count(*) FROM payments`,
+		`SELECT format('pay_%s is %s', id, status) FROM payments WHERE status IN ('authorising', 'voiding')`)
+	return checked + n, append(all, found...), err
+}
