@@ -1,0 +1,248 @@
+// Package e2e tests the whole system from outside: real processes, a real
+// PostgreSQL and RabbitMQ, and SIGKILL.
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"example.com/failwell/scripts/lab/audit"
+	"example.com/failwell/scripts/shop"
+	"example.com/failwell/scripts/stack"
+)
+
+// One system for all tests of the package. Tests that break something in it
+// (crashes, servers that go away) do not run side by side with others.
+var (
+	system *stack.Stack
+	acme   *shop.Shop
+	truth  *audit.Databases
+)
+
+func TestMain(m *testing.M) {
+	code, err := runTests(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func runTests(m *testing.M) (int, error) {
+	ctx := context.Background()
+	var err error
+	if system, err = stack.Start(ctx, stack.Options{Out: os.Stderr, IgnoreGiven: true}); err != nil {
+		return 1, err
+	}
+	defer system.Close()
+	if truth, err = audit.Open(ctx, system.DatabaseURL); err != nil {
+		return 1, err
+	}
+	defer truth.Close()
+	acme = shop.New(system.Env())
+	return m.Run(), nil
+}
+
+// limit bounds one test's waiting; it is reached only when something is broken.
+func limit(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// order places an order with a fresh token and key and insists on an answer.
+func order(ctx context.Context, t *testing.T, card string, items ...shop.Item) shop.Order {
+	t.Helper()
+	token, err := acme.Token(ctx, card)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, _, err := acme.Insist(ctx, uuid.NewString(), acme.Basket(token, items...), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return decode(t, answer)
+}
+
+func decode(t *testing.T, a shop.Answer) shop.Order {
+	t.Helper()
+	var o shop.Order
+	if a.Status != http.StatusAccepted {
+		t.Fatalf("status %d: %s", a.Status, a.Body)
+	}
+	if err := json.Unmarshal(a.Body, &o); err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// allHolds waits until nothing is going on and checks every invariant.
+func allHolds(ctx context.Context, t *testing.T) {
+	t.Helper()
+	if err := audit.WaitQuiet(ctx, truth); err != nil {
+		t.Fatal(err)
+	}
+	results, err := audit.Run(ctx, truth)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !audit.Held(results) {
+		var table strings.Builder
+		audit.Print(&table, results)
+		t.Fatalf("invariants are violated:\n%s", &table)
+	}
+}
+
+var mug = shop.Item{SKU: "mug", Quantity: 1}
+
+func TestEveryCardLeadsToItsEnd(t *testing.T) {
+	ctx := limit(t)
+	for card, want := range map[string][2]string{
+		shop.CardWorks:        {"confirmed", ""},
+		shop.CardDeclined:     {"cancelled", "card_declined"},
+		shop.CardNoFunds:      {"cancelled", "insufficient_funds"},
+		shop.CardCaptureFails: {"cancelled", "capture_failed"},
+		shop.CardFailsOnce:    {"confirmed", ""},
+		shop.CardLosesAnswer:  {"confirmed", ""},
+	} {
+		o, err := acme.Finished(ctx, order(ctx, t, card, mug, shop.Item{SKU: "shirt", Quantity: 2}).ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o.Status != want[0] || o.Reason != want[1] {
+			t.Errorf("card %s: %s %q, want %s %q", card, o.Status, o.Reason, want[0], want[1])
+		}
+	}
+	allHolds(ctx, t)
+}
+
+func TestFiftyIdenticalRequestsAtOnceAreOneOrderAndOneAnswer(t *testing.T) {
+	ctx := limit(t)
+	token, err := acme.Token(ctx, shop.CardWorks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, body := uuid.NewString(), acme.Basket(token, mug)
+	answers := make([]shop.Answer, 50)
+	var all sync.WaitGroup
+	for i := range answers {
+		all.Go(func() {
+			a, err := acme.Place(ctx, key, body)
+			if err != nil {
+				t.Error(err)
+			}
+			answers[i] = a
+		})
+	}
+	all.Wait()
+	first := 0
+	for _, a := range answers {
+		if a.Status != http.StatusAccepted || !bytes.Equal(a.Body, answers[0].Body) {
+			t.Fatalf("status %d, body %s; the first was %s", a.Status, a.Body, answers[0].Body)
+		}
+		if a.Header.Get("Idempotent-Replayed") == "" {
+			first++
+		}
+	}
+	if first != 1 {
+		t.Errorf("%d answers were not replays, want 1", first)
+	}
+	o := decode(t, answers[0])
+	if _, err := acme.Finished(ctx, o.ID); err != nil {
+		t.Fatal(err)
+	}
+	var orders int
+	if err := truth.Orders.QueryRow(ctx, `SELECT count(*) FROM orders WHERE payment_token = $1`, token).Scan(&orders); err != nil || orders != 1 {
+		t.Errorf("%d orders, want 1 (error %v)", orders, err)
+	}
+	allHolds(ctx, t)
+}
+
+func TestTheLastItemsGoToAsManyBuyersAndNoMore(t *testing.T) {
+	ctx := limit(t)
+	const stock, buyers = 7, 50
+	sku := "rare-" + uuid.NewString()
+	if _, err := truth.Orders.Exec(ctx, `
+		INSERT INTO products (merchant_id, sku, name, price_minor, currency, available, initial)
+		VALUES ('mer_acme', $1, 'Rare', 100, 'GBP', $2, $2)`, sku, stock); err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	accepted := []string{}
+	var all sync.WaitGroup
+	for range buyers {
+		all.Go(func() {
+			token, err := acme.Token(ctx, shop.CardWorks)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			a, _, err := acme.Insist(ctx, uuid.NewString(), acme.Basket(token, shop.Item{SKU: sku, Quantity: 1}), nil)
+			switch {
+			case err != nil:
+				t.Error(err)
+			case a.Status == http.StatusAccepted:
+				var o shop.Order
+				if err := json.Unmarshal(a.Body, &o); err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				accepted = append(accepted, o.ID)
+				mu.Unlock()
+			case a.Status != http.StatusConflict || !bytes.Contains(a.Body, []byte("out-of-stock")):
+				t.Errorf("status %d: %s", a.Status, a.Body)
+			}
+		})
+	}
+	all.Wait()
+	if len(accepted) != stock {
+		t.Errorf("%d orders were accepted for %d items", len(accepted), stock)
+	}
+	for _, id := range accepted {
+		if o, err := acme.Finished(ctx, id); err != nil || o.Status != "confirmed" {
+			t.Errorf("%s: %s, error %v", id, o.Status, err)
+		}
+	}
+	allHolds(ctx, t)
+}
+
+func TestACancelledOrderHoldsNothingHoweverItRacesWithTheSaga(t *testing.T) {
+	ctx := limit(t)
+	outcomes := map[string]int{}
+	for i := range 40 {
+		o := order(ctx, t, shop.CardWorks, mug)
+		time.Sleep(time.Duration(i) * time.Millisecond) // spread over the way of an order, about 40 ms
+		request, err := http.NewRequestWithContext(ctx, http.MethodPost, acme.Orders+"/v1/orders/"+o.ID+"/cancel", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Authorization", "Bearer "+acme.Key)
+		response, err := acme.HTTP.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close()
+		end, err := acme.Finished(ctx, o.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		promised := map[int]string{http.StatusAccepted: "cancelled", http.StatusConflict: "confirmed"}[response.StatusCode]
+		if end.Status != promised {
+			t.Errorf("cancel was answered %d, and the order ended %s", response.StatusCode, end.Status)
+		}
+		outcomes[end.Status]++
+	}
+	t.Logf("outcomes: %v", outcomes)
+	allHolds(ctx, t)
+}
