@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"example.com/failwell/shared/pattern/retries"
+	"example.com/failwell/shared/platform/rabbit"
+)
+
+type dlqCmd struct {
+	List   dlqListCmd   `cmd:"" help:"Show the parked messages of a queue."`
+	Replay dlqReplayCmd `cmd:"" help:"Put the parked messages of a queue back into it."`
+}
+
+type dlqListCmd struct {
+	Queue string `arg:"" help:"orders.replies, payments.commands or ledger.commands."`
+	Limit int    `default:"100" help:"At most so many."`
+}
+
+type dlqReplayCmd struct {
+	Queue string `arg:"" help:"orders.replies, payments.commands or ledger.commands."`
+	Limit int    `default:"1000" help:"At most so many."`
+}
+
+// Run shows what is parked.
+func (c dlqListCmd) Run(ctx context.Context) error {
+	conn, err := broker(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	parked, err := retries.List(conn, c.Queue, c.Limit)
+	if err != nil {
+		return err
+	}
+	for _, p := range parked {
+		fmt.Printf("%s  tries %d  since %s\n  error: %s\n  %s\n", p.MessageID, p.Tries, p.Since, p.Error, p.Body)
+	}
+	fmt.Printf("%d parked in %s.dead\n", len(parked), c.Queue)
+	return nil
+}
+
+// Run puts what is parked back.
+func (c dlqReplayCmd) Run(ctx context.Context) error {
+	conn, err := broker(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	n, err := retries.Replay(ctx, conn, c.Queue, c.Limit)
+	fmt.Printf("%d put back into %s\n", n, c.Queue)
+	return err
+}
+
+func broker(ctx context.Context) (*rabbit.Conn, error) {
+	address, err := fromRun("AMQP_URL")
+	if err != nil {
+		return nil, err
+	}
+	conn := rabbit.Dial(rabbit.Options{URL: address, Name: "lab", Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if err := conn.Wait(ctx); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("no broker at %s: %w", address, err)
+	}
+	return conn, nil
+}

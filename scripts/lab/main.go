@@ -1,0 +1,90 @@
+// Command lab is where the system is broken on purpose.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"example.com/failwell/scripts/lab/audit"
+)
+
+var cli struct {
+	Chaos chaosCmd `cmd:"" help:"Place orders while services, database and broker are being killed; then audit."`
+	Audit auditCmd `cmd:"" help:"Check the invariants of a running system."`
+	Dlq   dlqCmd   `cmd:"" help:"List the messages that were parked, or put them back."`
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	k := kong.Parse(&cli, kong.Name("lab"), kong.UsageOnError(), kong.BindTo(ctx, (*context.Context)(nil)))
+	if err := k.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "lab:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+type auditCmd struct {
+	Wait time.Duration `default:"30s" help:"How long to wait until the system is quiet."`
+}
+
+// Run audits the system whose addresses are in the environment or in .run/env.
+func (c auditCmd) Run(ctx context.Context) error {
+	server, err := fromRun("POSTGRES_URL")
+	if err != nil {
+		return err
+	}
+	d, err := audit.Open(ctx, func(name string) string {
+		u, err := url.Parse(server)
+		if err != nil {
+			return server
+		}
+		u.Path = "/" + name
+		return u.String()
+	})
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	quiet, cancel := context.WithTimeout(ctx, c.Wait)
+	defer cancel()
+	if err := audit.WaitQuiet(quiet, d); err != nil {
+		fmt.Println(err) // the audit says what that means
+	}
+	results, err := audit.Run(ctx, d)
+	if err != nil {
+		return err
+	}
+	audit.Print(os.Stdout, results)
+	if !audit.Held(results) {
+		return errors.New("an invariant is violated")
+	}
+	return nil
+}
+
+// fromRun reads an address from the environment, or from what `make run` wrote.
+func fromRun(name string) (string, error) {
+	if value := os.Getenv(name); value != "" {
+		return value, nil
+	}
+	text, err := os.ReadFile(filepath.Join(".run", "env"))
+	if err == nil {
+		for line := range strings.Lines(string(text)) {
+			if value, ok := strings.CutPrefix(strings.TrimSpace(line), name+"="); ok {
+				return strings.Trim(value, "'"), nil
+			}
+		}
+	}
+	return "", fmt.Errorf("%s is not set: start the system with `make run` in this directory, or set it", name)
+}
