@@ -20,10 +20,10 @@ type Money struct {
 }
 
 var (
-	// ErrOverflow: the result does not fit 64 bits.
+	// ErrOverflow means: the result does not fit 64 bits.
 	ErrOverflow = errors.New("money: overflow")
 
-	// ErrCurrencies: amounts of two currencies cannot be added.
+	// ErrCurrencies means: amounts of two currencies cannot be added.
 	ErrCurrencies = errors.New("money: different currencies")
 )
 

@@ -11,16 +11,16 @@ import (
 )
 
 var (
-	// ErrCommitUnknown: the transaction was sent, the answer was lost. It is
+	// ErrCommitUnknown means: the transaction was sent, the answer was lost. It is
 	// committed or not. Ask again (every operation here can be asked again)
 	// or look; never report a failure on the strength of it.
 	ErrCommitUnknown = errors.New("postgres: the answer to the commit was lost, the transaction may have happened")
 
-	// ErrNested: InTx was called inside InTx. The inner one would commit on its
+	// ErrNested means: InTx was called inside InTx. The inner one would commit on its
 	// own while its caller believes that it can still roll back.
 	ErrNested = errors.New("postgres: a transaction inside a transaction")
 
-	// ErrStale: the row changed between our read and our write. Read again.
+	// ErrStale means: the row changed between our read and our write. Read again.
 	ErrStale = errors.New("postgres: the row changed since it was read")
 )
 

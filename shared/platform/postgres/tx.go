@@ -18,7 +18,7 @@ import (
 // on it. A transaction that lost a race (40001, 40P01) is run again from the
 // start, so fn must not change anything outside the database.
 //
-// Errors: fn's own, after a rollback; ErrNested; ErrCommitUnknown when the
+// Errors means: fn's own, after a rollback; ErrNested; ErrCommitUnknown when the
 // COMMIT was sent and its answer lost.
 //
 // Pattern: acid-transaction

@@ -12,10 +12,10 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// ErrNotConnected: there is no connection to the broker at the moment. Nothing was sent.
+// ErrNotConnected means: there is no connection to the broker at the moment. Nothing was sent.
 var ErrNotConnected = errors.New("rabbit: not connected to the broker")
 
-// ErrBlocked: the broker is out of memory or disk and reads nothing from
+// ErrBlocked means: the broker is out of memory or disk and reads nothing from
 // publishers. A publish now would hang in the socket; nothing was sent.
 var ErrBlocked = errors.New("rabbit: the broker has blocked publishers")
 

@@ -13,15 +13,15 @@ import (
 )
 
 var (
-	// ErrInTransaction: somebody tried to publish while a database transaction
+	// ErrInTransaction means: somebody tried to publish while a database transaction
 	// was open. A rollback could not take the message back.
 	ErrInTransaction = errors.New("rabbit: publish inside a database transaction (put the message into the outbox)")
 
-	// ErrUnconfirmed: the broker did not confirm in time. The message may be
+	// ErrUnconfirmed means: the broker did not confirm in time. The message may be
 	// there or not: an indefinite error, publish it again.
 	ErrUnconfirmed = errors.New("rabbit: not confirmed")
 
-	// ErrUnroutable: no queue is bound for the message. It is not stored anywhere.
+	// ErrUnroutable means: no queue is bound for the message. It is not stored anywhere.
 	ErrUnroutable = errors.New("rabbit: no queue for this message")
 )
 

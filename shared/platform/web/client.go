@@ -9,7 +9,7 @@ import (
 	"example.com/failwell/shared/platform/telemetry"
 )
 
-// ErrInTransaction: somebody tried to call another system while a database
+// ErrInTransaction means: somebody tried to call another system while a database
 // transaction was open. The call cannot be rolled back with the transaction,
 // and the transaction's locks would be held for as long as the other side takes.
 var ErrInTransaction = errors.New("web: call to another system inside a database transaction")
