@@ -71,6 +71,7 @@ func TestAKeyHeldByACallThatDiesIsFreeAgain(t *testing.T) {
 	// A call in the middle of its transaction, as far as PostgreSQL can tell.
 	other, err := w.db.Begin(t.Context())
 	must(t, err)
+	defer other.Rollback(context.Background()) //nolint:errcheck // gives the connection back when the test fails half-way
 	_, err = other.Exec(t.Context(), `
 		INSERT INTO processor_idempotency (key, fingerprint, status, body, created_at)
 		VALUES ('key-1', '', 201, '', now())`)
