@@ -51,6 +51,8 @@ type transfer struct {
 	At        time.Time   `json:"at"`
 }
 
+// transfer sends money. A caller that does not hear the answer has no way to
+// ask for this transfer, and a second call is a second payment.
 func (k *bank) transfer(c echo.Context) error {
 	req, _, err := web.Bind[transferRequest](c)
 	if err != nil {
@@ -72,6 +74,7 @@ func (k *bank) transfer(c echo.Context) error {
 	return reply(http.StatusCreated, made).send(c)
 }
 
+// statement pages through what really left the bank.
 func (k *bank) statement(c echo.Context) error {
 	page, err := askedPage(c, k.lag)
 	if err != nil {

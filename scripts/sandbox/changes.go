@@ -42,6 +42,7 @@ func (p *processor) change(c echo.Context, kind string, decide func(ch charge, a
 	if !plain(c.Param("id")) {
 		return chargeUnknown.send(c)
 	}
+	// Most callers want all of it and send no body at all.
 	var body changeRequest
 	if c.Request().ContentLength != 0 {
 		var err error
@@ -60,6 +61,7 @@ func (p *processor) change(c echo.Context, kind string, decide func(ch charge, a
 		if len(found) == 0 {
 			return outcome{answer: chargeUnknown, forget: true}
 		}
+		// Minor units of two currencies compare as numbers and mean nothing.
 		if body.Amount != nil && body.Amount.Currency != found[0].Amount.Currency {
 			return outcome{answer: otherCurrency}
 		}
@@ -96,6 +98,7 @@ func (p *processor) capture(c echo.Context) error {
 			return ch, 0, &alreadyCaptured
 		case ch.Status == "voided":
 			return ch, 0, &alreadyVoided
+		// The hold stays: the caller has to release it, and may forget to.
 		case ch.card == cardNoCapture:
 			return ch, 0, &captureFailed
 		case asked != nil && asked.Minor > ch.Amount.Minor:

@@ -26,7 +26,7 @@ type processor struct {
 }
 
 func (p *processor) routes(e *echo.Echo, key string, f *faults) {
-	// The browser has no key.
+	// The browser has no key: one that is shipped to browsers is not secret.
 	e.POST("/v1/tokens", p.tokenise, f.on("tokens", refuse(402, "card_declined", "The card was declined.")))
 
 	v1 := e.Group("/v1", web.ServiceOnly(key))
@@ -57,6 +57,7 @@ type charge struct {
 	version int
 }
 
+// selectCharge reads what scanCharge scans, in that order.
 const selectCharge = `
 	SELECT id, status, amount_minor, currency, captured_minor, refunded_minor,
 	       reference, merchant_id, payment_method, created_at, card, version
@@ -95,6 +96,8 @@ func (p *processor) authorise(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	// The card is read and never written: only whether it has stumbled before
+	// can change under us.
 	var method struct {
 		card     string
 		stumbles int
@@ -108,6 +111,8 @@ func (p *processor) authorise(c echo.Context) error {
 			return one(rows, &method.card, &method.stumbles)
 		})
 	}
+	// In the transaction of the work, so that of two calls at the same moment
+	// one gets the misbehaviour and the other is told to decide anew.
 	stumble := func(b *pgx.Batch) {
 		b.Queue(`
 			UPDATE processor_payment_methods
@@ -143,6 +148,7 @@ func (p *processor) authorise(c echo.Context) error {
 	return p.answer(c, body, look, decide)
 }
 
+// insertCharge leaves captured and refunded at nothing and the version at one.
 func insertCharge(b *pgx.Batch, ch charge) {
 	b.Queue(`
 		INSERT INTO processor_charges
@@ -161,6 +167,8 @@ func (p *processor) answer(c echo.Context, body any, look func(b *pgx.Batch), de
 	defer cancel()
 	given, replayed, err := p.execute(ctx, req, look, func() outcome {
 		out := decide()
+		// A refusal that the rules demand stands in for work only. Where the
+		// call would fail anyway, the true reason is the better answer.
 		if no := refusal(c); no != nil && out.work != nil && !out.forget {
 			return outcome{answer: *no}
 		}

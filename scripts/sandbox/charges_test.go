@@ -278,12 +278,12 @@ func TestOnlyTheBrowsersCallNeedsNoKey(t *testing.T) {
 	for _, path := range []string{"/v1/charges?reference=x", "/v1/charges/ch_1", "/v1/report", "/v1/payment_methods?reference=x"} {
 		resp, err := http.Get(w.url + path)
 		must(t, err)
-		resp.Body.Close()
+		must(t, resp.Body.Close())
 		equal(t, path, resp.StatusCode, 401)
 	}
 	resp, err := http.Post(w.url+"/v1/tokens", "application/json", strings.NewReader(`{"card":"4242424242424242"}`))
 	must(t, err)
-	resp.Body.Close()
+	must(t, resp.Body.Close())
 	equal(t, "tokens", resp.StatusCode, 201)
 }
 

@@ -116,6 +116,8 @@ func (f *faults) next(contract string) plan {
 	return p
 }
 
+// strikes decides about one call and counts it. A rule that is used up throws
+// no dice.
 func (r *rule) strikes() bool {
 	if r.Times > 0 && r.Struck >= r.Times {
 		return false

@@ -93,8 +93,12 @@ func (p *processor) execute(ctx context.Context, req request, look func(b *pgx.B
 		if out.work == nil && (out.forget || req.key == "") {
 			return nil
 		}
+		// Tells a wait for the key from a wait for the charge: the caller must
+		// know which of the two is taken.
 		claimed := req.key == ""
 		err = postgres.Write(ctx, p.db, func(b *pgx.Batch) {
+			// Local to this transaction. A real processor does not keep a caller
+			// hanging behind its own first try.
 			b.Queue(`SELECT set_config('lock_timeout', $1, true)`, fmt.Sprint(p.keyWait.Milliseconds()))
 			if req.key != "" && !out.forget {
 				req.record(b, out.answer, &claimed)
@@ -117,6 +121,8 @@ func (p *processor) execute(ctx context.Context, req request, look func(b *pgx.B
 		}
 		return err
 	})
+	// Lost every race against other calls on this charge. They moved on, this
+	// one did nothing, and that is what the caller is told.
 	if errors.Is(err, postgres.ErrStale) {
 		return chargeBusy, false, nil
 	}

@@ -67,7 +67,7 @@ func run(ctx context.Context, cfg settings) error {
 	var background sync.WaitGroup
 	defer background.Wait()
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // before Wait: deferred calls run backwards
+	defer cancel() // comes before Wait, as deferred calls run backwards
 	if cfg.WebhookTarget != "" {
 		send, err := newSender(cfg, db, misbehaviour, logger)
 		if err != nil {

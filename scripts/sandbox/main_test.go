@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -109,8 +110,7 @@ func (c checked) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	body, err := io.ReadAll(resp.Body)
-	resp.Body.Close()
-	if err != nil {
+	if err = errors.Join(err, resp.Body.Close()); err != nil {
 		return nil, err
 	}
 	resp.Body = io.NopCloser(bytes.NewReader(body))
@@ -173,8 +173,8 @@ func (w *world) callWith(ctx context.Context, method, path, key, body string) go
 	if err != nil {
 		return got{err: err}
 	}
-	defer resp.Body.Close()
 	out, err := io.ReadAll(resp.Body)
+	err = errors.Join(err, resp.Body.Close())
 	return got{status: resp.StatusCode, header: resp.Header, body: out, err: err}
 }
 
@@ -269,8 +269,7 @@ func TestRunServesUntilToldToStop(t *testing.T) {
 		if err != nil {
 			return false
 		}
-		resp.Body.Close()
-		return resp.StatusCode == 200
+		return resp.Body.Close() == nil && resp.StatusCode == http.StatusOK
 	})
 	stop()
 	select {

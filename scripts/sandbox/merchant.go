@@ -68,6 +68,8 @@ func (m *merchant) receive(c echo.Context) error {
 	}
 	valid := verifier.Verify(body, c.Request().Header) == nil
 
+	// A refusal comes before the verification's verdict, as from a server that
+	// is closed; the row keeps both.
 	given := answer{status: http.StatusNoContent}
 	switch {
 	case misbehave.fault == "refuse":

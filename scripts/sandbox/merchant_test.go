@@ -18,7 +18,7 @@ func (w *world) callBack(merchant, secret, id, body string) (int, error) {
 	at := time.Now()
 	signature, err := signer.Sign(id, at, []byte(body))
 	must(w.t, err)
-	req, err := http.NewRequest("POST", w.url+"/merchant/webhooks/"+merchant, strings.NewReader(body))
+	req, err := http.NewRequest(http.MethodPost, w.url+"/merchant/webhooks/"+merchant, strings.NewReader(body))
 	must(w.t, err)
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("webhook-id", id)

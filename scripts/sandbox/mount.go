@@ -8,6 +8,7 @@ import (
 // mount puts the three parties and the control port on one server.
 func mount(e *echo.Echo, cfg settings, db *pgxpool.Pool, f *faults) error {
 	card := &processor{db: db, keyWait: cfg.KeyWait, lag: cfg.ReportLag}
+	// Without a listener the events would pile up for ever.
 	if cfg.WebhookTarget != "" {
 		card.settleAfter = &cfg.SettleAfter
 	}

@@ -27,6 +27,8 @@ var testCards = map[string]bool{
 	cardWorks: true, cardDeclined: true, cardNoCapture: true, cardNoFunds: true, cardFailsOnce: true, cardLosesTheFirst: true,
 }
 
+// tokenRequest is what the browser sends. The expiry date may be missing: the
+// test cards have none.
 type tokenRequest struct {
 	Card     string `json:"card"`
 	ExpMonth int    `json:"exp_month"`
@@ -109,6 +111,9 @@ func (p *processor) redeem(c echo.Context) error {
 	}
 	ctx, cancel := unhurried(c)
 	defer cancel()
+	// One statement decides: no row means no such token, and the unique token
+	// lets one of two redeemers through. To look first and insert then would
+	// let both through.
 	made := paymentMethod{PaymentMethod: "pm_" + newID().String(), Token: req.Token, Reference: req.Reference}
 	tag, err := p.db.Exec(ctx, `
 		INSERT INTO processor_payment_methods (id, token, reference, card, created_at)

@@ -144,6 +144,8 @@ func (s *sender) runOnce(ctx context.Context) (int, error) {
 	return len(events), s.conclude(context.WithoutCancel(ctx), events)
 }
 
+// claim takes what is due and puts its next try behind the time of grace, in
+// one short statement: nothing is locked while the receiver takes its time.
 func (s *sender) claim(ctx context.Context) ([]*pending, error) {
 	rows, _ := s.db.Query(ctx, `
 		UPDATE processor_events
@@ -167,11 +169,12 @@ func (s *sender) claim(ctx context.Context) ([]*pending, error) {
 func (s *sender) deliver(ctx context.Context, e *pending) {
 	misbehave := s.faults.next("webhooks")
 	wait := min(s.retry<<min(e.attempts-1, 16), longestRetry)
+	// Shifted by 16 at most: further on the doubling would overflow.
 	e.dueAgain = time.Now().Add(wait)
 	sleep(ctx, misbehave.before+misbehave.after)
 	switch misbehave.fault {
 	case "refuse", "fail_before":
-		return
+		return // the network ate it: for the receiver, the try did not happen
 	case "reorder":
 		// Held once at most: a rule that always strikes would otherwise hold
 		// an event for ever, and that is another fault.
@@ -206,6 +209,8 @@ func (s *sender) post(ctx context.Context, e *pending) error {
 	if err != nil {
 		return err
 	}
+	// Signed anew for each try: a receiver refuses a timestamp that is five
+	// minutes old, and a retry can be older than that.
 	at := time.Now()
 	signature, err := s.signer.Sign(webhookID(e.id), at, e.body)
 	if err != nil {
@@ -220,12 +225,15 @@ func (s *sender) post(ctx context.Context, e *pending) error {
 		return err
 	}
 	defer resp.Body.Close() //nolint:errcheck // nothing is read from it
+	// Redirects count as failures: followed, the POST would turn into a GET.
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		return fmt.Errorf("status %d", resp.StatusCode)
 	}
 	return nil
 }
 
+// conclude writes the whole batch down at once. A crash before it sends the
+// batch again: at least once is all that a webhook promises.
 func (s *sender) conclude(ctx context.Context, events []*pending) error {
 	ctx, cancel := context.WithTimeout(ctx, workTime)
 	defer cancel()
