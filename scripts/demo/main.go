@@ -94,7 +94,7 @@ func (t *tour) lostAnswer(ctx context.Context) error {
 
 func (t *tour) kill(ctx context.Context) error {
 	t.out.act("payments is killed between the processor's answer and its own record", "SIGKILL at "+fault.PaymentsAuthoriseAfterProcessor+". The money is held, and no row of ours says so.")
-	before := t.system.Starts(stack.Payments)
+	before, _ := t.system.Starts(stack.Payments)
 	if err := t.shop.Arm(ctx, t.system.URL[stack.Payments], fault.PaymentsAuthoriseAfterProcessor, "crash", 1); err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func (t *tour) kill(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if t.system.Starts(stack.Payments) == before {
+	if starts, _ := t.system.Starts(stack.Payments); starts == before {
 		return errors.New("payments was not killed")
 	}
 	t.out.event("payments", "was killed, started again, and asked with the same key")

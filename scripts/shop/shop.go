@@ -152,10 +152,18 @@ func (s *Shop) Finished(ctx context.Context, id string) (Order, error) {
 
 // Arm arms a fault point in a service.
 func (s *Shop) Arm(ctx context.Context, service, point, action string, hit int) error {
-	a, err := s.call(ctx, http.MethodPut, service+"/lab/faults", "", "",
-		fmt.Appendf(nil, `{"point":%q,"action":%q,"hit":%d}`, point, action, hit))
+	return s.arm(ctx, service, fmt.Appendf(nil, `{"point":%q,"action":%q,"hit":%d}`, point, action, hit))
+}
+
+// ArmDelay makes whoever passes a fault point next wait there.
+func (s *Shop) ArmDelay(ctx context.Context, service, point string, d time.Duration) error {
+	return s.arm(ctx, service, fmt.Appendf(nil, `{"point":%q,"action":"delay","delay_ms":%d}`, point, d.Milliseconds()))
+}
+
+func (s *Shop) arm(ctx context.Context, service string, order []byte) error {
+	a, err := s.call(ctx, http.MethodPut, service+"/lab/faults", "", "", order)
 	if err == nil && a.Status != http.StatusOK {
-		err = fmt.Errorf("shop: arm %s: status %d, %s", point, a.Status, a.Body)
+		err = fmt.Errorf("shop: arm %s: status %d, %s", order, a.Status, a.Body)
 	}
 	return err
 }

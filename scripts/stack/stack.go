@@ -122,7 +122,7 @@ func (s *Stack) start(ctx context.Context, opts Options) error {
 			return err
 		}
 	}
-	return s.WaitReady(ctx)
+	return s.waitReady(ctx)
 }
 
 func (s *Stack) build(ctx context.Context, root string) error {
@@ -206,8 +206,8 @@ func (s *Stack) Env() map[string]string {
 	}
 }
 
-// WaitReady returns when every process says that it is ready.
-func (s *Stack) WaitReady(ctx context.Context) error {
+// waitReady returns when every process says that it is ready.
+func (s *Stack) waitReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	for name, address := range s.URL {
@@ -215,7 +215,7 @@ func (s *Stack) WaitReady(ctx context.Context) error {
 			select {
 			case <-time.After(20 * time.Millisecond):
 			case <-ctx.Done():
-				return fmt.Errorf("stack: %s is not ready: %w\n%s", name, ctx.Err(), s.LogTail(name))
+				return fmt.Errorf("stack: %s is not ready: %w\n%s", name, ctx.Err(), s.logTail(name))
 			}
 		}
 	}
@@ -241,23 +241,17 @@ func (s *Stack) Signal(name string, sig syscall.Signal) bool {
 	return s.supervisors[name].signal(sig)
 }
 
-// Starts is how often a process was started.
-func (s *Stack) Starts(name string) int {
+// Starts is how often a process was started, and lastExit the exit status of
+// its last life (-1: ended by a signal).
+func (s *Stack) Starts(name string) (starts, lastExit int) {
 	sup := s.supervisors[name]
 	sup.mu.Lock()
 	defer sup.mu.Unlock()
-	return sup.starts
+	return sup.starts, sup.lastExit
 }
 
-// Stop ends a process with SIGTERM, for good, and tells how long that took.
-func (s *Stack) Stop(name string) time.Duration {
-	start := time.Now()
-	s.supervisors[name].stop(stopPatience)
-	return time.Since(start)
-}
-
-// LogTail returns the last lines of a process's log.
-func (s *Stack) LogTail(name string) string {
+// logTail returns the last lines of a process's log.
+func (s *Stack) logTail(name string) string {
 	const most = 4000
 	text, err := os.ReadFile(filepath.Join(s.Dir, name+".log"))
 	if err != nil {

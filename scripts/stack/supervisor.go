@@ -28,6 +28,7 @@ type supervisor struct {
 	cmd      *exec.Cmd // nil between two lives
 	stopping bool
 	starts   int
+	lastExit int           // exit status of the last life, -1 after a signal
 	idle     chan struct{} // closed when the supervisor has ended
 }
 
@@ -86,6 +87,7 @@ func (s *supervisor) live(log *os.File) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.cmd = nil
+	s.lastExit = cmd.ProcessState.ExitCode()
 	return !s.stopping
 }
 

@@ -2,8 +2,8 @@ package fault
 
 // Info describes one fault point.
 type Info struct {
-	Name string // the constant below
-	Says string // what has happened and what has not, when the process dies here
+	Name string `json:"point"` // the constant below
+	Says string `json:"says"`  // what has happened and what has not, when the process dies here
 }
 
 // The fault points, in the order in which an order meets them.
