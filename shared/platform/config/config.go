@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"reflect"
 	"strings"
 
 	"github.com/caarlos0/env/v11"
@@ -69,9 +70,25 @@ func Load[T any]() (T, error) {
 	}
 	complaints := make([]string, len(all.Errors))
 	for i, e := range all.Errors {
-		complaints[i] = strings.ReplaceAll(e.Error(), "\n", " ")
+		complaints[i] = complaint(reflect.TypeFor[T](), e)
 	}
 	return cfg, fmt.Errorf("configuration: %s", strings.Join(complaints, "; "))
+}
+
+// complaint puts the variable's name into an error that only knows the Go
+// field: whoever starts the service sets variables and has not read the struct.
+func complaint(settings reflect.Type, err error) string {
+	text := err.Error()
+	var malformed env.ParseError
+	if errors.As(err, &malformed) {
+		for _, field := range reflect.VisibleFields(settings) {
+			if field.Name == malformed.Name && field.Type == malformed.Type {
+				name, _, _ := strings.Cut(field.Tag.Get("env"), ",")
+				text = fmt.Sprintf("%s: %v", name, malformed.Err)
+			}
+		}
+	}
+	return strings.ReplaceAll(text, "\n", " ")
 }
 
 // InstanceName is the configured instance, or the host's name.

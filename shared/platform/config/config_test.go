@@ -1,0 +1,125 @@
+package config_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"example.com/failwell/shared/platform/config"
+)
+
+// The tests set environment variables, which belong to the process; so they do
+// not run in parallel.
+
+type settings struct {
+	config.Common
+	Poll     time.Duration `env:"POLL" envDefault:"1s"`
+	Upstream string        `env:"UPSTREAM_URL,required,notEmpty"`
+}
+
+func clean(t *testing.T) {
+	t.Helper()
+	for _, name := range []string{
+		"HTTP_ADDR", "DATABASE_URL", "AMQP_URL", "INSTANCE", "LOG_LEVEL", "LAB_FAULTS", "SERVICE_KEY", "MERCHANTS", "POLL", "UPSTREAM_URL",
+	} {
+		t.Setenv(name, "") // so that the old value comes back after the test
+		if err := os.Unsetenv(name); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestAStartThatCannotWorkNamesEveryWrongVariableInOneLine(t *testing.T) {
+	clean(t)
+	t.Setenv("UPSTREAM_URL", "")
+	t.Setenv("POLL", "soon")
+	t.Setenv("LAB_FAULTS", "perhaps")
+	t.Setenv("MERCHANTS", "mer_acme")
+	_, err := config.Load[settings]()
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	for _, name := range []string{"DATABASE_URL", "UPSTREAM_URL", "POLL", "LAB_FAULTS", "MERCHANTS"} {
+		if !strings.Contains(err.Error(), name) {
+			t.Errorf("%s is not named in: %v", name, err)
+		}
+	}
+	if strings.Contains(err.Error(), "\n") {
+		t.Errorf("more than one line: %v", err)
+	}
+}
+
+func TestSecretsDoNotReachTheErrorThatIsLogged(t *testing.T) {
+	for name, merchants := range map[string]string{
+		"no webhook secret":     "mer_acme:sk_hush",
+		"not a webhook secret":  "mer_acme:sk_hush:hush",
+		"one too many":          "mer_acme:sk_hush:whsec_hush:hush",
+		"no id":                 ":sk_hush:whsec_hush",
+		"no key":                "hush::whsec_hush",
+		"second one is cut off": "mer_acme:sk_hush:whsec_hush,mer_other:sk_hush",
+	} {
+		t.Run(name, func(t *testing.T) {
+			clean(t)
+			t.Setenv("DATABASE_URL", "postgres://orders:hush@127.0.0.1/orders")
+			t.Setenv("UPSTREAM_URL", "http://127.0.0.1")
+			t.Setenv("MERCHANTS", merchants)
+			_, err := config.Load[settings]()
+			if err == nil {
+				t.Fatal("accepted")
+			}
+			if !strings.Contains(err.Error(), "MERCHANTS") || strings.Contains(err.Error(), "hush") {
+				t.Errorf("got %v", err)
+			}
+		})
+	}
+}
+
+func TestWhatIsNotSetHasTheDocumentedDefault(t *testing.T) {
+	clean(t)
+	t.Setenv("DATABASE_URL", "postgres://127.0.0.1/orders")
+	t.Setenv("UPSTREAM_URL", "http://127.0.0.1")
+	got, err := config.Load[settings]()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := settings{
+		Common:   config.Common{HTTPAddr: "127.0.0.1:8080", DatabaseURL: "postgres://127.0.0.1/orders", LogLevel: "info"},
+		Poll:     time.Second,
+		Upstream: "http://127.0.0.1",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if name := got.InstanceName(); name != host {
+		t.Errorf("two replicas would share the lease of %q; want the host's name %q", name, host)
+	}
+	got.Instance = "orders-2"
+	if name := got.InstanceName(); name != "orders-2" {
+		t.Errorf("INSTANCE is ignored: %q", name)
+	}
+}
+
+func TestMerchantsAreReadWithTheirSecrets(t *testing.T) {
+	clean(t)
+	t.Setenv("DATABASE_URL", "postgres://127.0.0.1/orders")
+	t.Setenv("UPSTREAM_URL", "http://127.0.0.1")
+	t.Setenv("MERCHANTS", "mer_acme:sk_a:whsec_QQ==, mer_other:sk_b:whsec_Qg==")
+	got, err := config.Load[settings]()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []config.Merchant{
+		{ID: "mer_acme", Key: "sk_a", WebhookSecret: "whsec_QQ=="},
+		{ID: "mer_other", Key: "sk_b", WebhookSecret: "whsec_Qg=="},
+	}
+	if diff := cmp.Diff(want, got.Merchants); diff != "" {
+		t.Error(diff)
+	}
+}
