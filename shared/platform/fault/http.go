@@ -13,23 +13,41 @@ func Handler() http.Handler {
 		switch r.Method {
 		case http.MethodGet:
 		case http.MethodPut:
-			var o Order
-			err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 4096)).Decode(&o)
-			if err == nil {
-				err = Arm(o)
-			}
-			if err != nil {
-				http.Error(w, err.Error(), http.StatusUnprocessableEntity)
+			if err := armFrom(w, r); err != nil {
+				refuse(w, http.StatusUnprocessableEntity, err.Error())
 				return
 			}
 		case http.MethodDelete:
 			Disarm()
 		default:
 			w.Header().Set("Allow", "GET, PUT, DELETE")
-			http.Error(w, "GET, PUT or DELETE", http.StatusMethodNotAllowed)
+			refuse(w, http.StatusMethodNotAllowed, "GET, PUT or DELETE")
 			return
 		}
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(List()) // the caller is gone; there is nobody to tell
+		answer(w, "application/json", http.StatusOK, List())
 	})
+}
+
+// armFrom is strict: an experiment whose "delay_ms" is misspelt would run
+// without its fault and report that the system withstood it.
+func armFrom(w http.ResponseWriter, r *http.Request) error {
+	var o Order
+	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, 4096))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&o); err != nil {
+		return err
+	}
+	return Arm(o)
+}
+
+func refuse(w http.ResponseWriter, status int, detail string) {
+	answer(w, "application/problem+json", status, map[string]any{
+		"type": "about:blank", "title": http.StatusText(status), "status": status, "detail": detail,
+	})
+}
+
+func answer(w http.ResponseWriter, contentType string, status int, body any) {
+	w.Header().Set("Content-Type", contentType)
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(body) // the caller is gone; there is nobody to tell
 }

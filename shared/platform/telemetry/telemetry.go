@@ -8,7 +8,6 @@ import (
 	"io"
 	"log/slog"
 
-	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 )
 
@@ -36,20 +35,3 @@ func (t traced) Handle(ctx context.Context, r slog.Record) error {
 
 func (t traced) WithAttrs(attrs []slog.Attr) slog.Handler { return traced{t.Handler.WithAttrs(attrs)} }
 func (t traced) WithGroup(name string) slog.Handler       { return traced{t.Handler.WithGroup(name)} }
-
-var w3c propagation.TraceContext
-
-// Traceparent returns the W3C traceparent of ctx, or "" when it has no trace.
-// It is stored beside a message in the outbox: the relay that sends the message
-// later knows nothing of the request that wrote it.
-func Traceparent(ctx context.Context) string {
-	carrier := propagation.MapCarrier{}
-	w3c.Inject(ctx, carrier)
-	return carrier["traceparent"]
-}
-
-// WithTraceparent returns ctx with the trace that traceparent names; a malformed
-// or empty one leaves ctx as it is.
-func WithTraceparent(ctx context.Context, traceparent string) context.Context {
-	return w3c.Extract(ctx, propagation.MapCarrier{"traceparent": traceparent})
-}
