@@ -7,7 +7,7 @@ GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .PHONY: help
 help: ## List the targets.
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: deps
 deps: ## Install PostgreSQL and RabbitMQ if neither they nor a Docker engine are here (Debian, Ubuntu).
@@ -38,6 +38,10 @@ up: ## docker compose: build and start everything, wait until healthy.
 .PHONY: down
 down: ## docker compose: stop everything and remove its data.
 	@scripts/docker/compose.sh down
+
+.PHONY: check-containers
+check-containers: ## The containers: build, healthy, an order, a crash, down. With a private engine where none runs (root, Debian).
+	@scripts/docker/check.sh
 
 .PHONY: chaos
 chaos: deps ## 200 orders while services, database and broker are being killed; then the audit.

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# docker compose, whichever version is here: `compose.sh up` builds, starts and
+# waits until everything is healthy; `compose.sh down` removes it with its data;
+# anything else is handed on.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+if docker compose version >/dev/null 2>&1; then
+  compose=(docker compose)
+elif command -v docker-compose >/dev/null; then
+  compose=(docker-compose)
+else
+  echo "compose: install Docker with its compose plugin (Debian: apt-get install docker.io docker-compose)" >&2
+  exit 1
+fi
+docker info >/dev/null 2>&1 || {
+  echo "compose: no Docker engine answers; as root on Debian: eval \"\$(scripts/docker/engine.sh start)\"" >&2
+  exit 1
+}
+
+healthy() {
+  local id
+  for id in $("${compose[@]}" ps -q); do
+    [ "$(docker inspect -f '{{.State.Health.Status}}' "$id")" = healthy ] || return 1
+  done
+}
+
+case "${1:-}" in
+  up)
+    "${compose[@]}" build
+    "${compose[@]}" up -d
+    for _ in $(seq 1 600); do
+      if healthy; then
+        echo "orders   http://127.0.0.1:${ORDERS_PORT:-8081}"
+        echo "payments http://127.0.0.1:${PAYMENTS_PORT:-8082}"
+        echo "ledger   http://127.0.0.1:${LEDGER_PORT:-8083}"
+        echo "sandbox  http://127.0.0.1:${SANDBOX_PORT:-8084}"
+        echo "RabbitMQ http://127.0.0.1:${RABBITMQ_PORT:-15672} (failwell/failwell)"
+        exit 0
+      fi
+      sleep 0.2
+    done
+    "${compose[@]}" ps
+    echo "compose: not healthy after two minutes" >&2
+    exit 1
+    ;;
+  down) "${compose[@]}" down --volumes --remove-orphans ;;
+  *) "${compose[@]}" "$@" ;;
+esac
