@@ -32,7 +32,13 @@ func Merchant(c echo.Context) string {
 
 // Merchants lets only requests with a merchant's bearer key through. It reads
 //
-//	merchants (merchant_id text PRIMARY KEY, key_hash bytea NOT NULL UNIQUE, …)
+//	CREATE TABLE merchants (
+//	    merchant_id    text  PRIMARY KEY,
+//	    key_hash       bytea NOT NULL UNIQUE,
+//	    webhook_secret text
+//	);
+//
+// which each service's migration creates in its own database.
 //
 // Keys are stored as SHA-256: whoever reads the table cannot use it. A slow
 // password hash is not needed, because keys are long and random.

@@ -36,6 +36,9 @@ type guarded struct{ next http.RoundTripper }
 // Pattern: io-inside-transaction (refused here)
 func (g guarded) RoundTrip(r *http.Request) (*http.Response, error) {
 	if txmark.InTransaction(r.Context()) {
+		if r.Body != nil {
+			_ = r.Body.Close() // whoever gives a body to a transport expects it back closed, also on refusal
+		}
 		return nil, ErrInTransaction
 	}
 	if tp := telemetry.Traceparent(r.Context()); tp != "" {

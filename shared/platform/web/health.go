@@ -14,7 +14,8 @@ type Check struct {
 	Ask  func(ctx context.Context) error
 }
 
-// checkTimeout bounds one check: "not ready" is an answer, a hanging one is not.
+// checkTimeout bounds each check: "not ready" is an answer, a hanging one is
+// not. Each has its own, or a slow database would make the broker look broken too.
 const checkTimeout = time.Second
 
 type readiness struct {
@@ -29,16 +30,20 @@ func Health(e *echo.Echo, checks ...Check) {
 		return c.JSON(http.StatusOK, map[string]string{"status": "ok"})
 	})
 	e.GET("/readyz", func(c echo.Context) error {
-		ctx, cancel := context.WithTimeout(c.Request().Context(), checkTimeout)
-		defer cancel()
 		out, status := readiness{Status: "ready", Checks: map[string]string{}}, http.StatusOK
 		for _, check := range checks {
 			out.Checks[check.Name] = "ok"
-			if err := check.Ask(ctx); err != nil {
+			if err := check.within(c.Request().Context()); err != nil {
 				out.Checks[check.Name] = err.Error()
 				out.Status, status = "not ready", http.StatusServiceUnavailable
 			}
 		}
 		return c.JSON(status, out)
 	})
+}
+
+func (c Check) within(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	return c.Ask(ctx)
 }

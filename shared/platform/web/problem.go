@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math"
 	"net/http"
+	"net/url"
 	"strconv"
 	"time"
 
@@ -61,19 +62,30 @@ func (p *Problem) WithRetryAfter(d time.Duration) *Problem {
 	return p
 }
 
+// statusClientGone is what nginx made customary; HTTP has no status for an
+// answer that cannot arrive.
+const statusClientGone = 499
+
 // handleErrors is the one place where an error becomes an answer.
 func handleErrors(log *slog.Logger) echo.HTTPErrorHandler {
 	return func(err error, c echo.Context) {
+		ctx, id := c.Request().Context(), c.Response().Header().Get(echo.HeaderXRequestID)
+		about := []any{"method", c.Request().Method, "path", c.Path(), "request_id", id, "error", err}
 		if c.Response().Committed {
-			return // part of an answer is out already; a second one would be nonsense
+			// Part of an answer is out already; a second one would be nonsense.
+			log.WarnContext(ctx, "answer broken off", about...)
+			return
 		}
 		p := problemOf(err)
-		if p.Status >= http.StatusInternalServerError {
-			log.ErrorContext(c.Request().Context(), "request failed",
-				"method", c.Request().Method, "path", c.Path(), "status", p.Status,
-				"request_id", c.Response().Header().Get(echo.HeaderXRequestID), "error", err)
+		switch {
+		case errors.Is(err, context.Canceled) && ctx.Err() != nil:
+			// The client hung up: no fault of ours, and nobody reads the answer. The
+			// status is for the metrics, where it must not look like an outage.
+			p = NewProblem(statusClientGone, "client-gone", "Client gone", "")
+		case p.Status >= http.StatusInternalServerError:
+			log.ErrorContext(ctx, "request failed", append(about, "status", p.Status)...)
 		}
-		p.Instance = "urn:request:" + c.Response().Header().Get(echo.HeaderXRequestID)
+		p.Instance = "urn:request:" + url.PathEscape(id) // the id may be the client's own, with anything in it
 		if p.RetryAfter > 0 {
 			c.Response().Header().Set("Retry-After", strconv.Itoa(p.RetryAfter))
 		}

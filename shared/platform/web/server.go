@@ -17,6 +17,7 @@ import (
 	"github.com/labstack/echo/v4/middleware"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.opentelemetry.io/otel/trace"
 
 	"example.com/failwell/shared/platform/fault"
 	"example.com/failwell/shared/platform/telemetry"
@@ -54,18 +55,19 @@ func New(opts Options) *echo.Echo {
 	e.Server.ReadTimeout = readTimeout
 	e.Server.WriteTimeout = writeTimeout
 	e.Server.IdleTimeout = idleTimeout
+	e.StdLogger = slog.NewLogLogger(opts.Logger.Handler(), slog.LevelWarn) // what net/http itself has to say
 	e.HTTPErrorHandler = handleErrors(opts.Logger)
 
 	e.Use(middleware.RequestID())
+	e.Use(traceRequests(telemetry.Tracer()))
 	e.Use(observe(opts.Metrics))
 	e.Use(middleware.RecoverWithConfig(middleware.RecoverConfig{
 		LogErrorFunc: func(c echo.Context, err error, stack []byte) error {
-			opts.Logger.Error("panic in a handler", "path", c.Path(), "error", err, "stack", string(stack))
+			opts.Logger.ErrorContext(c.Request().Context(), "panic in a handler", "path", c.Path(), "error", err, "stack", string(stack))
 			return errors.New("panic")
 		},
 	}))
 	e.Use(limitBody)
-	e.Use(readTrace)
 
 	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(opts.Metrics, promhttp.HandlerOpts{})))
 	if opts.LabFaults {
@@ -82,17 +84,25 @@ func limitBody(next echo.HandlerFunc) echo.HandlerFunc {
 		if r.ContentLength > maxBody {
 			return readProblem(&http.MaxBytesError{Limit: maxBody})
 		}
-		r.Body = http.MaxBytesReader(c.Response(), r.Body, maxBody)
+		// net/http's own writer, not echo's wrapper: only it understands that the
+		// connection must be closed, instead of reading the rest to reuse it.
+		r.Body = http.MaxBytesReader(c.Response().Writer, r.Body, maxBody)
 		return next(c)
 	}
 }
 
-// readTrace takes over the caller's trace, so that it reaches logs, rows and messages.
-func readTrace(next echo.HandlerFunc) echo.HandlerFunc {
-	return func(c echo.Context) error {
-		r := c.Request()
-		c.SetRequest(r.WithContext(telemetry.WithTraceparent(r.Context(), r.Header.Get("traceparent"))))
-		return next(c)
+// traceRequests goes on with the caller's trace, or begins one, so that it
+// reaches logs, rows and messages.
+func traceRequests(tracer trace.Tracer) echo.MiddlewareFunc {
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			r := c.Request()
+			ctx := telemetry.WithTraceparent(r.Context(), r.Header.Get("traceparent"))
+			ctx, span := tracer.Start(ctx, "HTTP "+c.Path(), trace.WithSpanKind(trace.SpanKindServer))
+			defer span.End()
+			c.SetRequest(r.WithContext(ctx))
+			return next(c)
+		}
 	}
 }
 
@@ -116,10 +126,21 @@ func observe(registry *prometheus.Registry) echo.MiddlewareFunc {
 			if route == "" {
 				route = "none"
 			}
-			seconds.WithLabelValues(c.Request().Method, route, strconv.Itoa(c.Response().Status)).Observe(time.Since(start).Seconds())
+			status := strconv.Itoa(c.Response().Status)
+			seconds.WithLabelValues(methodLabel(c.Request().Method), route, status).Observe(time.Since(start).Seconds())
 			return nil
 		}
 	}
+}
+
+// methodLabel keeps methods that a client made up out of the metrics: any token
+// is a valid method, and each would be a series of its own.
+func methodLabel(method string) string {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+		return method
+	}
+	return "other"
 }
 
 // Run serves on addr until ctx ends, then refuses new connections, lets the

@@ -1,0 +1,334 @@
+package web_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"example.com/failwell/shared/platform/postgres"
+	"example.com/failwell/shared/platform/telemetry"
+	"example.com/failwell/shared/platform/web"
+)
+
+func TestUnknownPathsAndMethodsAreProblemsToo(t *testing.T) {
+	t.Parallel()
+	s := serve(t, transfers)
+	wantProblem(t, s.send(t, http.MethodGet, "/nowhere", ""), http.StatusNotFound, "not-found", "")
+	wrong := s.send(t, http.MethodDelete, "/transfers", "")
+	wantProblem(t, wrong, http.StatusMethodNotAllowed, "method-not-allowed", "")
+	if allow := wrong.header.Get("Allow"); !strings.Contains(allow, http.MethodPost) {
+		t.Errorf("Allow: %q", allow)
+	}
+}
+
+func TestAPanicCostsOneRequestAndTellsTheClientNothing(t *testing.T) {
+	t.Parallel()
+	s := serve(t, func(e *echo.Echo) {
+		e.GET("/panic", func(echo.Context) error { panic("secret thought") })
+		e.GET("/nil", func(echo.Context) error { var m map[string]int; m["x"] = 1; return nil })
+	})
+	for _, path := range []string{"/panic", "/nil", "/panic"} {
+		a := s.send(t, http.MethodGet, path, "")
+		wantProblem(t, a, http.StatusInternalServerError, "internal", "")
+		if strings.Contains(a.body, "secret") || strings.Contains(a.body, ".go") || strings.Contains(a.body, "goroutine") {
+			t.Errorf("the client reads our stack: %s", a.body)
+		}
+	}
+	if log := s.log.String(); !strings.Contains(log, "secret thought") || !strings.Contains(log, "server_test.go") {
+		t.Errorf("the log does not say where it panicked: %s", log)
+	}
+}
+
+func TestErrorsAreTranslatedAndKeptFromTheClient(t *testing.T) {
+	t.Parallel()
+	shared := web.NewProblem(http.StatusConflict, "busy", "Busy", "Somebody works on it.").WithRetryAfter(1500 * time.Millisecond)
+	fails := map[string]error{
+		"/secret":  errors.New("password=hush refused"),
+		"/unknown": fmt.Errorf("accept: %w", postgres.ErrCommitUnknown),
+		"/timeout": fmt.Errorf("read: %w", context.DeadlineExceeded),
+		"/busy":    fmt.Errorf("lock: %w", shared),
+		"/teapot":  echo.NewHTTPError(http.StatusTeapot, "password=hush"),
+		"/away":    echo.ErrServiceUnavailable,
+	}
+	s := serve(t, func(e *echo.Echo) {
+		for path, err := range fails {
+			e.GET(path, func(echo.Context) error { return err })
+		}
+	})
+	for path, want := range map[string]struct {
+		status      int
+		slug, retry string
+		state       string
+	}{
+		"/secret":  {status: 500, slug: "internal"},
+		"/unknown": {status: 503, slug: "outcome-unknown", retry: "1", state: "unknown"},
+		"/timeout": {status: 503, slug: "unavailable", retry: "1"},
+		"/busy":    {status: 409, slug: "busy", retry: "2"},
+		"/teapot":  {status: 418, slug: "http-418"},
+		"/away":    {status: 503, slug: "unavailable", retry: "1"},
+	} {
+		a := s.send(t, http.MethodGet, path, "")
+		wantProblem(t, a, want.status, want.slug, "")
+		if a.header.Get("Retry-After") != want.retry || a.problem.OperationState != want.state {
+			t.Errorf("%s: Retry-After %q, operation state %q", path, a.header.Get("Retry-After"), a.problem.OperationState)
+		}
+		if strings.Contains(a.body, "hush") {
+			t.Errorf("%s tells: %s", path, a.body)
+		}
+	}
+	if shared.Instance != "" {
+		t.Errorf("one request's id was written into a value that all requests share: %q", shared.Instance)
+	}
+	if !strings.Contains(s.log.String(), "hush refused") {
+		t.Error("the cause of the 500 is in no log")
+	}
+}
+
+func TestAClientsRequestIDCannotBreakTheAnswer(t *testing.T) {
+	t.Parallel()
+	s := serve(t, transfers)
+	a := s.send(t, http.MethodGet, "/nowhere", "", "X-Request-Id", `a"b c`)
+	if a.problem.Instance != "urn:request:a%22b%20c" {
+		t.Errorf("instance %q is no URI", a.problem.Instance)
+	}
+}
+
+func TestAHugeBodyIsRefusedWithoutBeingRead(t *testing.T) {
+	t.Parallel()
+	s := serve(t, transfers)
+	const huge = 10 << 20
+	for name, framing := range map[string]string{
+		"announced":   fmt.Sprintf("Content-Length: %d\r\n\r\n", huge),
+		"unannounced": "Transfer-Encoding: chunked\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close() //nolint:errcheck // a test
+			// A small buffer, so that what we could write is about what was read.
+			if err := conn.(*net.TCPConn).SetWriteBuffer(16 << 10); err != nil {
+				t.Fatal(err)
+			}
+			if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+				t.Fatal(err)
+			}
+			answered := make(chan *http.Response, 1)
+			go func() {
+				response, _ := http.ReadResponse(bufio.NewReader(conn), nil) //nolint:bodyclose // closed below
+				answered <- response
+			}()
+			_, err = io.WriteString(conn, "POST /transfers HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"+framing)
+			if err != nil {
+				t.Fatal(err)
+			}
+			block := bytes.Repeat([]byte("x"), 4<<10)
+			if name == "unannounced" {
+				block = []byte(fmt.Sprintf("%x\r\n%s\r\n", len(block), block))
+			}
+			sent := 0
+			for sent < huge {
+				n, err := conn.Write(block)
+				sent += n
+				if err != nil {
+					break // what we want: nobody listens any more
+				}
+			}
+			if sent > huge/2 {
+				t.Errorf("%d bytes were taken", sent)
+			}
+			response := <-answered
+			if response == nil {
+				t.Fatal("no answer")
+			}
+			_ = response.Body.Close()
+			if response.StatusCode != http.StatusRequestEntityTooLarge || !response.Close {
+				t.Errorf("status %d, connection closed %v", response.StatusCode, response.Close)
+			}
+		})
+	}
+}
+
+func TestASlowClientIsCutOff(t *testing.T) {
+	t.Parallel()
+	s := serve(t, transfers)
+	if s.Server.ReadTimeout == 0 || s.Server.WriteTimeout == 0 || s.Server.IdleTimeout == 0 {
+		t.Errorf("a client can hold a connection for ever: %v, %v, %v", s.Server.ReadTimeout, s.Server.WriteTimeout, s.Server.IdleTimeout)
+	}
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close() //nolint:errcheck // a test
+	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: x\r\nX-Slow: "); err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.SetReadDeadline(time.Now().Add(9 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadAll(conn); errors.Is(err, context.DeadlineExceeded) || isTimeout(err) {
+		t.Error("half a header kept the connection open")
+	}
+}
+
+func isTimeout(err error) bool {
+	var netErr net.Error
+	return errors.As(err, &netErr) && netErr.Timeout()
+}
+
+func TestStoppingLetsARequestInWorkFinish(t *testing.T) {
+	t.Parallel()
+	working, finish := make(chan struct{}), make(chan struct{})
+	s := serve(t, func(e *echo.Echo) {
+		e.POST("/slow", func(c echo.Context) error {
+			close(working)
+			<-finish
+			if err := c.Request().Context().Err(); err != nil {
+				return err // stopping must not cancel what is being done
+			}
+			return c.String(http.StatusOK, "done")
+		})
+	})
+	answered := make(chan answer, 1)
+	go func() { answered <- s.send(t, http.MethodPost, "/slow", "") }()
+	<-working
+	stopped := make(chan error, 1)
+	go func() { stopped <- s.stop() }()
+	eventually(t, "new connections are refused", func() bool {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err != nil
+	})
+	select {
+	case err := <-stopped:
+		t.Fatalf("stopped while a request was in work: %v", err)
+	default:
+	}
+	close(finish)
+	if a := <-answered; a.status != http.StatusOK || a.body != "done" {
+		t.Errorf("got %d %s", a.status, a.body)
+	}
+	if err := <-stopped; err != nil {
+		t.Errorf("stopped with %v", err)
+	}
+}
+
+func TestAnAddressInUseIsNamed(t *testing.T) {
+	t.Parallel()
+	s := serve(t, transfers)
+	e := web.New(web.Options{Logger: quiet(), Metrics: prometheus.NewRegistry()})
+	err := web.Run(t.Context(), e, strings.TrimPrefix(s.url, "http://"), quiet())
+	if err == nil || !strings.Contains(err.Error(), "HTTP_ADDR") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestMetricsDoNotGrowWithWhatClientsInvent(t *testing.T) {
+	t.Parallel()
+	s := serve(t, func(e *echo.Echo) {
+		transfers(e)
+		e.GET("/orders/:id", func(c echo.Context) error { return c.NoContent(http.StatusOK) })
+	})
+	for i := range 20 {
+		s.send(t, http.MethodGet, fmt.Sprintf("/orders/%d", i), "")
+		s.send(t, http.MethodGet, fmt.Sprintf("/nowhere/%d", i), "")
+		s.send(t, fmt.Sprintf("INVENTED%d", i), "/orders/1", "")
+	}
+	s.send(t, http.MethodPost, "/transfers", "{", "Content-Type", "application/json")
+	metrics := s.send(t, http.MethodGet, "/metrics", "").body
+	var series []string
+	for line := range strings.Lines(metrics) {
+		if strings.HasPrefix(line, "failwell_http_request_seconds_count") {
+			series = append(series, line)
+		}
+	}
+	for _, want := range []string{
+		`{method="GET",route="/orders/:id",status="200"} 20`,
+		`{method="POST",route="/transfers",status="400"} 1`,
+	} {
+		if !strings.Contains(strings.Join(series, ""), want) {
+			t.Errorf("missing %s", want)
+		}
+	}
+	if len(series) != 4 {
+		t.Errorf("%d series:\n%s", len(series), strings.Join(series, ""))
+	}
+}
+
+func TestEveryRequestHasATraceAndKeepsItsCallers(t *testing.T) {
+	t.Parallel()
+	s := serve(t, func(e *echo.Echo) {
+		e.GET("/trace", func(c echo.Context) error {
+			return c.String(http.StatusOK, telemetry.Traceparent(c.Request().Context()))
+		})
+	})
+	const traceID = "4bf92f3577b34da6a3ce929d0e0e4736"
+	if got := s.send(t, http.MethodGet, "/trace", "", "traceparent", "00-"+traceID+"-00f067aa0ba902b7-01").body; !strings.Contains(got, traceID) {
+		t.Errorf("the caller's trace is lost: %q", got)
+	}
+	if one, two := s.send(t, http.MethodGet, "/trace", "").body, s.send(t, http.MethodGet, "/trace", "").body; one == "" || one == two {
+		t.Errorf("without a caller's trace: %q and %q", one, two)
+	}
+}
+
+func TestAClientThatHangsUpIsNoOutage(t *testing.T) {
+	t.Parallel()
+	working := make(chan struct{})
+	s := serve(t, func(e *echo.Echo) {
+		e.GET("/slow", func(c echo.Context) error {
+			close(working)
+			<-c.Request().Context().Done()
+			return fmt.Errorf("query: %w", c.Request().Context().Err())
+		})
+	})
+	ctx, hangUp := context.WithCancel(t.Context())
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.url+"/slow", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		<-working
+		hangUp()
+	}()
+	if response, err := http.DefaultClient.Do(request); err == nil {
+		_ = response.Body.Close()
+		t.Fatal("answered")
+	}
+	eventually(t, "the request is counted as 499", func() bool {
+		return strings.Contains(s.send(t, http.MethodGet, "/metrics", "").body, `route="/slow",status="499"`)
+	})
+	if log := s.log.String(); strings.Contains(log, "ERROR") {
+		t.Errorf("somebody is woken for it: %s", log)
+	}
+}
+
+func TestAnErrorAfterHalfAnAnswerIsLogged(t *testing.T) {
+	t.Parallel()
+	s := serve(t, func(e *echo.Echo) {
+		e.GET("/half", func(c echo.Context) error {
+			if err := c.String(http.StatusOK, "half"); err != nil {
+				return err
+			}
+			return errors.New("the other half is missing")
+		})
+	})
+	if a := s.send(t, http.MethodGet, "/half", ""); a.body != "half" {
+		t.Errorf("a second answer was written after the first: %q", a.body)
+	}
+	eventually(t, "the log tells", func() bool { return strings.Contains(s.log.String(), "the other half is missing") })
+}
