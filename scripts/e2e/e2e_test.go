@@ -50,7 +50,17 @@ func runTests(m *testing.M) (int, error) {
 	}
 	defer truth.Close()
 	acme = shop.New(system.Env())
-	return m.Run(), nil
+	documents, err := newDocumented(system.URL, acme.HTTP.Transport)
+	if err != nil {
+		return 1, err
+	}
+	acme.HTTP.Transport = documents
+	code := m.Run()
+	fmt.Fprintf(os.Stderr, "%d answers held against the OpenAPI documents\n", documents.checked)
+	if len(documents.faults) > 0 {
+		return 1, fmt.Errorf("answers that are not as documented:\n%s", strings.Join(documents.faults, "\n"))
+	}
+	return code, nil
 }
 
 // limit bounds one test's waiting; it is reached only when something is broken.
@@ -215,6 +225,80 @@ func TestTheLastItemsGoToAsManyBuyersAndNoMore(t *testing.T) {
 		}
 	}
 	allHolds(ctx, t)
+}
+
+func TestTheListOfOrdersIsWalkedPageByPageWithoutGapOrRepetition(t *testing.T) {
+	ctx := limit(t)
+	for range 5 {
+		order(ctx, t, shop.CardWorks, mug)
+	}
+	want := map[string]bool{}
+	rows, err := truth.Orders.Query(ctx, `SELECT 'ord_' || id FROM orders WHERE merchant_id = 'mer_acme'`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			t.Fatal(err)
+		}
+		want[id] = true
+	}
+	cursor, last := "", "ord_z"
+	for {
+		a, err := acme.Get(ctx, acme.Orders+"/v1/orders?limit=3&cursor="+cursor)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var page struct {
+			Data       []shop.Order
+			NextCursor string `json:"next_cursor"`
+		}
+		if err := json.Unmarshal(a.Body, &page); err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range page.Data {
+			if !want[o.ID] || o.ID >= last {
+				t.Errorf("%s after %s: unknown, repeated or out of order", o.ID, last)
+			}
+			delete(want, o.ID)
+			last = o.ID
+		}
+		if cursor = page.NextCursor; cursor == "" {
+			break
+		}
+	}
+	if len(want) > 0 {
+		t.Errorf("%d orders were left out", len(want))
+	}
+	allHolds(ctx, t)
+}
+
+func TestTheBooksOfAnOrderCanBeRead(t *testing.T) {
+	ctx := limit(t)
+	o := order(ctx, t, shop.CardCaptureFails, mug)
+	if _, err := acme.Finished(ctx, o.ID); err != nil {
+		t.Fatal(err)
+	}
+	for _, reference := range []string{o.ID, o.PaymentID} {
+		a, err := acme.Get(ctx, acme.Ledger+"/v1/entries?reference="+reference)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var entries struct {
+			Data []struct{ Kind string }
+		}
+		if err := json.Unmarshal(a.Body, &entries); err != nil || len(entries.Data) != 2 ||
+			entries.Data[0].Kind != "sale" || entries.Data[1].Kind != "sale-reversal" {
+			t.Errorf("%s: %s, error %v", reference, a.Body, err)
+		}
+	}
+	for _, path := range []string{acme.Ledger + "/v1/accounts", acme.Ledger + "/v1/accounts/merchant_pending:mer_acme:GBP",
+		acme.Payments + "/v1/payments?order_id=" + o.ID, acme.Orders + "/v1/products", acme.Orders + "/healthz"} {
+		if a, err := acme.Get(ctx, path); err != nil || a.Status != http.StatusOK {
+			t.Errorf("%s: %d, error %v", path, a.Status, err)
+		}
+	}
 }
 
 func TestACancelledOrderHoldsNothingHoweverItRacesWithTheSaga(t *testing.T) {
