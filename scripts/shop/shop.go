@@ -96,16 +96,28 @@ func (s *Shop) Place(ctx context.Context, key string, body []byte) (Answer, erro
 	return s.call(ctx, http.MethodPost, s.Orders+"/v1/orders", s.Key, key, body)
 }
 
+// Post sends any other request that carries a key.
+func (s *Shop) Post(ctx context.Context, url, key string, body []byte) (Answer, error) {
+	return s.call(ctx, http.MethodPost, url, s.Key, key, body)
+}
+
 // Insist places an order again and again until there is a definite answer. Every
 // answer is handed to heard, if there is one.
 func (s *Shop) Insist(ctx context.Context, key string, body []byte, heard func(Answer)) (a Answer, tries int, err error) {
+	return s.InsistAt(ctx, s.Orders+"/v1/orders", key, body, heard)
+}
+
+// InsistAt is Insist for any other request that carries a key. "In work" is no
+// definite answer.
+func (s *Shop) InsistAt(ctx context.Context, url, key string, body []byte, heard func(Answer)) (a Answer, tries int, err error) {
 	for {
 		tries++
-		a, err = s.Place(ctx, key, body)
+		a, err = s.Post(ctx, url, key, body)
 		if err == nil && heard != nil {
 			heard(a)
 		}
-		if err == nil && a.Status < http.StatusInternalServerError && a.Status != http.StatusTooManyRequests {
+		inWork := a.Status == http.StatusConflict && a.Header.Get("Retry-After") != ""
+		if err == nil && a.Status < http.StatusInternalServerError && a.Status != http.StatusTooManyRequests && !inWork {
 			return a, tries, nil
 		}
 		select {

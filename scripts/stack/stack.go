@@ -181,7 +181,9 @@ func (s *Stack) environment(name string, more []string) []string {
 		"INSTANCE="+name+"-1",
 		"PROCESSOR_URL="+s.URL[Sandbox],
 		"BANK_URL="+s.URL[Sandbox],
-		"LEDGER_URL="+s.URL[Ledger])
+		"LEDGER_URL="+s.URL[Ledger],
+		"PAYMENTS_URL="+s.URL[Payments],
+		"WEBHOOK_TARGET="+s.URL[Payments]+"/webhooks/processor")
 	return append(env, more...)
 }
 

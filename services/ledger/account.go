@@ -26,6 +26,11 @@ func merchantAccount(kind, merchant, currency string) string {
 	return kind + ":" + merchant + ":" + currency
 }
 
+func kindOf(account string) string {
+	kind, _, _ := strings.Cut(account, ":")
+	return kind
+}
+
 func currencyOf(account string) string {
 	return account[strings.LastIndex(account, ":")+1:]
 }

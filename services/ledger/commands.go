@@ -18,7 +18,8 @@ import (
 
 const source outbox.Source = "/ledger"
 
-// command is the data of ledger.post-sale and ledger.reverse-sale.
+// command is the data of ledger.post-sale and ledger.reverse-sale; settle.go and
+// payout.go decode their own messages.
 type command struct {
 	OrderID    string      `json:"order_id"`
 	PaymentID  string      `json:"payment_id"`
@@ -32,6 +33,12 @@ type command struct {
 // receive handles a command of the order's saga. Each may come twice, as the
 // same message or as a new one with the same meaning, and in any order.
 func (s *service) receive(ctx context.Context, e event.Event) error {
+	switch e.Type() {
+	case "ledger.settle":
+		return s.settle(ctx, e)
+	case "ledger.payout-sent", "ledger.payout-returned":
+		return s.endPayout(ctx, e)
+	}
 	cmd, err := decode(e)
 	if err != nil {
 		return retries.Permanent(err)

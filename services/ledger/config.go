@@ -27,4 +27,12 @@ type settings struct {
 
 	// Workers is how many messages are handled at the same time.
 	Workers int `env:"WORKERS" envDefault:"8"`
+
+	// PaymentsURL is the coordinator of distributed transactions; ServiceKey is our key there.
+	PaymentsURL string `env:"PAYMENTS_URL,required,notEmpty"`
+
+	// TwoPhasePatience is how long a prepared transaction may wait for its decision
+	// before the coordinator is asked, and TwoPhaseSweep how often to look for such.
+	TwoPhasePatience time.Duration `env:"TWOPHASE_PATIENCE" envDefault:"30s"`
+	TwoPhaseSweep    time.Duration `env:"TWOPHASE_SWEEP" envDefault:"5s"`
 }

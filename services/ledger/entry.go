@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/labstack/echo/v4"
 
+	"example.com/failwell/shared/platform/fault"
 	"example.com/failwell/shared/platform/money"
 	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/platform/web"
@@ -150,19 +151,18 @@ func (s *service) postEntry(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	e := entry{ID: id, Kind: in.Kind, Source: in.Source, Reference: in.Reference, MerchantID: in.MerchantID}
-	for _, p := range in.Postings {
-		e.Postings = append(e.Postings, posting{Account: p.Account, Amount: p.Amount.Minor})
-	}
+	e := in.entry(id)
 	status := http.StatusCreated
 	err = postgres.Write(ctx, s.db, e.insert)
 	switch {
 	case postgres.Violates(err, "entries_once"):
 		status = http.StatusOK
 	case postgres.Violates(err, "accounts_floor"):
-		return web.NewProblem(http.StatusUnprocessableEntity, "insufficient-balance", "Not enough on the account",
-			"An account would fall below zero.").WithField("postings")
+		return insufficientBalance()
 	case err != nil:
+		return err
+	}
+	if err := fault.Point(ctx, fault.LedgerEntryAfterCommit); err != nil {
 		return err
 	}
 	stored, err := s.findEntries(c, `e.source = $1 AND e.kind = $2`, in.Source, in.Kind)
@@ -177,6 +177,14 @@ func (s *service) postEntry(c echo.Context) error {
 			"An entry of this kind and source exists, with other postings.").WithField("source")
 	}
 	return c.JSON(status, stored[0].view())
+}
+
+func (n newEntry) entry(id uuid.UUID) entry {
+	e := entry{ID: id, Kind: n.Kind, Source: n.Source, Reference: n.Reference, MerchantID: n.MerchantID}
+	for _, p := range n.Postings {
+		e.Postings = append(e.Postings, posting{Account: p.Account, Amount: p.Amount.Minor})
+	}
+	return e
 }
 
 func (e entry) same(other entry) bool {

@@ -46,6 +46,8 @@ type service struct {
 	db    *pgxpool.Pool
 	log   *slog.Logger
 	relay *outbox.Relay
+
+	preparedAge prometheus.Gauge
 }
 
 // run is the map of the process: what it needs, what runs in it, and in which
@@ -72,21 +74,23 @@ func run(ctx context.Context, cfg settings) error {
 	defer broker.Close()
 
 	s := &service{
-		cfg: cfg, db: db, log: log,
+		cfg: cfg, db: db, log: log, preparedAge: newPreparedAge(registry),
 		relay: outbox.NewRelay(outbox.Config{
 			DB: db, Broker: broker, Logger: log, Metrics: registry,
 			Holder: cfg.InstanceName(), Lease: cfg.OutboxLease, Poll: cfg.OutboxPoll,
 		}),
 	}
 	commands := retries.Consumer{
-		Conn: broker, Queue: "ledger.commands", Bindings: []string{"ledger.post-sale", "ledger.reverse-sale"},
+		Conn: broker, Queue: "ledger.commands",
+		Bindings: []string{"ledger.post-sale", "ledger.reverse-sale", "ledger.settle", "ledger.payout-sent", "ledger.payout-returned"},
+
 		Workers: cfg.Workers, Delays: cfg.RetryDelays, Handle: s.receive, Logger: log, Metrics: registry,
 	}
 
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var background sync.WaitGroup
-	for _, job := range []func(context.Context){s.relay.Run, commands.Run} {
+	for _, job := range []func(context.Context){s.relay.Run, commands.Run, s.askInDoubt} {
 		background.Go(func() { job(ctx) })
 	}
 	err = web.Run(ctx, s.routes(registry, broker), cfg.HTTPAddr, log)
@@ -106,5 +110,8 @@ func (s *service) routes(registry *prometheus.Registry, broker *rabbit.Conn) *ec
 	e.GET("/v1/accounts/:id", s.getAccount, merchant)
 	e.GET("/v1/entries", s.listEntries, merchant)
 	e.POST("/v1/entries", s.postEntry, ourselves)
+	e.POST("/2pc/:gid/prepare", s.prepare, ourselves)
+	e.POST("/2pc/:gid/commit", s.commit, ourselves)
+	e.POST("/2pc/:gid/rollback", s.rollback, ourselves)
 	return e
 }

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"fmt"
 	"time"
 
+	"example.com/failwell/shared/pattern/idempotency"
 	"example.com/failwell/shared/platform/config"
 )
 
@@ -18,6 +20,50 @@ type settings struct {
 	ProcessorURL string `env:"PROCESSOR_URL,required,notEmpty"`
 	ProcessorKey string `env:"PROCESSOR_KEY,required,notEmpty"`
 
+	// ProcessorWebhookSecret is what the processor signs its webhooks with: whsec_ and base64.
+	ProcessorWebhookSecret string `env:"PROCESSOR_WEBHOOK_SECRET,required,notEmpty"`
+
+	// BankURL is our bank's API.
+	BankURL string `env:"BANK_URL,required,notEmpty"`
+
+	// LedgerURL is the ledger's API; ServiceKey is our key there.
+	LedgerURL string `env:"LEDGER_URL,required,notEmpty"`
+
+	// CallTimeout bounds one call to the processor, the bank or the ledger: long
+	// enough for a card's bank to think, short enough that a worker is not held by
+	// somebody who is gone. When it strikes, the outcome is unknown, not "no".
+	CallTimeout time.Duration `env:"CALL_TIMEOUT" envDefault:"5s"`
+
+	// KeyRetention is how long a response is kept for retries of its request.
+	KeyRetention time.Duration `env:"IDEMPOTENCY_RETENTION" envDefault:"24h"`
+
+	// KeyLease is how long a request may hold its key without a sign of life. It
+	// must exceed the longest call between two recovery points; a dead request's
+	// key is taken over after it.
+	KeyLease time.Duration `env:"KEY_LEASE" envDefault:"30s"`
+
+	// KeyWait is how long a request waits for another one with the same key.
+	KeyWait time.Duration `env:"KEY_WAIT" envDefault:"2s"`
+
+	// RequestPatience is how long a client of a refund or payout is kept waiting
+	// before it is told that the work will be finished without it.
+	RequestPatience time.Duration `env:"REQUEST_PATIENCE" envDefault:"10s"`
+
+	// CompleterEvery is how often to look for refunds and payouts that nobody
+	// works on, and CompleterGrace how long their client has to retry first.
+	CompleterEvery time.Duration `env:"COMPLETER_EVERY" envDefault:"15s"`
+	CompleterGrace time.Duration `env:"COMPLETER_GRACE" envDefault:"30s"`
+
+	// TwoPhasePatience is how long a distributed transaction may be undecided
+	// before it is aborted, and TwoPhaseSweep how often to look for such.
+	TwoPhasePatience time.Duration `env:"TWOPHASE_PATIENCE" envDefault:"30s"`
+	TwoPhaseSweep    time.Duration `env:"TWOPHASE_SWEEP" envDefault:"5s"`
+
+	// EventsPoll is how often to look for held webhooks whose time may have come;
+	// EventsOverdue is the age from which one that is still held is an error.
+	EventsPoll    time.Duration `env:"EVENTS_POLL" envDefault:"1s"`
+	EventsOverdue time.Duration `env:"EVENTS_OVERDUE" envDefault:"1h"`
+
 	// OutboxLease and OutboxPoll: see outbox.Config.
 	OutboxLease time.Duration `env:"OUTBOX_LEASE" envDefault:"10s"`
 	OutboxPoll  time.Duration `env:"OUTBOX_POLL" envDefault:"1s"`
@@ -29,4 +75,19 @@ type settings struct {
 	// Workers is how many messages are handled at the same time. Most of the
 	// time of each is spent waiting for the processor.
 	Workers int `env:"WORKERS" envDefault:"16"`
+}
+
+// check refuses settings that would make two work on one thing.
+func (s settings) check() error {
+	if s.KeyLease <= s.CallTimeout {
+		return fmt.Errorf("KEY_LEASE (%s) must exceed CALL_TIMEOUT (%s), or a request that waits for an answer is taken for dead", s.KeyLease, s.CallTimeout)
+	}
+	if s.TwoPhasePatience <= s.CallTimeout {
+		return fmt.Errorf("TWOPHASE_PATIENCE (%s) must exceed CALL_TIMEOUT (%s), or a transaction that is being prepared is aborted", s.TwoPhasePatience, s.CallTimeout)
+	}
+	return nil
+}
+
+func (s settings) keyPatience() idempotency.Patience {
+	return idempotency.Patience{Lease: s.KeyLease, Wait: s.KeyWait}
 }

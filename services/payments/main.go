@@ -15,9 +15,14 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
+	"example.com/failwell/shared/pattern/idempotency"
 	"example.com/failwell/shared/pattern/outbox"
+	"example.com/failwell/shared/pattern/recovery"
 	"example.com/failwell/shared/pattern/retries"
+	"example.com/failwell/shared/pattern/sequence"
+	"example.com/failwell/shared/pattern/twophase"
 	"example.com/failwell/shared/platform/config"
 	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/platform/rabbit"
@@ -33,6 +38,9 @@ func main() {
 	defer stop()
 	cfg, err := config.Load[settings]()
 	if err == nil {
+		err = cfg.check()
+	}
+	if err == nil {
 		err = run(ctx, cfg)
 	}
 	if err != nil {
@@ -47,7 +55,16 @@ type service struct {
 	log       *slog.Logger
 	relay     *outbox.Relay
 	processor processor
+	bank      bank
+	books     books
+	verifier  *standardwebhooks.Webhook // of the processor's webhooks
+	events    *sequence.Log
+	twophase  *twophase.Coordinator
 }
+
+// localPrefix keeps the names of our prepared transactions apart from the
+// ledger's, which may live in the same PostgreSQL server.
+const localPrefix = "payments:"
 
 // run is the map of the process: what it needs, what runs in it, and in which
 // order it stops.
@@ -72,28 +89,62 @@ func run(ctx context.Context, cfg settings) error {
 	broker := rabbit.Dial(rabbit.Options{URL: cfg.AMQPURL, Name: "payments@" + cfg.InstanceName(), Logger: log})
 	defer broker.Close()
 
-	s := &service{
-		cfg: cfg, db: db, log: log, processor: newProcessor(cfg.ProcessorURL, cfg.ProcessorKey),
-		relay: outbox.NewRelay(outbox.Config{
-			DB: db, Broker: broker, Logger: log, Metrics: registry,
-			Holder: cfg.InstanceName(), Lease: cfg.OutboxLease, Poll: cfg.OutboxPoll,
-		}),
+	s, err := newService(cfg, db, log, registry)
+	if err != nil {
+		return err
 	}
+	s.relay = outbox.NewRelay(outbox.Config{
+		DB: db, Broker: broker, Logger: log, Metrics: registry,
+		Holder: cfg.InstanceName(), Lease: cfg.OutboxLease, Poll: cfg.OutboxPoll,
+	})
 	commands := retries.Consumer{
 		Conn: broker, Queue: "payments.commands", Bindings: []string{"payments.authorise", "payments.capture", "payments.void"},
 		Workers: cfg.Workers, Delays: cfg.RetryDelays, Handle: s.receive, Logger: log, Metrics: registry,
 	}
 
+	completer := recovery.Completer{
+		DB: db, Logger: log, Metrics: registry, Every: cfg.CompleterEvery, Lease: cfg.KeyLease, Grace: cfg.CompleterGrace,
+		Finish: map[string]func(context.Context, idempotency.Lock) error{
+			refundOperation: func(ctx context.Context, l idempotency.Lock) error { _, err := s.resumeRefund(ctx, l); return err },
+			payoutOperation: func(ctx context.Context, l idempotency.Lock) error { _, err := s.resumePayout(ctx, l); return err },
+		},
+	}
+
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var background sync.WaitGroup
-	for _, job := range []func(context.Context){s.relay.Run, commands.Run} {
+	for _, job := range []func(context.Context){s.relay.Run, commands.Run, s.events.Run, s.twophase.Run, completer.Run} {
 		background.Go(func() { job(ctx) })
 	}
 	err = web.Run(ctx, s.routes(registry, broker), cfg.HTTPAddr, log)
 	stop() // also when the server failed by itself
 	background.Wait()
 	return err
+}
+
+// newService wires what the handlers need.
+func newService(cfg settings, db *pgxpool.Pool, log *slog.Logger, registry *prometheus.Registry) (*service, error) {
+	verifier, err := standardwebhooks.NewWebhook(cfg.ProcessorWebhookSecret)
+	if err != nil {
+		return nil, fmt.Errorf("PROCESSOR_WEBHOOK_SECRET: %w", err)
+	}
+	s := &service{
+		cfg: cfg, db: db, log: log, verifier: verifier,
+		processor: newProcessor(cfg.ProcessorURL, cfg.ProcessorKey, cfg.CallTimeout),
+		bank:      newBank(cfg.BankURL, cfg.CallTimeout), books: newBooks(cfg.LedgerURL, cfg.ServiceKey, cfg.CallTimeout),
+	}
+	s.twophase = &twophase.Coordinator{
+		DB: db, Logger: log, Local: localPrefix, Patience: cfg.TwoPhasePatience, Sweep: cfg.TwoPhaseSweep,
+		Participants: []twophase.Participant{
+			{Name: "payments", Commit: s.commitHere, Rollback: s.rollbackHere},
+			{Name: "ledger", Commit: s.books.commit, Rollback: s.books.rollback},
+		},
+	}
+	s.events = sequence.NewLog(sequence.Config{
+		DB: db, Logger: log, Metrics: registry, Apply: s.settle, Poll: cfg.EventsPoll, Overdue: cfg.EventsOverdue,
+		Applied: func(string) { s.relay.WakeAll() },
+	})
+	return s, nil
 }
 
 func (s *service) routes(registry *prometheus.Registry, broker *rabbit.Conn) *echo.Echo {
@@ -105,5 +156,12 @@ func (s *service) routes(registry *prometheus.Registry, broker *rabbit.Conn) *ec
 	v1 := e.Group("/v1", web.Merchants(s.db))
 	v1.GET("/payments", s.list)
 	v1.GET("/payments/:id", s.get)
+	v1.POST("/refunds", s.createRefund)
+	v1.GET("/refunds/:id", s.getRefund)
+	v1.POST("/payouts", s.createPayout)
+	v1.GET("/payouts/:id", s.getPayout)
+
+	e.POST("/webhooks/processor", s.webhook) // its signature is its key
+	e.GET("/2pc/:gid", s.decisionOn, web.ServiceOnly(s.cfg.ServiceKey))
 	return e
 }

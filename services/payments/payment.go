@@ -14,6 +14,7 @@ import (
 
 	"example.com/failwell/shared/pattern/inbox"
 	"example.com/failwell/shared/pattern/outbox"
+	"example.com/failwell/shared/pattern/sequence"
 	"example.com/failwell/shared/platform/fault"
 	"example.com/failwell/shared/platform/money"
 	"example.com/failwell/shared/platform/postgres"
@@ -44,20 +45,22 @@ type payment struct {
 	Refunded   int64
 	CreatedAt  time.Time
 	UpdatedAt  time.Time
+	SettledAt  *time.Time // when the processor said that the money is on its way to us
 	Version    int
 }
 
-func (p payment) wireID() string { return "pay_" + p.ID.String() }
+func (p payment) wireID() string      { return "pay_" + p.ID.String() }
+func (p payment) wireOrderID() string { return "ord_" + p.OrderID.String() }
 
 const selectPayment = `
 	SELECT id, order_id, merchant_id, status, reason, amount_minor, currency, payment_token,
-	       charge_id, refunded_minor, created_at, updated_at, version
+	       charge_id, refunded_minor, created_at, updated_at, settled_at, version
 	  FROM payments`
 
 func scanPayment(row pgx.CollectableRow) (payment, error) {
 	var p payment
 	err := row.Scan(&p.ID, &p.OrderID, &p.MerchantID, &p.Status, &p.Reason, &p.Amount.Minor, &p.Amount.Currency, &p.Token,
-		&p.ChargeID, &p.Refunded, &p.CreatedAt, &p.UpdatedAt, &p.Version)
+		&p.ChargeID, &p.Refunded, &p.CreatedAt, &p.UpdatedAt, &p.SettledAt, &p.Version)
 	return p, err
 }
 
@@ -98,6 +101,10 @@ func (s *service) record(ctx context.Context, cmd command, p payment, answer out
 			 WHERE id = $1`,
 			p.ID, p.Version, p.Status, p.Reason, p.ChargeID)
 		answer.Append(b)
+		if p.Status == captured {
+			// News of the settlement may have come before this.
+			sequence.Queue(b, p.wireID())
+		}
 	})
 	switch {
 	case inbox.IsDuplicate(err):
@@ -108,6 +115,9 @@ func (s *service) record(ctx context.Context, cmd command, p payment, answer out
 		return err
 	}
 	s.relay.Wake(cmd.OrderID)
+	if p.Status == captured {
+		s.events.Look()
+	}
 	return fault.Point(ctx, fault.PaymentsRecordAfterCommit)
 }
 
@@ -152,7 +162,7 @@ var shownAs = map[string]string{
 
 func (p payment) view() paymentView {
 	return paymentView{
-		ID: p.wireID(), OrderID: "ord_" + p.OrderID.String(), Status: shownAs[p.Status], Reason: p.Reason, Amount: p.Amount,
+		ID: p.wireID(), OrderID: p.wireOrderID(), Status: shownAs[p.Status], Reason: p.Reason, Amount: p.Amount,
 		Refunded:  money.Money{Minor: p.Refunded, Currency: p.Amount.Currency},
 		CreatedAt: p.CreatedAt.UTC(), UpdatedAt: p.UpdatedAt.UTC(),
 	}
@@ -160,9 +170,8 @@ func (p payment) view() paymentView {
 
 // get shows a payment: GET /v1/payments/{id}.
 func (s *service) get(c echo.Context) error {
-	bare, ok := strings.CutPrefix(c.Param("id"), "pay_")
-	id, err := uuid.Parse(bare)
-	if !ok || err != nil || len(bare) != 36 {
+	id, ok := parseID("pay_", c.Param("id"))
+	if !ok {
 		return noSuchPayment(c.Param("id"))
 	}
 	var p payment
@@ -175,17 +184,26 @@ func (s *service) get(c echo.Context) error {
 	return c.JSON(http.StatusOK, p.view())
 }
 
+// parseID reads an id as the outside writes it: prefix and 36 characters.
+func parseID(prefix, wireID string) (uuid.UUID, bool) {
+	bare, ok := strings.CutPrefix(wireID, prefix)
+	id, err := uuid.Parse(bare)
+	return id, ok && err == nil && len(bare) == 36
+}
+
+func invalid(field, detail string) error {
+	return web.NewProblem(http.StatusUnprocessableEntity, "invalid-field", "A field is not valid", detail).WithField(field)
+}
+
 func noSuchPayment(id string) error {
 	return web.NewProblem(http.StatusNotFound, "no-such-payment", "No such payment", fmt.Sprintf("There is no payment %q.", id))
 }
 
 // list shows the payment of an order: GET /v1/payments?order_id=.
 func (s *service) list(c echo.Context) error {
-	bare, ok := strings.CutPrefix(c.QueryParam("order_id"), "ord_")
-	id, err := uuid.Parse(bare)
-	if !ok || err != nil || len(bare) != 36 {
-		return web.NewProblem(http.StatusUnprocessableEntity, "invalid-field", "A field is not valid",
-			"Required: the id of an order, ord_….").WithField("order_id")
+	id, ok := parseID("ord_", c.QueryParam("order_id"))
+	if !ok {
+		return invalid("order_id", "Required: the id of an order, ord_….")
 	}
 	rows, err := s.db.Query(c.Request().Context(), selectPayment+`
 		 WHERE order_id = $1

@@ -14,19 +14,17 @@ import (
 	"example.com/failwell/shared/platform/web"
 )
 
-// processorTimeout bounds one call. Long enough for a card's bank to think,
-// short enough that a worker is not held by a processor that is gone. When it
-// strikes, the outcome is unknown, not "no".
-const processorTimeout = 5 * time.Second
-
 // maxAnswer bounds what we read of an answer.
 const maxAnswer = 64 << 10
 
-// refusal is the processor's definite "no". Everything else that goes wrong is
-// an indefinite error, and the same call must be made again with the same key.
-type refusal struct{ code string }
+// refusal is a definite "no" from somebody we have asked. Everything else that
+// goes wrong is an indefinite error: the work may have been done.
+type refusal struct {
+	by   string // processor, bank or ledger
+	code string
+}
 
-func (r *refusal) Error() string { return "the processor refuses: " + r.code }
+func (r *refusal) Error() string { return "the " + r.by + " refuses: " + r.code }
 
 // definite lists the codes that settle a question, by the meaning that the
 // processor documents. What is not listed is indefinite, whatever its status:
@@ -35,6 +33,7 @@ func (r *refusal) Error() string { return "the processor refuses: " + r.code }
 var definite = map[string]bool{
 	"card_declined": true, "insufficient_funds": true, "unknown_token": true, "token_already_used": true,
 	"capture_failed": true, "already_captured": true, "already_voided": true,
+	"refund_failed": true, "refund_exceeds_capture": true, "not_captured": true,
 }
 
 // processor is the card processor's API.
@@ -43,8 +42,8 @@ type processor struct {
 	client   *http.Client
 }
 
-func newProcessor(url, key string) processor {
-	return processor{url: url, key: key, client: web.Client(processorTimeout)}
+func newProcessor(url, key string, timeout time.Duration) processor {
+	return processor{url: url, key: key, client: web.Client(timeout)}
 }
 
 type authoriseRequest struct {
@@ -97,6 +96,11 @@ func (p processor) void(ctx context.Context, key, chargeID string) error {
 	return p.call(ctx, http.MethodPost, "/v1/charges/"+url.PathEscape(chargeID)+"/void", key, struct{}{}, nil)
 }
 
+func (p processor) refund(ctx context.Context, key, chargeID string, amount money.Money) error {
+	in := map[string]money.Money{"amount": amount}
+	return p.call(ctx, http.MethodPost, "/v1/charges/"+url.PathEscape(chargeID)+"/refund", key, in, nil)
+}
+
 // call makes one call. It returns nil for a 2xx whose body could be read, a
 // *refusal for a definite "no", and any other error where the outcome is open.
 func (p processor) call(ctx context.Context, method, path, key string, in, out any) error {
@@ -143,7 +147,7 @@ func (p processor) call(ctx context.Context, method, path, key string, in, out a
 	}
 	_ = json.Unmarshal(answer, &problem) // an answer without a code is indefinite below
 	if !web.Indefinite(nil, response.StatusCode) && definite[problem.Code] {
-		return &refusal{code: problem.Code}
+		return &refusal{by: "processor", code: problem.Code}
 	}
 	return fmt.Errorf("processor: outcome unknown: status %d, code %q", response.StatusCode, problem.Code)
 }

@@ -82,7 +82,7 @@ func chargedOnce(ctx context.Context, d *Databases) (int, []string, error) {
 			wrong = append(wrong, fmt.Sprintf("%s is confirmed over %d %s, the processor captured %d times, %d %s", o.ID, o.Minor, o.Currency, c.Captures, c.Captured, c.Currency))
 		case o.Status == "confirmed" && c.Held > 0:
 			wrong = append(wrong, fmt.Sprintf("%s is confirmed, and %d further charges are held", o.ID, c.Held))
-		case o.Status == "cancelled" && (c.Paid != 0 || c.Held > 0):
+		case o.Status == "cancelled" && (c.Captures != 0 || c.Held > 0):
 			wrong = append(wrong, fmt.Sprintf("%s is cancelled, the processor took %d and holds %d charges", o.ID, c.Paid, c.Held))
 		}
 	}
@@ -137,7 +137,8 @@ func ledgerComplete(ctx context.Context, d *Databases) (int, []string, error) {
 	for source, b := range books {
 		wrong = append(wrong, fmt.Sprintf("%s has %d entries, and no order knows it", source, b.All))
 	}
-	return checked, wrong, nil
+	n, more, err := settledOnce(ctx, d)
+	return checked + n, append(wrong, more...), err
 }
 
 // called is what a merchant heard about one order.

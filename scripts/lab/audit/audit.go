@@ -67,8 +67,10 @@ func Run(ctx context.Context, d *Databases) ([]Result, error) {
 		{"charged-once", "a confirmed order is captured once, a cancelled one holds nothing", chargedOnce},
 		{"stock-conserved", "initial = available + sold, nothing reserved", stockConserved},
 		{"books-balance", "entries sum to zero, balances to their postings", booksBalance},
-		{"ledger-complete", "each capture has one sale in the books, nothing else has", ledgerComplete},
-		{"nothing-in-doubt", "no outbox row, no open saga, no payment half-way", nothingInDoubt},
+		{"ledger-complete", "each capture, refund and payout is in the books once, nothing else is", ledgerComplete},
+		{"refund-bounded", "refunds never exceed their capture, and the processor made each once", refundBounded},
+		{"payout-at-most-once", "one bank transfer at most, and a payout is in both books or in neither", payoutAtMostOnce},
+		{"nothing-in-doubt", "no outbox row, open saga, prepared transaction or work half-way", nothingInDoubt},
 		{"called-back", "each finished order's callback arrived, one id, signed", calledBack},
 	} {
 		checked, violations, err := check.run(ctx, d)
@@ -109,7 +111,7 @@ func Print(w io.Writer, results []Result) {
 }
 
 // WaitQuiet waits until nothing is going on any more: no pending order, no open
-// saga, no message to send, no callback to deliver. It returns what is still
+// saga, no work half-way, no message to send, no callback to deliver. It returns what is still
 // going on when ctx ends first.
 func WaitQuiet(ctx context.Context, d *Databases) error {
 	for {
@@ -139,6 +141,11 @@ func goingOn(ctx context.Context, d *Databases) (string, error) {
 		{d.Payments, `SELECT count(*), 'messages in the outbox of payments' FROM outbox`},
 		{d.Ledger, `SELECT count(*), 'messages in the outbox of ledger' FROM outbox`},
 		{d.Payments, `SELECT count(*), 'payments half-way' FROM payments WHERE status IN ('authorising', 'voiding')`},
+		{d.Sandbox, `SELECT count(*), 'webhooks of the processor to deliver' FROM processor_events WHERE delivered_at IS NULL`},
+		{d.Payments, `SELECT count(*), 'webhooks held back' FROM sequence_events WHERE applied_at IS NULL AND stream IN (SELECT 'pay_' || id FROM payments)`},
+		{d.Payments, `SELECT count(*), 'refunds and payouts unfinished' FROM idempotency_keys WHERE status IS NULL`},
+		{d.Payments, `SELECT count(*), 'prepared transactions' FROM pg_prepared_xacts`},
+		{d.Payments, `SELECT count(*), 'decisions to carry out' FROM twophase_decisions WHERE finished_at IS NULL`},
 		{d.Orders, `SELECT count(*), 'callbacks to deliver' FROM callbacks WHERE state = 'pending'`},
 	} {
 		var n int
@@ -150,5 +157,28 @@ func goingOn(ctx context.Context, d *Databases) (string, error) {
 			busy = append(busy, fmt.Sprintf("%d %s", n, what))
 		}
 	}
-	return strings.Join(busy, ", "), nil
+	travelling, err := onTheirWay(ctx, d)
+	if travelling > 0 {
+		busy = append(busy, fmt.Sprintf("%d messages to the ledger on their way", travelling))
+	}
+	return strings.Join(busy, ", "), err
+}
+
+// onTheirWay counts what payments has told the ledger and the ledger has not
+// booked. Of these messages nobody waits for a reply, so only the two ends show
+// that one is still between them.
+func onTheirWay(ctx context.Context, d *Databases) (int, error) {
+	var told, booked int
+	err := d.Payments.QueryRow(ctx, `
+		SELECT (SELECT count(*) FROM payments WHERE settled_at IS NOT NULL)
+		     + (SELECT count(*) FROM refunds WHERE settled_at IS NOT NULL)
+		     + (SELECT count(*) FROM payouts WHERE outcome = 'sent' OR outcome = 'failed' AND failure <> 'insufficient_balance')`).Scan(&told)
+	if err != nil {
+		return 0, err
+	}
+	err = d.Ledger.QueryRow(ctx, `
+		SELECT count(*)
+		  FROM entries
+		 WHERE kind IN ('settlement', 'refund-settlement', 'payout-sent', 'payout-returned')`).Scan(&booked)
+	return told - booked, err
 }

@@ -90,6 +90,13 @@ func nothingInDoubt(ctx context.Context, d *Databases) (int, []string, error) {
 		checked, all = checked+n, append(all, found...)
 	}
 	n, found, err := violations(ctx, d.Payments, `SELECT count(*) FROM payments`,
-		`SELECT format('pay_%s is %s', id, status) FROM payments WHERE status IN ('authorising', 'voiding')`)
+		`SELECT format('pay_%s is %s', id, status) FROM payments WHERE status IN ('authorising', 'voiding')
+		  UNION ALL SELECT format('refund rfd_%s stands at %s', id, recovery_point) FROM refunds WHERE recovery_point <> 'finished'
+		  UNION ALL SELECT format('payout pyo_%s stands at %s', id, recovery_point) FROM payouts WHERE recovery_point <> 'finished'
+		  UNION ALL SELECT format('key %s of %s has no answer', key, operation) FROM idempotency_keys WHERE status IS NULL
+		  UNION ALL SELECT format('%s is prepared and not decided', gid) FROM pg_prepared_xacts
+		  UNION ALL SELECT format('%s of %s is not carried out', decision, gid) FROM twophase_decisions WHERE finished_at IS NULL
+		  UNION ALL SELECT format('%s of %s is held back', type, stream) FROM sequence_events
+		             WHERE applied_at IS NULL AND stream IN (SELECT 'pay_' || id FROM payments)`)
 	return checked + n, append(all, found...), err
 }

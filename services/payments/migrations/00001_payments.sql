@@ -29,12 +29,103 @@ CREATE TABLE payments (
     refunded_minor bigint      NOT NULL DEFAULT 0,
     created_at     timestamptz NOT NULL DEFAULT now(),
     updated_at     timestamptz NOT NULL DEFAULT now(),
+    settled_at     timestamptz,             -- when the processor's news of it was applied
     version        integer     NOT NULL DEFAULT 1,
 
     -- A writer whose version is old writes -1 here, and its whole transaction fails.
     CONSTRAINT payments_version_current CHECK (version > 0),
     CONSTRAINT payments_refund_bounded CHECK (refunded_minor BETWEEN 0 AND amount_minor)
 ) WITH (fillfactor = 70);
+
+-- Money that is given back. recovery_point is how far it has come; decision is
+-- the processor's.
+CREATE TABLE refunds (
+    id             uuid        PRIMARY KEY,
+    payment_id     uuid        NOT NULL REFERENCES payments,
+    merchant_id    text        NOT NULL,
+    amount_minor   bigint      NOT NULL CHECK (amount_minor > 0),
+    currency       text        NOT NULL,
+    reason         text        NOT NULL DEFAULT '',
+    recovery_point text        NOT NULL DEFAULT 'started' CHECK (recovery_point IN ('started', 'decided', 'posted', 'finished')),
+    decision       text        NOT NULL DEFAULT '' CHECK (decision IN ('', 'succeeded', 'failed')),
+    failure        text        NOT NULL DEFAULT '',
+    created_at     timestamptz NOT NULL DEFAULT now(),
+    finished_at    timestamptz,
+    settled_at     timestamptz
+) WITH (fillfactor = 70);
+
+CREATE INDEX refunds_of_payment ON refunds (payment_id);
+
+-- Money that leaves for a merchant's bank account.
+CREATE TABLE payouts (
+    id             uuid        PRIMARY KEY,
+    merchant_id    text        NOT NULL,
+    amount_minor   bigint      NOT NULL CHECK (amount_minor > 0),
+    currency       text        NOT NULL,
+    recovery_point text        NOT NULL DEFAULT 'started' CHECK (recovery_point IN ('started', 'booked', 'guarded', 'decided', 'finished')),
+    outcome        text        NOT NULL DEFAULT 'pending' CHECK (outcome IN ('pending', 'sent', 'unknown', 'failed')),
+    failure        text        NOT NULL DEFAULT '',
+    attempt        integer     NOT NULL DEFAULT 0,
+    created_at     timestamptz NOT NULL DEFAULT now(),
+    finished_at    timestamptz
+) WITH (fillfactor = 70);
+
+CREATE TABLE idempotency_keys (
+    merchant_id text        NOT NULL,
+    operation   text        NOT NULL,   -- method and path template: POST /v1/orders
+    key         text        NOT NULL,
+    fingerprint bytea       NOT NULL,   -- SHA-256 of what was asked
+    status      smallint,               -- NULL: the work is not finished, there is no answer yet
+    headers     jsonb       NOT NULL DEFAULT '{}',
+    body        bytea       NOT NULL DEFAULT '',
+    created_at  timestamptz NOT NULL DEFAULT now(),
+    expires_at  timestamptz NOT NULL,
+
+    -- For work that spans systems only: what the key stands for, and who works on it.
+    work_id      uuid,
+    lock_token   uuid,
+    locked_until timestamptz,
+
+    PRIMARY KEY (merchant_id, operation, key),
+
+    -- A request that meets a live record writes -1 here, and its whole transaction fails.
+    CONSTRAINT idempotency_keys_unused CHECK (status > 0)
+) WITH (fillfactor = 70);
+
+CREATE INDEX idempotency_keys_expired ON idempotency_keys (expires_at);
+CREATE INDEX idempotency_keys_unfinished ON idempotency_keys (operation, locked_until) WHERE status IS NULL;
+
+CREATE TABLE guards (
+    name       text        PRIMARY KEY,  -- what must not happen twice: bank-transfer:pyo_…
+    entered_at timestamptz NOT NULL DEFAULT now()
+);
+
+-- The coordinator's log. A row is the decision; there is none before it, and no
+-- other after it.
+CREATE TABLE twophase_decisions (
+    gid         text        PRIMARY KEY,
+    decision    text        NOT NULL CHECK (decision IN ('commit', 'abort')),
+    decided_at  timestamptz NOT NULL DEFAULT now(),
+    finished_at timestamptz             -- when every participant had carried it out
+);
+
+CREATE INDEX twophase_decisions_unfinished ON twophase_decisions (decided_at) WHERE finished_at IS NULL;
+
+CREATE TABLE sequence_events (
+    event_id    text        PRIMARY KEY,
+    stream      text        NOT NULL,   -- what it is about; events of one stream depend on each other
+    rank        smallint    NOT NULL,   -- its place among the events of a stream
+    happened_at timestamptz NOT NULL,   -- its place among those of the same rank
+    type        text        NOT NULL,
+    body        bytea       NOT NULL,
+    received_at timestamptz NOT NULL DEFAULT now(),
+    look_at     timestamptz NOT NULL DEFAULT now(),
+    applied_at  timestamptz
+);
+
+CREATE INDEX sequence_events_held ON sequence_events (look_at) WHERE applied_at IS NULL;
+CREATE INDEX sequence_events_of_stream ON sequence_events (stream) WHERE applied_at IS NULL;
+CREATE INDEX sequence_events_applied ON sequence_events (applied_at) WHERE applied_at IS NOT NULL;
 
 CREATE TABLE outbox (
     shard       smallint    NOT NULL,

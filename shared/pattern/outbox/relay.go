@@ -83,6 +83,16 @@ func (r *Relay) Wake(subject string) {
 	}
 }
 
+// WakeAll is Wake for whoever does not know the subject.
+func (r *Relay) WakeAll() {
+	for _, wake := range r.wake {
+		select {
+		case wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
 // Run relays all shards until ctx ends.
 //
 // Pattern: transactional-outbox (the sending half)

@@ -76,6 +76,13 @@ func (m Sealed) Append(b *pgx.Batch) {
 		shardOf(m.subject), m.id, m.kind, m.body, m.traceparent)
 }
 
+// AppendTx is Append for a transaction that is not a batch.
+func (m Sealed) AppendTx(ctx context.Context, tx pgx.Tx) error {
+	b := &pgx.Batch{}
+	m.Append(b)
+	return tx.SendBatch(ctx, b).Close()
+}
+
 func shardOf(subject string) int16 {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(subject)) // a hash never fails to write

@@ -6,7 +6,7 @@ type Info struct {
 	Says string `json:"says"`  // what has happened and what has not, when the process dies here
 }
 
-// The fault points, in the order in which an order meets them.
+// The fault points, in the order in which an order, a refund and a payout meet them.
 const (
 	OrdersAcceptBeforeCommit = "orders.accept.before-commit"
 	OrdersAcceptAfterCommit  = "orders.accept.after-commit"
@@ -31,6 +31,30 @@ const (
 	ConsumerBeforeAck        = "consumer.before-ack"
 
 	CallbackDeliverAfterPost = "callback.deliver.after-post"
+
+	PaymentsWebhookAfterStore  = "payments.webhook.after-store"
+	PaymentsSettleBeforeCommit = "payments.settle.before-commit"
+	LedgerSettleBeforeCommit   = "ledger.settle.before-commit"
+	LedgerSettleAfterCommit    = "ledger.settle.after-commit"
+
+	PaymentsRefundAfterStart     = "payments.refund.after-start"
+	PaymentsRefundAfterProcessor = "payments.refund.after-processor"
+	PaymentsRefundAfterDecided   = "payments.refund.after-decided"
+	PaymentsRefundAfterLedger    = "payments.refund.after-ledger"
+	PaymentsRefundAfterPosted    = "payments.refund.after-posted"
+	PaymentsRefundAfterFinish    = "payments.refund.after-finish"
+	LedgerEntryAfterCommit       = "ledger.entry.after-commit"
+
+	PaymentsPayoutAfterStart         = "payments.payout.after-start"
+	LedgerPayoutAfterPrepare         = "ledger.payout.after-prepare"
+	PaymentsPayoutAfterLedgerPrepare = "payments.payout.after-ledger-prepare"
+	PaymentsPayoutAfterPrepare       = "payments.payout.after-prepare"
+	TwoPhaseAfterDecision            = "twophase.after-decision"
+	LedgerPayoutAfterCommit          = "ledger.payout.after-commit"
+	TwoPhaseAfterCommit              = "twophase.after-commit"
+	PaymentsPayoutAfterGuard         = "payments.payout.after-guard"
+	PaymentsPayoutAfterBank          = "payments.payout.after-bank"
+	PaymentsPayoutAfterFinish        = "payments.payout.after-finish"
 )
 
 // Points is the registry: every point there is, so that a sweep cannot miss one.
@@ -54,4 +78,25 @@ var Points = []Info{
 	{OutboxRelayAfterPublish, "the broker has the messages, the outbox has them still"},
 	{ConsumerBeforeAck, "a message is handled, the broker does not know"},
 	{CallbackDeliverAfterPost, "the merchant has the news, we have not noted it"},
+	{PaymentsWebhookAfterStore, "the processor's news is stored, it has no answer"},
+	{PaymentsSettleBeforeCommit, "the processor's news is about to be applied"},
+	{LedgerSettleBeforeCommit, "a settlement was announced, nothing is booked"},
+	{LedgerSettleAfterCommit, "a settlement is booked, the message is not acknowledged"},
+	{PaymentsRefundAfterStart, "a refund's amount is set aside, nobody has been asked"},
+	{PaymentsRefundAfterProcessor, "the processor has given the money back, we have not noted it"},
+	{PaymentsRefundAfterDecided, "the refund is noted, the books know nothing"},
+	{PaymentsRefundAfterLedger, "the books have the refund, we have not noted it"},
+	{PaymentsRefundAfterPosted, "everything is done and noted, the client's answer is not"},
+	{PaymentsRefundAfterFinish, "the answer is recorded, the client has not got it"},
+	{LedgerEntryAfterCommit, "an entry is booked, whoever asked for it has no answer"},
+	{PaymentsPayoutAfterStart, "a payout was asked for, nothing has moved"},
+	{LedgerPayoutAfterPrepare, "the ledger has prepared its half, the coordinator does not know"},
+	{PaymentsPayoutAfterLedgerPrepare, "the ledger has prepared its half, we have not prepared ours"},
+	{PaymentsPayoutAfterPrepare, "both halves are prepared, nothing is decided"},
+	{TwoPhaseAfterDecision, "it is decided, nobody has been told"},
+	{LedgerPayoutAfterCommit, "the ledger has committed its half, the coordinator does not know"},
+	{TwoPhaseAfterCommit, "both halves are committed, the coordinator has not noted it"},
+	{PaymentsPayoutAfterGuard, "the guard is entered, the bank has not been asked"},
+	{PaymentsPayoutAfterBank, "the bank has sent the money, we have not noted it"},
+	{PaymentsPayoutAfterFinish, "the answer is recorded, the client has not got it"},
 }

@@ -1,0 +1,223 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"example.com/failwell/shared/pattern/twophase"
+	"example.com/failwell/shared/platform/fault"
+	"example.com/failwell/shared/platform/postgres"
+	"example.com/failwell/shared/platform/web"
+)
+
+// This service as a participant of distributed transactions that payments
+// coordinates.
+
+// preparedPrefix keeps the names of our prepared transactions apart from those of
+// the coordinator, which may live in the same PostgreSQL server.
+const preparedPrefix = "ledger:"
+
+// askTimeout bounds one question to the coordinator.
+const askTimeout = 3 * time.Second
+
+// prepare books an entry and holds it back until the coordinator has decided:
+// POST /2pc/{gid}/prepare. 204: it is as good as booked. The accounts that it
+// moves are locked until then.
+//
+// Pattern: distributed-transaction (the participant)
+func (s *service) prepare(c echo.Context) error {
+	gid := c.Param("gid")
+	if !twophase.ValidGID(gid) {
+		return invalid("gid", "Letters, digits and _ . : - only.")
+	}
+	in, _, err := web.Bind[newEntry](c)
+	if err != nil {
+		return err
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return err
+	}
+	e := in.entry(id)
+	err = twophase.Prepare(c.Request().Context(), s.db, preparedPrefix+gid, func(ctx context.Context, tx pgx.Tx) error {
+		if err := mayPay(ctx, tx, e); err != nil {
+			return err
+		}
+		b := &pgx.Batch{}
+		e.insert(b)
+		return tx.SendBatch(ctx, b).Close()
+	})
+	switch {
+	case postgres.Violates(err, "accounts_floor"):
+		return insufficientBalance()
+	case postgres.Violates(err, "entries_once"):
+		return web.NewProblem(http.StatusConflict, "entry-exists", "Another entry has this source",
+			"An entry of this kind and source is booked already.").WithField("source")
+	case err != nil:
+		return err
+	}
+	if err := fault.Point(c.Request().Context(), fault.LedgerPayoutAfterPrepare); err != nil {
+		return err
+	}
+	return c.NoContent(http.StatusNoContent)
+}
+
+// mayPay decides whether a merchant can be paid: what is available, less what it
+// owes from refunds of sales that have not settled yet. That is two accounts, so
+// no constraint on a row can decide it. Both are locked first, in the order in
+// which everybody locks them; what was read cannot change before the commit.
+//
+// Pattern: atomic-read-then-write (row lock)
+func mayPay(ctx context.Context, tx pgx.Tx, e entry) error {
+	for _, p := range e.Postings {
+		if p.Amount > 0 || kindOf(p.Account) != "merchant_available" {
+			continue
+		}
+		rows, err := tx.Query(ctx, `
+			SELECT kind, balance_minor
+			  FROM accounts
+			 WHERE merchant_id = $1
+			   AND currency = $2
+			   AND kind IN ('merchant_available', 'merchant_pending')
+			 ORDER BY id
+			   FOR UPDATE`,
+			e.MerchantID, currencyOf(p.Account))
+		if err != nil {
+			return err
+		}
+		balance := map[string]int64{}
+		var kind string
+		var minor int64
+		_, err = pgx.ForEachRow(rows, []any{&kind, &minor}, func() error { balance[kind] = minor; return nil })
+		if err != nil {
+			return err
+		}
+		if balance["merchant_available"]+min(0, balance["merchant_pending"]) < -p.Amount {
+			return insufficientBalance()
+		}
+	}
+	return nil
+}
+
+func insufficientBalance() error {
+	return web.NewProblem(http.StatusUnprocessableEntity, "insufficient-balance", "Not enough on the account",
+		"An account would fall below zero.").WithField("postings")
+}
+
+// commit and rollback carry out the coordinator's decision. Both may come any
+// number of times, and a rollback before the prepare.
+func (s *service) commit(c echo.Context) error {
+	return s.end(c, func(ctx context.Context, gid string) error {
+		if err := twophase.Commit(ctx, s.db, gid); err != nil {
+			return err
+		}
+		return fault.Point(ctx, fault.LedgerPayoutAfterCommit)
+	})
+}
+
+func (s *service) rollback(c echo.Context) error {
+	return s.end(c, func(ctx context.Context, gid string) error { return twophase.Rollback(ctx, s.db, gid) })
+}
+
+func (s *service) end(c echo.Context, carryOut func(ctx context.Context, gid string) error) error {
+	gid := c.Param("gid")
+	if !twophase.ValidGID(gid) {
+		return invalid("gid", "Letters, digits and _ . : - only.")
+	}
+	if err := carryOut(c.Request().Context(), preparedPrefix+gid); err != nil {
+		return err
+	}
+	return c.NoContent(http.StatusNoContent)
+}
+
+func newPreparedAge(registry prometheus.Registerer) prometheus.Gauge {
+	gauge := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "failwell_prepared_transaction_age_seconds",
+		Help: "Age of the oldest transaction that is prepared and has no decision. It holds locks on accounts.",
+	})
+	if registry != nil {
+		registry.MustRegister(gauge)
+	}
+	return gauge
+}
+
+// askInDoubt runs until ctx ends. A transaction that has been prepared for longer
+// than any coordinator needs was forgotten, or its decision was lost on the way:
+// the coordinator is asked. It must be asked; deciding by ourselves could be the
+// opposite of what it told the others.
+//
+// Pattern: completer
+func (s *service) askInDoubt(ctx context.Context) {
+	client := web.Client(askTimeout)
+	tick := time.NewTicker(s.cfg.TwoPhaseSweep)
+	defer tick.Stop()
+	for {
+		all, err := twophase.InDoubt(ctx, s.db, preparedPrefix, 0)
+		if err != nil && ctx.Err() == nil {
+			s.log.Warn("looking for prepared transactions failed, will look again", "error", err)
+		}
+		s.preparedAge.Set(0)
+		for i, p := range all {
+			if i == 0 {
+				s.preparedAge.Set(p.Age.Seconds())
+			}
+			if p.Age < s.cfg.TwoPhasePatience {
+				continue
+			}
+			decision, err := s.askCoordinator(ctx, client, p.GID[len(preparedPrefix):])
+			if err == nil {
+				err = map[twophase.Decision]func(context.Context) error{
+					twophase.Committed: func(ctx context.Context) error { return twophase.Commit(ctx, s.db, p.GID) },
+					twophase.Aborted:   func(ctx context.Context) error { return twophase.Rollback(ctx, s.db, p.GID) },
+				}[decision](ctx)
+			}
+			if err != nil {
+				s.log.Error("a transaction is in doubt and the coordinator does not answer; its accounts stay locked",
+					"gid", p.GID, "age", p.Age, "error", err)
+				continue
+			}
+			s.log.Warn("transaction in doubt ended", "gid", p.GID, "age", p.Age, "decision", decision)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (s *service) askCoordinator(ctx context.Context, client *http.Client, gid string) (twophase.Decision, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.cfg.PaymentsURL+"/2pc/"+url.PathEscape(gid), nil)
+	if err != nil {
+		return "", err
+	}
+	request.Header.Set("Authorization", "Bearer "+s.cfg.ServiceKey)
+	response, err := client.Do(request)
+	if err != nil {
+		return "", err
+	}
+	defer response.Body.Close() //nolint:errcheck // nothing was written to it
+	if response.StatusCode != http.StatusOK {
+		return "", fmt.Errorf("coordinator: status %d", response.StatusCode)
+	}
+	var answer struct {
+		Decision twophase.Decision `json:"decision"`
+	}
+	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil {
+		return "", fmt.Errorf("coordinator: %w", err)
+	}
+	if answer.Decision != twophase.Committed && answer.Decision != twophase.Aborted {
+		return "", errors.New("coordinator: neither commit nor abort: " + string(answer.Decision))
+	}
+	return answer.Decision, nil
+}

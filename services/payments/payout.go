@@ -1,0 +1,398 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/labstack/echo/v4"
+
+	"example.com/failwell/shared/pattern/guard"
+	"example.com/failwell/shared/pattern/idempotency"
+	"example.com/failwell/shared/pattern/outbox"
+	"example.com/failwell/shared/pattern/twophase"
+	"example.com/failwell/shared/platform/fault"
+	"example.com/failwell/shared/platform/money"
+	"example.com/failwell/shared/platform/postgres"
+	"example.com/failwell/shared/platform/web"
+)
+
+// The recovery points of a payout, in order.
+const (
+	payoutStarted  = "started"  // asked for; perhaps a distributed transaction is in doubt
+	payoutBooked   = "booked"   // set aside in both books; written by the distributed transaction itself
+	payoutGuarded  = "guarded"  // the bank is being asked, or was; never ask it again
+	payoutDecided  = "decided"  // sent, failed, or nobody knows
+	payoutFinished = "finished" // the answer is recorded under the key
+)
+
+// The outcomes of a payout.
+const (
+	payoutPending = "pending"
+	payoutSent    = "sent"
+	payoutUnknown = "unknown" // the bank was asked and its answer is not known
+	payoutFailed  = "failed"
+)
+
+const payoutOperation = "POST /v1/payouts"
+
+// payout is a row of payouts.
+type payout struct {
+	ID         uuid.UUID
+	MerchantID string
+	Amount     money.Money
+	Point      string
+	Outcome    string
+	Failure    string
+	Attempt    int // how many distributed transactions were tried
+	CreatedAt  time.Time
+}
+
+func (p payout) wireID() string { return "pyo_" + p.ID.String() }
+
+// gid names the distributed transaction of one attempt. An attempt that was
+// aborted stays aborted for ever, so the next one needs a name of its own.
+func (p payout) gid() string { return fmt.Sprintf("%s.%d", p.wireID(), p.Attempt) }
+
+// createPayout pays a merchant out: POST /v1/payouts.
+//
+// The money must leave our available balance in both books, here and in the
+// ledger, or in neither: a distributed transaction. Then the bank is asked, which
+// takes no key and would pay twice: an at-most-once guard. 201 when the bank has
+// sent it, 202 when nobody knows whether it has; then reconciliation finds out.
+//
+// Pattern: idempotency-key
+// Pattern: resumable-operation
+func (s *service) createPayout(c echo.Context) error {
+	in, body, err := web.Bind[newPayout](c)
+	if err != nil {
+		return err
+	}
+	request, err := idempotency.FromRequest(c, web.Merchant(c), body, s.cfg.KeyRetention)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(c.Request().Context(), s.cfg.RequestPatience)
+	defer cancel()
+	answer, lock, err := request.Take(ctx, s.db, s.cfg.keyPatience(), func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error) {
+		return startPayout(ctx, tx, web.Merchant(c), in.Amount)
+	})
+	if err != nil {
+		return err
+	}
+	if answer.Exists {
+		return request.Answer(c, answer)
+	}
+	err = fault.Point(ctx, fault.PaymentsPayoutAfterStart)
+	if err == nil {
+		var response idempotency.Response
+		if response, err = s.resumePayout(ctx, lock); err == nil {
+			return request.Answer(c, idempotency.First(response))
+		}
+	}
+	return s.payoutLater(c, lock, err)
+}
+
+// payoutLater says that the payout is accepted and not finished.
+func (s *service) payoutLater(c echo.Context, lock idempotency.Lock, cause error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), time.Second)
+	defer cancel()
+	s.log.WarnContext(ctx, "payout not finished, it will be", "payout_id", "pyo_"+lock.Work.String(), "error", cause)
+	if err := lock.Release(ctx, s.db); err != nil {
+		s.log.WarnContext(ctx, "key not given back, its lease will end", "payout_id", "pyo_"+lock.Work.String(), "error", err)
+	}
+	p, err := s.loadPayout(ctx, lock.Work)
+	if err != nil {
+		return err
+	}
+	c.Response().Header().Set(echo.HeaderLocation, "/v1/payouts/"+p.wireID())
+	return c.JSON(http.StatusAccepted, p.view())
+}
+
+func startPayout(ctx context.Context, tx pgx.Tx, merchant string, amount money.Money) (uuid.UUID, error) {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return uuid.UUID{}, err
+	}
+	_, err = tx.Exec(ctx, `
+		INSERT INTO payouts (id, merchant_id, amount_minor, currency)
+		VALUES ($1, $2, $3, $4)`,
+		id, merchant, amount.Minor, amount.Currency)
+	return id, err
+}
+
+// resumePayout works on a payout from wherever it stands until it is finished.
+// An error means that it is not finished and can be gone on with.
+//
+// Pattern: recovery-point
+func (s *service) resumePayout(ctx context.Context, lock idempotency.Lock) (idempotency.Response, error) {
+	p, err := s.loadPayout(ctx, lock.Work)
+	if err != nil {
+		return idempotency.Response{}, err
+	}
+	for {
+		switch p.Point {
+		case payoutStarted:
+			// An earlier try may have left a distributed transaction behind, prepared,
+			// half committed, or still on its way. It is ended before another begins.
+			if p.Attempt > 0 {
+				decision, err := s.twophase.Settle(ctx, p.gid())
+				if err != nil {
+					return idempotency.Response{}, err
+				}
+				if decision == twophase.Committed {
+					p.Point = payoutBooked
+					continue
+				}
+			}
+			p.Attempt++
+			err := postgres.InTx(ctx, s.db, func(ctx context.Context, tx pgx.Tx) error {
+				_, err := tx.Exec(ctx, `
+					UPDATE payouts
+					   SET attempt = $2
+					 WHERE id = $1`,
+					p.ID, p.Attempt)
+				if err != nil {
+					return err
+				}
+				return lock.Renew(ctx, tx)
+			})
+			if err != nil {
+				return idempotency.Response{}, err
+			}
+			decision, err := s.twophase.Transact(ctx, p.gid(), s.prepareInLedger(p), s.prepareHere(p))
+			no := (*refusal)(nil)
+			switch {
+			case decision == twophase.Committed && err == nil:
+				p.Point = payoutBooked
+			case decision == twophase.Aborted && errors.As(err, &no):
+				if err := s.decidePayout(ctx, lock, p, payoutFailed, no.code, ""); err != nil {
+					return idempotency.Response{}, err
+				}
+				p.Point, p.Outcome, p.Failure = payoutDecided, payoutFailed, no.code
+			case err == nil:
+				return idempotency.Response{}, fmt.Errorf("payout %s: attempt %d was aborted by somebody else", p.wireID(), p.Attempt)
+			default:
+				return idempotency.Response{}, err
+			}
+
+		case payoutBooked:
+			// Pattern: at-most-once-guard
+			var first bool
+			err := postgres.InTx(ctx, s.db, func(ctx context.Context, tx pgx.Tx) error {
+				var err error
+				if first, err = guard.Enter(ctx, tx, "bank-transfer:"+p.wireID()); err != nil {
+					return err
+				}
+				_, err = tx.Exec(ctx, `
+					UPDATE payouts
+					   SET recovery_point = 'guarded'
+					 WHERE id = $1`,
+					p.ID)
+				if err != nil {
+					return err
+				}
+				return lock.Renew(ctx, tx)
+			})
+			if err != nil {
+				// Also when only the answer to the commit was lost: we may be through
+				// the guard or not, so the bank is not asked.
+				return idempotency.Response{}, err
+			}
+			p.Point = payoutGuarded
+			if !first {
+				continue
+			}
+			if err := fault.Point(ctx, fault.PaymentsPayoutAfterGuard); err != nil {
+				return idempotency.Response{}, err
+			}
+			outcome, failure := payoutSent, ""
+			err = s.bank.transfer(ctx, p.wireID(), "acct_"+p.MerchantID, p.Amount)
+			if no := (*refusal)(nil); errors.As(err, &no) {
+				outcome, failure = payoutFailed, no.code
+			} else if err != nil {
+				outcome = payoutUnknown
+				s.log.ErrorContext(ctx, "payout: nobody knows whether the bank has sent it", "payout_id", p.wireID(), "error", err)
+			}
+			if err := fault.Point(ctx, fault.PaymentsPayoutAfterBank); err != nil {
+				return idempotency.Response{}, err
+			}
+			if err := s.decidePayout(ctx, lock, p, outcome, failure, payoutGuarded); err != nil {
+				return idempotency.Response{}, err
+			}
+			p.Point, p.Outcome, p.Failure = payoutDecided, outcome, failure
+
+		case payoutGuarded:
+			// Whoever passed the guard did not write down what came of it.
+			if err := s.decidePayout(ctx, lock, p, payoutUnknown, "", payoutGuarded); err != nil {
+				return idempotency.Response{}, err
+			}
+			p.Point, p.Outcome = payoutDecided, payoutUnknown
+			s.log.ErrorContext(ctx, "payout: nobody knows whether the bank has sent it", "payout_id", p.wireID())
+
+		case payoutDecided:
+			response, err := p.answer()
+			if err != nil {
+				return idempotency.Response{}, err
+			}
+			err = postgres.InTx(ctx, s.db, func(ctx context.Context, tx pgx.Tx) error {
+				_, err := tx.Exec(ctx, `
+					UPDATE payouts
+					   SET recovery_point = 'finished',
+					       finished_at    = now()
+					 WHERE id = $1`,
+					p.ID)
+				if err != nil {
+					return err
+				}
+				return lock.Finish(ctx, tx, response)
+			})
+			if err != nil {
+				return idempotency.Response{}, err
+			}
+			s.log.InfoContext(ctx, "payout finished", "payout_id", p.wireID(), "outcome", p.Outcome)
+			return response, fault.Point(ctx, fault.PaymentsPayoutAfterFinish)
+
+		default:
+			return idempotency.Response{}, fmt.Errorf("payout %s: no way on from recovery point %q", p.wireID(), p.Point)
+		}
+	}
+}
+
+// prepareHere is this service's half of the distributed transaction.
+func (s *service) prepareHere(p payout) func(ctx context.Context) error {
+	return func(ctx context.Context) error {
+		if err := fault.Point(ctx, fault.PaymentsPayoutAfterLedgerPrepare); err != nil {
+			return err
+		}
+		err := twophase.Prepare(ctx, s.db, localPrefix+p.gid(), func(ctx context.Context, tx pgx.Tx) error {
+			tag, err := tx.Exec(ctx, `
+				UPDATE payouts
+				   SET recovery_point = 'booked'
+				 WHERE id = $1
+				   AND recovery_point = 'started'
+				   AND attempt = $2`,
+				p.ID, p.Attempt)
+			if err == nil && tag.RowsAffected() == 0 {
+				err = fmt.Errorf("payout %s: attempt %d is not the current one", p.wireID(), p.Attempt)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		return fault.Point(ctx, fault.PaymentsPayoutAfterPrepare)
+	}
+}
+
+// prepareInLedger is the ledger's half. A *refusal is its definite no.
+func (s *service) prepareInLedger(p payout) func(ctx context.Context) error {
+	return func(ctx context.Context) error { return s.books.prepare(ctx, p.gid(), payoutEntry(p)) }
+}
+
+func payoutEntry(p payout) ledgerEntry {
+	return ledgerEntry{
+		Kind: "payout", Source: p.wireID(), Reference: p.wireID(), MerchantID: p.MerchantID,
+		Postings: []ledgerPosting{
+			{Account: "merchant_available:" + p.MerchantID + ":" + p.Amount.Currency, Amount: money.Money{Minor: -p.Amount.Minor, Currency: p.Amount.Currency}},
+			{Account: "payouts_in_transit:" + p.Amount.Currency, Amount: p.Amount},
+		},
+	}
+}
+
+// decidePayout writes the outcome, and tells the ledger in the same transaction:
+// money that was sent leaves "in transit", money that was refused returns to the
+// merchant, and of the unknown nothing moves until it is known.
+func (s *service) decidePayout(ctx context.Context, lock idempotency.Lock, p payout, outcome, failure, from string) error {
+	err := postgres.InTx(ctx, s.db, func(ctx context.Context, tx pgx.Tx) error {
+		if err := lock.Renew(ctx, tx); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, `
+			UPDATE payouts
+			   SET recovery_point = 'decided',
+			       outcome        = $2,
+			       failure        = $3
+			 WHERE id = $1`,
+			p.ID, outcome, failure)
+		if err != nil || from != payoutGuarded {
+			return err // never booked: the ledger has nothing to move
+		}
+		return tellLedger(ctx, tx, p, outcome)
+	})
+	s.relay.Wake(p.wireID())
+	return err
+}
+
+// payoutNews is the data of ledger.payout-sent and ledger.payout-returned.
+type payoutNews struct {
+	PayoutID   string      `json:"payout_id"`
+	MerchantID string      `json:"merchant_id"`
+	Amount     money.Money `json:"amount"`
+}
+
+func tellLedger(ctx context.Context, tx pgx.Tx, p payout, outcome string) error {
+	kind := map[string]string{payoutSent: "ledger.payout-sent", payoutFailed: "ledger.payout-returned"}[outcome]
+	if kind == "" {
+		return nil
+	}
+	message, err := source.Seal(ctx, outbox.Message{Type: kind, Subject: p.wireID(), Data: payoutNews{
+		PayoutID: p.wireID(), MerchantID: p.MerchantID, Amount: p.Amount,
+	}})
+	if err != nil {
+		return err
+	}
+	return message.AppendTx(ctx, tx)
+}
+
+// resolvePayout ends an unknown payout once the bank's statement shows it. It is
+// the way that reconciliation mends; asked twice, it does nothing the second time.
+func (s *service) resolvePayout(ctx context.Context, id uuid.UUID, outcome string) (changed bool, err error) {
+	p, err := s.loadPayout(ctx, id)
+	if err != nil {
+		return false, err
+	}
+	err = postgres.InTx(ctx, s.db, func(ctx context.Context, tx pgx.Tx) error {
+		changed = false
+		tag, err := tx.Exec(ctx, `
+			UPDATE payouts
+			   SET outcome = $2
+			 WHERE id = $1
+			   AND outcome = 'unknown'`,
+			id, outcome)
+		if err != nil || tag.RowsAffected() == 0 {
+			return err
+		}
+		changed = true
+		return tellLedger(ctx, tx, p, outcome)
+	})
+	s.relay.Wake(p.wireID())
+	return changed, err
+}
+
+// answer composes what is recorded under the key.
+func (p payout) answer() (idempotency.Response, error) {
+	if p.Outcome == payoutFailed && p.Failure == "insufficient_balance" {
+		body, err := json.Marshal(web.NewProblem(http.StatusUnprocessableEntity, "insufficient-balance", "Not enough available",
+			"The available balance is below "+p.Amount.String()+".").WithField("amount"))
+		return idempotency.Response{Status: http.StatusUnprocessableEntity, Header: map[string]string{echo.HeaderContentType: "application/problem+json"}, Body: body}, err
+	}
+	status := http.StatusCreated
+	if p.Outcome == payoutUnknown {
+		status = http.StatusAccepted
+	}
+	body, err := json.Marshal(p.view())
+	return idempotency.Response{
+		Status: status,
+		Header: map[string]string{
+			echo.HeaderContentType: echo.MIMEApplicationJSON,
+			echo.HeaderLocation:    "/v1/payouts/" + p.wireID(),
+		},
+		Body: body,
+	}, err
+}

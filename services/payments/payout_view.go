@@ -1,0 +1,78 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/labstack/echo/v4"
+
+	"example.com/failwell/shared/platform/money"
+	"example.com/failwell/shared/platform/web"
+)
+
+// newPayout is the body of POST /v1/payouts.
+type newPayout struct {
+	Amount money.Money `json:"amount"`
+}
+
+// Validate checks the form. Whether there is enough is the ledger's to say.
+func (n newPayout) Validate() error {
+	if err := n.Amount.Validate(); err != nil {
+		return invalid("amount.currency", err.Error())
+	}
+	if n.Amount.Minor <= 0 {
+		return invalid("amount.minor", "Must be above zero.")
+	}
+	return nil
+}
+
+func (s *service) loadPayout(ctx context.Context, id uuid.UUID) (payout, error) {
+	rows, err := s.db.Query(ctx, `
+		SELECT id, merchant_id, amount_minor, currency, recovery_point, outcome, failure, attempt, created_at
+		  FROM payouts
+		 WHERE id = $1`,
+		id)
+	if err != nil {
+		return payout{}, err
+	}
+	return pgx.CollectExactlyOneRow(rows, func(row pgx.CollectableRow) (payout, error) {
+		var p payout
+		err := row.Scan(&p.ID, &p.MerchantID, &p.Amount.Minor, &p.Amount.Currency, &p.Point, &p.Outcome, &p.Failure, &p.Attempt, &p.CreatedAt)
+		return p, err
+	})
+}
+
+// payoutView is a payout as JSON.
+type payoutView struct {
+	ID        string      `json:"id"`
+	Status    string      `json:"status"`
+	Failure   string      `json:"failure,omitempty"`
+	Amount    money.Money `json:"amount"`
+	CreatedAt time.Time   `json:"created_at"`
+}
+
+func (p payout) view() payoutView {
+	return payoutView{ID: p.wireID(), Status: p.Outcome, Failure: p.Failure, Amount: p.Amount, CreatedAt: p.CreatedAt.UTC()}
+}
+
+// getPayout shows a payout: GET /v1/payouts/{id}.
+func (s *service) getPayout(c echo.Context) error {
+	id, ok := parseID("pyo_", c.Param("id"))
+	var p payout
+	err := pgx.ErrNoRows
+	if ok {
+		p, err = s.loadPayout(c.Request().Context(), id)
+	}
+	if errors.Is(err, pgx.ErrNoRows) || err == nil && p.MerchantID != web.Merchant(c) {
+		return web.NewProblem(http.StatusNotFound, "no-such-payout", "No such payout", fmt.Sprintf("There is no payout %q.", c.Param("id")))
+	}
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, p.view())
+}

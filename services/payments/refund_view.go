@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/labstack/echo/v4"
+
+	"example.com/failwell/shared/pattern/idempotency"
+	"example.com/failwell/shared/platform/money"
+	"example.com/failwell/shared/platform/web"
+)
+
+// newRefund is the body of POST /v1/refunds.
+type newRefund struct {
+	PaymentID string       `json:"payment_id"`
+	Amount    *money.Money `json:"amount"` // absent: all that is left
+	Reason    string       `json:"reason"`
+
+	paymentID uuid.UUID
+}
+
+const maxRefundReason = 255
+
+// check validates the form. Whether there is such a payment is a question for
+// the database.
+func (n *newRefund) check() error {
+	var ok bool
+	if n.paymentID, ok = parseID("pay_", n.PaymentID); !ok {
+		return invalid("payment_id", "Required: the id of a payment, pay_….")
+	}
+	if n.Amount != nil {
+		if err := n.Amount.Validate(); err != nil {
+			return invalid("amount.currency", err.Error())
+		}
+		if n.Amount.Minor <= 0 {
+			return invalid("amount.minor", "Must be above zero.")
+		}
+	}
+	if len(n.Reason) > maxRefundReason || strings.ContainsFunc(n.Reason, func(r rune) bool { return r < ' ' }) {
+		return invalid("reason", fmt.Sprintf("At most %d bytes without control characters.", maxRefundReason))
+	}
+	return nil
+}
+
+const selectRefund = `
+	SELECT r.id, r.payment_id, r.merchant_id, r.amount_minor, r.currency, r.reason,
+	       r.recovery_point, r.decision, r.failure, r.created_at, p.charge_id
+	  FROM refunds r
+	  JOIN payments p ON p.id = r.payment_id`
+
+func (s *service) loadRefund(ctx context.Context, id uuid.UUID) (refund, error) {
+	rows, err := s.db.Query(ctx, selectRefund+`
+		 WHERE r.id = $1`,
+		id)
+	if err != nil {
+		return refund{}, err
+	}
+	return pgx.CollectExactlyOneRow(rows, func(row pgx.CollectableRow) (refund, error) {
+		var r refund
+		err := row.Scan(&r.ID, &r.PaymentID, &r.MerchantID, &r.Amount.Minor, &r.Amount.Currency, &r.Reason,
+			&r.Point, &r.Status, &r.Failure, &r.CreatedAt, &r.ChargeID)
+		return r, err
+	})
+}
+
+// refundView is a refund as JSON.
+type refundView struct {
+	ID        string      `json:"id"`
+	PaymentID string      `json:"payment_id"`
+	Status    string      `json:"status"`
+	Failure   string      `json:"failure,omitempty"`
+	Amount    money.Money `json:"amount"`
+	Reason    string      `json:"reason,omitempty"`
+	CreatedAt time.Time   `json:"created_at"`
+}
+
+// view shows a decided refund as pending until the books have it too.
+func (r refund) view() refundView {
+	status := r.Status
+	if r.Point != refundPosted && r.Point != refundFinished {
+		status = refundPending
+	}
+	return refundView{
+		ID: r.wireID(), PaymentID: r.wirePaymentID(), Status: status, Failure: r.Failure,
+		Amount: r.Amount, Reason: r.Reason, CreatedAt: r.CreatedAt.UTC(),
+	}
+}
+
+// answer composes what is recorded under the key. A refusal by the card's bank
+// is an outcome of the refund, not an error of the request.
+func (r refund) answer() (idempotency.Response, error) {
+	body, err := json.Marshal(r.view())
+	return idempotency.Response{
+		Status: http.StatusCreated,
+		Header: map[string]string{
+			echo.HeaderContentType: echo.MIMEApplicationJSON,
+			echo.HeaderLocation:    "/v1/refunds/" + r.wireID(),
+		},
+		Body: body,
+	}, err
+}
+
+// getRefund shows a refund: GET /v1/refunds/{id}.
+func (s *service) getRefund(c echo.Context) error {
+	id, ok := parseID("rfd_", c.Param("id"))
+	var r refund
+	err := pgx.ErrNoRows
+	if ok {
+		r, err = s.loadRefund(c.Request().Context(), id)
+	}
+	if errors.Is(err, pgx.ErrNoRows) || err == nil && r.MerchantID != web.Merchant(c) {
+		return web.NewProblem(http.StatusNotFound, "no-such-refund", "No such refund", fmt.Sprintf("There is no refund %q.", c.Param("id")))
+	}
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, r.view())
+}

@@ -1,0 +1,252 @@
+package idempotency
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"example.com/failwell/shared/platform/postgres"
+	"example.com/failwell/shared/platform/web"
+)
+
+// ErrLockLost means: our lease ran out and somebody else works under the key
+// now. Whatever we were about to write is theirs to write.
+var ErrLockLost = errors.New("idempotency: the lock on the key was taken over")
+
+// lookAgain is how often a request that waits for another one looks whether it
+// has finished. Nothing is locked between two looks.
+const lookAgain = 25 * time.Millisecond
+
+// Lock is the right to work under a key. It ends by itself when its lease runs
+// out: a holder that died must not keep the key for ever.
+//
+// Every write of its holder belongs into one transaction with Renew or Finish.
+// Those are the fence: a holder that was only slow, and has been taken over, finds
+// its token gone and its transaction undone.
+type Lock struct {
+	Request
+	Work  uuid.UUID // what the key stands for: the refund, the payout
+	Lease time.Duration
+	token uuid.UUID
+}
+
+// Patience says how long a key may be held without a sign of life, and how long
+// a second request waits for the first.
+type Patience struct {
+	// Lease must exceed the longest call that the work makes between two writes.
+	Lease time.Duration
+
+	// Wait bounds the wait of a request that meets a locked key.
+	Wait time.Duration
+}
+
+// row is a key as it stands.
+type row struct {
+	Fingerprint []byte
+	Status      *int
+	Header      map[string]string
+	Body        []byte
+	Work        *uuid.UUID
+	Locked      bool // somebody holds it, and the lease is not over
+	Expired     bool
+}
+
+// Take finds out what a request is: new, finished, or in work.
+//
+//   - New: start runs in the transaction that takes the key, and returns what the
+//     key stands for. Its error undoes both: nothing happened, the key is free.
+//   - Finished: the recorded answer is returned; give it with Answer.
+//   - In work by another request: wait for it, up to patience.Wait; then a
+//     problem, 409 with Retry-After.
+//   - Left behind by one that died or gave up: its lock is ours now, and the work
+//     goes on from where it stopped.
+//
+// Pattern: idempotency-key-lock
+func (r Request) Take(ctx context.Context, db *pgxpool.Pool, patience Patience, start func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error)) (Recorded, Lock, error) {
+	giveUp := time.Now().Add(patience.Wait)
+	for {
+		answer, lock, err := r.try(ctx, db, patience.Lease, start)
+		if !errors.Is(err, errInUse) {
+			return answer, lock, err
+		}
+		if time.Now().After(giveUp) {
+			return Recorded{}, Lock{}, web.NewProblem(http.StatusConflict, "idempotency-key-in-use", "A request with this key is in work",
+				"Another request with this key has not finished. Send it again with the same key.").WithRetryAfter(time.Second).WithField(HeaderKey)
+		}
+		select {
+		case <-time.After(lookAgain):
+		case <-ctx.Done():
+			return Recorded{}, Lock{}, ctx.Err()
+		}
+	}
+}
+
+// errInUse: somebody holds the key.
+var errInUse = errors.New("idempotency: the key is in use")
+
+func (r Request) try(ctx context.Context, db *pgxpool.Pool, lease time.Duration, start func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error)) (Recorded, Lock, error) {
+	var answer Recorded
+	lock := Lock{Request: r, Lease: lease, token: uuid.New()}
+	err := postgres.InTx(ctx, db, func(ctx context.Context, tx pgx.Tx) error {
+		answer = Recorded{} // the transaction may run again
+		// Of two requests that bring a new key, one inserts the row; the other waits
+		// here for its commit and then finds the row below.
+		_, err := tx.Exec(ctx, `
+			INSERT INTO idempotency_keys (merchant_id, operation, key, fingerprint, expires_at)
+			VALUES ($1, $2, $3, $4, now() + $5::interval)
+			    ON CONFLICT (merchant_id, operation, key) DO NOTHING`,
+			r.Merchant, r.Operation, r.Key, r.Fingerprint[:], r.Retention)
+		if err != nil {
+			return err
+		}
+		now, err := r.read(ctx, tx)
+		if err != nil {
+			return err
+		}
+		switch {
+		case now.Status != nil && !now.Expired, now.Status == nil && now.Work != nil && !bytes.Equal(now.Fingerprint, r.Fingerprint[:]):
+			// Finished, or in work for a request with other content: Answer refuses that one.
+			answer = Recorded{Exists: true, replayed: true, fingerprint: now.Fingerprint}
+			if now.Status != nil {
+				answer.Response = Response{Status: *now.Status, Header: now.Header, Body: now.Body}
+			}
+			return nil
+		case now.Locked:
+			return errInUse
+		case now.Work != nil && now.Status == nil:
+			lock.Work = *now.Work
+		default: // new, or a finished one that has expired
+			if lock.Work, err = start(ctx, tx); err != nil {
+				return err
+			}
+		}
+		_, err = tx.Exec(ctx, `
+			UPDATE idempotency_keys
+			   SET fingerprint  = $4,
+			       status       = NULL,
+			       created_at   = now(),
+			       work_id      = $5,
+			       lock_token   = $6,
+			       locked_until = now() + $7::interval,
+			       expires_at   = now() + $8::interval
+			 WHERE merchant_id = $1
+			   AND operation = $2
+			   AND key = $3`,
+			r.Merchant, r.Operation, r.Key, r.Fingerprint[:], lock.Work, lock.token, lease, r.Retention)
+		return err
+	})
+	return answer, lock, err
+}
+
+// read locks the row of the key until the end of the transaction.
+func (r Request) read(ctx context.Context, tx pgx.Tx) (row, error) {
+	rows, err := tx.Query(ctx, `
+		SELECT fingerprint, status, headers, body, work_id,
+		       COALESCE(locked_until > now(), false), expires_at <= now()
+		  FROM idempotency_keys
+		 WHERE merchant_id = $1
+		   AND operation = $2
+		   AND key = $3
+		   FOR UPDATE`,
+		r.Merchant, r.Operation, r.Key)
+	if err != nil {
+		return row{}, err
+	}
+	return pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[row])
+}
+
+// Renew extends the lease inside the transaction that writes a recovery point.
+// ErrLockLost undoes that transaction.
+func (l Lock) Renew(ctx context.Context, tx pgx.Tx) error {
+	tag, err := tx.Exec(ctx, `
+		UPDATE idempotency_keys
+		   SET locked_until = now() + $5::interval
+		 WHERE merchant_id = $1
+		   AND operation = $2
+		   AND key = $3
+		   AND lock_token = $4
+		   AND status IS NULL`,
+		l.Merchant, l.Operation, l.Key, l.token, l.Lease)
+	if err == nil && tag.RowsAffected() == 0 {
+		err = ErrLockLost
+	}
+	return err
+}
+
+// Finish records the answer and gives the key back, in the transaction that
+// ends the work. The answer is kept for the whole retention from now: work that
+// took longer than that would otherwise be forgotten at its end, and done again.
+//
+// Pattern: response-record
+func (l Lock) Finish(ctx context.Context, tx pgx.Tx, answer Response) error {
+	tag, err := tx.Exec(ctx, `
+		UPDATE idempotency_keys
+		   SET status       = $5,
+		       headers      = $6,
+		       body         = $7,
+		       lock_token   = NULL,
+		       locked_until = NULL,
+		       expires_at   = now() + (expires_at - created_at)
+		 WHERE merchant_id = $1
+		   AND operation = $2
+		   AND key = $3
+		   AND lock_token = $4
+		   AND status IS NULL`,
+		l.Merchant, l.Operation, l.Key, l.token, answer.Status, answer.Header, answer.Body)
+	if err == nil && tag.RowsAffected() == 0 {
+		err = ErrLockLost
+	}
+	return err
+}
+
+// Release gives the key back unfinished, so that whoever comes next need not
+// wait for the lease to end. Losing this call costs that wait and nothing else.
+func (l Lock) Release(ctx context.Context, db *pgxpool.Pool) error {
+	_, err := db.Exec(ctx, `
+		UPDATE idempotency_keys
+		   SET locked_until = now()
+		 WHERE merchant_id = $1
+		   AND operation = $2
+		   AND key = $3
+		   AND lock_token = $4`,
+		l.Merchant, l.Operation, l.Key, l.token)
+	return err
+}
+
+// Abandoned takes over up to limit keys of an operation whose holder is gone,
+// for a completer. SKIP LOCKED lets replicas do this side by side. grace keeps
+// away from keys that were let go a moment ago: their client may be about to retry.
+func Abandoned(ctx context.Context, db *pgxpool.Pool, operation string, lease, grace time.Duration, limit int) ([]Lock, error) {
+	rows, err := db.Query(ctx, `
+		UPDATE idempotency_keys k
+		   SET lock_token   = gen_random_uuid(),
+		       locked_until = now() + $2::interval
+		  FROM (SELECT merchant_id, key
+		          FROM idempotency_keys
+		         WHERE operation = $1
+		           AND status IS NULL
+		           AND locked_until < now() - $3::interval
+		         ORDER BY locked_until
+		         LIMIT $4
+		           FOR UPDATE SKIP LOCKED) left_behind
+		 WHERE k.merchant_id = left_behind.merchant_id
+		   AND k.operation = $1
+		   AND k.key = left_behind.key
+		RETURNING k.merchant_id, k.key, k.work_id, k.lock_token`,
+		operation, lease, grace, limit)
+	if err != nil {
+		return nil, fmt.Errorf("idempotency: abandoned keys: %w", err)
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (Lock, error) {
+		l := Lock{Request: Request{Operation: operation}, Lease: lease}
+		err := row.Scan(&l.Merchant, &l.Key, &l.Work, &l.token)
+		return l, err
+	})
+}

@@ -1,0 +1,244 @@
+package sequence
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"example.com/failwell/shared/platform/postgres"
+)
+
+// ErrNotYet means: what this event builds on has not happened here. Hold it.
+var ErrNotYet = errors.New("sequence: not yet")
+
+// Event is a piece of news.
+type Event struct {
+	ID         string // the sender's; the same when the event is sent again
+	Stream     string
+	Rank       int16
+	HappenedAt time.Time
+	Type       string
+	Body       []byte
+}
+
+// streamsAtOnce bounds one look at what is held.
+const streamsAtOnce = 100
+
+// longestHold bounds how long a held event waits for the next look.
+const longestHold = 10 * time.Minute
+
+// Config configures a log.
+type Config struct {
+	DB      *pgxpool.Pool
+	Logger  *slog.Logger
+	Metrics prometheus.Registerer
+
+	// Apply does the work of an event in the transaction that marks it as
+	// applied. ErrNotYet holds it; any other error leaves it for another try.
+	Apply func(ctx context.Context, tx pgx.Tx, e Event) error
+
+	// Applied is called after the commit, with the stream.
+	Applied func(stream string)
+
+	// Poll is how often to look for held events whose time may have come.
+	Poll time.Duration
+
+	// Overdue is the age from which a held event is reported as an error.
+	Overdue time.Duration
+}
+
+// Log keeps events and applies them in order.
+type Log struct {
+	Config
+	wake    chan struct{}
+	overdue prometheus.Gauge
+}
+
+// NewLog returns a log that is not running yet.
+func NewLog(cfg Config) *Log {
+	l := &Log{Config: cfg, wake: make(chan struct{}, 1), overdue: prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "failwell_events_overdue",
+		Help: "Events that have been held for longer than they should: what they build on does not happen.",
+	})}
+	if cfg.Metrics != nil {
+		cfg.Metrics.MustRegister(l.overdue)
+	}
+	return l
+}
+
+// Append keeps e, and tells whether it is new. Acknowledge the sender after this
+// returned, not before: from here on the event is ours to lose.
+//
+// Pattern: change-record (the event's id)
+func (l *Log) Append(ctx context.Context, e Event) (isNew bool, err error) {
+	tag, err := l.DB.Exec(ctx, `
+		INSERT INTO sequence_events (event_id, stream, rank, happened_at, type, body)
+		VALUES ($1, $2, $3, $4, $5, $6)
+		    ON CONFLICT (event_id) DO NOTHING`,
+		e.ID, e.Stream, e.Rank, e.HappenedAt, e.Type, e.Body)
+	return tag.RowsAffected() == 1, err
+}
+
+// Queue lets the held events of a stream be looked at again, from the
+// transaction that makes what they may be waiting for. Look afterwards.
+func Queue(b *pgx.Batch, stream string) {
+	b.Queue(`
+		UPDATE sequence_events
+		   SET look_at = now()
+		 WHERE stream = $1
+		   AND applied_at IS NULL`,
+		stream)
+}
+
+// Wake is Queue for a transaction that is not a batch.
+func (l *Log) Wake(ctx context.Context, tx pgx.Tx, stream string) error {
+	b := &pgx.Batch{}
+	Queue(b, stream)
+	return tx.SendBatch(ctx, b).Close()
+}
+
+// Look makes Run look now. It never blocks; a lost call costs one Poll.
+func (l *Log) Look() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run applies what can be applied until ctx ends.
+func (l *Log) Run(ctx context.Context) {
+	for ctx.Err() == nil {
+		more, err := l.runOnce(ctx)
+		if err != nil && ctx.Err() == nil {
+			l.Logger.Warn("events: looking for what can be applied failed", "error", err)
+		}
+		if more && err == nil {
+			continue
+		}
+		select {
+		case <-l.wake:
+		case <-time.After(l.Poll):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// runOnce looks at every stream that is due.
+func (l *Log) runOnce(ctx context.Context) (more bool, err error) {
+	rows, err := l.DB.Query(ctx, `
+		SELECT DISTINCT stream
+		  FROM sequence_events
+		 WHERE applied_at IS NULL
+		   AND look_at <= now()
+		 LIMIT $1`,
+		streamsAtOnce)
+	if err != nil {
+		return false, err
+	}
+	streams, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return false, err
+	}
+	for _, stream := range streams {
+		if err := l.apply(ctx, stream); err != nil && ctx.Err() == nil {
+			l.Logger.Warn("event not applied, will be tried again", "stream", stream, "error", err)
+		}
+	}
+	return len(streams) == streamsAtOnce, l.count(ctx)
+}
+
+// apply applies what can be applied of one stream.
+//
+// Pattern: out-of-order-messages
+func (l *Log) apply(ctx context.Context, stream string) error {
+	applied := 0
+	err := postgres.InTx(ctx, l.DB, func(ctx context.Context, tx pgx.Tx) error {
+		applied = 0
+		// One at a time for a stream, whatever replica: two that apply its
+		// events side by side would each miss what the other is doing.
+		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended('sequence:' || $1, 0))`, stream); err != nil {
+			return err
+		}
+		rows, err := tx.Query(ctx, `
+			SELECT event_id, stream, rank, happened_at, type, body
+			  FROM sequence_events
+			 WHERE stream = $1
+			   AND applied_at IS NULL
+			 ORDER BY rank, happened_at, event_id`,
+			stream)
+		if err != nil {
+			return err
+		}
+		events, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Event])
+		if err != nil {
+			return err
+		}
+		for _, e := range events {
+			if err := l.Apply(ctx, tx, e); errors.Is(err, ErrNotYet) {
+				return hold(ctx, tx, stream)
+			} else if err != nil {
+				return fmt.Errorf("%s %s: %w", e.Type, e.ID, err)
+			}
+			_, err := tx.Exec(ctx, `
+				UPDATE sequence_events
+				   SET applied_at = now()
+				 WHERE event_id = $1`,
+				e.ID)
+			if err != nil {
+				return err
+			}
+			applied++
+		}
+		return nil
+	})
+	if err != nil {
+		// Its own try later, so that one event that fails does not keep the
+		// loop busy. When this fails too, the next look is at the next poll.
+		return errors.Join(err, holdAfterError(ctx, l.DB, stream))
+	}
+	if applied > 0 && l.Applied != nil {
+		l.Applied(stream)
+	}
+	return nil
+}
+
+// hold puts the rest of a stream off by as long as it has waited already: an
+// event that is a second early is looked at after a second, one that waits for
+// days is not looked at every second.
+func hold(ctx context.Context, tx pgx.Tx, stream string) error {
+	_, err := tx.Exec(ctx, `
+		UPDATE sequence_events
+		   SET look_at = now() + LEAST(GREATEST(now() - received_at, interval '100 milliseconds'), $2::interval)
+		 WHERE stream = $1
+		   AND applied_at IS NULL`,
+		stream, longestHold)
+	return err
+}
+
+func holdAfterError(ctx context.Context, db *pgxpool.Pool, stream string) error {
+	return postgres.InTx(ctx, db, func(ctx context.Context, tx pgx.Tx) error { return hold(ctx, tx, stream) })
+}
+
+func (l *Log) count(ctx context.Context) error {
+	var overdue int
+	err := l.DB.QueryRow(ctx, `
+		SELECT count(*)
+		  FROM sequence_events
+		 WHERE applied_at IS NULL
+		   AND received_at < now() - $1::interval`,
+		l.Overdue).Scan(&overdue)
+	if err != nil {
+		return err
+	}
+	if overdue > 0 && l.overdue != nil {
+		l.Logger.Error("events are held for too long; a reconciliation shows them", "events", overdue)
+	}
+	l.overdue.Set(float64(overdue))
+	return nil
+}
