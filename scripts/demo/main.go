@@ -45,7 +45,7 @@ func run(ctx context.Context) error {
 		return err
 	}
 	defer system.Close()
-	truth, err := audit.Open(ctx, system.DatabaseURL)
+	truth, err := audit.Open(ctx, system.DatabaseURL, system.ReceiptsURL())
 	if err != nil {
 		return err
 	}

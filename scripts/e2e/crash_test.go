@@ -34,6 +34,8 @@ func passageOf(point string) passage {
 		p.services = stack.Services
 	}
 	switch {
+	case point == fault.GarbageAfterBatch:
+		p.services, p.operation = []string{stack.Payments}, nil // receipts without a reference: TestOrphanedReceipts…
 	case point == fault.PaymentsVoidAfterIntent, point == fault.PaymentsVoidAfterProcessor:
 		p.card = shop.CardCaptureFails
 	case strings.HasPrefix(point, "payments.refund."), point == fault.LedgerEntryAfterCommit:

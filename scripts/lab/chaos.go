@@ -49,7 +49,7 @@ func (c chaosCmd) Run(ctx context.Context) error {
 		return err
 	}
 	defer system.Close()
-	truth, err := audit.Open(ctx, system.DatabaseURL)
+	truth, err := audit.Open(ctx, system.DatabaseURL, system.ReceiptsURL())
 	if err != nil {
 		return err
 	}

@@ -183,8 +183,14 @@ func (s *Stack) environment(name string, more []string) []string {
 		"BANK_URL="+s.URL[Sandbox],
 		"LEDGER_URL="+s.URL[Ledger],
 		"PAYMENTS_URL="+s.URL[Payments],
+		"RECEIPTS_URL="+s.ReceiptsURL(),
 		"WEBHOOK_TARGET="+s.URL[Payments]+"/webhooks/processor")
 	return append(env, more...)
+}
+
+// ReceiptsURL is where payments stores its documents.
+func (s *Stack) ReceiptsURL() string {
+	return "file://" + filepath.Join(s.Dir, "receipts") + "?create_dir=true&no_tmp_dir=true&metadata=skip"
 }
 
 // DatabaseURL is the address of a service's own database, as its own role.
@@ -204,6 +210,7 @@ func (s *Stack) Env() map[string]string {
 	return map[string]string{
 		"ORDERS_URL": s.URL[Orders], "PAYMENTS_URL": s.URL[Payments], "LEDGER_URL": s.URL[Ledger], "SANDBOX_URL": s.URL[Sandbox],
 		"MERCHANT_KEY": acme[1], "WEBHOOK_SECRET": acme[2], "OTHER_MERCHANT_KEY": other[1],
+		"RECEIPTS_URL": s.ReceiptsURL(),
 		"POSTGRES_URL": s.Servers.PostgresURL, "AMQP_URL": s.Servers.AMQPURL,
 	}
 }

@@ -35,4 +35,12 @@ type settings struct {
 	// before the coordinator is asked, and TwoPhaseSweep how often to look for such.
 	TwoPhasePatience time.Duration `env:"TWOPHASE_PATIENCE" envDefault:"30s"`
 	TwoPhaseSweep    time.Duration `env:"TWOPHASE_SWEEP" envDefault:"5s"`
+
+	// GarbageEvery is the pause between two rounds of garbage collection.
+	GarbageEvery time.Duration `env:"GARBAGE_EVERY" envDefault:"1m"`
+
+	// InboxRetention is how long it is remembered that a message was handled. It
+	// must exceed the longest time after which one can come again: parked, and
+	// replayed by a person.
+	InboxRetention time.Duration `env:"INBOX_RETENTION" envDefault:"720h"`
 }

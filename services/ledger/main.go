@@ -16,6 +16,7 @@ import (
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"example.com/failwell/shared/pattern/garbage"
 	"example.com/failwell/shared/pattern/outbox"
 	"example.com/failwell/shared/pattern/retries"
 	"example.com/failwell/shared/platform/config"
@@ -86,11 +87,14 @@ func run(ctx context.Context, cfg settings) error {
 
 		Workers: cfg.Workers, Delays: cfg.RetryDelays, Handle: s.receive, Logger: log, Metrics: registry,
 	}
+	collector := garbage.Collector{
+		DB: db, Logger: log, Metrics: registry, Holder: cfg.InstanceName(), Every: cfg.GarbageEvery, Rules: s.garbageRules(),
+	}
 
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var background sync.WaitGroup
-	for _, job := range []func(context.Context){s.relay.Run, commands.Run, s.askInDoubt} {
+	for _, job := range []func(context.Context){s.relay.Run, commands.Run, s.askInDoubt, collector.Run} {
 		background.Go(func() { job(ctx) })
 	}
 	err = web.Run(ctx, s.routes(registry, broker), cfg.HTTPAddr, log)

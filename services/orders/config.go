@@ -49,6 +49,17 @@ type settings struct {
 	// inside of our network.
 	CallbackAllowPrivate bool `env:"CALLBACK_ALLOW_PRIVATE" envDefault:"false"`
 
+	// GarbageEvery is the pause between two rounds of garbage collection.
+	GarbageEvery time.Duration `env:"GARBAGE_EVERY" envDefault:"1m"`
+
+	// InboxRetention is how long it is remembered that a message was handled. It
+	// must exceed the longest time after which one can come again: parked, and
+	// replayed by a person.
+	InboxRetention time.Duration `env:"INBOX_RETENTION" envDefault:"720h"`
+
+	// CallbackRetention is how long a delivered callback is kept for those who ask what was sent.
+	CallbackRetention time.Duration `env:"CALLBACK_RETENTION" envDefault:"168h"`
+
 	// SeedProducts puts products on an empty shelf of every merchant:
 	// sku=name=minor=currency=stock, separated by semicolons.
 	SeedProducts string `env:"LAB_SEED_PRODUCTS"`

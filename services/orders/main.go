@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"example.com/failwell/shared/pattern/callback"
+	"example.com/failwell/shared/pattern/garbage"
 	"example.com/failwell/shared/pattern/outbox"
 	"example.com/failwell/shared/pattern/retries"
 	"example.com/failwell/shared/platform/config"
@@ -89,8 +90,11 @@ func run(ctx context.Context, cfg settings) error {
 		return err
 	}
 	replies := retries.Consumer{
-		Conn: broker, Queue: "orders.replies", Bindings: []string{"orders.saga-reply"},
+		Conn: broker, Queue: "orders.replies", Bindings: []string{"orders.saga-reply", "orders.receipts"},
 		Workers: cfg.Workers, Delays: cfg.RetryDelays, Handle: s.receive, Logger: log, Metrics: registry,
+	}
+	collector := garbage.Collector{
+		DB: db, Logger: log, Metrics: registry, Holder: cfg.InstanceName(), Every: cfg.GarbageEvery, Rules: s.garbageRules(),
 	}
 
 	// Everything stops when ctx ends and finishes what it has in work. The relay
@@ -98,7 +102,7 @@ func run(ctx context.Context, cfg settings) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var background sync.WaitGroup
-	for _, job := range []func(context.Context){s.relay.Run, replies.Run, s.callbacks.Run, s.askAgain} {
+	for _, job := range []func(context.Context){s.relay.Run, replies.Run, s.callbacks.Run, s.askAgain, collector.Run} {
 		background.Go(func() { job(ctx) })
 	}
 	err = web.Run(ctx, s.routes(registry, broker), cfg.HTTPAddr, log)

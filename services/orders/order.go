@@ -39,6 +39,7 @@ type order struct {
 	Lines        []priced
 	CreatedAt    time.Time
 	FinishedAt   *time.Time
+	ReceiptID    string
 }
 
 // Ids carry a prefix outside, so that nobody can pass a payment where an order
@@ -58,6 +59,13 @@ type orderView struct {
 	CallbackURL string      `json:"callback_url,omitempty"`
 	CreatedAt   time.Time   `json:"created_at"`
 	FinishedAt  *time.Time  `json:"finished_at,omitempty"`
+	Receipt     *receipt    `json:"receipt,omitempty"`
+}
+
+// receipt says where the receipt is: at payments, under this path.
+type receipt struct {
+	ID   string `json:"id"`
+	Path string `json:"path"`
 }
 
 type lineView struct {
@@ -71,9 +79,14 @@ func (o order) view() orderView {
 	for i, l := range o.Lines {
 		lines[i] = lineView(l)
 	}
+	var found *receipt
+	if o.ReceiptID != "" {
+		found = &receipt{ID: o.ReceiptID, Path: "/v1/payments/" + o.wirePaymentID() + "/receipt"}
+	}
 	return orderView{
 		ID: o.wireID(), Status: o.Status, Reason: o.Reason, CustomerID: o.CustomerID, Items: lines, Total: o.Total,
 		PaymentID: o.wirePaymentID(), CallbackURL: o.CallbackURL, CreatedAt: o.CreatedAt.UTC(), FinishedAt: o.FinishedAt,
+		Receipt: found,
 	}
 }
 
@@ -81,7 +94,7 @@ func (o order) view() orderView {
 // as arrays, sorted by SKU.
 const selectOrder = `
 	SELECT o.id, o.payment_id, o.merchant_id, o.customer_id, o.status, o.reason, o.payment_token,
-	       o.total_minor, o.currency, o.callback_url, o.created_at, o.finished_at,
+	       o.total_minor, o.currency, o.callback_url, o.created_at, o.finished_at, o.receipt_id,
 	       l.skus, l.quantities, l.prices
 	  FROM orders o
 	 CROSS JOIN LATERAL (
@@ -97,7 +110,7 @@ func scanOrder(row pgx.CollectableRow) (order, error) {
 	var quantities []int
 	var prices []int64
 	err := row.Scan(&o.ID, &o.PaymentID, &o.MerchantID, &o.CustomerID, &o.Status, &o.Reason, &o.PaymentToken,
-		&o.Total.Minor, &o.Total.Currency, &o.CallbackURL, &o.CreatedAt, &o.FinishedAt,
+		&o.Total.Minor, &o.Total.Currency, &o.CallbackURL, &o.CreatedAt, &o.FinishedAt, &o.ReceiptID,
 		&skus, &quantities, &prices)
 	for i := range skus {
 		o.Lines = append(o.Lines, priced{SKU: skus[i], Quantity: quantities[i],

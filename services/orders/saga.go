@@ -70,12 +70,23 @@ func (s *service) ask(ctx context.Context, o order, state saga.State) (outbox.Se
 	return source.Seal(ctx, outbox.Message{Type: commandType[step], Subject: o.wireID(), Data: data})
 }
 
-// receive handles a participant's answer. Read where the order is, decide, and
+// receive handles what other services tell.
+func (s *service) receive(ctx context.Context, e event.Event) error {
+	switch e.Type() {
+	case "orders.saga-reply":
+		return s.proceed(ctx, e)
+	case "orders.receipts":
+		return s.noteReceipts(ctx, e)
+	}
+	return retries.Permanent(fmt.Errorf("unknown type %q", e.Type()))
+}
+
+// proceed handles a participant's answer. Read where the order is, decide, and
 // write the next state with the next command in one transaction.
 //
 //	Power fails before the commit: the message comes again, everything is decided anew.
 //	Power fails after it: the message comes again, and its change record says that it is done.
-func (s *service) receive(ctx context.Context, e event.Event) error {
+func (s *service) proceed(ctx context.Context, e event.Event) error {
 	msg, err := inbox.Of(e)
 	if err != nil {
 		return retries.Permanent(err)

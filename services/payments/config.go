@@ -64,6 +64,23 @@ type settings struct {
 	EventsPoll    time.Duration `env:"EVENTS_POLL" envDefault:"1s"`
 	EventsOverdue time.Duration `env:"EVENTS_OVERDUE" envDefault:"1h"`
 
+	// ReceiptsURL is where receipts are stored: file:///dir, s3://bucket?region=… or mem://.
+	ReceiptsURL string `env:"RECEIPTS_URL,required,notEmpty"`
+
+	// ReceiptPoll is how often to look for payments without a receipt; a capture
+	// wakes the writer at once. ReceiptGrace is the age from which a document that
+	// no payment refers to is removed.
+	ReceiptPoll  time.Duration `env:"RECEIPT_POLL" envDefault:"5s"`
+	ReceiptGrace time.Duration `env:"RECEIPT_GRACE" envDefault:"1h"`
+
+	// GarbageEvery is the pause between two rounds of garbage collection.
+	GarbageEvery time.Duration `env:"GARBAGE_EVERY" envDefault:"1m"`
+
+	// InboxRetention is how long it is remembered that a message was handled. It
+	// must exceed the longest time after which one can come again: parked, and
+	// replayed by a person.
+	InboxRetention time.Duration `env:"INBOX_RETENTION" envDefault:"720h"`
+
 	// OutboxLease and OutboxPoll: see outbox.Config.
 	OutboxLease time.Duration `env:"OUTBOX_LEASE" envDefault:"10s"`
 	OutboxPoll  time.Duration `env:"OUTBOX_POLL" envDefault:"1s"`

@@ -16,12 +16,18 @@ import (
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+	"gocloud.dev/blob"
+	_ "gocloud.dev/blob/fileblob" // RECEIPTS_URL=file:///…
+	_ "gocloud.dev/blob/memblob"  // RECEIPTS_URL=mem://
+	_ "gocloud.dev/blob/s3blob"   // RECEIPTS_URL=s3://…
 
+	"example.com/failwell/shared/pattern/garbage"
 	"example.com/failwell/shared/pattern/idempotency"
 	"example.com/failwell/shared/pattern/outbox"
 	"example.com/failwell/shared/pattern/recovery"
 	"example.com/failwell/shared/pattern/retries"
 	"example.com/failwell/shared/pattern/sequence"
+	"example.com/failwell/shared/pattern/storeref"
 	"example.com/failwell/shared/pattern/twophase"
 	"example.com/failwell/shared/platform/config"
 	"example.com/failwell/shared/platform/postgres"
@@ -60,6 +66,9 @@ type service struct {
 	verifier  *standardwebhooks.Webhook // of the processor's webhooks
 	events    *sequence.Log
 	twophase  *twophase.Coordinator
+
+	receipts   storeref.Store
+	receiptDue chan struct{}
 }
 
 // localPrefix keeps the names of our prepared transactions apart from the
@@ -89,7 +98,12 @@ func run(ctx context.Context, cfg settings) error {
 	broker := rabbit.Dial(rabbit.Options{URL: cfg.AMQPURL, Name: "payments@" + cfg.InstanceName(), Logger: log})
 	defer broker.Close()
 
-	s, err := newService(cfg, db, log, registry)
+	receipts, err := blob.OpenBucket(ctx, cfg.ReceiptsURL)
+	if err != nil {
+		return fmt.Errorf("RECEIPTS_URL: %w", err)
+	}
+	defer receipts.Close() //nolint:errcheck // every write was confirmed by itself
+	s, err := newService(cfg, db, receipts, log, registry)
 	if err != nil {
 		return err
 	}
@@ -109,11 +123,14 @@ func run(ctx context.Context, cfg settings) error {
 			payoutOperation: func(ctx context.Context, l idempotency.Lock) error { _, err := s.resumePayout(ctx, l); return err },
 		},
 	}
+	collector := garbage.Collector{
+		DB: db, Logger: log, Metrics: registry, Holder: cfg.InstanceName(), Every: cfg.GarbageEvery, Rules: s.garbageRules(),
+	}
 
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var background sync.WaitGroup
-	for _, job := range []func(context.Context){s.relay.Run, commands.Run, s.events.Run, s.twophase.Run, completer.Run} {
+	for _, job := range []func(context.Context){s.relay.Run, commands.Run, s.events.Run, s.twophase.Run, completer.Run, s.writeReceipts, collector.Run} {
 		background.Go(func() { job(ctx) })
 	}
 	err = web.Run(ctx, s.routes(registry, broker), cfg.HTTPAddr, log)
@@ -123,13 +140,14 @@ func run(ctx context.Context, cfg settings) error {
 }
 
 // newService wires what the handlers need.
-func newService(cfg settings, db *pgxpool.Pool, log *slog.Logger, registry *prometheus.Registry) (*service, error) {
+func newService(cfg settings, db *pgxpool.Pool, receipts *blob.Bucket, log *slog.Logger, registry *prometheus.Registry) (*service, error) {
 	verifier, err := standardwebhooks.NewWebhook(cfg.ProcessorWebhookSecret)
 	if err != nil {
 		return nil, fmt.Errorf("PROCESSOR_WEBHOOK_SECRET: %w", err)
 	}
 	s := &service{
-		cfg: cfg, db: db, log: log, verifier: verifier,
+		cfg: cfg, db: db, log: log, verifier: verifier, receiptDue: make(chan struct{}, 1),
+		receipts:  storeref.Store{Bucket: receipts, Dir: "receipts", Grace: cfg.ReceiptGrace},
 		processor: newProcessor(cfg.ProcessorURL, cfg.ProcessorKey, cfg.CallTimeout),
 		bank:      newBank(cfg.BankURL, cfg.CallTimeout), books: newBooks(cfg.LedgerURL, cfg.ServiceKey, cfg.CallTimeout),
 	}
@@ -156,6 +174,7 @@ func (s *service) routes(registry *prometheus.Registry, broker *rabbit.Conn) *ec
 	v1 := e.Group("/v1", web.Merchants(s.db))
 	v1.GET("/payments", s.list)
 	v1.GET("/payments/:id", s.get)
+	v1.GET("/payments/:id/receipt", s.getReceipt)
 	v1.POST("/refunds", s.createRefund)
 	v1.GET("/refunds/:id", s.getRefund)
 	v1.POST("/payouts", s.createPayout)

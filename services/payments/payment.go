@@ -34,19 +34,20 @@ const (
 
 // payment is a row of payments.
 type payment struct {
-	ID         uuid.UUID
-	OrderID    uuid.UUID
-	MerchantID string
-	Status     string
-	Reason     string
-	Amount     money.Money
-	Token      string
-	ChargeID   string
-	Refunded   int64
-	CreatedAt  time.Time
-	UpdatedAt  time.Time
-	SettledAt  *time.Time // when the processor said that the money is on its way to us
-	Version    int
+	ID          uuid.UUID
+	OrderID     uuid.UUID
+	MerchantID  string
+	Status      string
+	Reason      string
+	Amount      money.Money
+	Token       string
+	ChargeID    string
+	Refunded    int64
+	CreatedAt   time.Time
+	UpdatedAt   time.Time
+	ReceiptName string     // of the stored document; empty: none yet
+	SettledAt   *time.Time // when the processor said that the money is on its way to us
+	Version     int
 }
 
 func (p payment) wireID() string      { return "pay_" + p.ID.String() }
@@ -54,13 +55,13 @@ func (p payment) wireOrderID() string { return "ord_" + p.OrderID.String() }
 
 const selectPayment = `
 	SELECT id, order_id, merchant_id, status, reason, amount_minor, currency, payment_token,
-	       charge_id, refunded_minor, created_at, updated_at, settled_at, version
+	       charge_id, refunded_minor, created_at, updated_at, receipt_name, settled_at, version
 	  FROM payments`
 
 func scanPayment(row pgx.CollectableRow) (payment, error) {
 	var p payment
 	err := row.Scan(&p.ID, &p.OrderID, &p.MerchantID, &p.Status, &p.Reason, &p.Amount.Minor, &p.Amount.Currency, &p.Token,
-		&p.ChargeID, &p.Refunded, &p.CreatedAt, &p.UpdatedAt, &p.SettledAt, &p.Version)
+		&p.ChargeID, &p.Refunded, &p.CreatedAt, &p.UpdatedAt, &p.ReceiptName, &p.SettledAt, &p.Version)
 	return p, err
 }
 
@@ -117,6 +118,7 @@ func (s *service) record(ctx context.Context, cmd command, p payment, answer out
 	s.relay.Wake(cmd.OrderID)
 	if p.Status == captured {
 		s.events.Look()
+		s.wakeReceipts()
 	}
 	return fault.Point(ctx, fault.PaymentsRecordAfterCommit)
 }
@@ -149,6 +151,7 @@ type paymentView struct {
 	Reason    string      `json:"reason,omitempty"`
 	Amount    money.Money `json:"amount"`
 	Refunded  money.Money `json:"refunded"`
+	ReceiptID string      `json:"receipt_id,omitempty"`
 	CreatedAt time.Time   `json:"created_at"`
 	UpdatedAt time.Time   `json:"updated_at"`
 }
@@ -161,8 +164,13 @@ var shownAs = map[string]string{
 }
 
 func (p payment) view() paymentView {
+	receipt := ""
+	if p.ReceiptName != "" {
+		receipt = p.receiptID()
+	}
 	return paymentView{
-		ID: p.wireID(), OrderID: p.wireOrderID(), Status: shownAs[p.Status], Reason: p.Reason, Amount: p.Amount,
+		ReceiptID: receipt,
+		ID:        p.wireID(), OrderID: p.wireOrderID(), Status: shownAs[p.Status], Reason: p.Reason, Amount: p.Amount,
 		Refunded:  money.Money{Minor: p.Refunded, Currency: p.Amount.Currency},
 		CreatedAt: p.CreatedAt.UTC(), UpdatedAt: p.UpdatedAt.UTC(),
 	}
@@ -170,18 +178,27 @@ func (p payment) view() paymentView {
 
 // get shows a payment: GET /v1/payments/{id}.
 func (s *service) get(c echo.Context) error {
+	p, err := s.find(c)
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, p.view())
+}
+
+// find reads the payment that the path names, if it is this merchant's.
+func (s *service) find(c echo.Context) (payment, error) {
 	id, ok := parseID("pay_", c.Param("id"))
 	if !ok {
-		return noSuchPayment(c.Param("id"))
+		return payment{}, noSuchPayment(c.Param("id"))
 	}
 	var p payment
 	if err := postgres.Read(c.Request().Context(), s.db, func(b *pgx.Batch) { load(b, id, &p) }); err != nil {
-		return err
+		return payment{}, err
 	}
 	if p.MerchantID != web.Merchant(c) {
-		return noSuchPayment(c.Param("id"))
+		return payment{}, noSuchPayment(c.Param("id"))
 	}
-	return c.JSON(http.StatusOK, p.view())
+	return p, nil
 }
 
 // parseID reads an id as the outside writes it: prefix and 36 characters.

@@ -12,16 +12,27 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"gocloud.dev/blob"
 )
 
 // Databases are the four databases, as a superuser or any role that may read.
 type Databases struct {
 	Orders, Payments, Ledger, Sandbox *pgxpool.Pool
+
+	// Receipts is where payments stores its documents; nil: not checked.
+	Receipts *blob.Bucket
 }
 
-// Open opens the four databases; address gives the URL of each by name.
-func Open(ctx context.Context, address func(name string) string) (*Databases, error) {
+// Open opens the four databases, and the store of receipts unless its URL is
+// empty. address gives the URL of each database by name.
+func Open(ctx context.Context, address func(name string) string, receipts string) (*Databases, error) {
 	d := &Databases{}
+	if receipts != "" {
+		var err error
+		if d.Receipts, err = blob.OpenBucket(ctx, receipts); err != nil {
+			return nil, fmt.Errorf("audit: receipts: %w", err)
+		}
+	}
 	for name, pool := range map[string]**pgxpool.Pool{"orders": &d.Orders, "payments": &d.Payments, "ledger": &d.Ledger, "sandbox": &d.Sandbox} {
 		p, err := pgxpool.New(ctx, address(name))
 		if err != nil {
@@ -35,6 +46,9 @@ func Open(ctx context.Context, address func(name string) string) (*Databases, er
 
 // Close closes them.
 func (d *Databases) Close() {
+	if d.Receipts != nil {
+		_ = d.Receipts.Close() // only read
+	}
 	for _, p := range []*pgxpool.Pool{d.Orders, d.Payments, d.Ledger, d.Sandbox} {
 		if p != nil {
 			p.Close()
@@ -71,6 +85,7 @@ func Run(ctx context.Context, d *Databases) ([]Result, error) {
 		{"refund-bounded", "refunds never exceed their capture, and the processor made each once", refundBounded},
 		{"payout-at-most-once", "one bank transfer at most, and a payout is in both books or in neither", payoutAtMostOnce},
 		{"nothing-in-doubt", "no outbox row, open saga, prepared transaction or work half-way", nothingInDoubt},
+		{"no-dangling-reference", "each capture has its receipt, and no document is without a reference", noDanglingReference},
 		{"called-back", "each finished order's callback arrived, one id, signed", calledBack},
 	} {
 		checked, violations, err := check.run(ctx, d)
@@ -94,18 +109,18 @@ func Held(results []Result) bool {
 
 // Print shows the verdict as a table, with the offending ids under their line.
 func Print(w io.Writer, results []Result) {
-	fmt.Fprintf(w, "%-18s %9s  %-8s %s\n", "invariant", "checked", "verdict", "")
+	fmt.Fprintf(w, "%-22s %9s  %-8s %s\n", "invariant", "checked", "verdict", "")
 	for _, r := range results {
 		verdict := "held"
 		if !r.Held() {
 			verdict = "VIOLATED"
 		}
-		fmt.Fprintf(w, "%-18s %9d  %-8s %s\n", r.ID, r.Checked, verdict, r.Says)
+		fmt.Fprintf(w, "%-22s %9d  %-8s %s\n", r.ID, r.Checked, verdict, r.Says)
 		for _, v := range r.Violations {
-			fmt.Fprintf(w, "%-18s %9s  ! %s\n", "", "", v)
+			fmt.Fprintf(w, "%-22s %9s  ! %s\n", "", "", v)
 		}
 		if r.More > 0 {
-			fmt.Fprintf(w, "%-18s %9s  ! and %d more\n", "", "", r.More)
+			fmt.Fprintf(w, "%-22s %9s  ! and %d more\n", "", "", r.More)
 		}
 	}
 }
@@ -142,6 +157,7 @@ func goingOn(ctx context.Context, d *Databases) (string, error) {
 		{d.Ledger, `SELECT count(*), 'messages in the outbox of ledger' FROM outbox`},
 		{d.Payments, `SELECT count(*), 'payments half-way' FROM payments WHERE status IN ('authorising', 'voiding')`},
 		{d.Sandbox, `SELECT count(*), 'webhooks of the processor to deliver' FROM processor_events WHERE delivered_at IS NULL`},
+		{d.Payments, `SELECT count(*), 'receipts to write' FROM payments WHERE status = 'captured' AND receipt_name = ''`},
 		{d.Payments, `SELECT count(*), 'webhooks held back' FROM sequence_events WHERE applied_at IS NULL AND stream IN (SELECT 'pay_' || id FROM payments)`},
 		{d.Payments, `SELECT count(*), 'refunds and payouts unfinished' FROM idempotency_keys WHERE status IS NULL`},
 		{d.Payments, `SELECT count(*), 'prepared transactions' FROM pg_prepared_xacts`},
@@ -161,7 +177,14 @@ func goingOn(ctx context.Context, d *Databases) (string, error) {
 	if travelling > 0 {
 		busy = append(busy, fmt.Sprintf("%d messages to the ledger on their way", travelling))
 	}
-	return strings.Join(busy, ", "), err
+	if err != nil || len(busy) > 0 {
+		return strings.Join(busy, ", "), err
+	}
+	n, err := orphans(ctx, d) // last: it looks at every document
+	if n > 0 {
+		return fmt.Sprintf("%d documents without a reference", n), err
+	}
+	return "", err
 }
 
 // onTheirWay counts what payments has told the ledger and the ledger has not

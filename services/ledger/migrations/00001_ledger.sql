@@ -96,6 +96,12 @@ CREATE TRIGGER postings_final
     BEFORE UPDATE OR DELETE OR TRUNCATE ON postings
     FOR EACH STATEMENT EXECUTE FUNCTION books_are_final();
 
+CREATE TABLE leases (
+    name       text        PRIMARY KEY,
+    holder     text        NOT NULL,
+    expires_at timestamptz NOT NULL
+) WITH (fillfactor = 50);
+
 CREATE TABLE outbox (
     shard       smallint    NOT NULL,
     id          bigint      GENERATED ALWAYS AS IDENTITY,

@@ -39,7 +39,8 @@ CREATE TABLE orders (
     currency      text        NOT NULL,
     callback_url  text        NOT NULL DEFAULT '',
     created_at    timestamptz NOT NULL,
-    finished_at   timestamptz
+    finished_at   timestamptz,
+    receipt_id    text        NOT NULL DEFAULT ''
 ) WITH (fillfactor = 80);
 
 -- Order ids are UUIDv7: newest first is the order of the ids.
@@ -66,6 +67,12 @@ CREATE TABLE sagas (
 ) WITH (fillfactor = 70);
 
 CREATE INDEX sagas_due ON sagas (ask_again_at) WHERE ask_again_at IS NOT NULL;
+
+CREATE TABLE leases (
+    name       text        PRIMARY KEY,
+    holder     text        NOT NULL,
+    expires_at timestamptz NOT NULL
+) WITH (fillfactor = 50);
 
 CREATE TABLE outbox (
     shard       smallint    NOT NULL,

@@ -30,12 +30,20 @@ CREATE TABLE payments (
     created_at     timestamptz NOT NULL DEFAULT now(),
     updated_at     timestamptz NOT NULL DEFAULT now(),
     settled_at     timestamptz,             -- when the processor's news of it was applied
+    receipt_name   text        NOT NULL DEFAULT '', -- of the stored document
+    receipt_at     timestamptz,
+    receipt_before timestamptz,
     version        integer     NOT NULL DEFAULT 1,
 
     -- A writer whose version is old writes -1 here, and its whole transaction fails.
     CONSTRAINT payments_version_current CHECK (version > 0),
+    -- A reference that comes too late could meet the sweep of its document.
+    CONSTRAINT payments_receipt_in_time CHECK (receipt_at <= receipt_before),
     CONSTRAINT payments_refund_bounded CHECK (refunded_minor BETWEEN 0 AND amount_minor)
 ) WITH (fillfactor = 70);
+
+CREATE INDEX payments_without_receipt ON payments (updated_at) WHERE status = 'captured' AND receipt_name = '';
+CREATE INDEX payments_of_receipt ON payments (receipt_name) WHERE receipt_name <> '';
 
 -- Money that is given back. recovery_point is how far it has come; decision is
 -- the processor's.
@@ -126,6 +134,18 @@ CREATE TABLE sequence_events (
 CREATE INDEX sequence_events_held ON sequence_events (look_at) WHERE applied_at IS NULL;
 CREATE INDEX sequence_events_of_stream ON sequence_events (stream) WHERE applied_at IS NULL;
 CREATE INDEX sequence_events_applied ON sequence_events (applied_at) WHERE applied_at IS NOT NULL;
+
+-- How far the sweep for documents without a reference has come.
+CREATE TABLE storeref_sweeps (
+    dir         text        PRIMARY KEY,
+    swept_until timestamptz NOT NULL
+);
+
+CREATE TABLE leases (
+    name       text        PRIMARY KEY,
+    holder     text        NOT NULL,
+    expires_at timestamptz NOT NULL
+) WITH (fillfactor = 50);
 
 CREATE TABLE outbox (
     shard       smallint    NOT NULL,

@@ -2,6 +2,7 @@ package inbox
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/uuid"
@@ -54,4 +55,22 @@ func (m Message) Seen(b *pgx.Batch, seen *bool) {
 // change before. That is a success: acknowledge.
 func IsDuplicate(err error) bool {
 	return postgres.Violates(err, "inbox_pkey")
+}
+
+// DeleteOld is the statement that forgets messages of the given sources that were
+// made longer than $1 ago, at most $2 at a time. Message ids are UUIDv7: their
+// first 48 bits are the time at which the message was made, so the primary key is
+// in the order of time and no other index is needed.
+//
+// Whoever forgets a message makes its change again when it comes once more.
+// Keep longer than a message can be parked, and then some.
+func DeleteOld(sources ...string) string {
+	return `
+		DELETE FROM inbox
+		 WHERE (source, message_id) IN (
+		       SELECT source, message_id
+		         FROM inbox
+		        WHERE source IN ('` + strings.Join(sources, `', '`) + `')
+		          AND message_id < (lpad(to_hex((extract(epoch FROM now() - $1::interval) * 1000)::bigint), 12, '0') || '00000000000000000000')::uuid
+		        LIMIT $2)`
 }

@@ -32,6 +32,11 @@ const (
 
 	CallbackDeliverAfterPost = "callback.deliver.after-post"
 
+	PaymentsReceiptAfterStore     = "payments.receipt.after-store"
+	PaymentsReceiptAfterReference = "payments.receipt.after-reference"
+	OrdersReceiptsAfterCommit     = "orders.receipts.after-commit"
+	GarbageAfterBatch             = "garbage.after-batch"
+
 	PaymentsWebhookAfterStore  = "payments.webhook.after-store"
 	PaymentsSettleBeforeCommit = "payments.settle.before-commit"
 	LedgerSettleBeforeCommit   = "ledger.settle.before-commit"
@@ -78,6 +83,10 @@ var Points = []Info{
 	{OutboxRelayAfterPublish, "the broker has the messages, the outbox has them still"},
 	{ConsumerBeforeAck, "a message is handled, the broker does not know"},
 	{CallbackDeliverAfterPost, "the merchant has the news, we have not noted it"},
+	{PaymentsReceiptAfterStore, "receipts are stored, no payment refers to them"},
+	{PaymentsReceiptAfterReference, "payments refer to their receipts, orders has not been told"},
+	{OrdersReceiptsAfterCommit, "orders know their receipts, the message is not acknowledged"},
+	{GarbageAfterBatch, "some garbage is gone, the rest is not"},
 	{PaymentsWebhookAfterStore, "the processor's news is stored, it has no answer"},
 	{PaymentsSettleBeforeCommit, "the processor's news is about to be applied"},
 	{LedgerSettleBeforeCommit, "a settlement was announced, nothing is booked"},

@@ -1,0 +1,35 @@
+package main
+
+import (
+	"example.com/failwell/shared/pattern/garbage"
+	"example.com/failwell/shared/pattern/inbox"
+)
+
+// garbageRules says what this service does not need any more. None of them
+// selects anything that is unfinished: a callback that was parked stays until
+// somebody has looked at it.
+//
+// Pattern: garbage-collection
+func (s *service) garbageRules() []garbage.Rule {
+	return []garbage.Rule{
+		garbage.SQL(s.db, "idempotency-keys", 0, `
+			DELETE FROM idempotency_keys
+			 WHERE ctid = ANY(ARRAY(
+			       SELECT ctid
+			         FROM idempotency_keys
+			        WHERE expires_at <= now() - $1::interval
+			        ORDER BY expires_at
+			        LIMIT $2
+			          FOR UPDATE SKIP LOCKED))`),
+		garbage.SQL(s.db, "inbox", s.cfg.InboxRetention, inbox.DeleteOld("/payments", "/ledger")),
+		garbage.SQL(s.db, "delivered-callbacks", s.cfg.CallbackRetention, `
+			DELETE FROM callbacks
+			 WHERE ctid = ANY(ARRAY(
+			       SELECT ctid
+			         FROM callbacks
+			        WHERE state = 'delivered'
+			          AND delivered_at <= now() - $1::interval
+			        ORDER BY id
+			        LIMIT $2))`),
+	}
+}

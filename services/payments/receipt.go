@@ -1,0 +1,176 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"fmt"
+	"html/template"
+	"net/http"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/labstack/echo/v4"
+
+	"example.com/failwell/shared/pattern/outbox"
+	"example.com/failwell/shared/pattern/storeref"
+	"example.com/failwell/shared/platform/fault"
+	"example.com/failwell/shared/platform/postgres"
+	"example.com/failwell/shared/platform/web"
+)
+
+//go:embed receipt.html
+var receiptText string
+
+var receiptPage = template.Must(template.New("receipt").Parse(receiptText))
+
+// receiptBatch is how many receipts one transaction refers to. A receipt can wait
+// a few milliseconds for its neighbours, and a commit for each would cost an
+// order as much as its capture does.
+const receiptBatch = 50
+
+// receiptLease is how long a replica is the one that writes receipts. Two who
+// both do it leave documents without a reference, and nothing worse.
+const receiptLease = 10 * time.Second
+
+// receiptNews is the data of orders.receipts.
+type receiptNews struct {
+	Receipts []receiptOfOrder `json:"receipts"`
+}
+
+type receiptOfOrder struct {
+	OrderID   string `json:"order_id"`
+	ReceiptID string `json:"receipt_id"`
+}
+
+// A payment has one receipt, so it shares the payment's id.
+func (p payment) receiptID() string { return "rcp_" + p.ID.String() }
+
+// writeReceipts runs until ctx ends and writes a receipt for each payment that
+// was captured and has none.
+func (s *service) writeReceipts(ctx context.Context) {
+	for ctx.Err() == nil {
+		written, err := s.writeSomeReceipts(ctx)
+		if err != nil && ctx.Err() == nil {
+			s.log.Warn("receipts not written, will be tried again", "error", err)
+		}
+		if written == receiptBatch && err == nil {
+			continue
+		}
+		select {
+		case <-s.receiptDue:
+		case <-time.After(s.cfg.ReceiptPoll):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// writeSomeReceipts stores the documents first and refers to them last.
+//
+//  1. Read which payments have none.
+//  2. Store each document under a new name.
+//     Power fails here: documents that no row speaks of. The next try stores
+//     others, and the sweep removes these.
+//  3. Refer to them, and tell orders, in one transaction.
+//
+// Pattern: store-then-reference
+func (s *service) writeSomeReceipts(ctx context.Context) (int, error) {
+	ours, err := postgres.TryLease(ctx, s.db, "receipts", s.cfg.InstanceName(), receiptLease)
+	if err != nil || !ours {
+		return 0, err
+	}
+	var now time.Time
+	var due []payment
+	err = postgres.Read(ctx, s.db, func(b *pgx.Batch) {
+		b.Queue(`SELECT now()`).QueryRow(func(row pgx.Row) error { return row.Scan(&now) })
+		b.Queue(selectPayment+`
+			 WHERE status = 'captured'
+			   AND receipt_name = ''
+			 ORDER BY updated_at
+			 LIMIT $1`,
+			receiptBatch).Query(func(rows pgx.Rows) (err error) {
+			due, err = pgx.CollectRows(rows, scanPayment)
+			return err
+		})
+	})
+	if err != nil || len(due) == 0 {
+		return 0, err
+	}
+	refs := make([]storeref.Ref, len(due))
+	news := receiptNews{}
+	for i, p := range due {
+		var page bytes.Buffer
+		if err := receiptPage.Execute(&page, p.view()); err != nil {
+			return 0, fmt.Errorf("receipt of %s: %w", p.wireID(), err)
+		}
+		if refs[i], err = s.receipts.Put(ctx, now, "text/html; charset=utf-8", page.Bytes()); err != nil {
+			return 0, err
+		}
+		news.Receipts = append(news.Receipts, receiptOfOrder{OrderID: p.wireOrderID(), ReceiptID: p.receiptID()})
+	}
+	if err := fault.Point(ctx, fault.PaymentsReceiptAfterStore); err != nil {
+		return 0, err
+	}
+	message, err := source.Seal(ctx, outbox.Message{Type: "orders.receipts", Subject: due[0].wireOrderID(), Data: news})
+	if err != nil {
+		return 0, err
+	}
+	err = postgres.Write(ctx, s.db, func(b *pgx.Batch) {
+		for i, p := range due {
+			// Only where there is none: a document that somebody may have seen is
+			// never exchanged for another. Too late a reference is refused by
+			// payments_receipt_in_time, because the sweep may have begun.
+			b.Queue(`
+				UPDATE payments
+				   SET receipt_name   = $2,
+				       receipt_at     = now(),
+				       receipt_before = $3
+				 WHERE id = $1
+				   AND receipt_name = ''`,
+				p.ID, refs[i].Name, refs[i].Before)
+		}
+		message.Append(b)
+	})
+	if err != nil {
+		return 0, err
+	}
+	s.relay.Wake(due[0].wireOrderID())
+	return len(due), fault.Point(ctx, fault.PaymentsReceiptAfterReference)
+}
+
+// wakeReceipts tells the writer that there is one to write. It never blocks.
+func (s *service) wakeReceipts() {
+	select {
+	case s.receiptDue <- struct{}{}:
+	default:
+	}
+}
+
+// getReceipt shows the receipt of a payment: GET /v1/payments/{id}/receipt.
+func (s *service) getReceipt(c echo.Context) error {
+	p, err := s.find(c)
+	if err != nil {
+		return err
+	}
+	if p.ReceiptName == "" {
+		return web.NewProblem(http.StatusNotFound, "no-receipt-yet", "No receipt",
+			"This payment has no receipt. One is written soon after it was captured.")
+	}
+	body, err := s.receipts.Get(c.Request().Context(), p.ReceiptName)
+	if err != nil {
+		return err
+	}
+	c.Response().Header().Set("Cache-Control", "private, max-age=31536000, immutable") // it never changes
+	return c.HTMLBlob(http.StatusOK, body)
+}
+
+// sweepReceipts removes documents that no payment refers to.
+func (s *service) sweepReceipts(ctx context.Context, limit int) (int64, error) {
+	return s.receipts.Sweep(ctx, s.db, limit, func(ctx context.Context, names []string) (map[string]bool, error) {
+		return storeref.Known(s.db.Query(ctx, `
+			SELECT receipt_name
+			  FROM payments
+			 WHERE receipt_name = ANY($1)`,
+			names))
+	})
+}

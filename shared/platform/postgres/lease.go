@@ -1,0 +1,31 @@
+package postgres
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// TryLease takes or extends a lease on a named job, and tells whether it is the
+// holder's. It keeps replicas from doing the same work side by side. It does not
+// keep them from it for certain: a holder that is paused for longer than its
+// lease does not notice. So the work itself must bear being done twice.
+//
+//	CREATE TABLE leases (
+//	    name       text        PRIMARY KEY,
+//	    holder     text        NOT NULL,
+//	    expires_at timestamptz NOT NULL
+//	);
+func TryLease(ctx context.Context, db *pgxpool.Pool, name, holder string, d time.Duration) (bool, error) {
+	tag, err := db.Exec(ctx, `
+		INSERT INTO leases (name, holder, expires_at)
+		VALUES ($1, $2, now() + $3::interval)
+		    ON CONFLICT (name) DO UPDATE
+		   SET holder     = EXCLUDED.holder,
+		       expires_at = EXCLUDED.expires_at
+		 WHERE leases.holder = EXCLUDED.holder
+		    OR leases.expires_at <= now()`,
+		name, holder, d)
+	return tag.RowsAffected() == 1, err
+}
