@@ -34,8 +34,8 @@ func passageOf(point string) passage {
 		p.services = stack.Services
 	}
 	switch {
-	case point == fault.GarbageAfterBatch:
-		p.services, p.operation = []string{stack.Payments}, nil // receipts without a reference: TestOrphanedReceipts…
+	case strings.HasPrefix(point, "reconcile."):
+		p.services = []string{stack.Payments}
 	case point == fault.PaymentsVoidAfterIntent, point == fault.PaymentsVoidAfterProcessor:
 		p.card = shop.CardCaptureFails
 	case strings.HasPrefix(point, "payments.refund."), point == fault.LedgerEntryAfterCommit:
@@ -54,6 +54,14 @@ func TestACrashAtAnyPointLosesNothingAndDoublesNothing(t *testing.T) {
 	for _, point := range fault.Points {
 		p := passageOf(point.Name)
 		for _, service := range p.services {
+			if point.Name == fault.GarbageAfterBatch {
+				t.Run(point.Name+"/"+service, func(t *testing.T) { crashDuringGarbageCollection(t, service) })
+				continue
+			}
+			if strings.HasPrefix(point.Name, "reconcile.") {
+				t.Run(point.Name+"/"+service, func(t *testing.T) { crashDuringReconciliation(t, point.Name) })
+				continue
+			}
 			if p.operation == nil {
 				t.Run(point.Name+"/"+service, func(t *testing.T) { crashDuringOrder(t, point.Name, service, p.card) })
 				continue

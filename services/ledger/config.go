@@ -43,4 +43,8 @@ type settings struct {
 	// must exceed the longest time after which one can come again: parked, and
 	// replayed by a person.
 	InboxRetention time.Duration `env:"INBOX_RETENTION" envDefault:"720h"`
+
+	// JournalLag is how old an entry must be before the journal shows it. It has to
+	// exceed the time that a commit can take.
+	JournalLag time.Duration `env:"JOURNAL_LAG" envDefault:"10s"`
 }

@@ -50,13 +50,15 @@ func (e entry) insert(b *pgx.Batch) {
 		INSERT INTO entries (id, kind, source, reference, merchant_id)
 		VALUES ($1, $2, $3, $4, $5)`,
 		e.ID, e.Kind, e.Source, e.Reference, e.MerchantID)
-	// An account is opened by its first posting. The id says what it is.
+	// An account is opened by its first posting. The id says what it is. In order,
+	// because a new row is locked as well.
 	b.Queue(`
 		INSERT INTO accounts (id, kind, merchant_id, currency)
 		SELECT id, split_part(id, ':', 1),
 		       CASE WHEN id LIKE '%:%:%' THEN split_part(id, ':', 2) ELSE '' END,
 		       split_part(id, ':', -1)
 		  FROM unnest($1::text[]) AS id
+		 ORDER BY id
 		    ON CONFLICT (id) DO NOTHING`,
 		ids)
 	b.Queue(`

@@ -114,6 +114,7 @@ func (s *service) routes(registry *prometheus.Registry, broker *rabbit.Conn) *ec
 	e.GET("/v1/accounts/:id", s.getAccount, merchant)
 	e.GET("/v1/entries", s.listEntries, merchant)
 	e.POST("/v1/entries", s.postEntry, ourselves)
+	e.GET("/v1/journal", s.journal, ourselves)
 	e.POST("/2pc/:gid/prepare", s.prepare, ourselves)
 	e.POST("/2pc/:gid/commit", s.commit, ourselves)
 	e.POST("/2pc/:gid/rollback", s.rollback, ourselves)

@@ -73,6 +73,17 @@ type settings struct {
 	ReceiptPoll  time.Duration `env:"RECEIPT_POLL" envDefault:"5s"`
 	ReceiptGrace time.Duration `env:"RECEIPT_GRACE" envDefault:"1h"`
 
+	// ReconcileEvery is the pause between two reconciliations that nobody asked for.
+	// ReconcileOverlap is how far each looks back behind the one before, and
+	// ReconcileGrace the age below which a difference may only be a matter of time.
+	ReconcileEvery   time.Duration `env:"RECONCILE_EVERY" envDefault:"1h"`
+	ReconcileOverlap time.Duration `env:"RECONCILE_OVERLAP" envDefault:"24h"`
+	ReconcileGrace   time.Duration `env:"RECONCILE_GRACE" envDefault:"10m"`
+
+	// SettlementOverdue is the age from which news of a settlement is not waited for
+	// any longer, and is taken from the processor's report.
+	SettlementOverdue time.Duration `env:"SETTLEMENT_OVERDUE" envDefault:"72h"`
+
 	// GarbageEvery is the pause between two rounds of garbage collection.
 	GarbageEvery time.Duration `env:"GARBAGE_EVERY" envDefault:"1m"`
 

@@ -24,6 +24,7 @@ import (
 	"example.com/failwell/shared/pattern/garbage"
 	"example.com/failwell/shared/pattern/idempotency"
 	"example.com/failwell/shared/pattern/outbox"
+	"example.com/failwell/shared/pattern/reconcile"
 	"example.com/failwell/shared/pattern/recovery"
 	"example.com/failwell/shared/pattern/retries"
 	"example.com/failwell/shared/pattern/sequence"
@@ -69,6 +70,7 @@ type service struct {
 
 	receipts   storeref.Store
 	receiptDue chan struct{}
+	reconciler *reconcile.Reconciler
 }
 
 // localPrefix keeps the names of our prepared transactions apart from the
@@ -130,7 +132,7 @@ func run(ctx context.Context, cfg settings) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var background sync.WaitGroup
-	for _, job := range []func(context.Context){s.relay.Run, commands.Run, s.events.Run, s.twophase.Run, completer.Run, s.writeReceipts, collector.Run} {
+	for _, job := range []func(context.Context){s.relay.Run, commands.Run, s.events.Run, s.twophase.Run, completer.Run, s.writeReceipts, s.reconciler.Run, collector.Run} {
 		background.Go(func() { job(ctx) })
 	}
 	err = web.Run(ctx, s.routes(registry, broker), cfg.HTTPAddr, log)
@@ -158,6 +160,12 @@ func newService(cfg settings, db *pgxpool.Pool, receipts *blob.Bucket, log *slog
 			{Name: "ledger", Commit: s.books.commit, Rollback: s.books.rollback},
 		},
 	}
+	s.reconciler = &reconcile.Reconciler{
+		DB: db, Logger: log, Metrics: registry, Holder: cfg.InstanceName(), Sources: s.statements(),
+		Changed: changedSQL, Expected: expectedSQL, Reference: reference, Fetched: s.findMissedNews, Judge: s.judge,
+		Overlap: cfg.ReconcileOverlap, Every: cfg.ReconcileEvery, Poll: cfg.EventsPoll,
+	}
+	s.reconciler.Init()
 	s.events = sequence.NewLog(sequence.Config{
 		DB: db, Logger: log, Metrics: registry, Apply: s.settle, Poll: cfg.EventsPoll, Overdue: cfg.EventsOverdue,
 		Applied: func(string) { s.relay.WakeAll() },
@@ -179,6 +187,8 @@ func (s *service) routes(registry *prometheus.Registry, broker *rabbit.Conn) *ec
 	v1.GET("/refunds/:id", s.getRefund)
 	v1.POST("/payouts", s.createPayout)
 	v1.GET("/payouts/:id", s.getPayout)
+	v1.POST("/reconciliations", s.createReconciliation)
+	v1.GET("/reconciliations/:id", s.getReconciliation)
 
 	e.POST("/webhooks/processor", s.webhook) // its signature is its key
 	e.GET("/2pc/:gid", s.decisionOn, web.ServiceOnly(s.cfg.ServiceKey))

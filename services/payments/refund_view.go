@@ -63,12 +63,14 @@ func (s *service) loadRefund(ctx context.Context, id uuid.UUID) (refund, error) 
 	if err != nil {
 		return refund{}, err
 	}
-	return pgx.CollectExactlyOneRow(rows, func(row pgx.CollectableRow) (refund, error) {
-		var r refund
-		err := row.Scan(&r.ID, &r.PaymentID, &r.MerchantID, &r.Amount.Minor, &r.Amount.Currency, &r.Reason,
-			&r.Point, &r.Status, &r.Failure, &r.CreatedAt, &r.ChargeID)
-		return r, err
-	})
+	return pgx.CollectExactlyOneRow(rows, scanRefund)
+}
+
+func scanRefund(row pgx.CollectableRow) (refund, error) {
+	var r refund
+	err := row.Scan(&r.ID, &r.PaymentID, &r.MerchantID, &r.Amount.Minor, &r.Amount.Currency, &r.Reason,
+		&r.Point, &r.Status, &r.Failure, &r.CreatedAt, &r.ChargeID)
+	return r, err
 }
 
 // refundView is a refund as JSON.

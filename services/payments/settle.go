@@ -25,6 +25,14 @@ type settlement struct {
 	Amount      money.Money `json:"amount"`
 }
 
+// settlement composes what the ledger is told of one operation.
+func (p payment) settlement(kind string, operation uuid.UUID, minor int64) settlement {
+	return settlement{
+		Kind: kind, OperationID: operation, OrderID: p.wireOrderID(), PaymentID: p.wireID(), MerchantID: p.MerchantID,
+		Amount: money.Money{Minor: minor, Currency: p.Amount.Currency},
+	}
+}
+
 // settle applies one piece of the processor's news, when its time has come: the
 // payment's own record of the capture, or of the refund, must be there first. It
 // marks the payment and tells the ledger. Nobody orchestrates this part: each
@@ -57,18 +65,17 @@ func (s *service) settle(ctx context.Context, tx pgx.Tx, e sequence.Event) error
 	case p.Status != captured:
 		return sequence.ErrNotYet
 	}
-	kind := "charge"
+	kind, note := "charge", settleCharge
 	if e.Type == refundSettled {
-		kind = "refund"
-		if ready, err := settleRefund(ctx, tx, p, n.Data); err != nil || !ready {
-			return errors.Join(err, notYetUnless(ready))
-		}
-	} else if ready, err := settleCharge(ctx, tx, p, n.Data); err != nil || !ready {
-		return errors.Join(err, notYetUnless(ready))
+		kind, note = "refund", settleRefund
 	}
-	message, err := source.Seal(ctx, outbox.Message{Type: "ledger.settle", Subject: p.wireOrderID(), Data: settlement{
-		Kind: kind, OperationID: n.Data.OperationID, OrderID: p.wireOrderID(), PaymentID: p.wireID(), MerchantID: p.MerchantID, Amount: n.Data.Amount,
-	}})
+	isNew, err := note(ctx, tx, p, n.Data)
+	if err != nil || !isNew {
+		return err
+	}
+	message, err := source.Seal(ctx, outbox.Message{
+		Type: "ledger.settle", Subject: p.wireOrderID(), Data: p.settlement(kind, n.Data.OperationID, n.Data.Amount.Minor),
+	})
 	if err != nil {
 		return err
 	}
@@ -78,36 +85,46 @@ func (s *service) settle(ctx context.Context, tx pgx.Tx, e sequence.Event) error
 	return fault.Point(ctx, fault.PaymentsSettleBeforeCommit)
 }
 
-func notYetUnless(ready bool) error {
-	if ready {
-		return nil
+// settleCharge marks the payment as settled; false when this very operation has
+// marked it before. An amount that is not ours is not settled: it stays held, and
+// reconciliation shows both sides.
+func settleCharge(ctx context.Context, tx pgx.Tx, p payment, n settled) (isNew bool, err error) {
+	if n.Amount != p.Amount {
+		return false, sequence.ErrNotYet
 	}
-	return sequence.ErrNotYet
-}
-
-// settleCharge marks the payment as settled. An amount that is not ours is not
-// settled: it stays held, and reconciliation shows both sides.
-func settleCharge(ctx context.Context, tx pgx.Tx, p payment, n settled) (ready bool, err error) {
-	if p.SettledAt != nil || n.Amount != p.Amount {
+	if p.SettledAt != nil {
 		return false, nil
 	}
 	_, err = tx.Exec(ctx, `
 		UPDATE payments
-		   SET settled_at = now()
+		   SET settled_at        = now(),
+		       settled_operation = $2
 		 WHERE id = $1`,
-		p.ID)
+		p.ID, n.OperationID)
 	return true, err
 }
 
-// settleRefund marks one refund of this amount. The processor names the charge
-// and the amount only; of two equal refunds it does not matter which is which.
-func settleRefund(ctx context.Context, tx pgx.Tx, p payment, n settled) (ready bool, err error) {
+// settleRefund marks one refund of this amount; false when this very operation
+// has marked one before. The processor names the charge and the amount only; of
+// two equal refunds it does not matter which is which.
+func settleRefund(ctx context.Context, tx pgx.Tx, p payment, n settled) (isNew bool, err error) {
 	if p.SettledAt == nil {
-		return false, nil
+		return false, sequence.ErrNotYet
+	}
+	var before bool
+	err = tx.QueryRow(ctx, `
+		SELECT EXISTS (
+			SELECT FROM refunds
+			 WHERE payment_id = $1
+			   AND settled_operation = $2)`,
+		p.ID, n.OperationID).Scan(&before)
+	if err != nil || before {
+		return false, err
 	}
 	tag, err := tx.Exec(ctx, `
 		UPDATE refunds
-		   SET settled_at = now()
+		   SET settled_at        = now(),
+		       settled_operation = $4
 		 WHERE id = (SELECT id
 		               FROM refunds
 		              WHERE payment_id = $1
@@ -115,9 +132,12 @@ func settleRefund(ctx context.Context, tx pgx.Tx, p payment, n settled) (ready b
 		                AND currency = $3
 		                AND decision = 'succeeded'
 		                AND recovery_point = 'finished'
-		                AND settled_at IS NULL
+		                AND settled_operation IS NULL
 		              ORDER BY id
 		              LIMIT 1)`,
-		p.ID, n.Amount.Minor, n.Amount.Currency)
-	return tag.RowsAffected() == 1, err
+		p.ID, n.Amount.Minor, n.Amount.Currency, n.OperationID)
+	if err == nil && tag.RowsAffected() == 0 {
+		return false, sequence.ErrNotYet // our own record of the refund is still on its way
+	}
+	return true, err
 }

@@ -32,6 +32,8 @@ type news struct {
 	Data      settled   `json:"data"`
 }
 
+func (n news) encode() ([]byte, error) { return json.Marshal(n) }
+
 // settled is what both kinds of news tell.
 type settled struct {
 	OperationID uuid.UUID   `json:"operation_id"`

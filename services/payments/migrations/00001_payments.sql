@@ -30,6 +30,7 @@ CREATE TABLE payments (
     created_at     timestamptz NOT NULL DEFAULT now(),
     updated_at     timestamptz NOT NULL DEFAULT now(),
     settled_at     timestamptz,             -- when the processor's news of it was applied
+    settled_operation uuid,                 -- the processor's name of what has settled
     receipt_name   text        NOT NULL DEFAULT '', -- of the stored document
     receipt_at     timestamptz,
     receipt_before timestamptz,
@@ -59,7 +60,8 @@ CREATE TABLE refunds (
     failure        text        NOT NULL DEFAULT '',
     created_at     timestamptz NOT NULL DEFAULT now(),
     finished_at    timestamptz,
-    settled_at     timestamptz
+    settled_at     timestamptz,
+    settled_operation uuid UNIQUE
 ) WITH (fillfactor = 70);
 
 CREATE INDEX refunds_of_payment ON refunds (payment_id);
@@ -139,6 +141,57 @@ CREATE INDEX sequence_events_applied ON sequence_events (applied_at) WHERE appli
 CREATE TABLE storeref_sweeps (
     dir         text        PRIMARY KEY,
     swept_until timestamptz NOT NULL
+);
+
+-- What others say: the lines of their reports, kept as they came.
+CREATE TABLE statement_lines (
+    source      text        NOT NULL,
+    line_id     text        NOT NULL,   -- the other side's
+    kind        text        NOT NULL,
+    reference   text        NOT NULL,
+    subject     uuid        NOT NULL,   -- of the reference; all zeros when it is none of ours
+    merchant_id text        NOT NULL,
+    sign        smallint    NOT NULL CHECK (sign IN (1, -1)),  -- -1 takes an earlier line back
+    minor       bigint      NOT NULL,
+    currency    text        NOT NULL,
+    at          timestamptz NOT NULL,
+    PRIMARY KEY (source, line_id)
+);
+
+CREATE INDEX statement_lines_of_subject ON statement_lines (subject);
+CREATE INDEX statement_lines_by_time ON statement_lines (source, at);
+
+CREATE TABLE reconciliations (
+    id           uuid        PRIMARY KEY,
+    status       text        NOT NULL DEFAULT 'requested' CHECK (status IN ('requested', 'finished')),
+    since        timestamptz,            -- from when on both sides are looked at; NULL: from the beginning
+    requested_at timestamptz NOT NULL DEFAULT now(),
+    finished_at  timestamptz,
+    subjects     bigint      NOT NULL DEFAULT 0
+);
+
+CREATE INDEX reconciliations_requested ON reconciliations (requested_at) WHERE status = 'requested';
+
+-- What a run has to look at.
+CREATE TABLE reconciliation_subjects (
+    run_id  uuid NOT NULL REFERENCES reconciliations ON DELETE CASCADE,
+    subject uuid NOT NULL,
+    PRIMARY KEY (run_id, subject)
+);
+
+CREATE TABLE reconciliation_differences (
+    run_id      uuid   NOT NULL REFERENCES reconciliations ON DELETE CASCADE,
+    source      text   NOT NULL,
+    kind        text   NOT NULL,
+    reference   text   NOT NULL,
+    subject     uuid   NOT NULL,
+    merchant_id text   NOT NULL,
+    finding     text   NOT NULL,
+    verdict     text   NOT NULL CHECK (verdict IN ('pending', 'resolved', 'unresolvable')),
+    note        text   NOT NULL,
+    ours        jsonb,
+    theirs      jsonb,
+    PRIMARY KEY (run_id, source, kind, reference)
 );
 
 CREATE TABLE leases (

@@ -36,6 +36,9 @@ const (
 	PaymentsReceiptAfterReference = "payments.receipt.after-reference"
 	OrdersReceiptsAfterCommit     = "orders.receipts.after-commit"
 	GarbageAfterBatch             = "garbage.after-batch"
+	ReconcileAfterFetch           = "reconcile.after-fetch"
+	ReconcileAfterMend            = "reconcile.after-mend"
+	ReconcileAfterFinish          = "reconcile.after-finish"
 
 	PaymentsWebhookAfterStore  = "payments.webhook.after-store"
 	PaymentsSettleBeforeCommit = "payments.settle.before-commit"
@@ -87,6 +90,9 @@ var Points = []Info{
 	{PaymentsReceiptAfterReference, "payments refer to their receipts, orders has not been told"},
 	{OrdersReceiptsAfterCommit, "orders know their receipts, the message is not acknowledged"},
 	{GarbageAfterBatch, "some garbage is gone, the rest is not"},
+	{ReconcileAfterFetch, "the statements are fetched, nothing is compared"},
+	{ReconcileAfterMend, "a difference is mended, the report does not say so"},
+	{ReconcileAfterFinish, "the report is complete, whoever asked has not got it"},
 	{PaymentsWebhookAfterStore, "the processor's news is stored, it has no answer"},
 	{PaymentsSettleBeforeCommit, "the processor's news is about to be applied"},
 	{LedgerSettleBeforeCommit, "a settlement was announced, nothing is booked"},

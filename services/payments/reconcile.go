@@ -1,0 +1,312 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"example.com/failwell/shared/pattern/outbox"
+	"example.com/failwell/shared/pattern/reconcile"
+	"example.com/failwell/shared/pattern/sequence"
+	"example.com/failwell/shared/platform/postgres"
+)
+
+// Whose statements are compared with what we believe.
+const (
+	fromProcessor = "processor"
+	fromBank      = "bank"
+	fromLedger    = "ledger"
+)
+
+// changedSQL selects the payments and payouts that may have changed since $1. Ids
+// are UUIDv7, so the primary key finds the young ones; what happened to an old one
+// shows up in somebody's statement.
+const changedSQL = `
+	SELECT id FROM payments WHERE id >= (lpad(to_hex(GREATEST(0, extract(epoch FROM $1::timestamptz) * 1000)::bigint), 12, '0') || '00000000000000000000')::uuid
+	UNION ALL
+	SELECT id FROM payouts  WHERE id >= (lpad(to_hex(GREATEST(0, extract(epoch FROM $1::timestamptz) * 1000)::bigint), 12, '0') || '00000000000000000000')::uuid`
+
+// expectedSQL selects what each of the others should say of the payments and
+// payouts in $1, if we are right.
+const expectedSQL = `
+	SELECT unnest(ARRAY['processor', 'ledger']), unnest(ARRAY['capture', 'sale']), id, merchant_id, 1::bigint, amount_minor, currency, updated_at
+	  FROM payments
+	 WHERE id = ANY($1) AND status = 'captured'
+	UNION ALL
+	SELECT 'ledger', 'settlement', id, merchant_id, 1, amount_minor, currency, settled_at
+	  FROM payments
+	 WHERE id = ANY($1) AND settled_at IS NOT NULL
+	UNION ALL
+	SELECT unnest(ARRAY['processor', 'ledger']), 'refund', payment_id, min(merchant_id), count(*), sum(amount_minor)::bigint, min(currency), max(COALESCE(finished_at, created_at))
+	  FROM refunds
+	 WHERE payment_id = ANY($1) AND decision = 'succeeded'
+	 GROUP BY payment_id
+	UNION ALL
+	SELECT 'ledger', 'refund-settlement', payment_id, min(merchant_id), count(*), sum(amount_minor)::bigint, min(currency), max(settled_at)
+	  FROM refunds
+	 WHERE payment_id = ANY($1) AND settled_at IS NOT NULL
+	 GROUP BY payment_id
+	UNION ALL
+	SELECT 'bank', 'transfer', id, merchant_id, 1, amount_minor, currency, COALESCE(finished_at, created_at)
+	  FROM payouts
+	 WHERE id = ANY($1) AND outcome IN ('sent', 'unknown')
+	   AND NOT (outcome = 'unknown' AND EXISTS (
+	       -- On the statement after all: a difference, so that it is judged.
+	       SELECT FROM statement_lines l WHERE l.subject = payouts.id AND l.source = 'bank'))
+	UNION ALL
+	SELECT 'ledger', 'payout', id, merchant_id, 1, amount_minor, currency, COALESCE(finished_at, created_at)
+	  FROM payouts
+	 WHERE id = ANY($1) AND recovery_point <> 'started' AND NOT (outcome = 'failed' AND failure = 'insufficient_balance')
+	UNION ALL
+	SELECT 'ledger', CASE outcome WHEN 'sent' THEN 'payout-sent' ELSE 'payout-returned' END, id, merchant_id, 1, amount_minor, currency, COALESCE(finished_at, created_at)
+	  FROM payouts
+	 WHERE id = ANY($1) AND (outcome = 'sent' OR outcome = 'failed' AND failure <> 'insufficient_balance')`
+
+// reference writes a subject as the outside knows it.
+func reference(p reconcile.Pair) string {
+	switch {
+	case p.Reference != "":
+		return p.Reference
+	case p.Source == fromBank, len(p.Kind) >= 6 && p.Kind[:6] == "payout":
+		return "pyo_" + p.Subject.String()
+	}
+	return "pay_" + p.Subject.String()
+}
+
+// verdicts, in short.
+func pending(finding, note string) reconcile.Judgement {
+	return reconcile.Judgement{Finding: finding, Verdict: reconcile.Pending, Note: note}
+}
+
+func unresolvable(finding, note string) reconcile.Judgement {
+	return reconcile.Judgement{Finding: finding, Verdict: reconcile.Unresolvable, Note: note}
+}
+
+// judge looks at one difference. What is young may only be on its way. What the
+// ordinary code would have done is done now, by the same code; it knows by itself
+// when it was done already. The rest is for a person.
+func (s *service) judge(ctx context.Context, p reconcile.Pair) (reconcile.Judgement, error) {
+	if p.Ours != nil && p.Theirs != nil && p.Ours.Count == p.Theirs.Count {
+		return unresolvable("amount-differs", "Both sides have it, over different amounts."), nil
+	}
+	if s.young(p.Ours) || s.young(p.Theirs) {
+		return pending("too-young", "It may still be on its way."), nil
+	}
+	if p.Subject == uuid.Nil {
+		return unresolvable("unknown-reference", "They name something that we have never heard of."), nil
+	}
+	switch p.Source {
+	case fromProcessor:
+		return s.judgeCharge(ctx, p)
+	case fromBank:
+		return s.judgeTransfer(ctx, p)
+	}
+	return s.judgeEntry(ctx, p)
+}
+
+func (s *service) young(side *reconcile.Side) bool {
+	return side != nil && time.Since(side.At) < s.cfg.ReconcileGrace
+}
+
+// judgeCharge: captures and refunds at the processor.
+func (s *service) judgeCharge(ctx context.Context, p reconcile.Pair) (reconcile.Judgement, error) {
+	pay, err := s.paymentOf(ctx, p.Subject)
+	switch {
+	case err != nil:
+		return reconcile.Judgement{}, err
+	case pay.ID == uuid.Nil:
+		return unresolvable("unknown-charge", "The processor moved money for a payment that we do not have."), nil
+	case p.Theirs == nil:
+		return unresolvable("missing-at-processor", "We believe that money moved; the processor does not."), nil
+	case p.Kind == "capture" && p.Theirs.Count > 1:
+		return unresolvable("captured-twice", "The processor took the money more than once."), nil
+	case p.Kind == "capture" && (pay.Status == authorised || pay.Status == authorising):
+		return pending("not-recorded-yet", "The order is still at work and will ask for the capture again."), nil
+	case p.Kind == "capture":
+		return unresolvable("captured-though-"+pay.Status, "The processor took the money of a payment that is "+pay.Status+" here."), nil
+	}
+	var atWork bool
+	err = s.db.QueryRow(ctx, `
+		SELECT EXISTS (
+			SELECT FROM refunds
+			 WHERE payment_id = $1
+			   AND recovery_point = 'started')`,
+		p.Subject).Scan(&atWork)
+	if atWork {
+		return pending("not-recorded-yet", "A refund is still at work."), err
+	}
+	return unresolvable("unknown-refund", "The processor gave back more than we have asked for."), err
+}
+
+// judgeTransfer: payouts at the bank. Here the unknown ones become known.
+func (s *service) judgeTransfer(ctx context.Context, p reconcile.Pair) (reconcile.Judgement, error) {
+	out, err := s.loadPayout(ctx, p.Subject)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return unresolvable("unknown-transfer", "The bank sent money for a payout that we do not have."), nil
+	case err != nil:
+		return reconcile.Judgement{}, err
+	case p.Theirs != nil && p.Theirs.Count > 1:
+		return unresolvable("sent-twice", "The bank sent the money more than once."), nil
+	case out.Outcome == payoutUnknown && p.Theirs == nil:
+		return unresolvable("not-on-statement", "The bank never answered, and its statement does not show it. Ask the bank, then resolve it by hand."), nil
+	case out.Outcome == payoutUnknown && p.Theirs.Minor != out.Amount.Minor:
+		return unresolvable("amount-differs", "The bank sent another amount."), nil
+	case out.Outcome == payoutUnknown:
+		_, err := s.resolvePayout(ctx, out.ID, payoutSent)
+		return reconcile.Judgement{Finding: "outcome-unknown", Verdict: reconcile.Resolved, Note: "It is on the bank's statement: sent."}, err
+	case out.Outcome == payoutPending:
+		return pending("not-recorded-yet", "The payout is still at work."), nil
+	case p.Theirs == nil:
+		return unresolvable("missing-at-bank", "The bank said that it was sent; its statement does not show it."), nil
+	}
+	return unresolvable("sent-though-"+out.Outcome, "The bank sent a payout that is "+out.Outcome+" here."), nil
+}
+
+// judgeEntry: what the ledger has booked. What it misses is told again, by the
+// same message or call as the first time; it books nothing twice.
+func (s *service) judgeEntry(ctx context.Context, p reconcile.Pair) (reconcile.Judgement, error) {
+	if p.Ours == nil || p.Theirs != nil && p.Theirs.Count > p.Ours.Count {
+		return unresolvable("unknown-entry", "The ledger has booked what we know nothing of."), nil
+	}
+	mended := reconcile.Judgement{Finding: "missing-in-ledger", Verdict: reconcile.Resolved, Note: "Told again."}
+	switch p.Kind {
+	case "settlement", "refund-settlement":
+		return mended, s.tellSettlementsAgain(ctx, p.Subject)
+	case "refund":
+		return mended, s.postRefundsAgain(ctx, p.Subject)
+	case "payout-sent", "payout-returned":
+		out, err := s.loadPayout(ctx, p.Subject)
+		if err == nil {
+			err = postgres.InTx(ctx, s.db, func(ctx context.Context, tx pgx.Tx) error { return tellLedger(ctx, tx, out, out.Outcome) })
+		}
+		s.relay.Wake(out.wireID())
+		return mended, err
+	}
+	return unresolvable("missing-in-ledger", fmt.Sprintf("There is no %s in the books, and nothing of ours could book it now.", p.Kind)), nil
+}
+
+// tellSettlementsAgain repeats what the ledger was told of a payment's settlement.
+func (s *service) tellSettlementsAgain(ctx context.Context, paymentID uuid.UUID) error {
+	p, err := s.paymentOf(ctx, paymentID)
+	if err != nil {
+		return err
+	}
+	rows, err := s.db.Query(ctx, `
+		SELECT 'charge', settled_operation, amount_minor
+		  FROM payments
+		 WHERE id = $1
+		   AND settled_operation IS NOT NULL
+		 UNION ALL
+		SELECT 'refund', settled_operation, amount_minor
+		  FROM refunds
+		 WHERE payment_id = $1
+		   AND settled_operation IS NOT NULL`,
+		paymentID)
+	if err != nil {
+		return err
+	}
+	type told struct {
+		Kind      string
+		Operation uuid.UUID
+		Minor     int64
+	}
+	all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[told])
+	if err != nil {
+		return err
+	}
+	return postgres.InTx(ctx, s.db, func(ctx context.Context, tx pgx.Tx) error {
+		for _, t := range all {
+			message, err := source.Seal(ctx, outbox.Message{Type: "ledger.settle", Subject: p.wireOrderID(), Data: p.settlement(t.Kind, t.Operation, t.Minor)})
+			if err != nil {
+				return err
+			}
+			if err := message.AppendTx(ctx, tx); err != nil {
+				return err
+			}
+		}
+		s.relay.Wake(p.wireOrderID())
+		return nil
+	})
+}
+
+func (s *service) postRefundsAgain(ctx context.Context, paymentID uuid.UUID) error {
+	rows, err := s.db.Query(ctx, selectRefund+`
+		 WHERE r.payment_id = $1
+		   AND r.decision = 'succeeded'`,
+		paymentID)
+	if err != nil {
+		return err
+	}
+	refunds, err := pgx.CollectRows(rows, scanRefund)
+	if err != nil {
+		return err
+	}
+	for _, r := range refunds {
+		if err := s.books.post(ctx, refundEntry(r)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *service) paymentOf(ctx context.Context, id uuid.UUID) (payment, error) {
+	var p payment
+	err := postgres.Read(ctx, s.db, func(b *pgx.Batch) { load(b, id, &p) })
+	return p, err
+}
+
+// findMissedNews makes up for webhooks that never came. The report of the
+// processor shows a capture or a refund that is long settled, and no news of it
+// was applied: the news is put into the log as if it had come, under an id of
+// its own. Should the webhook come after all, the log knows the operation.
+func (s *service) findMissedNews(ctx context.Context) error {
+	rows, err := s.db.Query(ctx, `
+		SELECT l.line_id::uuid, l.kind, l.reference, l.minor, l.currency, l.merchant_id, l.at
+		  FROM statement_lines l
+		  JOIN payments p ON p.id = l.subject
+		 WHERE l.source = 'processor'
+		   AND l.at < now() - $1::interval
+		   AND p.status = 'captured'
+		   AND (l.kind = 'capture' AND p.settled_at IS NULL
+		     OR l.kind = 'refund' AND NOT EXISTS (SELECT FROM refunds r WHERE r.settled_operation = l.line_id::uuid))
+		   AND l.at > now() - $2::interval
+		 LIMIT $3`,
+		s.cfg.SettlementOverdue, s.cfg.ReconcileOverlap+s.cfg.SettlementOverdue, missedAtOnce)
+	if err != nil {
+		return err
+	}
+	missed, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (n news, err error) {
+		var kind string
+		err = row.Scan(&n.Data.OperationID, &kind, &n.Data.Reference, &n.Data.Amount.Minor, &n.Data.Amount.Currency, &n.Data.MerchantID, &n.Timestamp)
+		n.Type = map[string]string{"capture": chargeSettled, "refund": refundSettled}[kind]
+		return n, err
+	})
+	if err != nil {
+		return err
+	}
+	for _, n := range missed {
+		body, err := n.encode()
+		if err != nil {
+			return err
+		}
+		isNew, err := s.events.Append(ctx, sequence.Event{
+			ID: "report:" + n.Data.OperationID.String(), Stream: n.Data.Reference, Rank: rankOf[n.Type], HappenedAt: n.Timestamp, Type: n.Type, Body: body,
+		})
+		if err != nil {
+			return err
+		}
+		if isNew {
+			s.log.Warn("a webhook never came; taken from the processor's report", "type", n.Type, "payment_id", n.Data.Reference)
+		}
+	}
+	s.events.Look()
+	return nil
+}
+
+// missedAtOnce bounds one look for missed webhooks.
+const missedAtOnce = 1000

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/labstack/echo/v4"
+
+	"example.com/failwell/shared/platform/web"
+)
+
+// newReconciliation is the body of POST /v1/reconciliations; it may be empty.
+type newReconciliation struct {
+	// Since is from when on both sides are looked at. Absent: since the last run,
+	// and some time before it.
+	Since *time.Time `json:"since"`
+}
+
+// reconciliationView is a reconciliation as JSON. A merchant sees its own
+// differences, and those of which nobody knows whose they are.
+type reconciliationView struct {
+	ID          string           `json:"id"`
+	Status      string           `json:"status"` // running or finished
+	Since       *time.Time       `json:"since,omitempty"`
+	RequestedAt time.Time        `json:"requested_at"`
+	FinishedAt  *time.Time       `json:"finished_at,omitempty"`
+	Subjects    int64            `json:"subjects"`
+	Pending     int              `json:"pending"`
+	Resolved    int              `json:"resolved"`
+	Unresolved  int              `json:"unresolvable"`
+	Differences []differenceView `json:"differences"`
+}
+
+type differenceView struct {
+	Source    string          `json:"source"`
+	Kind      string          `json:"kind"`
+	Reference string          `json:"reference"`
+	Finding   string          `json:"finding"`
+	Verdict   string          `json:"verdict"`
+	Note      string          `json:"note"`
+	Ours      json.RawMessage `json:"ours"`
+	Theirs    json.RawMessage `json:"theirs"`
+}
+
+// shownDifferences bounds an answer.
+const shownDifferences = 1000
+
+// createReconciliation asks for a run: POST /v1/reconciliations. 201 when it is
+// finished in time, 202 when it is still running.
+func (s *service) createReconciliation(c echo.Context) error {
+	var in newReconciliation
+	if c.Request().ContentLength != 0 {
+		var err error
+		if in, _, err = web.Bind[newReconciliation](c); err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+	}
+	ctx, cancel := context.WithTimeout(c.Request().Context(), s.cfg.RequestPatience)
+	defer cancel()
+	id, err := s.reconciler.Request(ctx, in.Since)
+	if err != nil {
+		return err
+	}
+	c.Response().Header().Set(echo.HeaderLocation, "/v1/reconciliations/rec_"+id.String())
+	for {
+		v, err := s.loadReconciliation(context.WithoutCancel(ctx), id, web.Merchant(c))
+		switch {
+		case err != nil:
+			return err
+		case v.Status == "finished":
+			return c.JSON(http.StatusCreated, v)
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return c.JSON(http.StatusAccepted, v)
+		}
+	}
+}
+
+// getReconciliation shows a run: GET /v1/reconciliations/{id}.
+func (s *service) getReconciliation(c echo.Context) error {
+	id, ok := parseID("rec_", c.Param("id"))
+	var v reconciliationView
+	err := pgx.ErrNoRows
+	if ok {
+		v, err = s.loadReconciliation(c.Request().Context(), id, web.Merchant(c))
+	}
+	if errors.Is(err, pgx.ErrNoRows) {
+		return web.NewProblem(http.StatusNotFound, "no-such-reconciliation", "No such reconciliation",
+			fmt.Sprintf("There is no reconciliation %q.", c.Param("id")))
+	}
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, v)
+}
+
+func (s *service) loadReconciliation(ctx context.Context, id uuid.UUID, merchant string) (reconciliationView, error) {
+	v := reconciliationView{ID: "rec_" + id.String(), Status: "running"}
+	var status string
+	err := s.db.QueryRow(ctx, `
+		SELECT r.status, r.since, r.requested_at, r.finished_at, r.subjects,
+		       count(*) FILTER (WHERE d.verdict = 'pending'),
+		       count(*) FILTER (WHERE d.verdict = 'resolved'),
+		       count(*) FILTER (WHERE d.verdict = 'unresolvable')
+		  FROM reconciliations r
+		  LEFT JOIN reconciliation_differences d ON d.run_id = r.id AND d.merchant_id IN ($2, '')
+		 WHERE r.id = $1
+		 GROUP BY r.id`,
+		id, merchant).Scan(&status, &v.Since, &v.RequestedAt, &v.FinishedAt, &v.Subjects, &v.Pending, &v.Resolved, &v.Unresolved)
+	if err != nil {
+		return v, err
+	}
+	if status == "finished" {
+		v.Status = status
+	}
+	rows, err := s.db.Query(ctx, `
+		SELECT source, kind, reference, finding, verdict, note, COALESCE(ours, 'null'), COALESCE(theirs, 'null')
+		  FROM reconciliation_differences
+		 WHERE run_id = $1
+		   AND merchant_id IN ($2, '')
+		 ORDER BY verdict DESC, source, kind, reference
+		 LIMIT $3`,
+		id, merchant, shownDifferences)
+	if err != nil {
+		return v, err
+	}
+	v.Differences, err = pgx.AppendRows([]differenceView{}, rows, pgx.RowToStructByPos[differenceView])
+	return v, err
+}

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"example.com/failwell/shared/pattern/reconcile"
+	"example.com/failwell/shared/platform/money"
+	"example.com/failwell/shared/platform/web"
+)
+
+// The statements of others, page by page.
+
+// statementPage is how many lines are asked for at once.
+const statementPage = 1000
+
+// statementLine is a line of any of them; each leaves out what it does not know.
+type statementLine struct {
+	ID         string      `json:"id"`
+	Kind       string      `json:"kind"`
+	Reference  string      `json:"reference"`
+	MerchantID string      `json:"merchant_id"`
+	Amount     money.Money `json:"amount"`
+	At         time.Time   `json:"at"`
+}
+
+// statement reads pages from an address with a key.
+type statement struct {
+	url, key string
+	client   *http.Client
+
+	// read turns a line into one that can be compared; false leaves it out.
+	read func(l statementLine) (reconcile.Line, bool)
+}
+
+func (s *service) statements() []reconcile.Source {
+	client := web.Client(s.cfg.CallTimeout)
+	return []reconcile.Source{
+		{Name: fromProcessor, Fetch: statement{s.cfg.ProcessorURL + "/v1/report", s.cfg.ProcessorKey, client, processorLine}.fetch},
+		{Name: fromBank, Fetch: statement{s.cfg.BankURL + "/bank/statement", "", client, bankLine}.fetch},
+		{Name: fromLedger, Fetch: statement{s.cfg.LedgerURL + "/v1/journal", s.cfg.ServiceKey, client, ledgerLine}.fetch},
+	}
+}
+
+func (st statement) fetch(ctx context.Context, since time.Time, cursor string) ([]reconcile.Line, string, error) {
+	query := url.Values{"limit": {fmt.Sprint(statementPage)}}
+	if cursor != "" {
+		query.Set("cursor", cursor)
+	} else if !since.IsZero() {
+		query.Set("since", since.UTC().Format(time.RFC3339))
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, st.url+"?"+query.Encode(), nil)
+	if err != nil {
+		return nil, "", err
+	}
+	if st.key != "" {
+		request.Header.Set("Authorization", "Bearer "+st.key)
+	}
+	response, err := st.client.Do(request)
+	if err != nil {
+		return nil, "", err
+	}
+	defer response.Body.Close() //nolint:errcheck // nothing was written to it
+	if response.StatusCode != http.StatusOK {
+		return nil, "", fmt.Errorf("%s: status %d", st.url, response.StatusCode)
+	}
+	var page struct {
+		Data       []statementLine `json:"data"`
+		NextCursor *string         `json:"next_cursor"`
+	}
+	if err := json.NewDecoder(response.Body).Decode(&page); err != nil {
+		return nil, "", fmt.Errorf("%s: %w", st.url, err)
+	}
+	lines := make([]reconcile.Line, 0, len(page.Data))
+	for _, l := range page.Data {
+		if line, ok := st.read(l); ok {
+			lines = append(lines, line)
+		}
+	}
+	if page.NextCursor == nil {
+		return lines, "", nil
+	}
+	return lines, *page.NextCursor, nil
+}
+
+// line makes a line of which the subject is what the reference names, if it is
+// one of ours.
+func (l statementLine) line(kind string, sign int) reconcile.Line {
+	subject := uuid.Nil
+	for _, prefix := range []string{"pay_", "pyo_"} {
+		if id, ok := parseID(prefix, l.Reference); ok {
+			subject = id
+		}
+	}
+	return reconcile.Line{
+		ID: l.ID, Kind: kind, Reference: l.Reference, Subject: subject, MerchantID: l.MerchantID, Sign: sign,
+		Minor: l.Amount.Minor, Currency: l.Amount.Currency, At: l.At,
+	}
+}
+
+// processorLine: holds and releases move no money.
+func processorLine(l statementLine) (reconcile.Line, bool) {
+	return l.line(l.Kind, 1), l.Kind == "capture" || l.Kind == "refund"
+}
+
+func bankLine(l statementLine) (reconcile.Line, bool) { return l.line("transfer", 1), true }
+
+// ledgerLine: a reversal takes its sale back.
+func ledgerLine(l statementLine) (reconcile.Line, bool) {
+	if kind, reversal := strings.CutSuffix(l.Kind, "-reversal"); reversal {
+		return l.line(kind, -1), true
+	}
+	return l.line(l.Kind, 1), true
+}
