@@ -210,6 +210,7 @@ func (s *Stack) Env() map[string]string {
 	return map[string]string{
 		"ORDERS_URL": s.URL[Orders], "PAYMENTS_URL": s.URL[Payments], "LEDGER_URL": s.URL[Ledger], "SANDBOX_URL": s.URL[Sandbox],
 		"MERCHANT_KEY": acme[1], "WEBHOOK_SECRET": acme[2], "OTHER_MERCHANT_KEY": other[1],
+		"PROCESSOR_WEBHOOK_SECRET": s.lab["PROCESSOR_WEBHOOK_SECRET"], "SERVICE_KEY": s.lab["SERVICE_KEY"],
 		"RECEIPTS_URL": s.ReceiptsURL(),
 		"POSTGRES_URL": s.Servers.PostgresURL, "AMQP_URL": s.Servers.AMQPURL,
 	}
