@@ -8,10 +8,8 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"example.com/failwell/shared/platform/money"
@@ -91,122 +89,6 @@ func TestTwentyDebitsAtOnceTakeExactlyWhatIsAvailable(t *testing.T) {
 	same(t, "debits that went through", booked.Load(), 10)
 	same(t, "balances", l.balances(), map[string]int64{cash: -1050, available: 50, transit: 1000})
 	l.booksBalance()
-}
-
-// Two entries that lock the same two accounts the other way round: the first
-// stands between its two locks while the second takes what it can get. Locked in
-// any other order than one for all, they wait for each other, and PostgreSQL
-// kills one.
-func TestTwoEntriesThatMoveTheSameAccountsTheOtherWayRoundBothCommit(t *testing.T) {
-	t.Parallel()
-	l := newLedger(t)
-	l.book(transfer("opening", cash, transit, 1)).want(t, http.StatusCreated, "")
-	there, back := stored(transfer("there", cash, transit, 100)), stored(transfer("back", transit, cash, 30))
-
-	first, err := l.db.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer first.Rollback(t.Context()) //nolint:errcheck // only when the test has failed already
-	statements := batch(there)
-	last := len(statements) - 1
-	for _, q := range statements[:last] {
-		if _, err := first.Exec(t.Context(), q.SQL, q.Arguments...); err != nil {
-			t.Fatal(err)
-		}
-	}
-	second := l.inBackground(back)
-	l.waitsForALock()
-
-	if _, err := first.Exec(t.Context(), statements[last].SQL, statements[last].Arguments...); err != nil {
-		t.Errorf("the first entry: %v", err)
-	}
-	if err := first.Commit(t.Context()); err != nil {
-		t.Errorf("the first entry: %v", err)
-	}
-	if err := <-second; err != nil {
-		t.Errorf("the second entry: %v", err)
-	}
-	same(t, "balances", l.balances(), map[string]int64{cash: -71, transit: 71})
-	l.booksBalance()
-}
-
-// The same before the accounts exist: their rows are locked by being inserted.
-// A third transaction holds one that both want, so that both entries
-// have begun before either can end.
-func TestTwoEntriesThatOpenTheSameAccountsTheOtherWayRoundBothCommit(t *testing.T) {
-	t.Parallel()
-	l := newLedger(t)
-	between, err := l.db.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer between.Rollback(t.Context()) //nolint:errcheck // it is rolled back below, and here when the test has failed
-	_, err = between.Exec(t.Context(), `INSERT INTO accounts (id, kind, currency) VALUES ('payouts_in_transit:GBP', 'payouts_in_transit', 'GBP')`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	const fee = "platform_fee:GBP"
-	there, back := stored(transfer("there", cash, transit, 100)), stored(transfer("back", cash, transit, 100))
-	there.Postings = []posting{{cash, -100}, {transit, 99}, {fee, 1}}
-	back.Postings = []posting{{fee, -1}, {transit, -29}, {cash, 30}}
-
-	first := l.inBackground(there)
-	l.waitsForALock()
-	second := l.inBackground(back)
-	eventually(t, "both wait", func() bool { return l.waiting() == 2 })
-	if err := between.Rollback(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(<-first, <-second); err != nil {
-		t.Error(err)
-	}
-	same(t, "balances", l.balances(), map[string]int64{cash: -70, transit: 70})
-	l.booksBalance()
-}
-
-func batch(e entry) []*pgx.QueuedQuery {
-	var b pgx.Batch
-	e.insert(&b)
-	return b.QueuedQueries
-}
-
-// inBackground books an entry in one transaction, and does not try again.
-func (l *ledger) inBackground(e entry) <-chan error {
-	done := make(chan error, 1)
-	go func() {
-		var b pgx.Batch
-		e.insert(&b)
-		done <- l.db.SendBatch(l.t.Context(), &b).Close()
-	}()
-	return done
-}
-
-func (l *ledger) waiting() (n int) {
-	l.t.Helper()
-	err := l.db.QueryRow(l.t.Context(), `
-		SELECT count(*)
-		  FROM pg_stat_activity
-		 WHERE datname = current_database()
-		   AND wait_event_type = 'Lock'`).Scan(&n)
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	return n
-}
-
-func (l *ledger) waitsForALock() {
-	l.t.Helper()
-	eventually(l.t, "it waits for a lock", func() bool { return l.waiting() == 1 })
-}
-
-func eventually(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !holds(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("never happened: %s", what)
-		}
-	}
 }
 
 func TestAnEntryPostedAgainIsAnsweredWithTheStoredOne(t *testing.T) {
