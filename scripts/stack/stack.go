@@ -251,6 +251,17 @@ func (s *Stack) Signal(name string, sig syscall.Signal) bool {
 	return s.supervisors[name].signal(sig)
 }
 
+// Pid is the process of a service; 0 between two lives.
+func (s *Stack) Pid(name string) int {
+	sup := s.supervisors[name]
+	sup.mu.Lock()
+	defer sup.mu.Unlock()
+	if sup.cmd == nil {
+		return 0
+	}
+	return sup.cmd.Process.Pid
+}
+
 // Starts is how often a process was started, and lastExit the exit status of
 // its last life (-1: ended by a signal).
 func (s *Stack) Starts(name string) (starts, lastExit int) {

@@ -171,6 +171,13 @@ func (s *service) judgeTransfer(ctx context.Context, p reconcile.Pair) (reconcil
 // same message or call as the first time; it books nothing twice.
 func (s *service) judgeEntry(ctx context.Context, p reconcile.Pair) (reconcile.Judgement, error) {
 	if p.Ours == nil || p.Theirs != nil && p.Theirs.Count > p.Ours.Count {
+		pay, err := s.paymentOf(ctx, p.Subject)
+		if err != nil {
+			return reconcile.Judgement{}, err
+		}
+		if p.Kind == "sale" && (pay.Status == authorised || pay.Status == authorising || pay.Status == captureFailed || pay.Status == voiding) {
+			return pending("not-recorded-yet", "The order is still at work: it will be captured, or its sale reversed."), nil
+		}
 		return unresolvable("unknown-entry", "The ledger has booked what we know nothing of."), nil
 	}
 	mended := reconcile.Judgement{Finding: "missing-in-ledger", Verdict: reconcile.Resolved, Note: "Told again."}
