@@ -1,0 +1,157 @@
+package main
+
+import (
+	"sync"
+	"testing"
+)
+
+var released = []string{"voided"}
+
+func TestAVoidBeforeItsAuthoriseLeavesATombstoneAndTheLateAuthoriseHoldsNothing(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	cmd := s.order(cardWorks)
+	void, authorise := message(t, toVoid, cmd), message(t, toAuthorise, cmd)
+	s.deliver(void)
+	s.stands(cmd, voided, none, []string{"void done"})
+	s.deliver(authorise)
+	s.stands(cmd, voided, none, []string{"authorise refused voided", "void done"})
+	// Both again, as other messages.
+	s.deliver(message(t, toAuthorise, cmd), message(t, toVoid, cmd), message(t, toCapture, cmd))
+	s.stands(cmd, voided, none, []string{
+		"authorise refused voided", "authorise refused voided", "capture refused not_authorised", "void done", "void done",
+	})
+	same(t, "payment methods", s.methods(cmd), none) // not even the token was used
+}
+
+// The processor thinks for a while, on either side of its work, and the void does
+// not wait for it.
+func TestAVoidWhileTheProcessorStillThinksLeavesNothingHeld(t *testing.T) {
+	t.Parallel()
+	const thinks = 1_500
+	for name, rules := range map[string][]rule{
+		"before it knows the card":          {{Contract: "payment_methods", Fault: "delay", Times: 1, DelayMS: thinks, At: "before"}},
+		"after it knows the card":           {{Contract: "payment_methods", Fault: "delay", Times: 1, DelayMS: thinks, At: "after"}},
+		"before it holds the money":         {{Contract: "charges.create", Fault: "delay", Times: 1, DelayMS: thinks, At: "before"}},
+		"after it holds the money":          {{Contract: "charges.create", Fault: "delay", Times: 1, DelayMS: thinks, At: "after"}},
+		"and answers amid the release":      {{Contract: "charges.create", Fault: "delay", Times: 1, DelayMS: thinks, At: "after"}, {Contract: "charges.void", Fault: "delay", Times: 1, DelayMS: 2 * thinks, At: "before"}},
+		"and answers after the release":     {{Contract: "charges.create", Fault: "delay", Times: 1, DelayMS: thinks, At: "after"}, {Contract: "charges.void", Fault: "delay", Times: 1, DelayMS: 2 * thinks, At: "after"}},
+		"and its answer is lost in the end": {{Contract: "charges.create", Fault: "delay", Times: 1, DelayMS: thinks, At: "before"}, {Contract: "charges.create", Fault: "lose_answer", Times: 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newShop(t)
+			cmd := s.order(cardWorks)
+			void, authorise := message(t, toVoid, cmd), message(t, toAuthorise, cmd)
+			s.arm(rules...)
+			var running sync.WaitGroup
+			running.Go(func() { s.insist(authorise) })
+			eventually(t, "the processor thinks", func() bool { return s.struck() > 0 })
+			s.insist(void)
+			running.Wait()
+			s.stands(cmd, voided, released, []string{"authorise refused voided", "void done"})
+			s.deliver(message(t, toVoid, cmd), message(t, toAuthorise, cmd))
+			s.stands(cmd, voided, released, []string{"authorise refused voided", "authorise refused voided", "void done", "void done"})
+		})
+	}
+}
+
+// No delays: whoever wins, and wherever they meet.
+func TestAnAuthoriseAndItsVoidAtOnceLeaveNothingHeld(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	for range 20 {
+		cmd := s.order(cardWorks)
+		void, authorise := message(t, toVoid, cmd), message(t, toAuthorise, cmd)
+		atOnce(func() { s.insist(authorise) }, func() { s.insist(void) })
+		same(t, "our record", s.payment(cmd).Status, voided)
+		for _, status := range s.charges(cmd) {
+			same(t, "charge", status, "voided")
+		}
+		if got := s.replies(cmd); len(got) != 2 || got[1] != "void done" {
+			t.Errorf("replies: %v", got)
+		}
+	}
+}
+
+func TestAVoidReleasesAHoldThatWeNeverHeardOf(t *testing.T) {
+	t.Parallel()
+	for _, contract := range []string{"payment_methods", "charges.create"} {
+		t.Run("lost answer of "+contract, func(t *testing.T) {
+			t.Parallel()
+			s := newShop(t)
+			cmd := s.order(cardWorks)
+			authorise := message(t, toAuthorise, cmd)
+			s.arm(rule{Contract: contract, Fault: "lose_answer", Times: 1})
+			if err := s.receive(t.Context(), authorise); err == nil {
+				t.Error("a lost answer was taken for one")
+			}
+			s.deliver(message(t, toVoid, cmd), authorise)
+			s.stands(cmd, voided, released, []string{"authorise refused voided", "void done"})
+		})
+	}
+}
+
+func TestAVoidAfterItsAuthoriseReleasesTheHoldHoweverOften(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	cmd := s.order(cardWorks)
+	s.deliver(message(t, toAuthorise, cmd))
+	s.stands(cmd, authorised, held, []string{"authorise done"})
+	first := message(t, toVoid, cmd)
+	s.deliver(first, first, message(t, toVoid, cmd))
+	s.stands(cmd, voided, released, []string{"authorise done", "void done", "void done"})
+}
+
+func TestTwoVoidsAtOnceAreBothDone(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	cmd := s.order(cardWorks)
+	s.deliver(message(t, toAuthorise, cmd))
+	s.arm(rule{Contract: "charges.void", Fault: "delay", DelayMS: 100, At: "before"})
+	first, second := message(t, toVoid, cmd), message(t, toVoid, cmd)
+	atOnce(func() { s.insist(first) }, func() { s.insist(second) })
+	s.stands(cmd, voided, released, []string{"authorise done", "void done", "void done"})
+}
+
+func TestNothingHasToBeReleasedOfADeclinedPayment(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	cmd := s.order(cardDeclined)
+	s.deliver(message(t, toAuthorise, cmd), message(t, toVoid, cmd))
+	s.stands(cmd, declined, none, []string{"authorise refused card_declined", "void done"})
+
+	// Declined, and we had not heard of it when the void came.
+	unheard := s.order(cardDeclined)
+	authorise := message(t, toAuthorise, unheard)
+	s.arm(rule{Contract: "charges.create", Fault: "lose_answer", Times: 1})
+	if err := s.receive(t.Context(), authorise); err == nil {
+		t.Error("a lost answer was taken for one")
+	}
+	s.deliver(message(t, toVoid, unheard), authorise)
+	s.stands(unheard, voided, none, []string{"authorise refused voided", "void done"})
+}
+
+// "Done" would be a lie: the money is still held, and somebody has to know.
+func TestAHoldThatCannotBeReleasedIsNotCalledReleased(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	cmd := s.order(cardWorks)
+	s.deliver(message(t, toAuthorise, cmd))
+	s.arm(rule{Contract: "charges.void", Fault: "refuse"})
+	void := message(t, toVoid, cmd)
+	for range 2 {
+		if err := s.receive(t.Context(), void); err == nil {
+			t.Error("done, although the processor refuses")
+		}
+	}
+	s.stands(cmd, voiding, held, []string{"authorise done"})
+}
+
+func TestWhatIsCapturedIsNotCalledReleased(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	cmd := s.order(cardWorks)
+	s.deliver(message(t, toAuthorise, cmd), message(t, toCapture, cmd), message(t, toVoid, cmd))
+	s.stands(cmd, captured, []string{"captured"}, []string{"authorise done", "capture done", "void refused already_captured"})
+}

@@ -1,0 +1,260 @@
+package idempotency_test
+
+import (
+	"context"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"example.com/failwell/shared/pattern/idempotency"
+	"example.com/failwell/shared/platform/postgres"
+	"example.com/failwell/shared/platform/testenv"
+	"example.com/failwell/shared/platform/web"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+//go:embed schema.sql
+var schema string
+
+// The work, in these tests: an order is written and takes one piece from the stock.
+var migrations = fstest.MapFS{"migrations/00001_idempotency.sql": {Data: []byte("-- +goose Up\n" + schema + `
+CREATE TABLE orders (id uuid PRIMARY KEY, merchant_id text NOT NULL, basket text NOT NULL);
+CREATE TABLE stock (remaining int NOT NULL CONSTRAINT in_stock CHECK (remaining >= 0));
+INSERT INTO stock VALUES (1000);
+`)}}
+
+func open(tb testing.TB) *pgxpool.Pool {
+	tb.Helper()
+	db, err := postgres.Open(context.Background(), postgres.Options{
+		URL: testenv.Postgres(tb, migrations), Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(db.Close)
+	return db
+}
+
+// exampleDB gives an Example, to which no testing.TB is handed, a database of its own.
+func exampleDB() (db *pgxpool.Pool, done func()) {
+	tb := &exampleTB{}
+	return open(tb), func() {
+		for i := len(tb.cleanups) - 1; i >= 0; i-- {
+			tb.cleanups[i]()
+		}
+	}
+}
+
+type exampleTB struct {
+	testing.TB
+	cleanups []func()
+}
+
+func (e *exampleTB) Helper()                           {}
+func (e *exampleTB) Cleanup(f func())                  { e.cleanups = append(e.cleanups, f) }
+func (e *exampleTB) Fatal(args ...any)                 { panic(fmt.Sprint(args...)) }
+func (e *exampleTB) Fatalf(format string, args ...any) { panic(fmt.Sprintf(format, args...)) }
+func (e *exampleTB) Errorf(format string, args ...any) { panic(fmt.Sprintf(format, args...)) }
+
+const retention = time.Hour
+
+// shop takes orders over HTTP.
+type shop struct {
+	t   *testing.T
+	db  *pgxpool.Pool
+	url string
+
+	// meeting is where requests with the header Meet wait for each other between
+	// the look for a record and the work: all of them have found none.
+	meeting sync.WaitGroup
+}
+
+func newShop(t *testing.T) *shop {
+	t.Helper()
+	s := &shop{t: t, db: open(t)}
+	e := web.New(web.Options{Logger: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry()})
+	e.POST("/orders", s.order)
+	e.PUT("/orders", s.order)
+	e.POST("/gifts", s.order)
+	e.POST("/shops/:shop/orders", s.order)
+	server := httptest.NewServer(e)
+	t.Cleanup(server.Close)
+	s.url = server.URL
+	return s
+}
+
+func (s *shop) order(c echo.Context) error {
+	ctx, merchant := c.Request().Context(), c.Request().Header.Get("Merchant")
+	basket, err := io.ReadAll(c.Request().Body)
+	if err != nil {
+		return err
+	}
+	request, err := idempotency.FromRequest(c, merchant, basket, retention)
+	if err != nil {
+		return err
+	}
+	meet := sync.OnceFunc(func() { s.meeting.Done(); s.meeting.Wait() })
+	var answer idempotency.Recorded
+	err = postgres.RetryStale(ctx, func() error {
+		err := postgres.Read(ctx, s.db, func(b *pgx.Batch) { request.Lookup(b, &answer) })
+		if c.Request().Header.Get("Meet") != "" {
+			meet()
+		}
+		if err != nil || answer.Exists {
+			return err
+		}
+		id := uuid.New() // no second order could have the same answer
+		response := idempotency.Response{
+			Status: http.StatusCreated,
+			Header: map[string]string{echo.HeaderContentType: echo.MIMEApplicationJSON, echo.HeaderLocation: "/orders/" + id.String()},
+			Body:   []byte(`{ "id":"` + id.String() + `" }`),
+		}
+		err = postgres.Write(ctx, s.db, func(b *pgx.Batch) {
+			request.Record(b, response)
+			b.Queue(`INSERT INTO orders VALUES ($1, $2, $3)`, id, merchant, string(basket))
+			b.Queue(`UPDATE stock SET remaining = remaining - 1`)
+		})
+		if idempotency.IsDuplicate(err) {
+			return postgres.ErrStale
+		}
+		answer = idempotency.First(response)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return request.Answer(c, answer)
+}
+
+// answer is a response that has been read.
+type answer struct {
+	status   int
+	header   http.Header
+	body     string
+	replayed string
+	problem  web.Problem
+}
+
+type request struct{ method, path, merchant, key, basket, meet string }
+
+func (s *shop) send(r request) (answer, error) {
+	if r.method == "" {
+		r.method = http.MethodPost
+	}
+	if r.path == "" {
+		r.path = "/orders"
+	}
+	out, err := http.NewRequestWithContext(s.t.Context(), r.method, s.url+r.path, strings.NewReader(r.basket))
+	if err != nil {
+		return answer{}, err
+	}
+	out.Header.Set("Merchant", r.merchant)
+	out.Header.Set("Meet", r.meet)
+	out.Header.Set(idempotency.HeaderKey, r.key)
+	response, err := http.DefaultClient.Do(out)
+	if err != nil {
+		return answer{}, err
+	}
+	defer response.Body.Close() //nolint:errcheck // a test
+	text, err := io.ReadAll(response.Body)
+	a := answer{status: response.StatusCode, header: response.Header, body: string(text), replayed: response.Header.Get(idempotency.HeaderReplayed)}
+	if response.Header.Get(echo.HeaderContentType) == "application/problem+json" {
+		err = errors.Join(err, json.Unmarshal(text, &a.problem))
+	}
+	return a, err
+}
+
+// must is send where a failure is one of the test.
+func (s *shop) must(r request) answer {
+	s.t.Helper()
+	a, err := s.send(r)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return a
+}
+
+// atOnce sends all requests; none does its work before all have looked for a record.
+func (s *shop) atOnce(requests ...request) []answer {
+	s.t.Helper()
+	s.meeting.Add(len(requests))
+	answers, failures := make([]answer, len(requests)), make([]error, len(requests))
+	var sent sync.WaitGroup
+	for i, r := range requests {
+		r.meet = "here"
+		sent.Go(func() { answers[i], failures[i] = s.send(r) })
+	}
+	sent.Wait()
+	if err := errors.Join(failures...); err != nil {
+		s.t.Fatal(err)
+	}
+	return answers
+}
+
+// wantOrders checks how often the work was done in all, by both of its traces.
+func (s *shop) wantOrders(want int) {
+	s.t.Helper()
+	var orders, taken int
+	err := s.db.QueryRow(s.t.Context(), `SELECT (SELECT count(*) FROM orders), 1000 - remaining FROM stock`).Scan(&orders, &taken)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if orders != want || taken != want {
+		s.t.Errorf("%d orders, %d pieces taken, want %d", orders, taken, want)
+	}
+}
+
+// exec changes the world behind the shop's back.
+func (s *shop) exec(statement string) {
+	s.t.Helper()
+	if _, err := s.db.Exec(s.t.Context(), statement); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// wantFirst checks an answer to a request that was worked on.
+func wantFirst(t *testing.T, a answer) {
+	t.Helper()
+	if a.status != http.StatusCreated || len(a.header.Values(idempotency.HeaderReplayed)) > 0 {
+		t.Errorf("status %d, replayed %q: %s; want a new order", a.status, a.replayed, a.body)
+	}
+}
+
+// wantReplay checks that an answer is the one that was given before.
+func wantReplay(t *testing.T, a, first answer) {
+	t.Helper()
+	if a.status != first.status || a.body != first.body || a.replayed != "true" {
+		t.Errorf("status %d, replayed %q: %s; want a replay of %s", a.status, a.replayed, a.body, first.body)
+	}
+	for _, name := range []string{echo.HeaderContentType, echo.HeaderLocation} {
+		if a.header.Get(name) != first.header.Get(name) {
+			t.Errorf("%s: %q, the first time it was %q", name, a.header.Get(name), first.header.Get(name))
+		}
+	}
+}
+
+// wantReused checks the refusal of a key that stands for other content.
+func wantReused(t *testing.T, a answer) {
+	t.Helper()
+	if a.status != http.StatusUnprocessableEntity || !strings.HasSuffix(a.problem.Type, "/idempotency-key-reused") ||
+		a.problem.Field != idempotency.HeaderKey || a.replayed != "" {
+		t.Errorf("status %d, replayed %q: %s; want a refusal", a.status, a.replayed, a.body)
+	}
+}

@@ -1,0 +1,194 @@
+package idempotency_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/labstack/echo/v4"
+
+	"example.com/failwell/shared/pattern/idempotency"
+	"example.com/failwell/shared/platform/postgres"
+)
+
+const tea, coffee = `{"item":"tea"}`, `{"item":"coffee"}`
+
+// wantOneWinner checks that of answers to one request one is new and the others repeat it.
+func wantOneWinner(t *testing.T, answers []answer) answer {
+	t.Helper()
+	i := slices.IndexFunc(answers, func(a answer) bool { return a.replayed == "" })
+	if i < 0 {
+		t.Fatal("every answer claims to be a replay")
+	}
+	first := answers[i]
+	wantFirst(t, first)
+	for _, a := range slices.Delete(answers, i, i+1) {
+		wantReplay(t, a, first)
+	}
+	return first
+}
+
+func TestFiftyRequestsWithOneKeyAtOnceMakeOneOrder(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	wantOneWinner(t, s.atOnce(slices.Repeat([]request{{merchant: "acme", key: "k", basket: tea}}, 50)...))
+	s.wantOrders(1)
+}
+
+func TestTheAnswerToARetryIsTheFirstOne(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	first := s.must(request{merchant: "acme", key: "k", basket: tea})
+	wantFirst(t, first)
+	s.exec(`UPDATE orders SET basket = 'changed since'`)
+	for _, r := range []request{
+		{merchant: "acme", key: "k", basket: tea},
+		{merchant: "acme", key: `"k"`, basket: ` { "item" : "tea" } `}, // written in another way, the same request
+	} {
+		wantReplay(t, s.must(r), first)
+	}
+	s.wantOrders(1)
+}
+
+// Answering the second basket with the first order would drop it without a word;
+// working on it would break the promise to the first.
+func TestAKeyThatComesAgainWithOtherContentIsRefusedAndChangesNothing(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	first := s.must(request{merchant: "acme", key: "k", basket: tea})
+	wantFirst(t, first)
+	wantReused(t, s.must(request{merchant: "acme", key: "k", basket: coffee}))
+	s.wantOrders(1)
+	wantReplay(t, s.must(request{merchant: "acme", key: "k", basket: tea}), first)
+
+	// The path is content as well: one template, two shops.
+	wantFirst(t, s.must(request{path: "/shops/north/orders", merchant: "acme", key: "k", basket: tea}))
+	wantReused(t, s.must(request{path: "/shops/south/orders", merchant: "acme", key: "k", basket: tea}))
+	s.wantOrders(2)
+}
+
+func TestOfTwoRequestsWithOneKeyAndOtherContentAtOnceOneIsRefused(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	answers := s.atOnce(request{merchant: "acme", key: "k", basket: tea}, request{merchant: "acme", key: "k", basket: coffee})
+	if answers[0].status != http.StatusCreated {
+		slices.Reverse(answers)
+	}
+	wantFirst(t, answers[0])
+	wantReused(t, answers[1])
+	s.wantOrders(1)
+}
+
+func TestKeysOfTwoMerchantsDoNotMeet(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	acme := s.must(request{merchant: "acme", key: "k", basket: tea})
+	wantFirst(t, acme)
+	other := s.must(request{merchant: "other", key: "k", basket: tea})
+	wantFirst(t, other)
+	s.wantOrders(2)
+	wantReplay(t, s.must(request{merchant: "acme", key: "k", basket: tea}), acme)
+	wantReplay(t, s.must(request{merchant: "other", key: "k", basket: tea}), other)
+	s.wantOrders(2)
+}
+
+func TestKeysOfTwoOperationsDoNotMeet(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	requests := []request{
+		{method: http.MethodPost, path: "/orders", merchant: "acme", key: "k", basket: tea},
+		{method: http.MethodPut, path: "/orders", merchant: "acme", key: "k", basket: tea},
+		{method: http.MethodPost, path: "/gifts", merchant: "acme", key: "k", basket: tea},
+		{method: http.MethodPost, path: "/shops/north/orders", merchant: "acme", key: "k", basket: tea},
+	}
+	first := make([]answer, len(requests))
+	for i, r := range requests {
+		first[i] = s.must(r)
+		wantFirst(t, first[i])
+	}
+	for i, r := range requests {
+		wantReplay(t, s.must(r), first[i])
+	}
+	s.wantOrders(len(requests))
+}
+
+// After the retention the key is free, for other content too, and not only once.
+func TestAnExpiredRecordIsReplaced(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	wantFirst(t, s.must(request{merchant: "acme", key: "k", basket: tea}))
+	for orders := 2; orders <= 3; orders++ {
+		s.exec(`UPDATE idempotency_keys SET created_at = now() - interval '1 hour', expires_at = now()`)
+		again := s.must(request{merchant: "acme", key: "k", basket: coffee})
+		wantFirst(t, again)
+		wantReplay(t, s.must(request{merchant: "acme", key: "k", basket: coffee}), again)
+		wantReused(t, s.must(request{merchant: "acme", key: "k", basket: tea}))
+		s.wantOrders(orders)
+	}
+}
+
+func TestSeveralRequestsThatFindAnExpiredRecordMakeOneOrder(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	wantFirst(t, s.must(request{merchant: "acme", key: "k", basket: tea}))
+	s.exec(`UPDATE idempotency_keys SET expires_at = now()`)
+	wantOneWinner(t, s.atOnce(slices.Repeat([]request{{merchant: "acme", key: "k", basket: coffee}}, 20)...))
+	s.wantOrders(2)
+}
+
+func TestARecordIsKeptForTheRetention(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	r := request{merchant: "acme", key: "k", basket: tea}
+	first := s.must(r)
+	s.exec(`UPDATE idempotency_keys SET expires_at = expires_at - interval '59 minutes'`)
+	wantReplay(t, s.must(r), first)
+	s.exec(`UPDATE idempotency_keys SET expires_at = expires_at - interval '1 minute'`)
+	wantFirst(t, s.must(r))
+	s.wantOrders(2)
+}
+
+// A record without its work would answer "done" for ever.
+func TestWorkThatFailsLeavesTheKeyFree(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	r := request{merchant: "acme", key: "k", basket: tea}
+	s.exec(`UPDATE stock SET remaining = 0`)
+	if a := s.must(r); a.status != http.StatusInternalServerError {
+		t.Fatalf("status %d: %s", a.status, a.body)
+	}
+	s.exec(`UPDATE stock SET remaining = 1000`)
+	s.wantOrders(0)
+	wantFirst(t, s.must(r))
+	s.wantOrders(1)
+}
+
+func TestAnAnswerWithoutHeadersAndBodyCanBeRecorded(t *testing.T) {
+	t.Parallel()
+	db := open(t)
+	request := idempotency.Request{Merchant: "acme", Operation: "DELETE /orders/:id", Key: "k", Retention: retention}
+	record := func() error {
+		return postgres.Write(t.Context(), db, func(b *pgx.Batch) {
+			request.Record(b, idempotency.Response{Status: http.StatusNoContent})
+		})
+	}
+	if err := record(); err != nil {
+		t.Fatal(err)
+	}
+	if err := record(); !idempotency.IsDuplicate(err) {
+		t.Errorf("recorded twice: %v", err)
+	}
+	var found idempotency.Recorded
+	if err := postgres.Read(t.Context(), db, func(b *pgx.Batch) { request.Lookup(b, &found) }); err != nil {
+		t.Fatal(err)
+	}
+	out := httptest.NewRecorder()
+	if err := request.Answer(echo.New().NewContext(httptest.NewRequest(http.MethodDelete, "/orders/7", nil), out), found); err != nil {
+		t.Fatal(err)
+	}
+	if out.Code != http.StatusNoContent || out.Body.Len() > 0 || out.Header().Get(idempotency.HeaderReplayed) != "true" {
+		t.Errorf("status %d, headers %v, body %s", out.Code, out.Header(), out.Body)
+	}
+}
