@@ -25,6 +25,9 @@ func fingerprint(method, path string, body []byte) ([sha256.Size]byte, error) {
 		if err := canonicalise(decoder, &canonical); err != nil {
 			return [sha256.Size]byte{}, err
 		}
+		if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+			return [sha256.Size]byte{}, errors.New("there is more after the JSON value")
+		}
 	}
 	return sha256.Sum256(canonical.Bytes()), nil
 }

@@ -189,8 +189,8 @@ func (l Lock) Finish(ctx context.Context, tx pgx.Tx, answer Response) error {
 	tag, err := tx.Exec(ctx, `
 		UPDATE idempotency_keys
 		   SET status       = $5,
-		       headers      = $6,
-		       body         = $7,
+		       headers      = COALESCE($6::jsonb, '{}'),
+		       body         = COALESCE($7::bytea, ''),
 		       lock_token   = NULL,
 		       locked_until = NULL,
 		       expires_at   = now() + (expires_at - created_at)

@@ -67,7 +67,7 @@ func (r Request) Lookup(b *pgx.Batch, found *Recorded) {
 func (r Request) Record(b *pgx.Batch, answer Response) {
 	b.Queue(`
 		INSERT INTO idempotency_keys AS k (merchant_id, operation, key, fingerprint, status, headers, body, expires_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, now() + $8::interval)
+		VALUES ($1, $2, $3, $4, $5, COALESCE($6::jsonb, '{}'), COALESCE($7::bytea, ''), now() + $8::interval)
 		ON CONFLICT (merchant_id, operation, key) DO UPDATE
 		   SET status      = CASE WHEN k.expires_at <= now() THEN EXCLUDED.status ELSE -1 END,
 		       fingerprint = EXCLUDED.fingerprint,

@@ -1,11 +1,13 @@
 package idempotency_test
 
 import (
+	"context"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"testing"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/labstack/echo/v4"
 
@@ -165,30 +167,39 @@ func TestWorkThatFailsLeavesTheKeyFree(t *testing.T) {
 	s.wantOrders(1)
 }
 
+// An answer without body is one that clients wait for like any other.
 func TestAnAnswerWithoutHeadersAndBodyCanBeRecorded(t *testing.T) {
 	t.Parallel()
 	db := open(t)
-	request := idempotency.Request{Merchant: "acme", Operation: "DELETE /orders/:id", Key: "k", Retention: retention}
-	record := func() error {
-		return postgres.Write(t.Context(), db, func(b *pgx.Batch) {
-			request.Record(b, idempotency.Response{Status: http.StatusNoContent})
-		})
-	}
-	if err := record(); err != nil {
-		t.Fatal(err)
-	}
-	if err := record(); !idempotency.IsDuplicate(err) {
-		t.Errorf("recorded twice: %v", err)
-	}
-	var found idempotency.Recorded
-	if err := postgres.Read(t.Context(), db, func(b *pgx.Batch) { request.Lookup(b, &found) }); err != nil {
-		t.Fatal(err)
-	}
-	out := httptest.NewRecorder()
-	if err := request.Answer(echo.New().NewContext(httptest.NewRequest(http.MethodDelete, "/orders/7", nil), out), found); err != nil {
-		t.Fatal(err)
-	}
-	if out.Code != http.StatusNoContent || out.Body.Len() > 0 || out.Header().Get(idempotency.HeaderReplayed) != "true" {
-		t.Errorf("status %d, headers %v, body %s", out.Code, out.Header(), out.Body)
+	accepted := idempotency.Response{Status: http.StatusAccepted}
+	for key, record := range map[string]func(idempotency.Request) error{
+		"with the work": func(r idempotency.Request) error {
+			return postgres.Write(t.Context(), db, func(b *pgx.Batch) { r.Record(b, accepted) })
+		},
+		"after the work": func(r idempotency.Request) error {
+			start := func(context.Context, pgx.Tx) (uuid.UUID, error) { return uuid.New(), nil }
+			_, lock, err := r.Take(t.Context(), db, idempotency.Patience{Lease: retention}, start)
+			if err != nil {
+				return err
+			}
+			return postgres.InTx(t.Context(), db, func(ctx context.Context, tx pgx.Tx) error { return lock.Finish(ctx, tx, accepted) })
+		},
+	} {
+		r := idempotency.Request{Merchant: "acme", Operation: "POST /orders", Key: key, Retention: retention}
+		if err := record(r); err != nil {
+			t.Errorf("%s: %v", key, err)
+			continue
+		}
+		var found idempotency.Recorded
+		if err := postgres.Read(t.Context(), db, func(b *pgx.Batch) { r.Lookup(b, &found) }); err != nil {
+			t.Fatal(err)
+		}
+		out := httptest.NewRecorder()
+		if err := r.Answer(echo.New().NewContext(httptest.NewRequest(http.MethodPost, "/orders", nil), out), found); err != nil {
+			t.Fatal(err)
+		}
+		if out.Code != http.StatusAccepted || out.Body.Len() > 0 || out.Header().Get(idempotency.HeaderReplayed) != "true" {
+			t.Errorf("%s: status %d, headers %v, body %s", key, out.Code, out.Header(), out.Body)
+		}
 	}
 }
