@@ -9,11 +9,12 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 )
@@ -50,25 +51,35 @@ func newSender(db *pgxpool.Pool, allowPrivate bool, timeout time.Duration) sende
 var errPrivate = errors.New("callback: address is not public")
 
 // publicOnly refuses every address that is not out on the internet: loopback,
-// private, link-local (where clouds keep credentials), shared (100.64/10),
+// private, link-local (where clouds keep credentials), shared, reserved,
 // multicast, and IPv4 in disguise.
 func publicOnly(address string) error {
 	addrPort, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return fmt.Errorf("%w: %s", errPrivate, address)
 	}
-	ip := addrPort.Addr().Unmap()
-	if !ip.IsGlobalUnicast() || ip.IsPrivate() || shared.Contains(ip) || thisNetwork.Contains(ip) || nat64.Contains(ip) {
+	ip := addrPort.Addr().Unmap().WithZone("") // a prefix never contains an address with a zone
+	inside := func(p netip.Prefix) bool { return p.Contains(ip) }
+	if !ip.IsGlobalUnicast() || ip.IsPrivate() || slices.ContainsFunc(notPublic, inside) || (ip.Is6() && !inside(public6)) {
 		return fmt.Errorf("%w: %s", errPrivate, ip)
 	}
 	return nil
 }
 
-var (
-	shared      = netip.MustParsePrefix("100.64.0.0/10")
-	thisNetwork = netip.MustParsePrefix("0.0.0.0/8")
-	nat64       = netip.MustParsePrefix("64:ff9b::/96")
-)
+// public6 is all of IPv6 that is given out. Outside are NAT64 (64:ff9b::/96 and
+// 64:ff9b:1::/48) and whatever else carries an IPv4 address at its end.
+var public6 = netip.MustParsePrefix("2000::/3")
+
+// notPublic is what package netip takes for global and is not.
+var notPublic = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"),     // this network
+	netip.MustParsePrefix("100.64.0.0/10"), // shared by a provider's customers
+	netip.MustParsePrefix("192.0.0.0/24"),  // protocol assignments
+	netip.MustParsePrefix("198.18.0.0/15"), // benchmarks
+	netip.MustParsePrefix("240.0.0.0/4"),   // reserved, used inside some clouds
+	netip.MustParsePrefix("2001::/23"),     // protocol assignments, Teredo among them
+	netip.MustParsePrefix("2002::/16"),     // 6to4
+}
 
 func (s sender) send(ctx context.Context, d claimed) error {
 	var secret string
@@ -77,7 +88,10 @@ func (s sender) send(ctx context.Context, d claimed) error {
 		  FROM merchants
 		 WHERE merchant_id = $1`,
 		d.MerchantID).Scan(&secret)
-	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+	if err == nil && strings.TrimPrefix(secret, "whsec_") == "" {
+		err = errors.New("it is empty") // and anybody could sign with it
+	}
+	if err != nil {
 		return fmt.Errorf("callback: secret of %s: %w", d.MerchantID, err)
 	}
 	signer, err := standardwebhooks.NewWebhook(secret)
@@ -126,7 +140,8 @@ func verdict(r *http.Response) error {
 
 func parseRetryAfter(value string) (time.Duration, bool) {
 	if seconds, err := strconv.Atoi(value); err == nil && seconds >= 0 {
-		return time.Duration(seconds) * time.Second, true
+		// Bounded before it is multiplied: a number too large would come out negative.
+		return time.Duration(min(seconds, int(maxRetryAfter/time.Second))) * time.Second, true
 	}
 	if at, err := http.ParseTime(value); err == nil {
 		return max(0, time.Until(at)), true

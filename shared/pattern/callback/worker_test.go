@@ -1,0 +1,262 @@
+package callback_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"example.com/failwell/shared/platform/fault"
+	"example.com/failwell/shared/platform/postgres"
+)
+
+// held answers nothing until release is called, and then what answer says.
+func (w *world) held(answer func(n int, out http.ResponseWriter)) (e *endpoint, release func()) {
+	open := make(chan struct{})
+	e = w.endpoint(func(n int, out http.ResponseWriter) {
+		<-open
+		answer(n, out)
+	})
+	release = sync.OnceFunc(func() { close(open) })
+	w.t.Cleanup(release)
+	return e, release
+}
+
+// counted is how many tries of a worker with these metrics ended like that.
+func counted(t *testing.T, registry *prometheus.Registry, outcome string) float64 {
+	t.Helper()
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			if family.GetName() == "failwell_callback_tries_total" && m.GetLabel()[0].GetValue() == outcome {
+				return m.GetCounter().GetValue()
+			}
+		}
+	}
+	return 0
+}
+
+func TestASlowEndpointDoesNotHoldUpTheOthers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	slow, release := w.held(status(http.StatusOK))
+	quick := w.endpoint(status(http.StatusOK))
+	w.start(w.config())
+	t.Cleanup(release) // before the worker is stopped, which waits for its tries
+
+	waiting := w.enqueue("other", slow.url, "{}")
+	slow.next()
+	for n := range 100 {
+		w.enqueue("acme", quick.url, fmt.Sprint(n))
+	}
+	for range 100 {
+		quick.next()
+	}
+	if s := w.standing(waiting); s.State != "pending" || s.LastError != "" {
+		t.Errorf("the slow one stands as %+v already", s)
+	}
+	release()
+	w.becomes(waiting, "delivered")
+	slow.wantNoMore()
+}
+
+// An endpoint that never comes to an end has its answer judged, or is cut off,
+// and tried again while the delivery is still ours.
+func TestAnEndpointThatNeverEndsIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	cfg := w.config()
+	cfg.Lease, cfg.Delays = 3*time.Second, []time.Duration{0, time.Hour}
+	silent, release := w.held(status(http.StatusOK))
+	over := make(chan struct{})
+	endless := w.endpoint(func(_ int, out http.ResponseWriter) {
+		_, _ = out.Write([]byte(strings.Repeat("and so on ", 10_000)))
+		_ = http.NewResponseController(out).Flush()
+		<-over
+	})
+	w.start(cfg)
+	t.Cleanup(func() { release(); close(over) })
+
+	talks := w.enqueue("acme", endless.url, "{}")
+	w.becomes(talks, "delivered")
+	hangs := w.enqueue("acme", silent.url, "{}")
+	eventually(t, "it is cut off", func() bool { return w.standing(hangs).LastError != "" })
+	if s := w.standing(hangs); s.State != "pending" || s.Attempts != 1 {
+		t.Errorf("it stands as %+v", s)
+	}
+}
+
+func TestTwoWorkersDoNotSendTheSame(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	e := w.endpoint(status(http.StatusOK))
+	var ids []uuid.UUID
+	for range 100 {
+		ids = append(ids, w.enqueue("acme", e.url, "{}"))
+	}
+	w.start(w.config())
+	w.start(w.config())
+	for _, id := range ids {
+		w.becomes(id, "delivered")
+	}
+	seen := map[string]bool{}
+	for range ids {
+		tr := e.next()
+		if seen[tr.id()] {
+			t.Errorf("%s was sent twice", tr.id())
+		}
+		seen[tr.id()] = true
+	}
+	e.wantNoMore()
+}
+
+// A worker that was slower than its lease hears of a failure after another one
+// has delivered. The merchant has the news: it must not be sent again.
+func TestASlowFailureDoesNotUndoADelivery(t *testing.T) {
+	t.Parallel()
+	for name, delays := range map[string][]time.Duration{
+		"that would be tried again": {0, 0, 0},
+		"that would be parked":      {0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			open := make(chan struct{})
+			e := w.endpoint(func(n int, out http.ResponseWriter) {
+				if n == 1 {
+					<-open
+					out.WriteHeader(http.StatusInternalServerError)
+				}
+			})
+			registry := prometheus.NewRegistry()
+			cfg := w.config()
+			cfg.Delays, cfg.Metrics = delays, registry
+			w.start(cfg)
+			release := sync.OnceFunc(func() { close(open) })
+			t.Cleanup(release)
+
+			id := w.enqueue("acme", e.url, "{}")
+			e.next()
+			w.exec(`UPDATE callbacks SET next_attempt_at = now()`) // the lease is over
+			e.next()
+			w.becomes(id, "delivered")
+			release()
+			eventually(t, "the slow try has failed", func() bool { return counted(t, registry, "failed")+counted(t, registry, "parked") == 1 })
+			if s := w.standing(id); s.State != "delivered" || !s.Delivered || s.LastError != "" {
+				t.Errorf("it stands as %+v", s)
+			}
+			e.wantNoMore()
+		})
+	}
+}
+
+// Cutting off a try that is in work would only send it again.
+func TestAStoppedWorkerFinishesWhatItHasBegun(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	e, release := w.held(status(http.StatusOK))
+	_, stop := w.start(w.config())
+	t.Cleanup(release)
+	id := w.enqueue("acme", e.url, "{}")
+	e.next()
+
+	stopped := make(chan struct{})
+	go func() { stop(); close(stopped) }()
+	select {
+	case <-stopped:
+		t.Error("it did not wait for its try")
+	case <-time.After(100 * time.Millisecond): // long enough to cut off, and too short to matter
+	}
+	release()
+	<-stopped
+	if s := w.standing(id); s.State != "delivered" || s.Attempts != 1 {
+		t.Errorf("it stands as %+v", s)
+	}
+}
+
+func TestAWokenWorkerDoesNotWaitForThePoll(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	e := w.endpoint(status(http.StatusOK))
+	cfg := w.config()
+	cfg.Poll = time.Hour
+	worker, _ := w.start(cfg)
+	for range 20 {
+		id := w.enqueue("acme", e.url, "{}")
+		worker.Wake()
+		e.next()
+		w.becomes(id, "delivered")
+	}
+}
+
+func TestADeliveryWhoseWorkerDiedIsTakenOverUnderItsID(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	e := w.endpoint(status(http.StatusOK))
+	id := w.enqueue("acme", e.url, `{"order":"ord_7"}`)
+
+	// Another process, for it is killed in the middle of its work.
+	dying := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestDyingWorker$")
+	dying.Env = append(os.Environ(), "CALLBACK_TEST_DB="+w.dbURL)
+	if out, err := dying.CombinedOutput(); err == nil {
+		t.Fatalf("the worker should have died:\n%s", out)
+	}
+	first := e.next()
+	if s := w.standing(id); s.State != "pending" || s.Attempts != 1 {
+		t.Fatalf("it stands as %+v, want one that nobody has noted", s)
+	}
+	var leased time.Time
+	if err := w.db.QueryRow(t.Context(), `SELECT next_attempt_at FROM callbacks`).Scan(&leased); err != nil {
+		t.Fatal(err)
+	}
+
+	w.start(w.config())
+	again := e.next()
+	var now time.Time
+	if err := w.db.QueryRow(t.Context(), `SELECT now()`).Scan(&now); err != nil {
+		t.Fatal(err)
+	}
+	if now.Before(leased) {
+		t.Errorf("taken over %s before the lease had ended", leased.Sub(now))
+	}
+	if again.id() != first.id() || string(again.body) != string(first.body) {
+		t.Errorf("sent as %s %s, then as %s %s", first.id(), first.body, again.id(), again.body)
+	}
+	if s := w.becomes(id, "delivered"); s.Attempts != 2 {
+		t.Errorf("it stands as %+v", s)
+	}
+	e.wantNoMore()
+}
+
+// TestDyingWorker is the other process of the test above.
+func TestDyingWorker(t *testing.T) {
+	if os.Getenv("CALLBACK_TEST_DB") == "" {
+		t.Skip("only as another process")
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	db, err := postgres.Open(ctx, postgres.Options{URL: os.Getenv("CALLBACK_TEST_DB"), Logger: slog.Default()})
+	if err != nil {
+		t.Skip(err)
+	}
+	if err := fault.Arm(fault.Order{Point: fault.CallbackDeliverAfterPost, Action: fault.Crash}); err != nil {
+		t.Skip(err)
+	}
+	w := &world{t: t, db: db}
+	cfg := w.config()
+	cfg.Lease = 4 * time.Second
+	w.start(cfg)
+	<-ctx.Done()
+}
