@@ -19,9 +19,13 @@ import (
 )
 
 var cli struct {
-	Chaos chaosCmd `cmd:"" help:"Place orders while services, database and broker are being killed; then audit."`
-	Audit auditCmd `cmd:"" help:"Check the invariants of a running system."`
-	Dlq   dlqCmd   `cmd:"" help:"List the messages that were parked, or put them back."`
+	List     listCmd     `cmd:"" help:"The experiments."`
+	Run      runCmd      `cmd:"" help:"Run an experiment, or all: each pattern taken away and put back."`
+	Chaos    chaosCmd    `cmd:"" help:"Place orders while services, database and broker are being killed; then audit."`
+	Audit    auditCmd    `cmd:"" help:"Check the invariants of a running system."`
+	Load     loadCmd     `cmd:"" help:"Place orders as fast as they are accepted, and say what one costs."`
+	Prepared preparedCmd `cmd:"" help:"List the transactions that are in doubt, or end one by hand."`
+	Dlq      dlqCmd      `cmd:"" help:"List the messages that were parked, or put them back."`
 }
 
 func main() {

@@ -1,0 +1,212 @@
+package experiments
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"example.com/failwell/scripts/shop"
+	"example.com/failwell/scripts/stack"
+	"example.com/failwell/shared/pattern/retries"
+	"example.com/failwell/shared/platform/fault"
+	"example.com/failwell/shared/platform/postgres"
+	"example.com/failwell/shared/platform/rabbit"
+	"example.com/failwell/shared/platform/web"
+)
+
+// refusedInsideTransaction makes the mistake with our own client.
+func refusedInsideTransaction(ctx context.Context, w *World) error {
+	return postgres.InTx(ctx, w.Naive, func(ctx context.Context, _ pgx.Tx) error {
+		request := got(http.NewRequestWithContext(ctx, http.MethodGet, w.System.URL[stack.Sandbox]+"/healthz", nil))
+		response, err := web.Client(time.Second).Do(request)
+		if err == nil {
+			_ = response.Body.Close()
+			return nil
+		}
+		return errors.Unwrap(err)
+	})
+}
+
+var transactionalOutbox = Experiment{
+	ID:    "transactional-outbox",
+	Says:  "A service commits, and then publishes what it has done.",
+	Fault: "the process dies between the commit and the publish",
+	Code:  "shared/pattern/outbox/relay.go",
+	Without: func(ctx context.Context, w *World, r *Run) Verdict {
+		w.exec(ctx, `CREATE TABLE orders (id serial)`)
+		published := 0
+		place := func(dies bool) error {
+			w.exec(ctx, `INSERT INTO orders DEFAULT VALUES`)
+			if dies {
+				return errCrash
+			}
+			published++
+			return nil
+		}
+		r.Log("order committed, then: %v", place(true))
+		r.Log("restarted: nothing in the database says that a message is owed")
+		orders := w.number(ctx, `SELECT count(*) FROM orders`)
+		return verdict(orders == published, "%d order, %d messages", orders, published)
+	},
+	With: func(ctx context.Context, w *World, r *Run) Verdict {
+		before := w.truth(ctx, stack.Payments, `SELECT count(*) FROM payments`)
+		died := w.crashAt(ctx, stack.Orders, fault.OutboxRelayBeforePublish)
+		key, body := uuid.NewString(), w.Shop.Basket(w.token(ctx, shop.CardWorks), mug)
+		_, _ = w.Shop.Place(ctx, key, body) // with or without an answer
+		died()
+		r.Log("order committed with its message; killed before the publish; restarted, the relay finds it")
+		w.quiet(ctx)
+		n := w.truth(ctx, stack.Payments, `SELECT count(*) FROM payments`) - before
+		return verdict(n == 1, "1 order, %d payment begun", n)
+	},
+}
+
+// quietLog is for parts of ours that run inside the lab.
+var quietLog = slog.New(slog.NewTextHandler(io.Discard, nil))
+
+var reliableRetries = Experiment{
+	ID:    "reliable-retries",
+	Says:  "A consumer fails on a message a few times, and on another one always.",
+	Fault: "one message fails 3 times, one every time, 20 are fine",
+	Code:  "shared/pattern/retries/reliable_retries.go",
+	Without: func(ctx context.Context, w *World, r *Run) Verdict {
+		// Acknowledge, then handle; or requeue at once. Here: drop on error.
+		handled := 0
+		for n := 1; n <= 22; n++ {
+			if n == 1 || n == 2 { // the one that would work at its fourth try, and the poison
+				r.Log("message %d: error; nack without requeue, or it would come back at once, for ever", n)
+				continue
+			}
+			handled++
+		}
+		return verdict(handled == 21, "%d of 21 good messages handled, 2 gone", handled)
+	},
+	With: func(ctx context.Context, w *World, r *Run) Verdict {
+		queue := w.name("lab.retries")
+		conn := rabbit.Dial(rabbit.Options{URL: w.System.Servers.AMQPURL, Name: "lab", Logger: quietLog})
+		defer conn.Close()
+		await(ctx, "the broker", func() bool { return conn.Ready() == nil })
+		var mu sync.Mutex
+		tries, handled := map[string]int{}, map[string]bool{}
+		working, stop := context.WithCancel(ctx)
+		var consumer sync.WaitGroup
+		consumer.Go(func() {
+			retries.Consumer{
+				Conn: conn, Queue: queue, Bindings: []string{queue}, Workers: 4,
+				Delays: []time.Duration{20 * time.Millisecond, 40 * time.Millisecond, 80 * time.Millisecond, 160 * time.Millisecond},
+				Logger: quietLog,
+				Handle: func(_ context.Context, e event.Event) error {
+					mu.Lock()
+					defer mu.Unlock()
+					tries[e.Subject()]++
+					if e.Subject() == "poison" || e.Subject() == "shaky" && tries["shaky"] <= 3 {
+						return errors.New("no")
+					}
+					handled[e.Subject()] = true
+					return nil
+				},
+			}.Run(working)
+		})
+		defer func() { stop(); consumer.Wait() }()
+		publisher := conn.Publisher()
+		await(ctx, "the queue", func() bool {
+			_, err := publisher.Publish(ctx, []rabbit.Message{labMessage(queue, "hello")})
+			return err == nil
+		})
+		var messages []rabbit.Message
+		for _, subject := range []string{"shaky", "poison"} {
+			messages = append(messages, labMessage(queue, subject))
+		}
+		for n := range 19 {
+			messages = append(messages, labMessage(queue, fmt.Sprintf("good-%d", n)))
+		}
+		_, err := publisher.Publish(ctx, messages)
+		must(err)
+		await(ctx, "the good messages", func() bool { mu.Lock(); defer mu.Unlock(); return len(handled) == 21 })
+		var parked []retries.Parked
+		await(ctx, "the poison to be parked", func() bool { parked = got(retries.List(conn, queue, 10)); return len(parked) == 1 })
+		r.Log("the shaky one: handled at try %d; the poison: parked after %d tries, with its error", tries["shaky"], tries["poison"])
+		r.Log("the others did not wait for either")
+		return verdict(len(handled) == 21 && len(parked) == 1, "21 of 21 good messages handled, %d parked for a person", len(parked))
+	},
+}
+
+func labMessage(queue, subject string) rabbit.Message {
+	e := event.New()
+	e.SetID(uuid.NewString())
+	e.SetSource("/lab")
+	e.SetType(queue)
+	e.SetSubject(subject)
+	must(e.SetData(event.ApplicationJSON, struct{}{}))
+	return rabbit.Message{RoutingKey: queue, ID: e.ID(), ContentType: event.ApplicationCloudEventsJSON, Body: got(e.MarshalJSON())}
+}
+
+var outOfOrderMessages = Experiment{
+	ID:    "out-of-order-messages",
+	Says:  "News of the settlement overtakes our own record of the capture.",
+	Fault: "the webhook arrives before the payment is captured here",
+	Code:  "services/payments/settle.go",
+	Without: func(ctx context.Context, w *World, r *Run) Verdict {
+		w.exec(ctx, `CREATE TABLE payments (status text, settled boolean DEFAULT false); INSERT INTO payments (status) VALUES ('authorised')`)
+		webhook := func() { w.exec(ctx, `UPDATE payments SET settled = true WHERE status = 'captured'`) }
+		webhook()
+		r.Log("charge.settled: no captured payment to settle; 200 OK, dropped")
+		w.exec(ctx, `UPDATE payments SET status = 'captured'`)
+		r.Log("captured")
+		n := w.number(ctx, `SELECT count(*) FROM payments WHERE settled`)
+		return verdict(n == 1, "captured, %d settled: the merchant's money stays pending for ever", n)
+	},
+	With: func(ctx context.Context, w *World, r *Run) Verdict {
+		must(w.Shop.ArmDelay(ctx, w.Shop.Payments, fault.PaymentsCaptureAfterProcessor, time.Second))
+		a, _, err := w.Shop.Insist(ctx, uuid.NewString(), w.Shop.Basket(w.token(ctx, shop.CardWorks), mug), nil)
+		must(err)
+		id := string(bytes.Split(bytes.Split(a.Body, []byte(`"payment_id":"`))[1], []byte(`"`))[0])
+		await(ctx, "the news", func() bool {
+			return w.truth(ctx, stack.Payments, `SELECT count(*) FROM sequence_events WHERE stream = $1 AND applied_at IS NULL`, id) == 1
+		})
+		r.Log("charge.settled: stored, acknowledged, held: the capture is not recorded yet")
+		w.quiet(ctx)
+		r.Log("captured; the held news is applied")
+		n := w.truth(ctx, stack.Payments, `SELECT count(*) FROM payments WHERE 'pay_' || id = $1 AND status = 'captured' AND settled_at IS NOT NULL`, id)
+		return verdict(n == 1, "captured and settled: %d", n)
+	},
+}
+
+var sagaExperiment = Experiment{
+	ID:    "saga",
+	Says:  "A step in the middle of an order is refused.",
+	Fault: "the card authorises and then refuses the capture",
+	Code:  "services/orders/saga.go",
+	Without: func(ctx context.Context, w *World, r *Run) Verdict {
+		w.exec(ctx, `CREATE TABLE products (available int); INSERT INTO products VALUES (10)`)
+		reference := w.name("naive")
+		w.exec(ctx, `UPDATE products SET available = available - 1`)
+		id := got(w.charge(ctx, reference, w.paymentMethod(ctx, shop.CardCaptureFails, reference), reference))
+		r.Log("stock taken; 12.50 held on the card")
+		status, err := w.processor(ctx, http.MethodPost, "/v1/charges/"+id+"/capture", reference+":capture", struct{}{}, nil)
+		must(err)
+		r.Log("capture: %d; return 500 to the client", status)
+		held := w.truth(ctx, "sandbox", `SELECT count(*) FROM processor_charges WHERE reference = $1 AND status = 'authorised'`, reference)
+		gone := 10 - w.number(ctx, `SELECT available FROM products`)
+		return verdict(held == 0 && gone == 0, "%d held on the card, %d gone from the shelf, no order", held, gone)
+	},
+	With: func(ctx context.Context, w *World, r *Run) Verdict {
+		o := w.order(ctx, shop.CardCaptureFails, mug)
+		r.Log("stock reserved → authorised → booked → capture refused")
+		w.quiet(ctx)
+		r.Log("sale reversed → hold released → stock released: order %s (%s)", o.Status, o.Reason)
+		held := w.truth(ctx, "sandbox", `SELECT count(*) FROM processor_charges WHERE reference = $1 AND status = 'authorised'`, o.PaymentID)
+		reserved := w.truth(ctx, stack.Orders, `SELECT sum(reserved)::int FROM products`)
+		return verdict(o.Status == "cancelled" && held == 0 && reserved == 0, "%d held on the card, %d reserved, order cancelled", held, reserved)
+	},
+}
