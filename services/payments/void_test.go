@@ -28,7 +28,7 @@ func TestAVoidBeforeItsAuthoriseLeavesATombstoneAndTheLateAuthoriseHoldsNothing(
 // not wait for it.
 func TestAVoidWhileTheProcessorStillThinksLeavesNothingHeld(t *testing.T) {
 	t.Parallel()
-	const thinks = 1_500
+	const thinks = 1_000
 	for name, rules := range map[string][]rule{
 		"before it knows the card":          {{Contract: "payment_methods", Fault: "delay", Times: 1, DelayMS: thinks, At: "before"}},
 		"after it knows the card":           {{Contract: "payment_methods", Fault: "delay", Times: 1, DelayMS: thinks, At: "after"}},
