@@ -55,7 +55,7 @@ var storeThenReference = Experiment{
 			documents++
 		}
 		references := w.truth(ctx, stack.Payments, `SELECT count(*) FROM payments WHERE receipt_name <> ''`)
-		return verdict(documents == references, "%d references, %d documents", references, documents)
+		return verdict(documents == references, "every reference has its document, %d documents without one", documents-references)
 	},
 }
 

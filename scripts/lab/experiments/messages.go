@@ -14,6 +14,7 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	amqp "github.com/rabbitmq/amqp091-go"
 
 	"example.com/failwell/scripts/shop"
 	"example.com/failwell/scripts/stack"
@@ -77,19 +78,41 @@ var quietLog = slog.New(slog.NewTextHandler(io.Discard, nil))
 var reliableRetries = Experiment{
 	ID:    "reliable-retries",
 	Says:  "A consumer fails on a message a few times, and on another one always.",
-	Fault: "one message fails 3 times, one every time, 20 are fine",
+	Fault: "one message fails 3 times, one every time, 19 are fine",
 	Code:  "shared/pattern/retries/reliable_retries.go",
 	Without: func(ctx context.Context, w *World, r *Run) Verdict {
-		// Acknowledge, then handle; or requeue at once. Here: drop on error.
-		handled := 0
-		for n := 1; n <= 22; n++ {
-			if n == 1 || n == 2 { // the one that would work at its fourth try, and the poison
-				r.Log("message %d: error; nack without requeue, or it would come back at once, for ever", n)
-				continue
+		conn := got(amqp.Dial(w.System.Servers.AMQPURL))
+		defer conn.Close() //nolint:errcheck // nothing is owed to it
+		channel := got(conn.Channel())
+		queue := got(channel.QueueDeclare("", false, true, true, false, nil))
+		subjects := []string{"shaky", "poison"}
+		for n := range 19 {
+			subjects = append(subjects, fmt.Sprintf("good-%d", n))
+		}
+		for _, subject := range subjects {
+			must(channel.PublishWithContext(ctx, "", queue.Name, false, false, amqp.Publishing{Body: []byte(subject)}))
+		}
+		tries, handled := map[string]int{}, 0
+		handle := func(subject string) error {
+			tries[subject]++
+			if subject == "poison" || subject == "shaky" && tries[subject] <= 3 {
+				return errors.New("no")
 			}
 			handled++
+			return nil
 		}
-		return verdict(handled == 21, "%d of 21 good messages handled, 2 gone", handled)
+		deliveries := got(channel.ConsumeWithContext(ctx, queue.Name, "", false, true, false, false, nil))
+		for range subjects {
+			d := <-deliveries
+			if err := handle(string(d.Body)); err != nil {
+				// Put back at once it would come back at once, for ever.
+				r.Log("%s: %v; dropped", d.Body, err)
+				must(d.Nack(false, false))
+				continue
+			}
+			must(d.Ack(false))
+		}
+		return verdict(handled == 20, "%d of 20 good messages handled; the shaky one is gone, and so is the poison", handled)
 	},
 	With: func(ctx context.Context, w *World, r *Run) Verdict {
 		queue := w.name("lab.retries")
@@ -127,17 +150,17 @@ var reliableRetries = Experiment{
 		for _, subject := range []string{"shaky", "poison"} {
 			messages = append(messages, labMessage(queue, subject))
 		}
-		for n := range 19 {
+		for n := range 18 {
 			messages = append(messages, labMessage(queue, fmt.Sprintf("good-%d", n)))
 		}
 		_, err := publisher.Publish(ctx, messages)
 		must(err)
-		await(ctx, "the good messages", func() bool { mu.Lock(); defer mu.Unlock(); return len(handled) == 21 })
+		await(ctx, "the good messages", func() bool { mu.Lock(); defer mu.Unlock(); return len(handled) == 20 })
 		var parked []retries.Parked
 		await(ctx, "the poison to be parked", func() bool { parked = got(retries.List(conn, queue, 10)); return len(parked) == 1 })
 		r.Log("the shaky one: handled at try %d; the poison: parked after %d tries, with its error", tries["shaky"], tries["poison"])
 		r.Log("the others did not wait for either")
-		return verdict(len(handled) == 21 && len(parked) == 1, "21 of 21 good messages handled, %d parked for a person", len(parked))
+		return verdict(len(parked) == 1, "%d of 20 good messages handled, %d parked for a person", len(handled), len(parked))
 	},
 }
 

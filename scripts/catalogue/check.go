@@ -1,0 +1,205 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"example.com/failwell/scripts/lab/experiments"
+)
+
+// headings are the parts that every page of a pattern has, in this order.
+var headings = []string{
+	"## The problem", "## Without it", "## The pattern in our code", "## Failure and recovery", "## Try it",
+	"## What it costs", "## When not to use it", "## Builds on, and what builds on it",
+}
+
+// sourcePage is where the patterns come from.
+const sourcePage = "https://www.thomwright.co.uk/failure-patterns"
+
+type generateCmd struct{}
+
+// Run writes the generated blocks.
+func (generateCmd) Run() error {
+	s, err := open(".")
+	if err != nil {
+		return err
+	}
+	return eachPage(".", func(path, text string) error {
+		drawn, err := s.redraw(path, patternOf(path), text)
+		if err != nil || drawn == text {
+			return err
+		}
+		fmt.Println("written:", path)
+		return os.WriteFile(path, []byte(drawn), 0o644) //nolint:gosec // documentation
+	})
+}
+
+type checkCmd struct{}
+
+// Run lists every gap, and fails when there is one.
+func (checkCmd) Run() error {
+	s, err := open(".")
+	if err != nil {
+		return err
+	}
+	gaps := s.markersAndPages()
+	links := 0
+	err = eachPage(".", func(path, text string) error {
+		n, dead := s.deadLinks(path, text)
+		links += n
+		gaps = append(gaps, dead...)
+		drawn, err := s.redraw(path, patternOf(path), text)
+		switch {
+		case err != nil:
+			gaps = append(gaps, err.Error())
+		case drawn != text:
+			gaps = append(gaps, fmt.Sprintf("%s:%d: not as the code is now (go run ./scripts/catalogue generate)", path, firstDifference(drawn, text)))
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	uses := 0
+	for _, p := range s.places {
+		uses += len(p)
+	}
+	for _, gap := range gaps {
+		fmt.Println(gap)
+	}
+	fmt.Printf("%d patterns, %d places of use, %d links, %d gaps\n", len(experiments.All), uses, links, len(gaps))
+	if len(gaps) > 0 {
+		return errors.New("the catalogue has gaps")
+	}
+	return nil
+}
+
+// markersAndPages holds the three lists of patterns against each other: markers in
+// the code, experiments, pages.
+func (s source) markersAndPages() (gaps []string) {
+	known := map[string]bool{}
+	for _, e := range experiments.All {
+		known[e.ID] = true
+		if len(s.places[e.ID]) == 0 {
+			gaps = append(gaps, fmt.Sprintf("%s: no place of use: nothing in services or shared says // Pattern: %s", e.ID, e.ID))
+		}
+		if _, err := os.Stat(filepath.Join(s.root, e.Code)); err != nil {
+			gaps = append(gaps, fmt.Sprintf("%s: the experiment leads to code that is not there: %s", e.ID, e.Code))
+		}
+		if r, ok := s.results[e.ID]; !ok || !r.Expected() {
+			gaps = append(gaps, fmt.Sprintf("%s: %s has no good result of its experiment", e.ID, resultsFile))
+		}
+		gaps = append(gaps, s.page(e.ID)...)
+	}
+	for id, where := range s.places {
+		if !known[id] {
+			gaps = append(gaps, fmt.Sprintf("%s: // Pattern: %s is not a pattern", where[0], id))
+		}
+	}
+	return gaps
+}
+
+// page checks that a pattern's page has all of its parts.
+func (s source) page(id string) (gaps []string) {
+	path := "docs/patterns/" + id + ".md"
+	text, err := os.ReadFile(filepath.Join(s.root, path))
+	if err != nil {
+		return []string{fmt.Sprintf("%s: no page: %s", id, path)}
+	}
+	after := 0
+	for _, h := range headings {
+		at := strings.Index(string(text)[after:], "\n"+h+"\n")
+		if at < 0 {
+			gaps = append(gaps, fmt.Sprintf("%s: no part %q in its place", path, h))
+			continue
+		}
+		after += at
+	}
+	for _, part := range []string{
+		"<!-- excerpt ", "<!-- excerpt scripts/lab/experiments/", "<!-- verdict -->", "<!-- places -->", "```mermaid\nsequenceDiagram",
+		"go run ./scripts/lab run " + id, sourcePage,
+	} {
+		if !strings.Contains(string(text), part) {
+			gaps = append(gaps, fmt.Sprintf("%s: lacks %q", path, part))
+		}
+	}
+	return gaps
+}
+
+// eachPage calls do with every Markdown file.
+func eachPage(root string, do func(path, text string) error) error {
+	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && strings.HasPrefix(d.Name(), ".") && path != root {
+			return filepath.SkipDir
+		}
+		if d.IsDir() || filepath.Ext(path) != ".md" {
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return do(filepath.ToSlash(path), string(text))
+	})
+}
+
+// patternOf is the pattern that a page is about, or "".
+func patternOf(path string) string {
+	if filepath.Dir(path) != "docs/patterns" {
+		return ""
+	}
+	return strings.TrimSuffix(filepath.Base(path), ".md")
+}
+
+var link = regexp.MustCompile(`\]\(([^)\s]+)\)`)
+
+// deadLinks looks up every link that stays in the repository.
+func (s source) deadLinks(path, text string) (links int, dead []string) {
+	for n, line := range strings.Split(text, "\n") {
+		for _, m := range link.FindAllStringSubmatch(line, -1) {
+			target, anchor, _ := strings.Cut(m[1], "#")
+			if strings.Contains(target, "://") || target == "" {
+				continue
+			}
+			links++
+			file := filepath.Join(s.root, filepath.Dir(path), target)
+			info, err := os.Stat(file)
+			if err != nil {
+				dead = append(dead, fmt.Sprintf("%s:%d: dead link: %s", path, n+1, m[1]))
+				continue
+			}
+			var number int
+			if _, err := fmt.Sscanf(anchor, "L%d", &number); err == nil && !info.IsDir() && number > lineCount(file) {
+				dead = append(dead, fmt.Sprintf("%s:%d: %s has no line %d", path, n+1, target, number))
+			}
+		}
+	}
+	return links, dead
+}
+
+func lineCount(file string) int {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return 0
+	}
+	return strings.Count(string(text), "\n") + 1
+}
+
+func firstDifference(a, b string) int {
+	left, right := strings.Split(a, "\n"), strings.Split(b, "\n")
+	for i := range slices.Min([]int{len(left), len(right)}) {
+		if left[i] != right[i] {
+			return i + 1
+		}
+	}
+	return min(len(left), len(right))
+}
