@@ -164,7 +164,14 @@ var link = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 
 // deadLinks looks up every link that stays in the repository.
 func (s source) deadLinks(path, text string) (links int, dead []string) {
+	inCode := false // index[key](argument) is no link
 	for n, line := range strings.Split(text, "\n") {
+		if strings.HasPrefix(line, "```") {
+			inCode = !inCode
+		}
+		if inCode {
+			continue
+		}
 		for _, m := range link.FindAllStringSubmatch(line, -1) {
 			target, anchor, _ := strings.Cut(m[1], "#")
 			if strings.Contains(target, "://") || target == "" {
