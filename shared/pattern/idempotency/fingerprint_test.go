@@ -206,6 +206,7 @@ func TestRequestsThatLookAlikeAreNotTheSame(t *testing.T) {
 		{http.MethodPost, "/orders", "[1,2]"}, {http.MethodPost, "/orders", "[2,1]"}, {http.MethodPost, "/orders", "[12]"}, {http.MethodPost, "/orders", "[[1],2]"},
 		{http.MethodPost, "/orders", `{"a":null}`}, {http.MethodPost, "/orders", `{"a":{}}`}, {http.MethodPost, "/orders", `{"A":null}`},
 		{http.MethodPost, "/orders", `{"a":{"b":1},"c":2}`}, {http.MethodPost, "/orders", `{"a":{"b":1,"c":2}}`},
+		{http.MethodPost, "/orders", `{"a":1,"b":2}`}, {http.MethodPost, "/orders", `{"a:1,b":2}`}, {http.MethodPost, "/orders", `{"a\":1,\"b":2}`},
 		{http.MethodPost, "/orders", `{"a":9007199254740992}`}, {http.MethodPost, "/orders", `{"a":9007199254740993}`},
 	} {
 		read, err := parse(r[0], r[1], r[2], "k")

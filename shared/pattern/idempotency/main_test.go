@@ -235,6 +235,9 @@ func wantFirst(t *testing.T, a answer) {
 	if a.status != http.StatusCreated || len(a.header.Values(idempotency.HeaderReplayed)) > 0 {
 		t.Errorf("status %d, replayed %q: %s; want a new order", a.status, a.replayed, a.body)
 	}
+	if a.header.Get(echo.HeaderContentType) != echo.MIMEApplicationJSON || !strings.HasPrefix(a.header.Get(echo.HeaderLocation), "/orders/") {
+		t.Errorf("headers are missing: %v", a.header)
+	}
 }
 
 // wantReplay checks that an answer is the one that was given before.
