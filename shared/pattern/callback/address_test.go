@@ -23,7 +23,7 @@ func TestAWebhookCannotReachIntoOurNetwork(t *testing.T) {
 		"mapped IPv4":          {"[::ffff:127.0.0.1]:80", "[::ffff:10.0.0.1]:80", "[::ffff:169.254.169.254]:80", "[::ffff:a9fe:a9fe%eth0]:80"},
 		"compatible IPv4":      {"[::127.0.0.1]:80", "[::a00:1]:80"},
 		"translated IPv4":      {"[64:ff9b::7f00:1]:80", "[64:ff9b::10.0.0.1]:80", "[64:ff9b::a9fe:a9fe%eth0]:80", "[64:ff9b:1::a00:1]:80"},
-		"tunnelled IPv4":       {"[2002:a00:1::1]:80", "[2001:0:a00:1::1]:80"},
+		"tunnelled IPv4":       {"[2002:a00:1::1]:80", "[2001:0:a00:1::1]:80", "[2002:a00:1::1%eth0]:80"},
 		"no address":           {"", "localhost:80", "127.0.0.1", "example.com:443", "1.1.1.1"},
 	} {
 		for _, address := range addresses {

@@ -58,7 +58,7 @@ func publicOnly(address string) error {
 	if err != nil {
 		return fmt.Errorf("%w: %s", errPrivate, address)
 	}
-	ip := addrPort.Addr().Unmap().WithZone("") // a prefix never contains an address with a zone
+	ip := addrPort.Addr().Unmap()
 	inside := func(p netip.Prefix) bool { return p.Contains(ip) }
 	if !ip.IsGlobalUnicast() || ip.IsPrivate() || slices.ContainsFunc(notPublic, inside) || (ip.Is6() && !inside(public6)) {
 		return fmt.Errorf("%w: %s", errPrivate, ip)

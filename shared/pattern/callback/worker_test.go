@@ -72,30 +72,35 @@ func TestASlowEndpointDoesNotHoldUpTheOthers(t *testing.T) {
 	slow.wantNoMore()
 }
 
-// An endpoint that never comes to an end has its answer judged, or is cut off,
-// and tried again while the delivery is still ours.
-func TestAnEndpointThatNeverEndsIsNotWaitedFor(t *testing.T) {
+func TestAnEndpointThatNeverAnswersIsCutOff(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	e, release := w.held(status(http.StatusOK))
 	cfg := w.config()
 	cfg.Lease, cfg.Delays = 3*time.Second, []time.Duration{0, time.Hour}
-	silent, release := w.held(status(http.StatusOK))
+	w.start(cfg)
+	t.Cleanup(release)
+	id := w.enqueue("acme", e.url, "{}")
+	eventually(t, "it is cut off", func() bool { return w.standing(id).LastError != "" })
+	// Once: it was cut off while the delivery was still ours.
+	if s := w.standing(id); s.State != "pending" || s.Attempts != 1 {
+		t.Errorf("it stands as %+v", s)
+	}
+}
+
+// The status has come. Nobody is interested in the rest, least of all in one without end.
+func TestAnAnswerWithoutEndIsNotReadToTheEnd(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
 	over := make(chan struct{})
-	endless := w.endpoint(func(_ int, out http.ResponseWriter) {
+	e := w.endpoint(func(_ int, out http.ResponseWriter) {
 		_, _ = out.Write([]byte(strings.Repeat("and so on ", 10_000)))
 		_ = http.NewResponseController(out).Flush()
 		<-over
 	})
-	w.start(cfg)
-	t.Cleanup(func() { release(); close(over) })
-
-	talks := w.enqueue("acme", endless.url, "{}")
-	w.becomes(talks, "delivered")
-	hangs := w.enqueue("acme", silent.url, "{}")
-	eventually(t, "it is cut off", func() bool { return w.standing(hangs).LastError != "" })
-	if s := w.standing(hangs); s.State != "pending" || s.Attempts != 1 {
-		t.Errorf("it stands as %+v", s)
-	}
+	w.start(w.config())
+	t.Cleanup(func() { close(over) })
+	w.becomes(w.enqueue("acme", e.url, "{}"), "delivered")
 }
 
 func TestTwoWorkersDoNotSendTheSame(t *testing.T) {
@@ -118,6 +123,23 @@ func TestTwoWorkersDoNotSendTheSame(t *testing.T) {
 			t.Errorf("%s was sent twice", tr.id())
 		}
 		seen[tr.id()] = true
+	}
+	e.wantNoMore()
+}
+
+// What the lease of a finished delivery says is of no interest any more.
+func TestWhatIsDeliveredIsNotSentAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	e := w.endpoint(status(http.StatusOK))
+	w.start(w.config())
+	w.becomes(w.enqueue("acme", e.url, "{}"), "delivered")
+	e.next()
+	w.exec(`UPDATE callbacks SET next_attempt_at = now() - interval '1 hour'`)
+	later := w.enqueue("acme", e.url, "{}") // due after the first, so taken after it
+	w.becomes(later, "delivered")
+	if got := e.next(); got.id() != "msg_"+later.String() {
+		t.Errorf("%s was sent twice", got.id())
 	}
 	e.wantNoMore()
 }
