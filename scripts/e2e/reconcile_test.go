@@ -8,9 +8,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-
-	"example.com/failwell/scripts/stack"
-	"example.com/failwell/shared/platform/fault"
 )
 
 type difference struct {
@@ -115,72 +112,5 @@ func TestASettlementWhoseWebhookIsLostIsTakenFromTheReport(t *testing.T) {
 		}
 	}
 	misbehave(ctx, t, `{"rules":[]}`) // now it comes after all, and changes nothing
-	allHolds(ctx, t)
-}
-
-// crashDuringReconciliation: a run whose process dies is executed again.
-func crashDuringReconciliation(t *testing.T, point string) {
-	ctx := limit(t)
-	id := unknownPayout(ctx, t, "lose_answer")
-	for old := false; !old; { // older than RECONCILE_GRACE, or it is judged to be on its way
-		if err := truth.Payments.QueryRow(ctx, `SELECT now() - finished_at > interval '1.2 s' FROM payouts WHERE 'pyo_' || id = $1`, id).Scan(&old); err != nil {
-			t.Fatal(err)
-		}
-	}
-	before := starts(stack.Payments)
-	arm(ctx, t, stack.Payments, point)
-	_, _ = acme.Post(ctx, acme.Payments+"/v1/reconciliations", "", nil) // its answer is lost
-	crashed(ctx, t, stack.Payments, point, before)
-	for payoutStatusSoon(ctx, id) != "sent" {
-		if ctx.Err() != nil {
-			t.Fatalf("the run was not executed again: %s is %s", id, payoutStatusSoon(context.Background(), id))
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
-	var unfinished int
-	for unfinished = 1; unfinished > 0 && ctx.Err() == nil; {
-		if err := truth.Payments.QueryRow(ctx, `SELECT count(*) FROM reconciliations WHERE status <> 'finished'`).Scan(&unfinished); err != nil {
-			t.Fatal(err)
-		}
-	}
-	allHolds(ctx, t)
-}
-
-func payoutStatusSoon(ctx context.Context, id string) string {
-	var outcome string
-	if err := truth.Payments.QueryRow(ctx, `SELECT outcome FROM payouts WHERE 'pyo_' || id = $1`, id).Scan(&outcome); err != nil {
-		return err.Error()
-	}
-	return outcome
-}
-
-// crashDuringGarbageCollection: what was not deleted is deleted by the next life.
-func crashDuringGarbageCollection(t *testing.T, service string) {
-	ctx := limit(t)
-	before := starts(service)
-	arm(ctx, t, service, fault.GarbageAfterBatch)
-	pool, sender := truth.Payments, "/orders"
-	switch service {
-	case stack.Orders:
-		pool, sender = truth.Orders, "/payments"
-	case stack.Ledger:
-		pool = truth.Ledger
-	}
-	// Handled in 1970, by the id.
-	_, err := pool.Exec(ctx, `
-		INSERT INTO inbox (source, message_id)
-		SELECT $1, ('00000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid
-		  FROM generate_series(1, 1200) n`,
-		sender)
-	if err != nil {
-		t.Fatal(err)
-	}
-	crashed(ctx, t, service, fault.GarbageAfterBatch, before)
-	for left := 1; left > 0; {
-		if err := pool.QueryRow(ctx, `SELECT count(*) FROM inbox WHERE message_id < '00000001-0000-0000-0000-000000000000'`).Scan(&left); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
 	allHolds(ctx, t)
 }

@@ -26,6 +26,12 @@ func sold(ctx context.Context, t *testing.T, items ...shop.Item) shop.Order {
 	return o
 }
 
+// asked is a request that is ready to be sent.
+type asked struct {
+	url  string
+	body []byte
+}
+
 // refundable sells something and returns the request that gives it back.
 func refundable(ctx context.Context, t *testing.T) asked {
 	t.Helper()

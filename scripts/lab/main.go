@@ -21,6 +21,8 @@ import (
 var cli struct {
 	List     listCmd     `cmd:"" help:"The experiments."`
 	Run      runCmd      `cmd:"" help:"Run an experiment, or all: each pattern taken away and put back."`
+	Sweep    sweepCmd    `cmd:"" help:"Crash, fail and delay at every fault point; then audit."`
+	Mutants  mutantsCmd  `cmd:"" help:"Take a pattern out of the source, and see that the audit turns red."`
 	Chaos    chaosCmd    `cmd:"" help:"Place orders while services, database and broker are being killed; then audit."`
 	Audit    auditCmd    `cmd:"" help:"Check the invariants of a running system."`
 	Load     loadCmd     `cmd:"" help:"Place orders as fast as they are accepted, and say what one costs."`

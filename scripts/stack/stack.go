@@ -6,6 +6,7 @@ package stack
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -51,6 +52,13 @@ type Options struct {
 	// addresses are given: for whoever is going to kill them.
 	IgnoreGiven bool
 
+	// Network puts a network between the processes that can be broken.
+	Network bool
+
+	// Overlay replaces source files, by their path in the repository, while the
+	// services are built.
+	Overlay map[string]string
+
 	// Env overrides single variables of the lab's settings, by service.
 	Env map[string][]string
 }
@@ -60,6 +68,9 @@ type Stack struct {
 	Servers *testenv.Env
 	URL     map[string]string // by name
 	Dir     string            // logs and binaries
+	Network *Network          // nil unless asked for
+
+	inside map[string]string // addresses as the services reach each other, by link
 
 	lab         map[string]string
 	supervisors map[string]*supervisor
@@ -93,7 +104,7 @@ func (s *Stack) start(ctx context.Context, opts Options) error {
 
 	// Building and booting take several seconds each, so they go side by side.
 	built := make(chan error, 1)
-	go func() { built <- s.build(ctx, root) }()
+	go func() { built <- s.build(ctx, root, opts.Overlay) }()
 	s.Servers, err = testenv.Start(ctx, testenv.Options{IgnoreGiven: opts.IgnoreGiven, Log: opts.Out})
 	if e := <-built; err == nil {
 		err = e
@@ -112,6 +123,9 @@ func (s *Stack) start(ctx context.Context, opts Options) error {
 		s.releases = append(s.releases, release)
 		s.URL[name] = fmt.Sprintf("http://127.0.0.1:%d", port)
 	}
+	if err := s.connect(opts.Network); err != nil {
+		return err
+	}
 	for _, name := range []string{Sandbox, Ledger, Payments, Orders} {
 		sup := &supervisor{
 			name: name, binary: filepath.Join(s.Dir, name), env: s.environment(name, opts.Env[name]),
@@ -125,15 +139,60 @@ func (s *Stack) start(ctx context.Context, opts Options) error {
 	return s.waitReady(ctx)
 }
 
-func (s *Stack) build(ctx context.Context, root string) error {
+// connect decides over which addresses the processes reach each other.
+func (s *Stack) connect(network bool) error {
+	s.inside = map[string]string{
+		"postgres": s.Servers.PostgresURL, "rabbitmq": s.Servers.AMQPURL,
+		Sandbox: s.URL[Sandbox], Ledger: s.URL[Ledger], Payments: s.URL[Payments],
+	}
+	if !network {
+		return nil
+	}
+	s.Network = newNetwork()
+	for _, link := range Links {
+		address, err := s.Network.through(link, s.inside[link])
+		if err != nil {
+			return err
+		}
+		s.inside[link] = address
+	}
+	return nil
+}
+
+func (s *Stack) build(ctx context.Context, root string, overlay map[string]string) error {
+	flags, err := s.overlayFlags(root, overlay)
+	if err != nil {
+		return err
+	}
 	for name, pkg := range packages {
-		cmd := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(s.Dir, name), pkg)
+		cmd := exec.CommandContext(ctx, "go", append(append([]string{"build"}, flags...), "-o", filepath.Join(s.Dir, name), pkg)...)
 		cmd.Dir = root
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("stack: build %s: %w\n%s", pkg, err, out)
 		}
 	}
 	return nil
+}
+
+// overlayFlags writes the replacements down as `go build -overlay` wants them.
+func (s *Stack) overlayFlags(root string, overlay map[string]string) ([]string, error) {
+	if len(overlay) == 0 {
+		return nil, nil
+	}
+	replace := map[string]string{}
+	for path, text := range overlay {
+		file := filepath.Join(s.Dir, strings.ReplaceAll(path, "/", "_"))
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			return nil, err
+		}
+		replace[filepath.Join(root, path)] = file
+	}
+	plan, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		return nil, err
+	}
+	file := filepath.Join(s.Dir, "overlay.json")
+	return []string{"-overlay", file}, os.WriteFile(file, plan, 0o600)
 }
 
 // createDatabases runs scripts/init.sql, the same file as docker compose does.
@@ -176,15 +235,15 @@ func (s *Stack) environment(name string, more []string) []string {
 	}
 	env = append(env,
 		"HTTP_ADDR="+strings.TrimPrefix(s.URL[name], "http://"),
-		"DATABASE_URL="+s.DatabaseURL(name),
-		"AMQP_URL="+s.Servers.AMQPURL,
+		"DATABASE_URL="+ownDatabase(s.inside["postgres"], name),
+		"AMQP_URL="+s.inside["rabbitmq"],
 		"INSTANCE="+name+"-1",
-		"PROCESSOR_URL="+s.URL[Sandbox],
-		"BANK_URL="+s.URL[Sandbox],
-		"LEDGER_URL="+s.URL[Ledger],
-		"PAYMENTS_URL="+s.URL[Payments],
+		"PROCESSOR_URL="+s.inside[Sandbox],
+		"BANK_URL="+s.inside[Sandbox],
+		"LEDGER_URL="+s.inside[Ledger],
+		"PAYMENTS_URL="+s.inside[Payments],
 		"RECEIPTS_URL="+s.ReceiptsURL(),
-		"WEBHOOK_TARGET="+s.URL[Payments]+"/webhooks/processor")
+		"WEBHOOK_TARGET="+s.inside[Payments]+"/webhooks/processor")
 	return append(env, more...)
 }
 
@@ -194,8 +253,10 @@ func (s *Stack) ReceiptsURL() string {
 }
 
 // DatabaseURL is the address of a service's own database, as its own role.
-func (s *Stack) DatabaseURL(name string) string {
-	u, err := url.Parse(s.Servers.PostgresURL)
+func (s *Stack) DatabaseURL(name string) string { return ownDatabase(s.Servers.PostgresURL, name) }
+
+func ownDatabase(server, name string) string {
+	u, err := url.Parse(server)
 	if err != nil {
 		return ""
 	}
@@ -287,6 +348,9 @@ func (s *Stack) Close() {
 		if sup := s.supervisors[name]; sup != nil {
 			sup.stop(stopPatience)
 		}
+	}
+	if s.Network != nil {
+		s.Network.close()
 	}
 	if s.Servers != nil {
 		s.Servers.Close()

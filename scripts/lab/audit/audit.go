@@ -79,12 +79,12 @@ func Run(ctx context.Context, d *Databases) ([]Result, error) {
 	}{
 		{"order-terminal", "every order is confirmed or cancelled", orderTerminal},
 		{"charged-once", "a confirmed order is captured once, a cancelled one holds nothing", chargedOnce},
-		{"stock-conserved", "initial = available + sold, nothing reserved", stockConserved},
+		{"stock-conserved", "initial = available + sold, reserved by open orders only", stockConserved},
 		{"books-balance", "entries sum to zero, balances to their postings", booksBalance},
 		{"ledger-complete", "each capture, refund and payout is in the books once, nothing else is", ledgerComplete},
 		{"refund-bounded", "refunds never exceed their capture, and the processor made each once", refundBounded},
 		{"payout-at-most-once", "one bank transfer at most, and a payout is in both books or in neither", payoutAtMostOnce},
-		{"nothing-in-doubt", "no outbox row, open saga, prepared transaction or work half-way", nothingInDoubt},
+		{"nothing-in-doubt", "no outbox row, prepared transaction, held lock or work half-way", nothingInDoubt},
 		{"no-dangling-reference", "each capture has its receipt, and no document is without a reference", noDanglingReference},
 		{"called-back", "each finished order's callback arrived, one id, signed", calledBack},
 	} {
