@@ -76,8 +76,8 @@ var All = []Mutant{
 	},
 	{
 		ID: "balance-not-moved", Pattern: "acid-transaction", Invariant: "books-balance",
-		Says:  "an entry's first balance is left for later",
-		Edits: []Edit{{"services/ledger/entry.go", `for _, p := range inOrder {`, `for _, p := range inOrder[1:] {`}},
+		Says:  "an entry's last balance is left for later",
+		Edits: []Edit{{"services/ledger/entry.go", `for _, p := range inOrder {`, `for _, p := range inOrder[:len(inOrder)-1] {`}},
 		Drive: orders(shop.CardWorks),
 	},
 	{
@@ -100,7 +100,8 @@ var All = []Mutant{
 			{"services/payments/payout.go", `			if !first {
 				continue
 			}
-`, ``},
+`, `			_ = first
+`},
 			{"services/payments/payout.go", `				outcome = payoutUnknown
 				s.log`, `				return idempotency.Response{}, err
 				s.log`},

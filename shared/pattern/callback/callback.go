@@ -40,25 +40,39 @@ type claimed struct {
 	attempts int // this one included
 }
 
-// claim takes up to limit deliveries that are due and pushes their next attempt
-// beyond the lease. The statement is its own transaction: nothing stays locked
-// or open while a merchant takes its time, and if we die, the delivery is due
-// again when the lease ends. SKIP LOCKED lets replicas claim side by side.
-func claim(ctx context.Context, db *pgxpool.Pool, limit int, lease time.Duration) ([]claimed, error) {
+// lookedAtOnce bounds how many due deliveries are looked at to find some of
+// different merchants.
+const lookedAtOnce = 1000
+
+// claim takes up to limit deliveries that are due, at most perMerchant of one
+// merchant and none of those in full, and pushes their next attempt beyond the
+// lease. The statement is its own transaction: nothing stays locked or open while
+// a merchant takes its time, and if we die, the delivery is due again when the
+// lease ends. SKIP LOCKED lets replicas claim side by side.
+func claim(ctx context.Context, db *pgxpool.Pool, limit, perMerchant int, full []string, lease time.Duration) ([]claimed, error) {
 	rows, err := db.Query(ctx, `
 		UPDATE callbacks
 		   SET next_attempt_at = now() + $2::interval,
 		       attempts        = attempts + 1
 		 WHERE id IN (
-		       SELECT id
-		         FROM callbacks
-		        WHERE state = 'pending'
-		          AND next_attempt_at <= now()
-		        ORDER BY next_attempt_at
+		       SELECT c.id
+		         FROM (SELECT id, row_number() OVER (PARTITION BY merchant_id ORDER BY next_attempt_at) AS place, next_attempt_at
+		                 FROM (SELECT id, merchant_id, next_attempt_at
+		                         FROM callbacks
+		                        WHERE state = 'pending'
+		                          AND next_attempt_at <= now()
+		                          AND merchant_id <> ALL($4)
+		                        ORDER BY next_attempt_at
+		                        LIMIT $5) due) ranked
+		         JOIN callbacks c ON c.id = ranked.id
+		        WHERE ranked.place <= $3
+		          AND c.state = 'pending'
+		          AND c.next_attempt_at <= now() -- another replica may have claimed it since
+		        ORDER BY ranked.next_attempt_at
 		        LIMIT $1
-		          FOR UPDATE SKIP LOCKED)
+		          FOR UPDATE OF c SKIP LOCKED)
 		RETURNING id, merchant_id, subject, url, payload, attempts`,
-		limit, lease)
+		limit, lease, perMerchant, full, lookedAtOnce)
 	if err != nil {
 		return nil, err
 	}

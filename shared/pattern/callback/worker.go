@@ -23,9 +23,11 @@ const (
 	// what it takes to record the outcome, or a second worker would send beside us.
 	lease = perTry + 10*time.Second
 
-	// atOnce is how many merchants are called at the same time: one that takes
-	// its full fifteen seconds holds up one place, not all the others.
-	atOnce = 32
+	// atOnce is how many deliveries are sent at the same time, and perMerchant how
+	// many of them to one merchant: an endpoint that takes its full fifteen seconds
+	// for each must not hold up the others.
+	atOnce      = 32
+	perMerchant = 8
 
 	// jitter spreads tries, so that an endpoint that comes back is not met by
 	// everything that failed at the same moment.
@@ -62,6 +64,9 @@ type Worker struct {
 	sender sender
 	wake   chan struct{}
 	tries  *prometheus.CounterVec
+
+	mu     sync.Mutex
+	inWork map[string]int // by merchant
 }
 
 // NewWorker returns a worker that is not running yet.
@@ -73,6 +78,7 @@ func NewWorker(cfg Config) *Worker {
 		Config: cfg,
 		sender: newSender(cfg.DB, cfg.AllowPrivate, min(perTry, cfg.Lease*2/3)),
 		wake:   make(chan struct{}, 1),
+		inWork: map[string]int{},
 		tries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "failwell_callback_tries_total",
 			Help: "Tries to deliver a callback, by what became of it: delivered, failed (will be tried again), parked.",
@@ -102,14 +108,15 @@ func (w *Worker) Run(ctx context.Context) {
 	defer running.Wait()
 	places := make(chan struct{}, atOnce)
 	for ctx.Err() == nil {
-		due, err := claim(ctx, w.DB, atOnce-len(places), w.Lease)
+		due, err := claim(ctx, w.DB, atOnce-len(places), perMerchant, w.full(), w.Lease)
 		if err != nil && ctx.Err() == nil {
 			w.Logger.Warn("callbacks: looking for what is due failed", "error", err)
 		}
 		for _, d := range due {
 			places <- struct{}{}
+			w.busy(d.MerchantID, 1)
 			running.Go(func() {
-				defer func() { <-places; w.Wake() }()
+				defer func() { <-places; w.busy(d.MerchantID, -1); w.Wake() }()
 				// The try in work outlives ctx: cutting it off would only send it again.
 				w.try(context.WithoutCancel(ctx), d)
 			})
@@ -123,6 +130,29 @@ func (w *Worker) Run(ctx context.Context) {
 		case <-ctx.Done():
 		}
 	}
+}
+
+// busy counts the deliveries to a merchant that are in work.
+func (w *Worker) busy(merchant string, change int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.inWork[merchant] += change; w.inWork[merchant] == 0 {
+		delete(w.inWork, merchant)
+	}
+}
+
+// full names the merchants that have no place left. A claim may take perMerchant
+// more of one that has some in work, so twice that is the most.
+func (w *Worker) full() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	full := []string{}
+	for merchant, n := range w.inWork {
+		if n >= perMerchant {
+			full = append(full, merchant)
+		}
+	}
+	return full
 }
 
 // try makes one attempt and records what became of it. If we die before the

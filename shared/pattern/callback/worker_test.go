@@ -72,6 +72,27 @@ func TestASlowEndpointDoesNotHoldUpTheOthers(t *testing.T) {
 	slow.wantNoMore()
 }
 
+// A merchant whose endpoint hangs has more due than there are places. The others
+// are served all the same.
+func TestAMerchantWithABacklogLeavesPlacesForOthers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	slow, release := w.held(status(http.StatusOK))
+	quick := w.endpoint(status(http.StatusOK))
+	for range 100 {
+		w.enqueue("other", slow.url, "{}")
+	}
+	w.start(w.config())
+	t.Cleanup(release) // before the worker is stopped, which waits for its tries
+	slow.next()
+	for n := range 20 {
+		w.enqueue("acme", quick.url, fmt.Sprint(n))
+	}
+	for range 20 {
+		quick.next()
+	}
+}
+
 func TestAnEndpointThatNeverAnswersIsCutOff(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

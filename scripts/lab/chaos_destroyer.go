@@ -1,0 +1,166 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"example.com/failwell/scripts/stack"
+)
+
+// destroyer breaks things, each kind at its own pace.
+type destroyer struct {
+	system *stack.Stack
+	cfg    chaosCmd
+
+	mu    sync.Mutex
+	count map[string]int
+	err   error
+}
+
+func newDestroyer(system *stack.Stack, cfg chaosCmd) *destroyer {
+	return &destroyer{system: system, cfg: cfg, count: map[string]int{}}
+}
+
+// dice of each kind of blow are its own, so that one does not change another's.
+func (d *destroyer) dice(stream uint64) *rand.Rand {
+	return rand.New(rand.NewPCG(d.cfg.Seed, stream)) //nolint:gosec // to be repeatable
+}
+
+// run breaks things until ctx ends, and leaves everything mended.
+func (d *destroyer) run(ctx context.Context) {
+	var all sync.WaitGroup
+	for _, blow := range []struct {
+		every  time.Duration
+		strike func(ctx context.Context, n int)
+	}{
+		{d.cfg.KillEvery, d.kill(d.dice(11))},
+		{d.cfg.PauseEvery, d.pause(d.dice(12))},
+		{d.cfg.NetworkEvery, d.network(d.dice(13))},
+		{d.cfg.ServersEvery, d.servers()},
+	} {
+		if blow.every <= 0 {
+			continue
+		}
+		all.Go(func() {
+			tick := time.NewTicker(blow.every)
+			defer tick.Stop()
+			for n := 0; ; n++ {
+				select {
+				case <-tick.C:
+					blow.strike(ctx, n)
+				case <-ctx.Done():
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+}
+
+func (d *destroyer) note(what string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.count[what]++
+}
+
+func (d *destroyer) fail(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.err = errors.Join(d.err, err)
+}
+
+// kill sends SIGKILL to a random service at a random moment.
+func (d *destroyer) kill(dice *rand.Rand) func(context.Context, int) {
+	return func(ctx context.Context, _ int) {
+		victim := stack.Services[dice.IntN(len(stack.Services))]
+		wait(ctx, time.Duration(dice.Int64N(int64(d.cfg.KillEvery))))
+		if d.system.Signal(victim, syscall.SIGKILL) {
+			d.note("killed " + victim)
+		}
+	}
+}
+
+// pause stops a service for up to five seconds: longer than its leases. It does
+// not know, and goes on where it was.
+func (d *destroyer) pause(dice *rand.Rand) func(context.Context, int) {
+	return func(ctx context.Context, _ int) {
+		victim, long := stack.Services[dice.IntN(len(stack.Services))], time.Duration(200+dice.IntN(4800))*time.Millisecond
+		if d.system.Signal(victim, syscall.SIGSTOP) {
+			d.note("paused " + victim)
+			wait(ctx, long)
+			d.system.Signal(victim, syscall.SIGCONT)
+		}
+	}
+}
+
+// network cuts, delays or throttles a connection for a while.
+func (d *destroyer) network(dice *rand.Rand) func(context.Context, int) {
+	return func(ctx context.Context, _ int) {
+		link := stack.Links[dice.IntN(len(stack.Links))]
+		long := time.Duration(200+dice.IntN(1800)) * time.Millisecond
+		var err error
+		switch dice.IntN(3) {
+		case 0:
+			d.note("cut " + link)
+			d.system.Network.Cut(link)
+		case 1:
+			d.note("delayed " + link)
+			err = d.system.Network.Delay(link, 100+dice.IntN(1500))
+		default:
+			d.note("throttled " + link)
+			err = d.system.Network.Throttle(link, 4+dice.IntN(60))
+		}
+		wait(ctx, long)
+		if err := errors.Join(err, d.system.Network.Mend(context.WithoutCancel(ctx), link)); err != nil {
+			d.fail(fmt.Errorf("network %s: %w", link, err))
+		}
+	}
+}
+
+// servers kills the database, kills the broker, restarts the database cleanly,
+// restarts the broker cleanly, and so on.
+func (d *destroyer) servers() func(context.Context, int) {
+	s := d.system.Servers
+	turns := []struct {
+		what      string
+		end, back func(context.Context) error
+	}{
+		{"PostgreSQL killed", s.KillPostgres, s.StartPostgres},
+		{"RabbitMQ killed", s.KillRabbit, s.StartRabbit},
+		{"PostgreSQL restarted", s.StopPostgres, s.StartPostgres},
+		{"RabbitMQ restarted", s.StopRabbit, s.StartRabbit},
+	}
+	return func(ctx context.Context, n int) {
+		turn := turns[n%len(turns)]
+		// Not ctx: when the time is up, a server that is down must still come back.
+		ctx = context.WithoutCancel(ctx)
+		if err := errors.Join(turn.end(ctx), turn.back(ctx)); err != nil {
+			d.fail(fmt.Errorf("%s: %w", turn.what, err))
+			return
+		}
+		d.note(turn.what)
+	}
+}
+
+func (d *destroyer) summary() string {
+	var parts []string
+	for _, what := range slices.Sorted(maps.Keys(d.count)) {
+		parts = append(parts, fmt.Sprintf("%s %d×", what, d.count[what]))
+	}
+	return strings.Join(parts, ", ")
+}
+
+func wait(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}
