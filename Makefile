@@ -45,4 +45,4 @@ check-containers: ## The containers: build, healthy, an order, a crash, down. Wi
 
 .PHONY: chaos
 chaos: deps ## 200 orders while services, database and broker are being killed; then the audit.
-	@go run ./scripts/lab chaos
+	@go run ./scripts/lab chaos --orders 200 $(CHAOS)

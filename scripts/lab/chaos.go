@@ -16,6 +16,7 @@ import (
 
 type chaosCmd struct {
 	Duration     time.Duration `default:"20s" help:"How long to place orders and break things."`
+	Orders       int           `help:"Place at least so many, also when the time is up."`
 	Rate         float64       `default:"10" help:"Orders a second. Some are refunded, and some of the money is paid out."`
 	Concurrency  int           `default:"20" help:"How many clients at most at a time."`
 	KillEvery    time.Duration `default:"300ms" help:"SIGKILL to a random service this often; 0: never."`
@@ -31,8 +32,8 @@ func (c chaosCmd) Run(ctx context.Context) error {
 	if c.Seed == 0 {
 		c.Seed = rand.Uint64N(1 << 32)
 	}
-	fmt.Printf("seed %d; to repeat: go run ./scripts/lab chaos --duration %s --rate %g --concurrency %d --kill-every %s --pause-every %s --network-every %s --servers-every %s --seed %d\n",
-		c.Seed, c.Duration, c.Rate, c.Concurrency, c.KillEvery, c.PauseEvery, c.NetworkEvery, c.ServersEvery, c.Seed)
+	fmt.Printf("seed %d; to repeat: go run ./scripts/lab chaos --duration %s --orders %d --rate %g --concurrency %d --kill-every %s --pause-every %s --network-every %s --servers-every %s --seed %d\n",
+		c.Seed, c.Duration, c.Orders, c.Rate, c.Concurrency, c.KillEvery, c.PauseEvery, c.NetworkEvery, c.ServersEvery, c.Seed)
 	system, err := stack.Start(ctx, stack.Options{Out: os.Stdout, IgnoreGiven: true, Network: true})
 	if err != nil {
 		return err

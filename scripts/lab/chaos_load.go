@@ -54,7 +54,7 @@ func (l *load) run(ctx, breaking context.Context) {
 	pace := time.NewTicker(time.Duration(float64(time.Second) / l.cfg.Rate))
 	defer pace.Stop()
 	var all sync.WaitGroup
-	for breaking.Err() == nil {
+	for breaking.Err() == nil || l.orders < l.cfg.Orders && ctx.Err() == nil {
 		c := client{
 			card:   cards[l.rng.IntN(len(cards))],
 			items:  []shop.Item{{SKU: "mug", Quantity: 1 + l.rng.IntN(3)}, {SKU: "shirt", Quantity: 1 + l.rng.IntN(2)}},
@@ -72,7 +72,7 @@ func (l *load) run(ctx, breaking context.Context) {
 		})
 		select {
 		case <-pace.C:
-		case <-breaking.Done():
+		case <-ctx.Done():
 		}
 	}
 	all.Wait()

@@ -22,6 +22,7 @@ type Network struct {
 var Links = []string{"postgres", "rabbitmq", Sandbox, Ledger, Payments}
 
 func newNetwork() *Network {
+	zerolog.SetGlobalLevel(zerolog.Disabled) // its toxics log to a global of their own
 	return &Network{
 		server:  toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop()),
 		proxies: map[string]*toxiproxy.Proxy{},
