@@ -24,6 +24,7 @@ var cli struct {
 	Sweep    sweepCmd    `cmd:"" help:"Crash, fail and delay at every fault point; then audit."`
 	Mutants  mutantsCmd  `cmd:"" help:"Take a pattern out of the source, and see that the audit turns red."`
 	Chaos    chaosCmd    `cmd:"" help:"Place orders while services, database and broker are being killed; then audit."`
+	Conform  conformCmd  `cmd:"" help:"Hold a service, ours or yours, against the published cases for idempotency keys and webhooks."`
 	Audit    auditCmd    `cmd:"" help:"Check the invariants of a running system."`
 	Load     loadCmd     `cmd:"" help:"Place orders as fast as they are accepted, and say what one costs."`
 	Prepared preparedCmd `cmd:"" help:"List the transactions that are in doubt, or end one by hand."`
