@@ -43,6 +43,26 @@ down: ## docker compose: stop everything and remove its data.
 check-containers: ## The containers: build, healthy, an order, a crash, down. With a private engine where none runs (root, Debian).
 	@scripts/docker/check.sh
 
+.PHONY: lab
+lab: deps ## 24 experiments: each pattern taken away and put back, on the same fault. About a minute.
+	@go run ./scripts/lab run all --compare docs/patterns/experiments.json
+
+.PHONY: sweep
+sweep: deps ## Crash, failure and delay at every fault point; then the audit. About five minutes.
+	@go run ./scripts/lab sweep --report docs/sweep.md
+
+.PHONY: mutants
+mutants: deps ## Take patterns out of the source, and see that the audit turns red.
+	@go run ./scripts/lab mutants
+
+.PHONY: conform
+conform: deps ## Hold our endpoints against the published cases for idempotency keys and webhooks.
+	@go run ./scripts/lab conform
+
+.PHONY: catalogue
+catalogue: ## Check that every pattern leads to its page, its experiment and its code, and every page shows the code as it is.
+	@go run ./scripts/catalogue check
+
 .PHONY: chaos
 chaos: deps ## 200 orders while services, database and broker are being killed; then the audit.
 	@go run ./scripts/lab chaos --orders 200 $(CHAOS)

@@ -32,6 +32,8 @@ type runCmd struct {
 	ID   string `arg:"" help:"The pattern, or all."`
 	Seed uint64 `default:"1" help:"Makes the outside world's dice, and the names, come out the same."`
 	JSON bool   `name:"json" help:"For machines."`
+
+	Compare string `type:"path" help:"Fail when a verdict is not as in this file: then the pages that show it are stale."`
 }
 
 // Run runs experiments and fails unless each ends as it should: badly without the
@@ -90,10 +92,40 @@ func (c runCmd) Run(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := c.compare(results); err != nil {
+		return err
+	}
 	if len(unexpected) > 0 {
 		return fmt.Errorf("%d of %d experiments did not end as expected: %s", len(unexpected), len(chosen), strings.Join(unexpected, ", "))
 	}
 	fmt.Fprintf(progress, "\n%d of %d experiments: bad without the pattern, good with it; seed %d, %.0f s\n", len(chosen), len(chosen), c.Seed, time.Since(begun).Seconds())
+	return nil
+}
+
+// compare holds the verdicts against those that the documentation shows.
+func (c runCmd) compare(results []experiments.Result) error {
+	if c.Compare == "" {
+		return nil
+	}
+	text, err := os.ReadFile(c.Compare)
+	if err != nil {
+		return err
+	}
+	var shown []experiments.Result
+	if err := json.Unmarshal(text, &shown); err != nil {
+		return fmt.Errorf("%s: %w", c.Compare, err)
+	}
+	var stale []string
+	for _, r := range results {
+		for _, s := range shown {
+			if s.ID == r.ID && (s.Without != r.Without || s.With != r.With) {
+				stale = append(stale, fmt.Sprintf("%s: %q and %q, the page shows %q and %q", r.ID, r.Without.Says, r.With.Says, s.Without.Says, s.With.Says))
+			}
+		}
+	}
+	if len(stale) > 0 {
+		return fmt.Errorf("%s is stale:\n%s", c.Compare, strings.Join(stale, "\n"))
+	}
 	return nil
 }
 
