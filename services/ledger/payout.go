@@ -30,8 +30,11 @@ func (s *service) endPayout(ctx context.Context, e event.Event) error {
 	if err := e.DataAs(&in); err != nil {
 		return retries.Permanent(fmt.Errorf("decode %s: %w", e.Type(), err))
 	}
-	if err := in.Amount.Validate(); err != nil || in.Amount.Minor <= 0 || in.MerchantID == "" || in.PayoutID == "" {
-		return retries.Permanent(fmt.Errorf("payout %s over %s: %v", in.PayoutID, in.Amount, err))
+	if err := in.Amount.Validate(); err != nil {
+		return retries.Permanent(fmt.Errorf("payout %s: %w", in.PayoutID, err))
+	}
+	if in.Amount.Minor <= 0 || in.MerchantID == "" || in.PayoutID == "" {
+		return retries.Permanent(fmt.Errorf("payout %q of %q over %s makes no sense", in.PayoutID, in.MerchantID, in.Amount))
 	}
 	id, err := uuid.NewV7()
 	if err != nil {

@@ -40,8 +40,11 @@ func (s *service) settle(ctx context.Context, e event.Event) error {
 	if err := e.DataAs(&in); err != nil {
 		return retries.Permanent(fmt.Errorf("decode %s: %w", e.Type(), err))
 	}
-	if err := in.Amount.Validate(); err != nil || in.Amount.Minor <= 0 || in.MerchantID == "" || in.PaymentID == "" || in.OrderID == "" {
-		return retries.Permanent(fmt.Errorf("settlement of %s %s: %v", in.PaymentID, in.Amount, err))
+	if err := in.Amount.Validate(); err != nil {
+		return retries.Permanent(fmt.Errorf("settlement of %s: %w", in.PaymentID, err))
+	}
+	if in.Amount.Minor <= 0 || in.MerchantID == "" || in.PaymentID == "" || in.OrderID == "" {
+		return retries.Permanent(fmt.Errorf("settlement of %q of %q over %s makes no sense", in.PaymentID, in.OrderID, in.Amount))
 	}
 	id, err := uuid.NewV7()
 	if err != nil {

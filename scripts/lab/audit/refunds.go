@@ -7,10 +7,10 @@ import (
 
 // refunded is what we believe of one payment's refunds.
 type refunded struct {
-	PaymentID         string
-	Captured, Noted   int64 // taken; given back as the payment's row has it
-	Claimed, Succeded int64 // sums of the refunds that did not fail, and of those that succeeded
-	Count             int   // of those that succeeded
+	PaymentID          string
+	Captured, Noted    int64 // taken; given back as the payment's row has it
+	Claimed, Succeeded int64 // sums of the refunds that did not fail, and of those that succeeded
+	Count              int   // of those that succeeded
 }
 
 // givenBack is what the processor really gave back for one payment.
@@ -53,8 +53,8 @@ func refundBounded(ctx context.Context, d *Databases) (int, []string, error) {
 			wrong = append(wrong, fmt.Sprintf("%s: %d was taken, %d is being given back", id, r.Captured, r.Claimed))
 		case r.Noted != r.Claimed:
 			wrong = append(wrong, fmt.Sprintf("%s: the payment says %d is given back, its refunds %d", id, r.Noted, r.Claimed))
-		case g.Minor != r.Succeded || g.Count != r.Count:
-			wrong = append(wrong, fmt.Sprintf("%s: %d refunds over %d, the processor made %d over %d", id, r.Count, r.Succeded, g.Count, g.Minor))
+		case g.Minor != r.Succeeded || g.Count != r.Count:
+			wrong = append(wrong, fmt.Sprintf("%s: %d refunds over %d, the processor made %d over %d", id, r.Count, r.Succeeded, g.Count, g.Minor))
 		}
 	}
 	for id, g := range theirs {

@@ -216,7 +216,7 @@ var sagaExperiment = Experiment{
 		w.exec(ctx, `UPDATE products SET available = available - 1`)
 		id := got(w.charge(ctx, reference, w.paymentMethod(ctx, shop.CardCaptureFails, reference), reference))
 		r.Log("stock taken; 12.50 held on the card")
-		status, err := w.processor(ctx, http.MethodPost, "/v1/charges/"+id+"/capture", reference+":capture", struct{}{}, nil)
+		status, err := w.processor(ctx, "/v1/charges/"+id+"/capture", reference+":capture", struct{}{}, nil)
 		must(err)
 		r.Log("capture: %d; return 500 to the client", status)
 		held := w.truth(ctx, "sandbox", `SELECT count(*) FROM processor_charges WHERE reference = $1 AND status = 'authorised'`, reference)

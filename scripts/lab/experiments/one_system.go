@@ -202,7 +202,7 @@ var singleUseTokenRecovery = Experiment{
 		token, reference := w.token(ctx, shop.CardWorks), w.name("naive")
 		w.misbehave(ctx, `[{"contract":"payment_methods","fault":"lose_answer","times":1}]`)
 		redeem := func() (int, error) {
-			return w.processor(ctx, http.MethodPost, "/v1/payment_methods", "", map[string]string{"token": token, "reference": reference}, nil)
+			return w.processor(ctx, "/v1/payment_methods", "", map[string]string{"token": token, "reference": reference}, nil)
 		}
 		_, err := redeem()
 		r.Log("redeem the token: no answer (%v)", err != nil)

@@ -29,9 +29,9 @@ func (w *World) exec(ctx context.Context, sql string, args ...any) {
 }
 
 // number reads one number from the naive database.
-func (w *World) number(ctx context.Context, sql string, args ...any) int {
+func (w *World) number(ctx context.Context, sql string) int {
 	var n int
-	must(w.Naive.QueryRow(ctx, sql, args...).Scan(&n))
+	must(w.Naive.QueryRow(ctx, sql).Scan(&n))
 	return n
 }
 
@@ -82,10 +82,10 @@ func (w *World) order(ctx context.Context, card string, items ...shop.Item) shop
 	return got(w.Shop.Finished(ctx, o.ID))
 }
 
-// processorCalls makes a call to the card processor, as naive code does. The
-// error means that there was no answer.
-func (w *World) processor(ctx context.Context, method, path, key string, in, out any) (status int, err error) {
-	return w.call(ctx, method, w.System.URL[stack.Sandbox]+path, map[string]string{
+// processor posts to the card processor, as naive code does. The error means that
+// there was no answer.
+func (w *World) processor(ctx context.Context, path, key string, in, out any) (status int, err error) {
+	return w.call(ctx, http.MethodPost, w.System.URL[stack.Sandbox]+path, map[string]string{
 		"Authorization": "Bearer sk_sandbox_processor", "Idempotency-Key": key,
 	}, in, out)
 }
@@ -128,7 +128,7 @@ func (w *World) paymentMethod(ctx context.Context, card, reference string) strin
 	var out struct {
 		PaymentMethod string `json:"payment_method"`
 	}
-	status, err := w.processor(ctx, http.MethodPost, "/v1/payment_methods", "",
+	status, err := w.processor(ctx, "/v1/payment_methods", "",
 		map[string]string{"token": w.token(ctx, card), "reference": reference}, &out)
 	must(err)
 	if out.PaymentMethod == "" {
@@ -142,7 +142,7 @@ func (w *World) charge(ctx context.Context, key, method, reference string) (id s
 	var out struct {
 		ID string `json:"id"`
 	}
-	status, err := w.processor(ctx, http.MethodPost, "/v1/charges", key, map[string]any{
+	status, err := w.processor(ctx, "/v1/charges", key, map[string]any{
 		"payment_method": method, "amount": map[string]any{"minor": 1250, "currency": "GBP"}, "reference": reference, "merchant_id": "mer_naive",
 	}, &out)
 	if err == nil && status >= http.StatusMultipleChoices {

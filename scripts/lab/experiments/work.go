@@ -29,7 +29,7 @@ func (w *World) processorRefunds(ctx context.Context, reference string) int {
 func (w *World) captured(ctx context.Context) (reference, charge string) {
 	reference = w.name("naive")
 	charge = got(w.charge(ctx, reference, w.paymentMethod(ctx, shop.CardWorks, reference), reference))
-	status, err := w.processor(ctx, http.MethodPost, "/v1/charges/"+charge+"/capture", reference+":capture", struct{}{}, nil)
+	status, err := w.processor(ctx, "/v1/charges/"+charge+"/capture", reference+":capture", struct{}{}, nil)
 	must(err)
 	if status != http.StatusOK {
 		panic(broken{fmt.Errorf("capture: status %d", status)})
@@ -39,7 +39,7 @@ func (w *World) captured(ctx context.Context) (reference, charge string) {
 
 // giveBack asks the processor for a refund of part of a charge.
 func (w *World) giveBack(ctx context.Context, key, charge string, minor int) (int, error) {
-	return w.processor(ctx, http.MethodPost, "/v1/charges/"+charge+"/refund", key,
+	return w.processor(ctx, "/v1/charges/"+charge+"/refund", key,
 		map[string]any{"amount": map[string]any{"minor": minor, "currency": "GBP"}}, nil)
 }
 
