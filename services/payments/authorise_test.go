@@ -17,6 +17,7 @@ var (
 func TestARefusalOfTheCardIsDefiniteAndStaysTheAnswer(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
+	astray := s.with(func(cfg *settings) { cfg.ProcessorURL += "/nowhere" })
 	unknown := s.order(cardWorks)
 	unknown.PaymentToken = "tok_unknown"
 	for reason, cmd := range map[string]command{
@@ -26,7 +27,8 @@ func TestARefusalOfTheCardIsDefiniteAndStaysTheAnswer(t *testing.T) {
 		s.deliver(message(t, toAuthorise, cmd))
 		s.stands(cmd, declined, none, []string{no})
 		same(t, "reason", s.payment(cmd).Reason, reason)
-		s.deliver(message(t, toAuthorise, cmd)) // a new message with the same meaning
+		// A new message with the same meaning is answered without another question.
+		astray.deliver(message(t, toAuthorise, cmd))
 		s.stands(cmd, declined, none, []string{no, no})
 	}
 }
@@ -160,7 +162,8 @@ func TestOneMessageDeliveredAgainIsAnsweredOnce(t *testing.T) {
 			}
 			deliver(s, message(t, toCapture, taken))
 			deliver(s, message(t, toVoid, released))
-			s.stands(taken, captured, []string{"captured"}, []string{"authorise done", "capture done"})
+			deliver(s, message(t, toCapture, taken)) // another message, whose work is done already
+			s.stands(taken, captured, []string{"captured"}, []string{"authorise done", "capture done", "capture done"})
 			s.stands(released, voided, []string{"voided"}, []string{"authorise done", "void done"})
 			s.stands(refusal, declined, none, []string{"authorise refused card_declined"})
 		})

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"net/http"
 	"sync"
 	"testing"
 )
@@ -132,20 +133,44 @@ func TestNothingHasToBeReleasedOfADeclinedPayment(t *testing.T) {
 	s.stands(unheard, voided, none, []string{"authorise refused voided", "void done"})
 }
 
-// "Done" would be a lie: the money is still held, and somebody has to know.
+// "Done" would be a lie: the money is still held or even taken, and somebody has
+// to know.
 func TestAHoldThatCannotBeReleasedIsNotCalledReleased(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
-	cmd := s.order(cardWorks)
-	s.deliver(message(t, toAuthorise, cmd))
-	s.arm(rule{Contract: "charges.void", Fault: "refuse"})
-	void := message(t, toVoid, cmd)
-	for range 2 {
-		if err := s.receive(t.Context(), void); err == nil {
-			t.Error("done, although the processor refuses")
+	refuses := func(command) { s.arm(rule{Contract: "charges.void", Fault: "refuse"}) }
+	for name, c := range map[string]struct {
+		card    string
+		before  []string
+		trouble func(command)
+		charge  string
+	}{
+		"the processor refuses":                   {cardWorks, nil, refuses, "authorised"},
+		"the processor refuses, after a capture":  {cardNoCapture, []string{toCapture}, refuses, "authorised"},
+		"it was captured without our knowing how": {cardWorks, nil, s.captureBehindOurBack, "captured"},
+	} {
+		t.Log(name)
+		s.arm()
+		cmd := s.order(c.card)
+		s.deliver(message(t, toAuthorise, cmd))
+		for _, kind := range c.before {
+			s.deliver(message(t, kind, cmd))
 		}
+		c.trouble(cmd)
+		replies := s.replies(cmd)
+		void := message(t, toVoid, cmd)
+		for range 2 {
+			if err := s.receive(t.Context(), void); err == nil {
+				t.Error("done, although nothing was released")
+			}
+		}
+		s.stands(cmd, voiding, []string{c.charge}, replies)
 	}
-	s.stands(cmd, voiding, held, []string{"authorise done"})
+}
+
+func (s *shop) captureBehindOurBack(cmd command) {
+	s.t.Helper()
+	s.ask(http.MethodPost, "/v1/charges/"+s.payment(cmd).ChargeID+"/capture", struct{}{}, &struct{}{})
 }
 
 func TestWhatIsCapturedIsNotCalledReleased(t *testing.T) {
