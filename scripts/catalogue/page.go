@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"example.com/failwell/scripts/lab/experiments"
+	"example.com/failwell/scripts/lab/mutants"
 )
 
 // A page is written by hand, except for the blocks between a directive and
@@ -17,10 +18,12 @@ import (
 //	<!-- excerpt services/orders/accept.go "func (s *service) place" "^}" -->
 //	<!-- verdict -->      what the experiment shows, without and with
 //	<!-- places -->       every place of use
+//	<!-- index -->        the table of patterns
+//	<!-- record -->       the table of bugs that were found and mended
 //
 // An excerpt begins at the first line that contains the first text, and ends with
 // the first line from there on that matches the second, a regular expression.
-var directive = regexp.MustCompile(`^<!-- (excerpt|verdict|places|index)(.*) -->$`)
+var directive = regexp.MustCompile(`^<!-- (excerpt|verdict|places|index|record)(.*) -->$`)
 
 const blockEnd = "<!-- end -->"
 
@@ -100,7 +103,19 @@ func (s source) block(path, id, kind, args string) ([]string, error) {
 		}
 		return lines, nil
 	}
+	if kind == "record" {
+		return record(), nil
+	}
 	return s.index(up), nil
+}
+
+// record is the table of bugs.
+func record() []string {
+	table := []string{"| when | found by | what broke | mended | again |", "|---|---|---|---|---|"}
+	for _, b := range mutants.Bugs {
+		table = append(table, fmt.Sprintf("| %s | %s | %s | %s | `go run ./scripts/lab record --only %s` runs `%s` |", b.Date, b.FoundBy, b.Broke, b.Mended, b.ID, b.Test))
+	}
+	return table
 }
 
 var excerptArgs = regexp.MustCompile(`^(\S+) "(.*)" "(.*)"$`)

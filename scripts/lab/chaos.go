@@ -23,6 +23,7 @@ type chaosCmd struct {
 	PauseEvery   time.Duration `default:"3s" help:"Pause a random service (SIGSTOP, then SIGCONT) this often; 0: never."`
 	NetworkEvery time.Duration `default:"2s" help:"Cut, delay or throttle a random connection this often; 0: never."`
 	ServersEvery time.Duration `default:"7s" help:"Kill or restart PostgreSQL, then RabbitMQ, in turn, this often; 0: never."`
+	Misbehave    float64       `default:"0.05" help:"The outside world fails before its work, or loses its answer, at this rate each; and it doubles and reorders its webhooks."`
 	Quiet        time.Duration `default:"3m" help:"How long to wait afterwards until nothing is going on."`
 	Seed         uint64        `help:"Repeats the choice of victims, moments, cards and baskets. Default: chosen and printed."`
 }
@@ -32,8 +33,8 @@ func (c chaosCmd) Run(ctx context.Context) error {
 	if c.Seed == 0 {
 		c.Seed = rand.Uint64N(1 << 32)
 	}
-	fmt.Printf("seed %d; to repeat: go run ./scripts/lab chaos --duration %s --orders %d --rate %g --concurrency %d --kill-every %s --pause-every %s --network-every %s --servers-every %s --seed %d\n",
-		c.Seed, c.Duration, c.Orders, c.Rate, c.Concurrency, c.KillEvery, c.PauseEvery, c.NetworkEvery, c.ServersEvery, c.Seed)
+	fmt.Printf("seed %d; to repeat: go run ./scripts/lab chaos --duration %s --orders %d --rate %g --concurrency %d --kill-every %s --pause-every %s --network-every %s --servers-every %s --misbehave %g --seed %d\n",
+		c.Seed, c.Duration, c.Orders, c.Rate, c.Concurrency, c.KillEvery, c.PauseEvery, c.NetworkEvery, c.ServersEvery, c.Misbehave, c.Seed)
 	system, err := stack.Start(ctx, stack.Options{Out: os.Stdout, IgnoreGiven: true, Network: true})
 	if err != nil {
 		return err
@@ -45,7 +46,11 @@ func (c chaosCmd) Run(ctx context.Context) error {
 	}
 	defer truth.Close()
 
-	l := newLoad(shop.New(system.Env()), c)
+	acme := shop.New(system.Env())
+	if err := acme.Misbehave(ctx, misbehaviour(c.Misbehave)); err != nil {
+		return err
+	}
+	l := newLoad(acme, c)
 	d := newDestroyer(system, c)
 	breaking, stop := context.WithTimeout(ctx, c.Duration)
 	defer stop()
@@ -58,6 +63,9 @@ func (c chaosCmd) Run(ctx context.Context) error {
 		return d.err
 	}
 
+	if err := acme.Misbehave(ctx, `{"rules":[]}`); err != nil {
+		return err
+	}
 	calm := time.Now()
 	quiet, cancel := context.WithTimeout(ctx, c.Quiet)
 	defer cancel()
@@ -69,7 +77,7 @@ func (c chaosCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	results = append(results, l.sameAnswer())
+	results = audit.Merge(results, l.sameAnswer())
 
 	fmt.Printf("\n%d orders in %.0f s: %v; %d refunds and %d payouts asked for\n", l.orders, calm.Sub(start).Seconds(), l.count, l.refunds, l.payouts)
 	fmt.Printf("client: %d requests, %d of them tries again; %d answers compared\n", l.requests, l.requests-l.first, l.answers)

@@ -164,3 +164,20 @@ func wait(ctx context.Context, d time.Duration) {
 	case <-ctx.Done():
 	}
 }
+
+// misbehaviour is what the outside world does by itself, at a rate.
+func misbehaviour(rate float64) string {
+	if rate <= 0 {
+		return `{"rules":[]}`
+	}
+	var rules []string
+	for _, contract := range []string{"payment_methods", "charges.create", "charges.capture", "charges.void", "charges.refund", "bank.transfers", "merchant"} {
+		for _, fault := range []string{"lose_answer", "fail_before"} {
+			rules = append(rules, fmt.Sprintf(`{"contract":%q,"fault":%q,"rate":%g}`, contract, fault, rate))
+		}
+	}
+	for _, fault := range []string{"duplicate", "reorder", "lose_answer", "refuse"} {
+		rules = append(rules, fmt.Sprintf(`{"contract":"webhooks","fault":%q,"rate":%g}`, fault, rate))
+	}
+	return `{"rules":[` + strings.Join(rules, ",") + `]}`
+}

@@ -23,6 +23,7 @@ var cli struct {
 	Run      runCmd      `cmd:"" help:"Run an experiment, or all: each pattern taken away and put back."`
 	Sweep    sweepCmd    `cmd:"" help:"Crash, fail and delay at every fault point; then audit."`
 	Mutants  mutantsCmd  `cmd:"" help:"Take a pattern out of the source, and see that the audit turns red."`
+	Record   recordCmd   `cmd:"" help:"Bring the bugs of our track record back, and see that their tests find them."`
 	Chaos    chaosCmd    `cmd:"" help:"Place orders while services, database and broker are being killed; then audit."`
 	Conform  conformCmd  `cmd:"" help:"Hold a service, ours or yours, against the published cases for idempotency keys and webhooks."`
 	Audit    auditCmd    `cmd:"" help:"Check the invariants of a running system."`

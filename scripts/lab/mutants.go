@@ -104,7 +104,7 @@ func (c mutantsCmd) one(ctx context.Context, m mutants.Mutant) caught {
 		return caught{err: err}
 	}
 	if own != nil {
-		results = append(results, *own)
+		results = audit.Merge(results, *own)
 	}
 	var o caught
 	for _, r := range results {

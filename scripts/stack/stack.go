@@ -160,7 +160,7 @@ func (s *Stack) connect(network bool) error {
 }
 
 func (s *Stack) build(ctx context.Context, root string, overlay map[string]string) error {
-	flags, err := s.overlayFlags(root, overlay)
+	flags, err := OverlayFlags(s.Dir, root, overlay)
 	if err != nil {
 		return err
 	}
@@ -174,14 +174,15 @@ func (s *Stack) build(ctx context.Context, root string, overlay map[string]strin
 	return nil
 }
 
-// overlayFlags writes the replacements down as `go build -overlay` wants them.
-func (s *Stack) overlayFlags(root string, overlay map[string]string) ([]string, error) {
+// OverlayFlags writes replacements of source files into dir, as `go build -overlay`
+// wants them, and returns the flags.
+func OverlayFlags(dir, root string, overlay map[string]string) ([]string, error) {
 	if len(overlay) == 0 {
 		return nil, nil
 	}
 	replace := map[string]string{}
 	for path, text := range overlay {
-		file := filepath.Join(s.Dir, strings.ReplaceAll(path, "/", "_"))
+		file := filepath.Join(dir, strings.ReplaceAll(path, "/", "_"))
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			return nil, err
 		}
@@ -191,7 +192,7 @@ func (s *Stack) overlayFlags(root string, overlay map[string]string) ([]string, 
 	if err != nil {
 		return nil, err
 	}
-	file := filepath.Join(s.Dir, "overlay.json")
+	file := filepath.Join(dir, "overlay.json")
 	return []string{"-overlay", file}, os.WriteFile(file, plan, 0o600)
 }
 

@@ -31,6 +31,14 @@ func kindOf(account string) string {
 	return kind
 }
 
+// merchantOf is whose account it is; "" for the platform's own.
+func merchantOf(account string) string {
+	if parts := strings.Split(account, ":"); len(parts) == 3 {
+		return parts[1]
+	}
+	return ""
+}
+
 func currencyOf(account string) string {
 	return account[strings.LastIndex(account, ":")+1:]
 }
@@ -42,7 +50,8 @@ func knownAccount(id, currency string) bool {
 	case 2:
 		return platformKinds[parts[0]] && parts[1] == currency
 	case 3:
-		return merchantKinds[parts[0]] && parts[1] != "" && parts[2] == currency
+		return merchantKinds[parts[0]] && parts[1] != "" && len(parts[1]) <= maxText && parts[2] == currency &&
+			!strings.ContainsFunc(parts[1], func(r rune) bool { return r < ' ' })
 	}
 	return false
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"time"
 
 	"example.com/failwell/shared/platform/config"
@@ -47,4 +48,12 @@ type settings struct {
 	// JournalLag is how old an entry must be before the journal shows it. It has to
 	// exceed the time that a commit can take.
 	JournalLag time.Duration `env:"JOURNAL_LAG" envDefault:"10s"`
+}
+
+// check refuses a fee that would leave the merchant nothing, or give it more than the sale.
+func (s settings) check() error {
+	if s.FeeBasisPoints < 0 || s.FeeBasisPoints >= 10_000 {
+		return fmt.Errorf("FEE_BPS must be between 0 and 9999, not %d", s.FeeBasisPoints)
+	}
+	return nil
 }

@@ -51,13 +51,15 @@ func (e entry) insert(b *pgx.Batch) {
 		VALUES ($1, $2, $3, $4, $5)`,
 		e.ID, e.Kind, e.Source, e.Reference, e.MerchantID)
 	// An account is opened by its first posting. The id says what it is. In order,
-	// because a new row is locked as well.
+	// because a new row is locked as well. And only what is not there: ON CONFLICT
+	// alone would wait for whoever is moving the balance of an account that exists.
 	b.Queue(`
 		INSERT INTO accounts (id, kind, merchant_id, currency)
 		SELECT id, split_part(id, ':', 1),
 		       CASE WHEN id LIKE '%:%:%' THEN split_part(id, ':', 2) ELSE '' END,
 		       split_part(id, ':', -1)
-		  FROM unnest($1::text[]) AS id
+		  FROM unnest($1::text[]) AS new (id)
+		 WHERE NOT EXISTS (SELECT FROM accounts a WHERE a.id = new.id)
 		 ORDER BY id
 		    ON CONFLICT (id) DO NOTHING`,
 		ids)
@@ -103,6 +105,9 @@ func (n newEntry) Validate() error {
 		if value == "" || len(value) > maxText || strings.ContainsFunc(value, func(r rune) bool { return r < ' ' }) {
 			return invalid(field, "Required: 1 to 255 bytes without control characters.")
 		}
+	}
+	if strings.ContainsFunc(n.MerchantID, func(r rune) bool { return r < ' ' }) || len(n.MerchantID) > maxText {
+		return invalid("merchant_id", "At most 255 bytes without control characters.")
 	}
 	if len(n.Postings) < 2 || len(n.Postings) > maxPostings {
 		return invalid("postings", fmt.Sprintf("An entry has 2 to %d postings.", maxPostings))

@@ -34,6 +34,9 @@ func main() {
 	defer stop()
 	cfg, err := config.Load[settings]()
 	if err == nil {
+		err = cfg.check()
+	}
+	if err == nil {
 		err = run(ctx, cfg)
 	}
 	if err != nil {

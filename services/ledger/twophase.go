@@ -91,7 +91,7 @@ func mayPay(ctx context.Context, tx pgx.Tx, e entry) error {
 			   AND kind IN ('merchant_available', 'merchant_pending')
 			 ORDER BY id
 			   FOR UPDATE`,
-			e.MerchantID, currencyOf(p.Account))
+			merchantOf(p.Account), currencyOf(p.Account))
 		if err != nil {
 			return err
 		}

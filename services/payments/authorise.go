@@ -14,15 +14,20 @@ import (
 //
 //  1. Write that we have begun, and read how the payment stands.
 //     Power fails here: the message comes again and begins at 2.
-//  2. Redeem the card token, then ask the processor for the hold, under a key
-//     that is the same at every try.
+//  2. Redeem the card token, and write what we got for it.
+//     Power fails here: the token turns out to be ours, see redeem.
+//  3. Ask the processor for the hold, under a key that is the same at every try.
 //     Power fails here, or the answer is lost: the message comes again, the
 //     processor knows the key and repeats its answer.
-//  3. Write the outcome with the reply.
+//  4. Write the outcome with the reply.
 //     Power fails after it: the message comes again and is known.
 //
 // The row of step 1 is what a void turns around. Without it, a void that comes
-// while the processor is thinking would find nothing to undo.
+// while the processor is thinking would find nothing to undo. The write of step 2
+// is refused when the void was first: nobody asks for a hold whose payment method
+// is not in the row, so a void that finds none there knows that nothing is held
+// and nothing will be. Redeeming takes no key, and its refusal to one of us says
+// nothing about another who is asking at the same moment.
 func (s *service) authorise(ctx context.Context, cmd command) error {
 	return postgres.RetryStale(ctx, func() error {
 		var p payment
@@ -54,8 +59,13 @@ func (s *service) authorise(ctx context.Context, cmd command) error {
 			return err
 		}
 		outcome := done
-		p.Status = authorised
-		p.ChargeID, err = s.hold(ctx, p)
+		if p.Method == "" {
+			p, err = s.redeemed(ctx, p)
+		}
+		if err == nil {
+			p.ChargeID, err = s.hold(ctx, p)
+			p.Status = authorised
+		}
 		if no := (*refusal)(nil); errors.As(err, &no) {
 			outcome, p.Status, p.Reason = refused, declined, no.code
 		} else if err != nil {
@@ -72,22 +82,45 @@ func (s *service) authorise(ctx context.Context, cmd command) error {
 	})
 }
 
-// hold redeems the payment's card token and holds its amount, and returns the
+// hold holds the amount of a payment whose method is known, and returns the
 // charge. However often it is called for one payment, and by however many at
-// once, there is one payment method and one charge. The error is a *refusal when
-// it is definite.
+// once, there is one charge. The error is a *refusal when it is definite.
 //
 // Pattern: idempotency-key-external (the key is the payment's id and the step:
 // the same after a crash, a restart, and in another process)
 func (s *service) hold(ctx context.Context, p payment) (chargeID string, err error) {
-	method, err := s.redeem(ctx, p)
-	if err != nil {
-		return "", err
-	}
 	charge, err := s.processor.authorise(ctx, p.wireID()+":authorise", authoriseRequest{
-		PaymentMethod: method, Amount: p.Amount, Reference: p.wireID(), MerchantID: p.MerchantID,
+		PaymentMethod: p.Method, Amount: p.Amount, Reference: p.wireID(), MerchantID: p.MerchantID,
 	})
 	return charge.ID, err
+}
+
+// redeemed redeems the token and writes the payment method down, unless the
+// payment has changed since it was read: ErrStale, and somebody looks again.
+//
+// Pattern: recovery-point
+func (s *service) redeemed(ctx context.Context, p payment) (payment, error) {
+	method, err := s.redeem(ctx, p)
+	if err != nil {
+		return p, err
+	}
+	err = postgres.Write(ctx, s.db, func(b *pgx.Batch) {
+		b.Queue(`
+			UPDATE payments
+			   SET payment_method = $3,
+			       version        = CASE WHEN version = $2 THEN version + 1 ELSE -1 END
+			 WHERE id = $1`,
+			p.ID, p.Version, method)
+	})
+	if postgres.Violates(err, "payments_version_current") {
+		return p, postgres.ErrStale
+	}
+	if err != nil {
+		return p, err
+	}
+	p.Method = method
+	p.Version++
+	return p, fault.Point(ctx, fault.PaymentsRedeemAfterRecord)
 }
 
 // redeem turns the card token into a payment method. A token can be redeemed

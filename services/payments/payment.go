@@ -41,6 +41,7 @@ type payment struct {
 	Reason      string
 	Amount      money.Money
 	Token       string
+	Method      string // what the token was redeemed for; empty: nobody has asked for a hold
 	ChargeID    string
 	Refunded    int64
 	CreatedAt   time.Time
@@ -55,13 +56,13 @@ func (p payment) wireOrderID() string { return "ord_" + p.OrderID.String() }
 
 const selectPayment = `
 	SELECT id, order_id, merchant_id, status, reason, amount_minor, currency, payment_token,
-	       charge_id, refunded_minor, created_at, updated_at, receipt_name, settled_at, version
+	       payment_method, charge_id, refunded_minor, created_at, updated_at, receipt_name, settled_at, version
 	  FROM payments`
 
 func scanPayment(row pgx.CollectableRow) (payment, error) {
 	var p payment
 	err := row.Scan(&p.ID, &p.OrderID, &p.MerchantID, &p.Status, &p.Reason, &p.Amount.Minor, &p.Amount.Currency, &p.Token,
-		&p.ChargeID, &p.Refunded, &p.CreatedAt, &p.UpdatedAt, &p.ReceiptName, &p.SettledAt, &p.Version)
+		&p.Method, &p.ChargeID, &p.Refunded, &p.CreatedAt, &p.UpdatedAt, &p.ReceiptName, &p.SettledAt, &p.Version)
 	return p, err
 }
 

@@ -31,8 +31,6 @@ func TestAVoidWhileTheProcessorStillThinksLeavesNothingHeld(t *testing.T) {
 	t.Parallel()
 	const thinks = 1_000
 	for name, rules := range map[string][]rule{
-		"before it knows the card":          {{Contract: "payment_methods", Fault: "delay", Times: 1, DelayMS: thinks, At: "before"}},
-		"after it knows the card":           {{Contract: "payment_methods", Fault: "delay", Times: 1, DelayMS: thinks, At: "after"}},
 		"before it holds the money":         {{Contract: "charges.create", Fault: "delay", Times: 1, DelayMS: thinks, At: "before"}},
 		"after it holds the money":          {{Contract: "charges.create", Fault: "delay", Times: 1, DelayMS: thinks, At: "after"}},
 		"and answers amid the release":      {{Contract: "charges.create", Fault: "delay", Times: 1, DelayMS: thinks, At: "after"}, {Contract: "charges.void", Fault: "delay", Times: 1, DelayMS: 2 * thinks, At: "before"}},
@@ -57,6 +55,46 @@ func TestAVoidWhileTheProcessorStillThinksLeavesNothingHeld(t *testing.T) {
 	}
 }
 
+// The token is being redeemed when the void comes. Nobody has asked for a hold, and
+// nobody will: also when the processor refuses the void's like in the meantime,
+// which says nothing about the redemption that is under way.
+func TestAVoidWhileTheTokenIsBeingRedeemedLeavesNothingToHold(t *testing.T) {
+	t.Parallel()
+	for _, at := range []string{"before", "after"} {
+		t.Run("slow "+at+" its work", func(t *testing.T) {
+			t.Parallel()
+			s := newShop(t)
+			cmd := s.order(cardWorks)
+			void, authorise := message(t, toVoid, cmd), message(t, toAuthorise, cmd)
+			s.arm(rule{Contract: "payment_methods", Fault: "delay", Times: 1, DelayMS: 1_000, At: at})
+			var running sync.WaitGroup
+			running.Go(func() { s.insist(authorise) })
+			eventually(t, "the processor thinks", func() bool { return s.struck() > 0 })
+			s.arm(rule{Contract: "payment_methods", Fault: "refuse"}) // the next, if there is one
+			s.insist(void)
+			running.Wait()
+			s.stands(cmd, voided, none, []string{"authorise refused voided", "void done"})
+		})
+	}
+}
+
+// Two authorise one payment. The processor is slow to redeem the token for one of
+// them and refuses the other: then the payment is declined, and nothing is held.
+func TestARefusalToOneOfTwoWhoRedeemLeavesNothingHeld(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	cmd := s.order(cardWorks)
+	s.arm(rule{Contract: "payment_methods", Fault: "delay", Times: 1, DelayMS: 1_000, At: "before"})
+	first, second := message(t, toAuthorise, cmd), message(t, toAuthorise, cmd)
+	var running sync.WaitGroup
+	running.Go(func() { s.insist(first) })
+	eventually(t, "the processor thinks", func() bool { return s.struck() > 0 })
+	s.arm(rule{Contract: "payment_methods", Fault: "refuse"})
+	s.insist(second)
+	running.Wait()
+	s.stands(cmd, declined, none, []string{"authorise refused card_declined", "authorise refused card_declined"})
+}
+
 // No delays: whoever wins, and wherever they meet.
 func TestAnAuthoriseAndItsVoidAtOnceLeaveNothingHeld(t *testing.T) {
 	t.Parallel()
@@ -77,7 +115,7 @@ func TestAnAuthoriseAndItsVoidAtOnceLeaveNothingHeld(t *testing.T) {
 
 func TestAVoidReleasesAHoldThatWeNeverHeardOf(t *testing.T) {
 	t.Parallel()
-	for _, contract := range []string{"payment_methods", "charges.create"} {
+	for contract, after := range map[string][]string{"payment_methods": none, "charges.create": released} {
 		t.Run("lost answer of "+contract, func(t *testing.T) {
 			t.Parallel()
 			s := newShop(t)
@@ -88,7 +126,7 @@ func TestAVoidReleasesAHoldThatWeNeverHeardOf(t *testing.T) {
 				t.Error("a lost answer was taken for one")
 			}
 			s.deliver(message(t, toVoid, cmd), authorise)
-			s.stands(cmd, voided, released, []string{"authorise refused voided", "void done"})
+			s.stands(cmd, voided, after, []string{"authorise refused voided", "void done"})
 		})
 	}
 }

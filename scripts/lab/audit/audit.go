@@ -87,6 +87,7 @@ func Run(ctx context.Context, d *Databases) ([]Result, error) {
 		{"nothing-in-doubt", "no outbox row, prepared transaction, held lock or work half-way", nothingInDoubt},
 		{"no-dangling-reference", "each capture has its receipt, and no document is without a reference", noDanglingReference},
 		{"called-back", "each finished order's callback arrived, one id, signed", calledBack},
+		{"same-answer", "each recorded answer leads to its own work; each client got it byte for byte", sameAnswer},
 	} {
 		checked, violations, err := check.run(ctx, d)
 		if err != nil {

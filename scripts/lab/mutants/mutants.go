@@ -143,8 +143,15 @@ var All = []Mutant{
 
 // Overlay reads the files that the mutant changes, and returns them changed.
 func (m Mutant) Overlay(root string) (map[string]string, error) {
+	return overlay(root, m.ID, m.Edits)
+}
+
+// Overlay returns the files with the bug back in them.
+func (b Bug) Overlay(root string) (map[string]string, error) { return overlay(root, b.ID, b.Edits) }
+
+func overlay(root, id string, edits []Edit) (map[string]string, error) {
 	changed := map[string]string{}
-	for _, e := range m.Edits {
+	for _, e := range edits {
 		text, ok := changed[e.File]
 		if !ok {
 			raw, err := os.ReadFile(filepath.Join(root, e.File))
@@ -154,7 +161,7 @@ func (m Mutant) Overlay(root string) (map[string]string, error) {
 			text = string(raw)
 		}
 		if n := strings.Count(text, e.Old); n != 1 {
-			return nil, fmt.Errorf("mutant %s does not fit any more: %s has this %d times:\n%s", m.ID, e.File, n, e.Old)
+			return nil, fmt.Errorf("%s does not fit any more: %s has this %d times:\n%s", id, e.File, n, e.Old)
 		}
 		changed[e.File] = strings.Replace(text, e.Old, e.New, 1)
 	}

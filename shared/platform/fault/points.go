@@ -15,6 +15,7 @@ const (
 
 	PaymentsAuthoriseBeforeProcessor = "payments.authorise.before-processor"
 	PaymentsRedeemBeforeRecovery     = "payments.redeem.before-recovery"
+	PaymentsRedeemAfterRecord        = "payments.redeem.after-record"
 	PaymentsAuthoriseAfterProcessor  = "payments.authorise.after-processor"
 	PaymentsCaptureBeforeProcessor   = "payments.capture.before-processor"
 	PaymentsCaptureAfterProcessor    = "payments.capture.after-processor"
@@ -73,6 +74,7 @@ var Points = []Info{
 	{OrdersSagaAfterCommit, "the next step is written, the reply not acknowledged"},
 	{PaymentsAuthoriseBeforeProcessor, "a payment is begun, the processor knows nothing"},
 	{PaymentsRedeemBeforeRecovery, "the card token was used before, we have not looked by whom"},
+	{PaymentsRedeemAfterRecord, "the payment method is noted, no hold has been asked for"},
 	{PaymentsAuthoriseAfterProcessor, "the money is held, we have not noted it"},
 	{PaymentsCaptureBeforeProcessor, "the money is held, a capture is due"},
 	{PaymentsCaptureAfterProcessor, "the money is taken, we have not noted it"},

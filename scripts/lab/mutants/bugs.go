@@ -1,0 +1,76 @@
+package mutants
+
+// Bug is a mistake of our own that was found and mended. Its edits bring it back,
+// and the named test must then fail: the record can be repeated at any time.
+type Bug struct {
+	ID      string
+	Date    string
+	FoundBy string
+	Broke   string // what went wrong, and what it would have cost
+	Mended  string
+	Edits   []Edit
+	Package string
+	Test    string
+}
+
+// Bugs is the track record, oldest first.
+var Bugs = []Bug{
+	{
+		ID: "accounts-opened-in-any-order", Date: "2026-11-23",
+		FoundBy: "a test that holds two entries at each of their locks in turn",
+		Broke:   "two entries that open the same new accounts in opposite order wait for each other; PostgreSQL ends one of them after a second (40P01), and it is done again: slow, and more slowly the more merchants are new",
+		Mended:  "accounts are opened in the order of their ids, as balances are moved",
+		Edits: []Edit{{"services/ledger/entry.go", `		 WHERE NOT EXISTS (SELECT FROM accounts a WHERE a.id = new.id)
+		 ORDER BY id
+`, `		 WHERE NOT EXISTS (SELECT FROM accounts a WHERE a.id = new.id)
+`}},
+		Package: "./services/ledger", Test: "TestTwoEntriesThatOpenTheSameAccountsTheOtherWayRoundBothCommit",
+	},
+	{
+		ID: "signed-with-nothing", Date: "2026-11-23",
+		FoundBy: "a table of merchants with no secret, an empty one, and a bare whsec_",
+		Broke:   "a callback to a merchant without a secret was signed with an empty key: a valid signature that anybody can make",
+		Mended:  "nothing is sent without a secret; the delivery is parked and says why",
+		Edits: []Edit{{"shared/pattern/callback/sender.go", `if err == nil && strings.TrimPrefix(secret, "whsec_") == "" {`,
+			`if err == nil && strings.TrimPrefix(secret, "whsec_") == "never" {`}},
+		Package: "./shared/pattern/callback", Test: "TestWithoutASecretNothingIsSent",
+	},
+	{
+		ID: "private-in-disguise", Date: "2026-11-23",
+		FoundBy: "a table of addresses",
+		Broke:   "a callback URL that resolves to a NAT64, 6to4, Teredo or reserved address passed the check for private networks, and could reach into ours",
+		Mended:  "of IPv6 only what is given out, less the tunnels; of IPv4 not the reserved ranges either",
+		Edits: []Edit{{"shared/pattern/callback/sender.go", ` || slices.ContainsFunc(notPublic, inside) || (ip.Is6() && !inside(public6)) {`,
+			` || slices.ContainsFunc(notPublic[:2], inside) {`}},
+		Package: "./shared/pattern/callback", Test: "TestAWebhookCannotReachIntoOurNetwork",
+	},
+	{
+		ID: "retry-after-overflows", Date: "2026-11-23",
+		FoundBy: "a table of Retry-After values",
+		Broke:   "Retry-After: 10000000000 came out negative and was ignored: the endpoint that asked to be left alone was called again at once",
+		Mended:  "bounded before it is multiplied",
+		Edits: []Edit{{"shared/pattern/callback/sender.go", `time.Duration(min(seconds, int(maxRetryAfter/time.Second))) * time.Second`,
+			`time.Duration(seconds) * time.Second`}},
+		Package: "./shared/pattern/callback", Test: "TestRetryAfterIsHonouredWithinReason",
+	},
+	{
+		ID: "one-merchant-takes-all-places", Date: "2026-11-23",
+		FoundBy: "forty deliveries to an endpoint that hangs",
+		Broke:   "one merchant's backlog took every place that there is for sending; the others' callbacks waited for its time-outs",
+		Mended:  "a merchant has eight places",
+		Edits:   []Edit{{"shared/pattern/callback/worker.go", `	perMerchant = 8`, `	perMerchant = 1000`}},
+		Package: "./shared/pattern/callback", Test: "TestAMerchantWithABacklogLeavesPlacesForOthers",
+	},
+	{
+		ID: "a-hold-that-leaks", Date: "2026-11-23",
+		FoundBy: "tests of payments against the sandbox: slow to redeem for one, refusing another",
+		Broke:   "redeeming a card token takes no key, so a refusal of one redemption says nothing about another that is under way. A void whose own redemption was refused said \"nothing is held\", and then the slow one came through and held the money: voided here, authorised at the processor, for as long as the card's bank likes. Two who authorised at once could do the same",
+		Mended:  "the payment method is written down before a hold is asked for, by a write that a void or a refusal has made stale: a recovery point. The void needs no redemption of its own any more",
+		Edits: []Edit{{"services/payments/authorise.go", `			       version        = CASE WHEN version = $2 THEN version + 1 ELSE -1 END
+			 WHERE id = $1` + "`" + `,
+			p.ID, p.Version, method)`, `			       version        = CASE WHEN $2 > 0 THEN version + 1 ELSE -1 END
+			 WHERE id = $1` + "`" + `,
+			p.ID, p.Version, method)`}},
+		Package: "./services/payments", Test: "TestARefusalToOneOfTwoWhoRedeemLeavesNothingHeld",
+	},
+}
