@@ -55,6 +55,10 @@ sweep: deps ## Crash, failure and delay at every fault point; then the audit. Ab
 mutants: deps ## Take patterns out of the source, and see that the audit turns red.
 	@go run ./scripts/lab mutants
 
+.PHONY: record
+record: deps ## Bring every bug of docs/track-record.md back, and see that its test finds it.
+	@go run ./scripts/testenv -- go run ./scripts/lab record
+
 .PHONY: conform
 conform: deps ## Hold our endpoints against the published cases for idempotency keys and webhooks.
 	@go run ./scripts/lab conform
