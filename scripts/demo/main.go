@@ -52,7 +52,7 @@ func run(ctx context.Context) error {
 	defer truth.Close()
 	t := &tour{system: system, truth: truth, shop: shop.New(system.Env()), out: out}
 
-	for _, act := range []func(context.Context) error{t.works, t.refused, t.lostAnswer, t.kill, t.retry, t.lastOne, t.merchantDown} {
+	for _, act := range []func(context.Context) error{t.works, t.refused, t.lostAnswer, t.kill, t.retry, t.lastOne, t.merchantDown, t.refund, t.payout} {
 		ctx, cancel := context.WithTimeout(ctx, patience)
 		err := act(ctx)
 		cancel()
