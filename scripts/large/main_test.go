@@ -5,6 +5,7 @@ package large
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"os"
 	"testing"
 	"time"
@@ -50,7 +51,7 @@ func runTests(m *testing.M) (int, error) {
 
 func limit(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -69,4 +70,14 @@ func run(ctx context.Context, t *testing.T, db *pgxpool.Pool, statements ...stri
 			t.Fatalf("%v\n%s", err, sql)
 		}
 	}
+}
+
+// superuser opens a database as the server's own user.
+func superuser(ctx context.Context, database string) (*pgxpool.Pool, error) {
+	u, err := url.Parse(system.Servers.PostgresURL)
+	if err != nil {
+		return nil, err
+	}
+	u.Path = "/" + database
+	return pgxpool.New(ctx, u.String())
 }

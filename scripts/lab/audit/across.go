@@ -2,183 +2,130 @@ package audit
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// The invariants that span databases. No query can join those, so what the
-// outside world says is read into a map first, then each order is held against it.
-
-// order is what orders believes.
-type order struct {
-	ID, PaymentID, Status, CallbackURL string
-	Minor                              int64
-	Currency                           string
-}
-
-func readOrders(ctx context.Context, d *Databases) ([]order, error) {
-	rows, err := d.Orders.Query(ctx, `
-		SELECT 'ord_' || id, 'pay_' || payment_id, status, callback_url, total_minor, currency
-		  FROM orders
-		 ORDER BY id`)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, pgx.RowToStructByPos[order])
-}
-
-// byKey reads rows into a map; the first column is the key.
-func byKey[T any](ctx context.Context, db *pgxpool.Pool, key func(T) string, query string) (map[string]T, error) {
-	rows, err := db.Query(ctx, query)
-	if err != nil {
-		return nil, err
-	}
-	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[T])
-	found := make(map[string]T, len(list))
-	for _, row := range list {
-		found[key(row)] = row
-	}
-	return found, err
-}
-
-// charge is what the processor did for one payment.
-type charge struct {
-	Reference      string
-	Charges, Held  int
-	Captures       int
-	Captured, Paid int64 // minor units captured; the same less refunds
-	Currency       string
-}
+// The invariants that span databases, over the tables that stage has filled.
 
 // chargedOnce: the processor's own operations, against what orders promised.
-func chargedOnce(ctx context.Context, d *Databases) (int, []string, error) {
-	orders, err := readOrders(ctx, d)
-	if err != nil {
-		return 0, nil, err
-	}
-	charges, err := byKey(ctx, d.Sandbox, func(c charge) string { return c.Reference }, `
-		SELECT c.reference,
-		       count(DISTINCT c.id),
-		       count(DISTINCT c.id) FILTER (WHERE c.status = 'authorised'),
-		       count(o.id) FILTER (WHERE o.kind = 'capture'),
-		       COALESCE(sum(o.amount_minor) FILTER (WHERE o.kind = 'capture'), 0)::bigint,
-		       COALESCE(sum(CASE o.kind WHEN 'capture' THEN o.amount_minor WHEN 'refund' THEN -o.amount_minor END), 0)::bigint,
-		       max(c.currency)
-		  FROM processor_charges c
-		  LEFT JOIN processor_operations o ON o.charge_id = c.id
-		 GROUP BY c.reference`)
-	if err != nil {
-		return 0, nil, err
-	}
-	checked := len(orders) + len(charges)
-	var wrong []string
-	for _, o := range orders {
-		c, charged := charges[o.PaymentID]
-		delete(charges, o.PaymentID)
-		switch {
-		case o.Status == "confirmed" && (!charged || c.Captures != 1 || c.Captured != o.Minor || c.Currency != o.Currency):
-			wrong = append(wrong, fmt.Sprintf("%s is confirmed over %d %s, the processor captured %d times, %d %s", o.ID, o.Minor, o.Currency, c.Captures, c.Captured, c.Currency))
-		case o.Status == "confirmed" && c.Held > 0:
-			wrong = append(wrong, fmt.Sprintf("%s is confirmed, and %d further charges are held", o.ID, c.Held))
-		case o.Status == "cancelled" && (c.Captures != 0 || c.Held > 0):
-			wrong = append(wrong, fmt.Sprintf("%s is cancelled, the processor took %d and holds %d charges", o.ID, c.Paid, c.Held))
-		}
-	}
-	for reference, c := range charges {
-		wrong = append(wrong, fmt.Sprintf("%s was charged (%d), and no order knows it", reference, c.Captured))
-	}
-	return checked, wrong, nil
+func chargedOnce(ctx context.Context, conn *pgx.Conn) (int, []string, error) {
+	return across(ctx, conn, `SELECT (SELECT count(*) FROM orders) + (SELECT count(*) FROM charges)`, `
+		SELECT format('ord_%s is confirmed over %s %s, the processor captured %s times, %s %s', o.id, o.total_minor, o.currency,
+		              COALESCE(c.captures, 0), COALESCE(c.captured, 0), c.currency)
+		  FROM orders o
+		  LEFT JOIN charges c ON c.reference = 'pay_' || o.payment_id
+		 WHERE o.status = 'confirmed'
+		   AND (c.captures, c.captured, c.currency) IS DISTINCT FROM (1, o.total_minor, o.currency)`, `
+		SELECT format('ord_%s is confirmed, and %s further charges are held', o.id, c.held)
+		  FROM orders o
+		  JOIN charges c ON c.reference = 'pay_' || o.payment_id
+		 WHERE o.status = 'confirmed'
+		   AND c.held > 0`, `
+		SELECT format('ord_%s is cancelled, the processor took %s and holds %s charges', o.id, c.captured, c.held)
+		  FROM orders o
+		  JOIN charges c ON c.reference = 'pay_' || o.payment_id
+		 WHERE o.status = 'cancelled'
+		   AND (c.captures > 0 OR c.held > 0)`, `
+		SELECT format('%s was charged (%s), and no order knows it', c.reference, c.captured)
+		  FROM charges c
+		  LEFT JOIN orders o ON 'pay_' || o.payment_id = c.reference
+		 WHERE o.id IS NULL`)
 }
 
-// booked is what the ledger says of one order.
-type booked struct {
-	Source                string
-	Sales, Reversals, All int
-	Gross                 int64
+// ledgerComplete: what happened outside, through orders and payments, against the
+// books: each once, and nothing else.
+func ledgerComplete(ctx context.Context, conn *pgx.Conn) (int, []string, error) {
+	return across(ctx, conn, `SELECT (SELECT count(*) FROM orders) + (SELECT count(*) FROM entries)`, `
+		WITH books AS (
+			SELECT source,
+			       sum(entries) FILTER (WHERE kind = 'sale')          AS sales,
+			       sum(entries) FILTER (WHERE kind = 'sale-reversal') AS reversals,
+			       sum(receivable)                                    AS gross
+			  FROM entries
+			 WHERE source LIKE 'ord\_%'
+			 GROUP BY source)
+		SELECT format('%s is %s over %s, the books have %s sales and %s reversals over %s', COALESCE('ord_' || o.id, b.source), COALESCE(o.status, 'unknown'),
+		              o.total_minor, COALESCE(b.sales, 0), COALESCE(b.reversals, 0), b.gross)
+		  FROM orders o
+		  FULL JOIN books b ON b.source = 'ord_' || o.id
+		 WHERE o.id IS NULL
+		    OR o.status = 'confirmed' AND (COALESCE(b.sales, 0), COALESCE(b.reversals, 0), COALESCE(b.gross, 0)) <> (1, 0, o.total_minor)
+		    OR o.status = 'cancelled' AND (COALESCE(b.sales, 0) <> COALESCE(b.reversals, 0) OR b.sales > 1 OR b.gross <> 0)`, `
+		SELECT format('%s: settled %s times, the books have %s', COALESCE(p.id, e.source), count(p.id), COALESCE(sum(e.entries), 0))
+		  FROM (SELECT id FROM paid WHERE settled) p
+		  FULL JOIN (SELECT source, entries FROM entries WHERE kind = 'settlement') e ON e.source = p.id
+		 GROUP BY p.id, e.source
+		HAVING count(p.id) <> COALESCE(sum(e.entries), 0)`, `
+		SELECT format('%s: given back %s times, the books have %s', COALESCE(r.id, e.source), count(r.id), COALESCE(sum(e.entries), 0))
+		  FROM (SELECT id FROM refunded WHERE decision = 'succeeded') r
+		  FULL JOIN (SELECT source, entries FROM entries WHERE kind = 'refund') e ON e.source = r.id
+		 GROUP BY r.id, e.source
+		HAVING count(r.id) <> COALESCE(sum(e.entries), 0)`, `
+		SELECT format('%s: %s refunds settled, the books have %s', COALESCE(r.payment_id, e.reference), COALESCE(r.settled, 0), COALESCE(e.entries, 0))
+		  FROM (SELECT payment_id, count(*) AS settled FROM refunded WHERE settled GROUP BY payment_id) r
+		  FULL JOIN (SELECT reference, sum(entries) AS entries FROM entries WHERE kind = 'refund-settlement' GROUP BY reference) e ON e.reference = r.payment_id
+		 WHERE COALESCE(r.settled, 0) <> COALESCE(e.entries, 0)`)
 }
 
-// ledgerComplete: the processor's captures, through orders, against the books.
-func ledgerComplete(ctx context.Context, d *Databases) (int, []string, error) {
-	orders, err := readOrders(ctx, d)
-	if err != nil {
-		return 0, nil, err
-	}
-	books, err := byKey(ctx, d.Ledger, func(b booked) string { return b.Source }, `
-		SELECT e.source,
-		       count(*) FILTER (WHERE e.kind = 'sale'),
-		       count(*) FILTER (WHERE e.kind = 'sale-reversal'),
-		       count(*),
-		       COALESCE(sum(receivable.minor), 0)::bigint
-		  FROM entries e
-		  LEFT JOIN LATERAL (
-		       SELECT -sum(p.amount_minor) AS minor
-		         FROM postings p
-		        WHERE p.entry_id = e.id
-		          AND p.account_id LIKE 'card\_receivable:%') receivable ON true
-		 WHERE e.source LIKE 'ord\_%'
-		 GROUP BY e.source`)
-	if err != nil {
-		return 0, nil, err
-	}
-	checked := len(orders) + len(books)
-	var wrong []string
-	for _, o := range orders {
-		b := books[o.ID]
-		delete(books, o.ID)
-		switch {
-		case o.Status == "confirmed" && (b.Sales != 1 || b.Reversals != 0 || b.Gross != o.Minor):
-			wrong = append(wrong, fmt.Sprintf("%s is confirmed over %d, the books have %d sales and %d reversals over %d", o.ID, o.Minor, b.Sales, b.Reversals, b.Gross))
-		case o.Status == "cancelled" && (b.Sales != b.Reversals || b.Sales > 1 || b.Gross != 0):
-			wrong = append(wrong, fmt.Sprintf("%s is cancelled, the books have %d sales and %d reversals over %d", o.ID, b.Sales, b.Reversals, b.Gross))
-		}
-	}
-	for source, b := range books {
-		wrong = append(wrong, fmt.Sprintf("%s has %d entries, and no order knows it", source, b.All))
-	}
-	n, more, err := settledOnce(ctx, d)
-	return checked + n, append(wrong, more...), err
+// refundBounded: our refunds, against the payments they belong to and against the
+// processor's own operations.
+func refundBounded(ctx context.Context, conn *pgx.Conn) (int, []string, error) {
+	return across(ctx, conn, `SELECT count(DISTINCT payment_id) FROM refunded`, `
+		WITH ours AS (
+			SELECT payment_id,
+			       COALESCE(sum(minor) FILTER (WHERE decision <> 'failed'), 0)    AS claimed,
+			       COALESCE(sum(minor) FILTER (WHERE decision = 'succeeded'), 0)  AS given_back,
+			       count(*) FILTER (WHERE decision = 'succeeded')                 AS refunds
+			  FROM refunded
+			 GROUP BY payment_id)
+		SELECT format('%s: %s was taken and %s is noted as given back; its refunds claim %s, %s of them made %s; the processor made %s over %s',
+		              COALESCE(r.payment_id, c.reference), p.minor, p.refunded, r.claimed, r.refunds, r.given_back, c.refunds, c.given_back)
+		  FROM ours r
+		  FULL JOIN (SELECT reference, refunds, given_back FROM charges WHERE refunds > 0) c ON c.reference = r.payment_id
+		  LEFT JOIN paid p ON p.id = COALESCE(r.payment_id, c.reference)
+		 WHERE COALESCE(r.claimed, 0) > COALESCE(p.minor, 0)
+		    OR COALESCE(r.claimed, 0) <> COALESCE(p.refunded, 0)
+		    OR (COALESCE(r.refunds, 0), COALESCE(r.given_back, 0)) <> (COALESCE(c.refunds, 0), COALESCE(c.given_back, 0))`)
 }
 
-// called is what a merchant heard about one order.
-type called struct {
-	OrderID                string
-	Accepted, IDs, Invalid int
+// payoutAtMostOnce: the bank's own transfers and both books, for each payout.
+func payoutAtMostOnce(ctx context.Context, conn *pgx.Conn) (int, []string, error) {
+	return across(ctx, conn, `SELECT (SELECT count(*) FROM paid_out) + (SELECT count(*) FROM transfers)`, `
+		SELECT format('%s is %s over %s, the bank sent %s in %s transfers', COALESCE(p.id, t.reference), COALESCE(p.outcome, 'unknown to us'), p.minor,
+		              COALESCE(t.minor, 0), COALESCE(t.transfers, 0))
+		  FROM paid_out p
+		  FULL JOIN transfers t ON t.reference = p.id
+		 WHERE p.id IS NULL
+		    OR t.transfers > 1
+		    OR p.outcome = 'sent' AND t.minor IS DISTINCT FROM p.minor
+		    OR p.outcome = 'failed' AND t.transfers > 0`, `
+		WITH books AS (
+			SELECT source,
+			       COALESCE(sum(entries) FILTER (WHERE kind = 'payout'), 0)          AS begun,
+			       COALESCE(sum(entries) FILTER (WHERE kind = 'payout-sent'), 0)     AS sent,
+			       COALESCE(sum(entries) FILTER (WHERE kind = 'payout-returned'), 0) AS returned
+			  FROM entries
+			 WHERE source LIKE 'pyo\_%'
+			 GROUP BY source)
+		SELECT format('%s is %s here (booked: %s), the ledger has it begun %s times, sent %s times, returned %s times', COALESCE(p.id, b.source),
+		              COALESCE(p.outcome, 'unknown'), COALESCE(p.booked, false), COALESCE(b.begun, 0), COALESCE(b.sent, 0), COALESCE(b.returned, 0))
+		  FROM paid_out p
+		  FULL JOIN books b ON b.source = p.id
+		 WHERE p.id IS NULL
+		    OR (COALESCE(b.begun, 0), COALESCE(b.sent, 0), COALESCE(b.returned, 0))
+		       <> (p.booked::int, (p.outcome = 'sent')::int, (p.booked AND p.outcome = 'failed')::int)`)
 }
 
 // calledBack: the merchant's own records, against the orders that asked for a callback.
-func calledBack(ctx context.Context, d *Databases) (int, []string, error) {
-	orders, err := readOrders(ctx, d)
-	if err != nil {
-		return 0, nil, err
-	}
-	heard, err := byKey(ctx, d.Sandbox, func(c called) string { return c.OrderID }, `
-		SELECT order_id,
-		       count(*) FILTER (WHERE answered BETWEEN 200 AND 299 AND signature_valid),
-		       count(DISTINCT webhook_id),
-		       count(*) FILTER (WHERE NOT signature_valid)
-		  FROM merchant_deliveries
-		 GROUP BY order_id`)
-	if err != nil {
-		return 0, nil, err
-	}
-	var wrong []string
-	checked := 0
-	for _, o := range orders {
-		if o.CallbackURL == "" || o.Status == "pending" {
-			continue
-		}
-		checked++
-		h := heard[o.ID]
-		switch {
-		case h.Accepted == 0:
-			wrong = append(wrong, fmt.Sprintf("%s is %s, the merchant never heard of it", o.ID, o.Status))
-		case h.IDs != 1:
-			wrong = append(wrong, fmt.Sprintf("%s: the merchant saw %d webhook-ids", o.ID, h.IDs))
-		case h.Invalid > 0:
-			wrong = append(wrong, fmt.Sprintf("%s: %d deliveries with a bad signature", o.ID, h.Invalid))
-		}
-	}
-	return checked, wrong, nil
+func calledBack(ctx context.Context, conn *pgx.Conn) (int, []string, error) {
+	return across(ctx, conn, `SELECT count(*) FROM orders WHERE callback_url <> '' AND status <> 'pending'`, `
+		SELECT CASE WHEN COALESCE(h.accepted, 0) = 0 THEN format('ord_%s is %s, the merchant never heard of it', o.id, o.status)
+		            WHEN h.ids <> 1 THEN format('ord_%s: the merchant saw %s webhook-ids', o.id, h.ids)
+		            ELSE format('ord_%s: %s deliveries with a bad signature', o.id, h.invalid) END
+		  FROM orders o
+		  LEFT JOIN heard h ON h.order_id = 'ord_' || o.id
+		 WHERE o.callback_url <> ''
+		   AND o.status <> 'pending'
+		   AND (h.accepted, h.ids, h.invalid) IS DISTINCT FROM (GREATEST(h.accepted, 1), 1, 0)`)
 }
