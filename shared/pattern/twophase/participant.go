@@ -51,6 +51,11 @@ func Prepare(ctx context.Context, db *pgxpool.Pool, gid string, work func(ctx co
 		return fmt.Errorf("connect: %w", err)
 	}
 	defer conn.Release() // a connection with an open transaction is closed, which rolls back
+	// Asked first: the work would wait for the locks of its own prepared twin.
+	var prepared bool
+	if err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_prepared_xacts WHERE gid = $1)`, gid).Scan(&prepared); err != nil || prepared {
+		return err
+	}
 	tx, err := conn.Begin(ctx)
 	if err != nil {
 		return fmt.Errorf("begin: %w", err)
