@@ -64,7 +64,9 @@ func (w *world) prepare(db *pgxpool.Pool, name, gid string) func(context.Context
 	}
 }
 
-func (w *world) prepareHere(gid string) func(context.Context) error { return w.prepare(w.here, "here", gid) }
+func (w *world) prepareHere(gid string) func(context.Context) error {
+	return w.prepare(w.here, "here", gid)
+}
 func (w *world) prepareThere(gid string) func(context.Context) error {
 	return w.prepare(w.there, "there", gid)
 }

@@ -1,0 +1,270 @@
+package idempotency_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"example.com/failwell/shared/pattern/idempotency"
+	"example.com/failwell/shared/platform/postgres"
+	"example.com/failwell/shared/platform/web"
+)
+
+func refund(content byte) idempotency.Request {
+	return idempotency.Request{Merchant: "acme", Operation: "POST /v1/refunds", Key: "k", Fingerprint: [32]byte{content}, Retention: retention}
+}
+
+// begin starts new work, and counts.
+func begin(started *atomic.Int32) func(context.Context, pgx.Tx) (uuid.UUID, error) {
+	return func(context.Context, pgx.Tx) (uuid.UUID, error) {
+		started.Add(1)
+		return uuid.New(), nil
+	}
+}
+
+func never(t *testing.T) func(context.Context, pgx.Tx) (uuid.UUID, error) {
+	return func(context.Context, pgx.Tx) (uuid.UUID, error) {
+		t.Error("the work was begun again")
+		return uuid.New(), nil
+	}
+}
+
+var patience = idempotency.Patience{Lease: time.Minute, Wait: 10 * time.Millisecond}
+
+func take(t *testing.T, db *pgxpool.Pool, p idempotency.Patience) idempotency.Lock {
+	t.Helper()
+	var started atomic.Int32
+	_, lock, err := refund(1).Take(t.Context(), db, p, begin(&started))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return lock
+}
+
+func finish(t *testing.T, db *pgxpool.Pool, lock idempotency.Lock, body string) error {
+	t.Helper()
+	return postgres.InTx(t.Context(), db, func(ctx context.Context, tx pgx.Tx) error {
+		return lock.Finish(ctx, tx, idempotency.Response{Status: http.StatusCreated, Body: []byte(body)})
+	})
+}
+
+func renew(t *testing.T, db *pgxpool.Pool, lock idempotency.Lock) error {
+	t.Helper()
+	return postgres.InTx(t.Context(), db, lock.Renew)
+}
+
+func problem(err error) string {
+	p, _ := errors.AsType[*web.Problem](err)
+	if p == nil {
+		return ""
+	}
+	return p.Type
+}
+
+// Fifty requests with one new key: the work is begun once, one of them works,
+// and the others are told to come back.
+func TestOfFiftyWhoTakeAKeyOneWorks(t *testing.T) {
+	t.Parallel()
+	db := open(t)
+	var started, working, busy atomic.Int32
+	var all sync.WaitGroup
+	for range 50 {
+		all.Go(func() {
+			_, _, err := refund(1).Take(t.Context(), db, patience, begin(&started))
+			switch {
+			case err == nil:
+				working.Add(1)
+			case problem(err) == problem(web.NewProblem(http.StatusConflict, "idempotency-key-in-use", "", "")):
+				busy.Add(1)
+			default:
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if started.Load() != 1 || working.Load() != 1 || busy.Load() != 49 {
+		t.Errorf("started %d, working %d, busy %d", started.Load(), working.Load(), busy.Load())
+	}
+}
+
+// Who waits gets the answer as soon as there is one.
+func TestAWaitingRequestGetsTheAnswerOfTheFirst(t *testing.T) {
+	t.Parallel()
+	db := open(t)
+	lock := take(t, db, patience)
+	second := make(chan idempotency.Recorded, 1)
+	go func() {
+		answer, _, err := refund(1).Take(context.WithoutCancel(t.Context()), db, idempotency.Patience{Lease: time.Minute, Wait: time.Minute}, never(t))
+		if err != nil {
+			t.Error(err)
+		}
+		second <- answer
+	}()
+	if err := finish(t, db, lock, "done"); err != nil {
+		t.Fatal(err)
+	}
+	if answer := <-second; !answer.Exists || string(answer.Body) != "done" {
+		t.Errorf("the second: %+v", answer)
+	}
+}
+
+// One that was only slow and has been taken over can write nothing any more,
+// whatever it tries: its transaction fails with it.
+func TestWhoWasTakenOverIsFencedOff(t *testing.T) {
+	t.Parallel()
+	db := open(t)
+	slow := take(t, db, idempotency.Patience{Lease: time.Microsecond})
+	_, successor, err := refund(1).Take(t.Context(), db, patience, never(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if successor.Work != slow.Work {
+		t.Errorf("the successor works on %v, not on %v", successor.Work, slow.Work)
+	}
+	for what, err := range map[string]error{"renew": renew(t, db, slow), "finish": finish(t, db, slow, "slow")} {
+		if !errors.Is(err, idempotency.ErrLockLost) {
+			t.Errorf("%s of one that was taken over: %v", what, err)
+		}
+	}
+	if err := slow.Release(t.Context(), db); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := refund(1).Take(t.Context(), db, patience, never(t)); problem(err) == "" {
+		t.Errorf("its successor's key was given back: %v", err)
+	}
+	if err := errors.Join(renew(t, db, successor), finish(t, db, successor, "right")); err != nil {
+		t.Errorf("the successor: %v", err)
+	}
+	answer, _, err := refund(1).Take(t.Context(), db, patience, never(t))
+	if err != nil || string(answer.Body) != "right" {
+		t.Errorf("recorded %q, %v", answer.Body, err)
+	}
+}
+
+func TestALeaseThatIsRenewedIsNotTakenOver(t *testing.T) {
+	t.Parallel()
+	db := open(t)
+	lock := take(t, db, idempotency.Patience{Lease: time.Microsecond})
+	lock.Lease = time.Minute
+	if err := renew(t, db, lock); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := refund(1).Take(t.Context(), db, patience, never(t)); problem(err) == "" {
+		t.Errorf("a key in work was taken: %v", err)
+	}
+	locks, err := idempotency.Abandoned(t.Context(), db, "POST /v1/refunds", time.Minute, 0, 10)
+	if err != nil || len(locks) > 0 {
+		t.Errorf("taken over by the completer: %v, %v", locks, err)
+	}
+}
+
+func TestWhatIsReleasedIsTakenUpAtOnce(t *testing.T) {
+	t.Parallel()
+	db := open(t)
+	lock := take(t, db, patience)
+	if err := lock.Release(t.Context(), db); err != nil {
+		t.Fatal(err)
+	}
+	_, next, err := refund(1).Take(t.Context(), db, patience, never(t))
+	if err != nil || next.Work != lock.Work {
+		t.Errorf("work %v, want %v; %v", next.Work, lock.Work, err)
+	}
+}
+
+func TestWorkThatCannotBeginLeavesTheKeyFree(t *testing.T) {
+	t.Parallel()
+	db := open(t)
+	no := errors.New("no")
+	if _, _, err := refund(1).Take(t.Context(), db, patience, func(context.Context, pgx.Tx) (uuid.UUID, error) { return uuid.Nil, no }); !errors.Is(err, no) {
+		t.Fatal(err)
+	}
+	var started atomic.Int32
+	if _, _, err := refund(2).Take(t.Context(), db, patience, begin(&started)); err != nil || started.Load() != 1 {
+		t.Errorf("started %d, %v", started.Load(), err)
+	}
+}
+
+// Other content under a key in work is told so at once; it does not wait, and it
+// does not take the work over, not even when its holder is gone.
+func TestOtherContentNeverTakesWorkOver(t *testing.T) {
+	t.Parallel()
+	db := open(t)
+	for _, lease := range []time.Duration{time.Minute, time.Microsecond} {
+		take(t, db, idempotency.Patience{Lease: lease})
+		answer, lock, err := refund(2).Take(t.Context(), db, patience, never(t))
+		if err != nil || !answer.Exists || lock.Work != uuid.Nil {
+			t.Errorf("lease %v: %+v, %+v, %v", lease, answer, lock, err)
+		}
+		if _, err := db.Exec(t.Context(), `DELETE FROM idempotency_keys`); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// The completer keeps away from what is in work, from what was let go a moment
+// ago, and from what another replica has just taken.
+func TestOnlyAbandonedWorkIsTakenOver(t *testing.T) {
+	t.Parallel()
+	db := open(t)
+	lock := take(t, db, idempotency.Patience{Lease: time.Microsecond})
+	abandoned := func(operation string, grace time.Duration) int {
+		locks, err := idempotency.Abandoned(t.Context(), db, operation, time.Minute, grace, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range locks {
+			if l.Work != lock.Work {
+				t.Errorf("took %v", l.Work)
+			}
+		}
+		return len(locks)
+	}
+	if n := abandoned("POST /v1/refunds", time.Hour); n != 0 {
+		t.Errorf("%d taken within the grace", n)
+	}
+	if n := abandoned("POST /v1/payouts", 0); n != 0 {
+		t.Errorf("%d taken of another operation", n)
+	}
+	if n := abandoned("POST /v1/refunds", 0); n != 1 {
+		t.Errorf("%d taken", n)
+	}
+}
+
+// Ten replicas share a hundred keys: each is taken over by one of them.
+func TestReplicasShareAbandonedWork(t *testing.T) {
+	t.Parallel()
+	db := open(t)
+	_, err := db.Exec(t.Context(), `
+		INSERT INTO idempotency_keys (merchant_id, operation, key, fingerprint, work_id, lock_token, locked_until, expires_at)
+		SELECT 'acme', 'POST /v1/refunds', i, '', gen_random_uuid(), gen_random_uuid(), now() - interval '1 hour', now() + interval '1 hour'
+		  FROM generate_series(1, 100) i`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var taken atomic.Int32
+	var all sync.WaitGroup
+	for range 10 {
+		all.Go(func() {
+			for n := 1; n > 0; {
+				locks, err := idempotency.Abandoned(t.Context(), db, "POST /v1/refunds", time.Minute, 0, 3)
+				if err != nil {
+					t.Error(err)
+				}
+				n = len(locks)
+				taken.Add(int32(n)) //nolint:gosec // at most 3
+			}
+		})
+	}
+	all.Wait()
+	if taken.Load() != 100 {
+		t.Errorf("%d taken over, want 100", taken.Load())
+	}
+}

@@ -1,0 +1,358 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"example.com/failwell/shared/platform/postgres"
+	"example.com/failwell/shared/platform/postgres/txmark"
+)
+
+func n(t *testing.T, db *pgxpool.Pool, name string) (n int) {
+	t.Helper()
+	if err := db.QueryRow(t.Context(), `SELECT n FROM counters WHERE name = $1`, name).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+const (
+	count    = `UPDATE counters SET n = n + 1 WHERE name = $1`
+	overflow = `UPDATE counters SET n = 1000000 WHERE name = $1`
+)
+
+func TestAllOfATransactionHappensOrNothing(t *testing.T) {
+	t.Parallel()
+	db, _ := database(t)
+	no := errors.New("no")
+	for what, c := range map[string]struct {
+		run  func() error
+		want func(error) bool
+	}{
+		"InTx, an error of the caller": {func() error {
+			return postgres.InTx(t.Context(), db, func(ctx context.Context, tx pgx.Tx) error {
+				_, err := tx.Exec(ctx, count, "a")
+				return errors.Join(err, no)
+			})
+		}, func(err error) bool { return errors.Is(err, no) }},
+		"InTx, a violated constraint": {func() error {
+			return postgres.InTx(t.Context(), db, func(ctx context.Context, tx pgx.Tx) error {
+				_, err := tx.Exec(ctx, count, "a")
+				_, err2 := tx.Exec(ctx, overflow, "b")
+				return errors.Join(err, err2)
+			})
+		}, func(err error) bool { return postgres.Violates(err, "small") }},
+		"InTx, an error that the caller has not passed on": {func() error {
+			return postgres.InTx(t.Context(), db, func(ctx context.Context, tx pgx.Tx) error {
+				_, err := tx.Exec(ctx, count, "a")
+				_, _ = tx.Exec(ctx, overflow, "b")
+				return err
+			})
+		}, func(err error) bool { return errors.Is(err, pgx.ErrTxCommitRollback) }},
+		"Write": {func() error {
+			return postgres.Write(t.Context(), db, func(b *pgx.Batch) { b.Queue(count, "a"); b.Queue(overflow, "b"); b.Queue(count, "a") })
+		}, func(err error) bool { return postgres.Violates(err, "small") }},
+	} {
+		if err := c.run(); !c.want(err) || errors.Is(err, postgres.ErrCommitUnknown) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if got := n(t, db, "a"); got != 0 {
+			t.Errorf("%s: a half of it happened: %d", what, got)
+		}
+	}
+}
+
+func TestAPanicGivesTheLocksBack(t *testing.T) {
+	t.Parallel()
+	db, _ := database(t)
+	func() {
+		defer func() { _ = recover() }()
+		_ = postgres.InTx(t.Context(), db, func(ctx context.Context, tx pgx.Tx) error {
+			_, _ = tx.Exec(ctx, count, "a")
+			panic("a bug")
+		})
+	}()
+	if err := postgres.Write(t.Context(), db, func(b *pgx.Batch) { b.Queue(`SET LOCAL lock_timeout = '1s'`); b.Queue(count, "a") }); err != nil || n(t, db, "a") != 1 {
+		t.Errorf("%v, a = %d", err, n(t, db, "a"))
+	}
+}
+
+func TestATransactionInsideATransactionIsRefused(t *testing.T) {
+	t.Parallel()
+	db, _ := database(t)
+	err := postgres.InTx(t.Context(), db, func(ctx context.Context, _ pgx.Tx) error {
+		if !txmark.InTransaction(ctx) {
+			t.Error("the context is not marked")
+		}
+		inner := postgres.InTx(ctx, db, func(context.Context, pgx.Tx) error { return nil })
+		batch := postgres.Write(ctx, db, func(b *pgx.Batch) { b.Queue(count, "a") })
+		if !errors.Is(inner, postgres.ErrNested) || !errors.Is(batch, postgres.ErrNested) {
+			t.Errorf("%v, %v", inner, batch)
+		}
+		return nil
+	})
+	if err != nil || n(t, db, "a") != 0 {
+		t.Errorf("%v, a = %d", err, n(t, db, "a"))
+	}
+}
+
+// Four transactions that lock two rows, half of them the other way around:
+// PostgreSQL ends each deadlock by sacrificing one, which is run again.
+func TestALostRaceIsRunAgain(t *testing.T) {
+	t.Parallel()
+	db, _ := database(t)
+	var again atomic.Int32
+	var all sync.WaitGroup
+	for i := range 4 {
+		first, second := "a", "b"
+		if i%2 == 1 {
+			first, second = second, first
+		}
+		all.Go(func() {
+			tries := 0
+			err := postgres.InTx(t.Context(), db, func(ctx context.Context, tx pgx.Tx) error {
+				if tries++; tries > 1 {
+					again.Add(1)
+				}
+				if _, err := tx.Exec(ctx, count+" RETURNING pg_sleep(0.1)", first); err != nil {
+					return err
+				}
+				_, err := tx.Exec(ctx, count, second)
+				return err
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if a, b := n(t, db, "a"), n(t, db, "b"); a != 4 || b != 4 {
+		t.Errorf("a %d, b %d, want 4 each", a, b)
+	}
+	if again.Load() == 0 {
+		t.Error("there was no deadlock: this test tests nothing")
+	}
+}
+
+// cable is a TCP connection to PostgreSQL that is cut once it has passed a
+// message on: the server commits, and nobody hears of it.
+func cable(t *testing.T, to string, cutAfter string) (address string) {
+	t.Helper()
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			server, err := (&net.Dialer{}).DialContext(context.Background(), "tcp", to)
+			if err != nil {
+				_ = client.Close()
+				continue
+			}
+			var cut atomic.Bool
+			go func() {
+				buf := make([]byte, 1<<16)
+				for {
+					got, err := client.Read(buf)
+					if strings.Contains(string(buf[:got]), cutAfter) {
+						cut.Store(true)
+					}
+					if _, werr := server.Write(buf[:got]); err != nil || werr != nil {
+						_ = server.Close()
+						return
+					}
+				}
+			}()
+			go func() {
+				buf := make([]byte, 1<<16)
+				for {
+					got, err := server.Read(buf)
+					if cut.Load() || err != nil {
+						_ = client.Close()
+						_ = server.Close()
+						return
+					}
+					if _, err := client.Write(buf[:got]); err != nil {
+						_ = server.Close()
+						return
+					}
+				}
+			}()
+		}
+	}()
+	return listener.Addr().String()
+}
+
+func through(t *testing.T, dbURL, cutAfter string) *pgxpool.Pool {
+	t.Helper()
+	u, err := url.Parse(dbURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.Host = cable(t, u.Host, cutAfter)
+	q := u.Query()
+	q.Set("sslmode", "disable")
+	u.RawQuery = q.Encode()
+	return open(t, u.String())
+}
+
+// The answer to a commit is lost: it happened, and it is reported as unknown,
+// not as a failure.
+func TestALostAnswerToACommitIsNotARefusal(t *testing.T) {
+	t.Parallel()
+	db, dbURL := database(t)
+	err := postgres.InTx(t.Context(), through(t, dbURL, "commit"), func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, count, "a")
+		return err
+	})
+	if !errors.Is(err, postgres.ErrCommitUnknown) || !postgres.IsIndefinite(err) {
+		t.Errorf("InTx: %v", err)
+	}
+	err = postgres.Write(t.Context(), through(t, dbURL, "the last"), func(b *pgx.Batch) {
+		b.Queue(count, "b")
+		b.Queue(`SELECT $1::text`, "the last")
+	})
+	if !errors.Is(err, postgres.ErrCommitUnknown) || !postgres.IsIndefinite(err) {
+		t.Errorf("Write: %v", err)
+	}
+	for _, name := range []string{"a", "b"} {
+		for deadline := time.Now().Add(10 * time.Second); n(t, db, name) != 1; time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s was not committed: the cable was cut too early, this test tests nothing", name)
+			}
+		}
+	}
+}
+
+// A request that is cancelled while its commit is on the way has not lost it.
+func TestACommitIsNotCancelledWithItsRequest(t *testing.T) {
+	t.Parallel()
+	db, _ := database(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	err := postgres.InTx(ctx, db, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, count, "a")
+		cancel()
+		return err
+	})
+	if err != nil || n(t, db, "a") != 1 {
+		t.Errorf("%v, a = %d", err, n(t, db, "a"))
+	}
+}
+
+func TestWhichErrorsLeaveOpenWhatHappened(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		err                     error
+		indefinite, unavailable bool
+	}{
+		{nil, false, false},
+		{&pgconn.PgError{Code: "23505"}, false, false}, // a unique violation
+		{&pgconn.PgError{Code: "57P01"}, true, true},   // stopped by its administrator
+		{&pgconn.PgError{Code: "08006"}, true, true},   // the connection broke
+		{&pgconn.PgError{Code: "57014"}, false, false}, // cancelled: rolled back
+		{&pgconn.PgError{Code: "53300"}, false, true},  // too many connections
+		{io.ErrUnexpectedEOF, true, true},
+		{context.DeadlineExceeded, true, true},
+	} {
+		if got := postgres.IsIndefinite(c.err); got != c.indefinite {
+			t.Errorf("indefinite %v: %v", c.err, got)
+		}
+		if got := c.err != nil && postgres.IsUnavailable(c.err); got != c.unavailable {
+			t.Errorf("unavailable %v: %v", c.err, got)
+		}
+	}
+}
+
+func TestStaleIsTriedAgainButNotForEver(t *testing.T) {
+	t.Parallel()
+	tries := 0
+	err := postgres.RetryStale(t.Context(), func() error {
+		if tries++; tries < 4 {
+			return postgres.ErrStale
+		}
+		return nil
+	})
+	if err != nil || tries != 4 {
+		t.Errorf("%d tries, %v", tries, err)
+	}
+	tries = 0
+	err = postgres.RetryStale(t.Context(), func() error { tries++; return postgres.ErrStale })
+	if !errors.Is(err, postgres.ErrStale) || tries != 10 {
+		t.Errorf("%d tries, %v", tries, err)
+	}
+}
+
+func TestALeaseHasOneHolderUntilItEnds(t *testing.T) {
+	t.Parallel()
+	db, _ := database(t)
+	try := func(holder string, d time.Duration) bool {
+		ours, err := postgres.TryLease(t.Context(), db, "job", holder, d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ours
+	}
+	var holders atomic.Int32
+	var all sync.WaitGroup
+	for i := range 20 {
+		all.Go(func() {
+			if try(string(rune('a'+i)), time.Minute) {
+				holders.Add(1)
+			}
+		})
+	}
+	all.Wait()
+	if holders.Load() != 1 {
+		t.Fatalf("%d holders", holders.Load())
+	}
+	var holder string
+	if err := db.QueryRow(t.Context(), `SELECT holder FROM leases`).Scan(&holder); err != nil {
+		t.Fatal(err)
+	}
+	if !try(holder, time.Microsecond) {
+		t.Error("its holder cannot extend it")
+	}
+	if !try("successor", time.Minute) || try(holder, time.Minute) {
+		t.Error("a lease that has ended has not passed on")
+	}
+}
+
+// What waiting cannot mend is reported at once; a server that is not there yet
+// is waited for.
+func TestOpenWaitsOnlyForWhatTimeMends(t *testing.T) {
+	t.Parallel()
+	_, dbURL := database(t)
+	u, err := url.Parse(dbURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.Path = "/no_such_database"
+	if _, err := postgres.Open(t.Context(), postgres.Options{URL: u.String(), Logger: slog.New(slog.DiscardHandler)}); err == nil || !strings.Contains(err.Error(), "3D000") {
+		t.Errorf("no such database: %v", err)
+	}
+	u.Host = "127.0.0.1:1"
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	begun := time.Now()
+	if _, err := postgres.Open(ctx, postgres.Options{URL: u.String(), Logger: slog.New(slog.DiscardHandler)}); err == nil || time.Since(begun) < 250*time.Millisecond {
+		t.Errorf("no server: %v after %v", err, time.Since(begun))
+	}
+}

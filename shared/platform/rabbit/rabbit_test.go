@@ -1,0 +1,225 @@
+package rabbit_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"example.com/failwell/shared/platform/postgres/txmark"
+	"example.com/failwell/shared/platform/rabbit"
+	"example.com/failwell/shared/platform/testenv"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+func connect(t *testing.T) *rabbit.Conn {
+	t.Helper()
+	conn := rabbit.Dial(rabbit.Options{URL: testenv.Rabbit(t), Name: "test", Logger: slog.New(slog.DiscardHandler)})
+	t.Cleanup(conn.Close)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if err := conn.Wait(ctx); err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+// queue declares a queue that a routing key leads to.
+func queue(t *testing.T, conn *rabbit.Conn, name string, args amqp.Table) *amqp.Channel {
+	t.Helper()
+	ch, err := conn.Channel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = rabbit.DeclareExchange(ch)
+	if err == nil {
+		_, err = ch.QueueDeclare(name, true, false, false, false, args)
+	}
+	if err == nil {
+		err = ch.QueueBind(name, name, rabbit.Exchange, false, nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ch
+}
+
+func messages(n int, key string) []rabbit.Message {
+	msgs := make([]rabbit.Message, n)
+	for i := range msgs {
+		msgs[i] = rabbit.Message{ID: fmt.Sprintf("%s-%d", key, i), RoutingKey: key, Body: []byte("{}")}
+	}
+	return msgs
+}
+
+func ready(t *testing.T, ch *amqp.Channel, name string) int {
+	t.Helper()
+	q, err := ch.QueueDeclarePassive(name, true, false, false, false, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return q.Messages
+}
+
+func TestAWholePipelineIsConfirmed(t *testing.T) {
+	t.Parallel()
+	conn := connect(t)
+	ch := queue(t, conn, "q", nil)
+	confirmed, err := conn.Publisher().Publish(t.Context(), messages(1000, "q"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, ok := range confirmed {
+		if !ok {
+			t.Errorf("message %d is not confirmed", i)
+		}
+	}
+	if n := ready(t, ch, "q"); n != 1000 {
+		t.Errorf("%d messages in the queue", n)
+	}
+	if _, err := conn.Publisher().Publish(t.Context(), messages(1001, "q")); err == nil {
+		t.Error("more than fit were taken")
+	}
+}
+
+// A message that no queue is bound for is confirmed by the broker, and gone. Ours
+// are mandatory: they come back, and count as not published.
+func TestAMessageForNobodyIsNotConfirmed(t *testing.T) {
+	t.Parallel()
+	conn := connect(t)
+	queue(t, conn, "q", nil)
+	msgs := append(messages(400, "q"), append(messages(300, "nobody"), messages(300, "q")...)...)
+	for i := range msgs {
+		msgs[i].ID = fmt.Sprint(i)
+	}
+	publisher := conn.Publisher()
+	confirmed, err := publisher.Publish(t.Context(), msgs)
+	if !errors.Is(err, rabbit.ErrUnroutable) {
+		t.Errorf("error %v", err)
+	}
+	for i, ok := range confirmed {
+		if want := msgs[i].RoutingKey == "q"; ok != want {
+			t.Fatalf("message %d for %q: confirmed %v", i, msgs[i].RoutingKey, ok)
+		}
+	}
+	if confirmed, err := publisher.Publish(t.Context(), messages(1, "q")); err != nil || !confirmed[0] {
+		t.Errorf("the next one: %v, %v", confirmed, err)
+	}
+}
+
+// A queue that is full says no, and the publisher hears it.
+func TestARefusalIsHeard(t *testing.T) {
+	t.Parallel()
+	conn := connect(t)
+	queue(t, conn, "full", amqp.Table{"x-max-length": int64(1), amqp.QueueOverflowArg: "reject-publish"})
+	confirmed, err := conn.Publisher().Publish(t.Context(), messages(5, "full"))
+	if !errors.Is(err, rabbit.ErrUnconfirmed) || !strings.Contains(err.Error(), "refused") {
+		t.Errorf("error %v", err)
+	}
+	if n := strings.Count(fmt.Sprint(confirmed), "true"); n != 1 {
+		t.Errorf("confirmed %v", confirmed)
+	}
+}
+
+func TestPublishingInsideATransactionIsRefused(t *testing.T) {
+	t.Parallel()
+	conn := connect(t)
+	ch := queue(t, conn, "q", nil)
+	if _, err := conn.Publisher().Publish(txmark.Mark(t.Context()), messages(1, "q")); !errors.Is(err, rabbit.ErrInTransaction) {
+		t.Error(err)
+	}
+	if n := ready(t, ch, "q"); n != 0 {
+		t.Errorf("%d messages were sent", n)
+	}
+}
+
+func TestWithoutAConnectionNothingIsSent(t *testing.T) {
+	t.Parallel()
+	conn := rabbit.Dial(rabbit.Options{URL: "amqp://guest:guest@127.0.0.1:1/", Name: "test", Logger: slog.New(slog.DiscardHandler)})
+	t.Cleanup(conn.Close)
+	confirmed, err := conn.Publisher().Publish(t.Context(), messages(1, "q"))
+	if !errors.Is(err, rabbit.ErrNotConnected) || confirmed[0] {
+		t.Errorf("%v, %v", confirmed, err)
+	}
+}
+
+// A consumer that is stopped finishes what is in work and takes nothing new; the
+// rest is still there.
+func TestAConsumerThatStopsFinishesItsWork(t *testing.T) {
+	t.Parallel()
+	conn := connect(t)
+	ch := queue(t, conn, "q", nil)
+	if _, err := conn.Publisher().Publish(t.Context(), messages(50, "q")); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	begun := make(chan struct{}, 50)
+	goOn := make(chan struct{})
+	var handled, cutOff atomic.Int32
+	var running sync.WaitGroup
+	running.Go(func() {
+		conn.Consume(ctx, rabbit.Consumption{
+			Queue: "q", Declare: func(*amqp.Channel) error { return nil }, Workers: 2, Prefetch: 16,
+			Handle: func(ctx context.Context, d amqp.Delivery) {
+				begun <- struct{}{}
+				<-goOn
+				if ctx.Err() != nil {
+					cutOff.Add(1)
+				}
+				handled.Add(1)
+				if err := d.Ack(false); err != nil {
+					t.Error(err)
+				}
+			},
+		})
+	})
+	<-begun
+	<-begun
+	stop()
+	close(goOn)
+	running.Wait()
+	if handled.Load() != 2 || cutOff.Load() != 0 {
+		t.Errorf("%d handled, %d cut off", handled.Load(), cutOff.Load())
+	}
+	for deadline := time.Now().Add(10 * time.Second); ready(t, ch, "q") != 48; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d left, want 48", ready(t, ch, "q"))
+		}
+	}
+}
+
+// A consumer whose channel breaks comes back, and gets again what it had not
+// acknowledged.
+func TestAConsumerComesBack(t *testing.T) {
+	t.Parallel()
+	conn := connect(t)
+	queue(t, conn, "q", nil)
+	if _, err := conn.Publisher().Publish(t.Context(), messages(1, "q")); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var deliveries []bool
+	conn.Consume(ctx, rabbit.Consumption{
+		Queue: "q", Declare: func(*amqp.Channel) error { return nil }, Workers: 1, Prefetch: 1,
+		Handle: func(_ context.Context, d amqp.Delivery) {
+			deliveries = append(deliveries, d.Redelivered)
+			if len(deliveries) == 1 {
+				_ = d.Acknowledger.Ack(d.DeliveryTag+1000, false) // a tag that is none: the broker closes the channel
+				return
+			}
+			_ = d.Ack(false)
+			stop()
+		},
+	})
+	if fmt.Sprint(deliveries) != "[false true]" {
+		t.Errorf("delivered (again): %v", deliveries)
+	}
+}
