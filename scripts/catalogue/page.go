@@ -20,10 +20,12 @@ import (
 //	<!-- places -->       every place of use
 //	<!-- index -->        the table of patterns
 //	<!-- record -->       the table of bugs that were found and mended
+//	<!-- messages -->     the table of messages
+//	<!-- tables -->       the table of tables
 //
 // An excerpt begins at the first line that contains the first text, and ends with
 // the first line from there on that matches the second, a regular expression.
-var directive = regexp.MustCompile(`^<!-- (excerpt|verdict|places|index|record)(.*) -->$`)
+var directive = regexp.MustCompile(`^<!-- (excerpt|verdict|places|index|record|messages|tables)(.*) -->$`)
 
 const blockEnd = "<!-- end -->"
 
@@ -102,11 +104,15 @@ func (s source) block(path, id, kind, args string) ([]string, error) {
 			lines = append(lines, fmt.Sprintf("- [%s](%s%s#L%d)", p, up, p.File, p.Line))
 		}
 		return lines, nil
-	}
-	if kind == "record" {
+	case "record":
 		return record(), nil
+	case "messages":
+		return s.messages(up)
+	case "tables":
+		return s.tables(up)
+	default:
+		return s.index(up), nil
 	}
-	return s.index(up), nil
 }
 
 // record is the table of bugs.

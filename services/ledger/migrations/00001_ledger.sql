@@ -1,5 +1,6 @@
 -- +goose Up
 
+-- Who may call, by the hash of a key, and the secret that signs what we send.
 CREATE TABLE merchants (
     merchant_id    text  PRIMARY KEY,
     key_hash       bytea NOT NULL UNIQUE,
@@ -22,6 +23,7 @@ CREATE TABLE accounts (
 
 CREATE INDEX accounts_of_merchant ON accounts (merchant_id);
 
+-- The journal: one entry for each thing that moved money. Never changed, never deleted.
 CREATE TABLE entries (
     id          uuid        PRIMARY KEY,
     kind        text        NOT NULL,
@@ -36,6 +38,7 @@ CREATE TABLE entries (
 
 CREATE INDEX entries_of_reference ON entries (reference);
 
+-- The lines of an entry: they sum to zero in each currency.
 CREATE TABLE postings (
     entry_id     uuid     NOT NULL REFERENCES entries,
     line_no      smallint NOT NULL,
@@ -96,12 +99,14 @@ CREATE TRIGGER postings_final
     BEFORE UPDATE OR DELETE OR TRUNCATE ON postings
     FOR EACH STATEMENT EXECUTE FUNCTION books_are_final();
 
+-- Which replica does a job that only one at a time should do, and until when.
 CREATE TABLE leases (
     name       text        PRIMARY KEY,
     holder     text        NOT NULL,
     expires_at timestamptz NOT NULL
 ) WITH (fillfactor = 50);
 
+-- Messages that are committed and not published yet. A queue: rows are deleted.
 CREATE TABLE outbox (
     shard       smallint    NOT NULL,
     id          bigint      GENERATED ALWAYS AS IDENTITY,
@@ -117,12 +122,14 @@ CREATE TABLE outbox (
     autovacuum_vacuum_insert_threshold = -1
 );
 
+-- Who publishes each shard of the outbox, and until when nobody else may.
 CREATE TABLE outbox_leases (
     shard      smallint    PRIMARY KEY,
     holder     text        NOT NULL,
     expires_at timestamptz NOT NULL
 ) WITH (fillfactor = 50);
 
+-- Messages that have made their change, so that they make it once.
 CREATE TABLE inbox (
     source      text        NOT NULL,
     message_id  uuid        NOT NULL,

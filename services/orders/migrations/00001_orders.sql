@@ -1,5 +1,6 @@
 -- +goose Up
 
+-- Who may call, by the hash of a key, and the secret that signs what we send.
 CREATE TABLE merchants (
     merchant_id    text  PRIMARY KEY,
     key_hash       bytea NOT NULL UNIQUE,
@@ -27,6 +28,7 @@ CREATE TABLE products (
     CONSTRAINT products_conserved CHECK (initial = available + reserved + sold)
 ) WITH (fillfactor = 70);
 
+-- An order as its merchant sees it. Where it goes next is in sagas.
 CREATE TABLE orders (
     id            uuid        PRIMARY KEY,
     merchant_id   text        NOT NULL REFERENCES merchants,
@@ -46,6 +48,7 @@ CREATE TABLE orders (
 -- Order ids are UUIDv7: newest first is the order of the ids.
 CREATE INDEX orders_of_merchant ON orders (merchant_id, id DESC);
 
+-- What was ordered, at the price of that moment.
 CREATE TABLE order_lines (
     order_id         uuid     NOT NULL REFERENCES orders,
     line_no          smallint NOT NULL,
@@ -55,6 +58,7 @@ CREATE TABLE order_lines (
     PRIMARY KEY (order_id, line_no)
 );
 
+-- Where an order stands: the one question that is open, and when to put it again.
 CREATE TABLE sagas (
     id           uuid        PRIMARY KEY REFERENCES orders,
     phase        text        NOT NULL CHECK (phase IN ('forward', 'backward', 'completed', 'undone')),
@@ -68,12 +72,14 @@ CREATE TABLE sagas (
 
 CREATE INDEX sagas_due ON sagas (ask_again_at) WHERE ask_again_at IS NOT NULL;
 
+-- Which replica does a job that only one at a time should do, and until when.
 CREATE TABLE leases (
     name       text        PRIMARY KEY,
     holder     text        NOT NULL,
     expires_at timestamptz NOT NULL
 ) WITH (fillfactor = 50);
 
+-- Messages that are committed and not published yet. A queue: rows are deleted.
 CREATE TABLE outbox (
     shard       smallint    NOT NULL,
     id          bigint      GENERATED ALWAYS AS IDENTITY,
@@ -89,12 +95,14 @@ CREATE TABLE outbox (
     autovacuum_vacuum_insert_threshold = -1
 );
 
+-- Who publishes each shard of the outbox, and until when nobody else may.
 CREATE TABLE outbox_leases (
     shard      smallint    PRIMARY KEY,
     holder     text        NOT NULL,
     expires_at timestamptz NOT NULL
 ) WITH (fillfactor = 50);
 
+-- Messages that have made their change, so that they make it once.
 CREATE TABLE inbox (
     source      text        NOT NULL,
     message_id  uuid        NOT NULL,
@@ -102,6 +110,7 @@ CREATE TABLE inbox (
     PRIMARY KEY (source, message_id)
 );
 
+-- The answer to each request that came with a key, byte for byte.
 CREATE TABLE idempotency_keys (
     merchant_id text        NOT NULL,
     operation   text        NOT NULL,   -- method and path template: POST /v1/orders
@@ -120,6 +129,7 @@ CREATE TABLE idempotency_keys (
 
 CREATE INDEX idempotency_keys_expired ON idempotency_keys (expires_at);
 
+-- What merchants are to be told, until they have heard it.
 CREATE TABLE callbacks (
     id              uuid        PRIMARY KEY,    -- msg_<id> is the webhook-id of every try
     merchant_id     text        NOT NULL,

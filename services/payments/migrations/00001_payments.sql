@@ -1,5 +1,6 @@
 -- +goose Up
 
+-- Who may call, by the hash of a key, and the secret that signs what we send.
 CREATE TABLE merchants (
     merchant_id    text  PRIMARY KEY,
     key_hash       bytea NOT NULL UNIQUE,
@@ -81,6 +82,7 @@ CREATE TABLE payouts (
     finished_at    timestamptz
 ) WITH (fillfactor = 70);
 
+-- Who works on a request that came with a key, and its answer once there is one.
 CREATE TABLE idempotency_keys (
     merchant_id text        NOT NULL,
     operation   text        NOT NULL,   -- method and path template: POST /v1/orders
@@ -106,6 +108,7 @@ CREATE TABLE idempotency_keys (
 CREATE INDEX idempotency_keys_expired ON idempotency_keys (expires_at);
 CREATE INDEX idempotency_keys_unfinished ON idempotency_keys (operation, locked_until) WHERE status IS NULL;
 
+-- Things that may be done at most once, and have been begun.
 CREATE TABLE guards (
     name       text        PRIMARY KEY,  -- what must not happen twice: bank-transfer:pyo_…
     entered_at timestamptz NOT NULL DEFAULT now()
@@ -122,6 +125,7 @@ CREATE TABLE twophase_decisions (
 
 CREATE INDEX twophase_decisions_unfinished ON twophase_decisions (decided_at) WHERE finished_at IS NULL;
 
+-- The processor's webhooks as they came, and which of them have been applied.
 CREATE TABLE sequence_events (
     event_id    text        PRIMARY KEY,
     stream      text        NOT NULL,   -- what it is about; events of one stream depend on each other
@@ -162,6 +166,7 @@ CREATE TABLE statement_lines (
 CREATE INDEX statement_lines_of_subject ON statement_lines (subject);
 CREATE INDEX statement_lines_by_time ON statement_lines (source, at);
 
+-- Runs of the reconciliation.
 CREATE TABLE reconciliations (
     id           uuid        PRIMARY KEY,
     status       text        NOT NULL DEFAULT 'requested' CHECK (status IN ('requested', 'finished')),
@@ -180,6 +185,7 @@ CREATE TABLE reconciliation_subjects (
     PRIMARY KEY (run_id, subject)
 );
 
+-- What a run found, with both sides.
 CREATE TABLE reconciliation_differences (
     run_id      uuid   NOT NULL REFERENCES reconciliations ON DELETE CASCADE,
     source      text   NOT NULL,
@@ -195,12 +201,14 @@ CREATE TABLE reconciliation_differences (
     PRIMARY KEY (run_id, source, kind, reference)
 );
 
+-- Which replica does a job that only one at a time should do, and until when.
 CREATE TABLE leases (
     name       text        PRIMARY KEY,
     holder     text        NOT NULL,
     expires_at timestamptz NOT NULL
 ) WITH (fillfactor = 50);
 
+-- Messages that are committed and not published yet. A queue: rows are deleted.
 CREATE TABLE outbox (
     shard       smallint    NOT NULL,
     id          bigint      GENERATED ALWAYS AS IDENTITY,
@@ -216,12 +224,14 @@ CREATE TABLE outbox (
     autovacuum_vacuum_insert_threshold = -1
 );
 
+-- Who publishes each shard of the outbox, and until when nobody else may.
 CREATE TABLE outbox_leases (
     shard      smallint    PRIMARY KEY,
     holder     text        NOT NULL,
     expires_at timestamptz NOT NULL
 ) WITH (fillfactor = 50);
 
+-- Messages that have made their change, so that they make it once.
 CREATE TABLE inbox (
     source      text        NOT NULL,
     message_id  uuid        NOT NULL,
