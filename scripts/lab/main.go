@@ -30,6 +30,8 @@ var cli struct {
 	Load     loadCmd     `cmd:"" help:"Place orders as fast as they are accepted, and say what one costs."`
 	Prepared preparedCmd `cmd:"" help:"List the transactions that are in doubt, or end one by hand."`
 	Dlq      dlqCmd      `cmd:"" help:"List the messages that were parked, or put them back."`
+
+	Callbacks callbacksCmd `cmd:"" help:"List the callbacks that were given up, or send one again."`
 }
 
 func main() {

@@ -68,6 +68,7 @@ type Stack struct {
 	Servers *testenv.Env
 	URL     map[string]string // by name
 	Dir     string            // logs and binaries
+	Root    string            // of the repository
 	Network *Network          // nil unless asked for
 
 	inside map[string]string // addresses as the services reach each other, by link
@@ -95,6 +96,7 @@ func (s *Stack) start(ctx context.Context, opts Options) error {
 	if err != nil {
 		return err
 	}
+	s.Root = root
 	if s.lab, err = readEnvFile(filepath.Join(root, "scripts", "lab.env")); err != nil {
 		return err
 	}

@@ -1,0 +1,184 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/labstack/echo/v4"
+
+	"example.com/failwell/scripts/shop"
+)
+
+// accept measures POST /v1/orders alone: what is accepted stays in the outbox, as
+// when the broker is away. Beside it the same writes as one statement without any
+// HTTP, and the least that a service with a database can be: a bare handler with
+// one insert. The load is made on the same cores.
+func (b *bench) accept(ctx context.Context) error {
+	if err := b.system.Servers.StopRabbit(ctx); err != nil {
+		return err
+	}
+	script, err := b.acceptScript(ctx)
+	if err != nil {
+		return err
+	}
+	bare, err := b.bareServer(ctx)
+	if err != nil {
+		return err
+	}
+	defer bare.close()
+	for _, clients := range []int{1, 8, 32} {
+		target := 0.6
+		if clients == 1 {
+			target = 0 // one client waits for round trips, not for the machine
+		}
+		_, err := b.against(fmt.Sprintf("accept, %d clients", clients), "orders/s", target,
+			contender{"", func() (sample, error) { return b.drive(ctx, clients, b.place) }},
+			contender{"pgbench, the same writes as one statement", func() (sample, error) {
+				rate, err := b.pgbench(ctx, "orders", script, clients)
+				return sample{perSecond: rate}, err
+			}},
+			contender{"a bare echo handler with one insert", func() (sample, error) { return b.drive(ctx, clients, bare.call(b.acme)) }})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// place sends an order of one thing, of one of many kinds.
+func (b *bench) place(ctx context.Context, _ int) error {
+	a, err := b.acme.Place(ctx, uuid.NewString(), b.basket("tok_bench"))
+	if err == nil && a.Status != http.StatusAccepted {
+		err = fmt.Errorf("status %d: %s", a.Status, a.Body)
+	}
+	return err
+}
+
+func (b *bench) basket(token string) []byte {
+	return b.acme.Basket(token, shop.Item{SKU: fmt.Sprintf("sku-%d", rand.IntN(products)), Quantity: 1})
+}
+
+// acceptScript writes what accepting an order writes, as one statement, with
+// bodies of the size that ours have. Ids ascend in time like ours: random ones
+// would be an unfair handicap to its indexes.
+func (b *bench) acceptScript(ctx context.Context) (string, error) {
+	if err := b.place(ctx, 0); err != nil {
+		return "", err
+	}
+	var response, message string
+	err := b.truth.Orders.QueryRow(ctx, `
+		SELECT encode(k.body, 'hex'), encode(o.body, 'hex')
+		  FROM idempotency_keys k, outbox o
+		 LIMIT 1`).Scan(&response, &message)
+	id := `(lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1000)::bigint), 12, '0') || '7' || substr(md5(random()::text), 1, 19))::uuid`
+	return fmt.Sprintf(`\set n random(0, %d)
+\set shard random(0, 3)
+WITH id AS MATERIALIZED (SELECT %s AS order_id, %s AS message_id, gen_random_uuid()::text AS key),
+k AS (INSERT INTO idempotency_keys (merchant_id, operation, key, fingerprint, status, headers, body, expires_at)
+      SELECT 'mer_acme', 'POST /v1/orders', key, sha256(key::bytea), 202, '{"Location": "/v1/orders/ord_00000000-0000-0000-0000-000000000000", "Content-Type": "application/json"}', '\x%s', now() + interval '24 hours' FROM id),
+o AS (INSERT INTO orders (id, merchant_id, customer_id, payment_id, payment_token, total_minor, currency, callback_url, created_at)
+      SELECT order_id, 'mer_acme', 'cus_1', message_id, 'tok_bench', 1250, 'GBP', 'http://127.0.0.1:8080/merchant/webhooks/mer_acme', now() FROM id),
+l AS (INSERT INTO order_lines (order_id, line_no, sku, quantity, unit_price_minor) SELECT order_id, 1, 'sku-' || :n, 1, 1250 FROM id),
+s AS (INSERT INTO sagas (id, phase, step, ask_again_at) SELECT order_id, 'forward', 0, now() + interval '1 hour' FROM id),
+m AS (INSERT INTO outbox (shard, message_id, type, body, traceparent) SELECT :shard, message_id, 'payments.authorise', '\x%s', '00-00000000000000000000000000000000-0000000000000000-01' FROM id)
+UPDATE products SET available = available - 1, reserved = reserved + 1 WHERE merchant_id = 'mer_acme' AND sku = 'sku-' || :n;
+`, products-1, id, strings.Replace(id, "clock_timestamp()", "clock_timestamp() ", 1), response, message), err
+}
+
+// bareServer is the least that can be called a service.
+type bareServer struct {
+	db     *pgxpool.Pool
+	server *http.Server
+	url    string
+}
+
+func (b *bench) bareServer(ctx context.Context) (*bareServer, error) {
+	db, err := pgxpool.New(ctx, b.system.DatabaseURL("orders")+"?pool_max_conns=16")
+	if err != nil {
+		return nil, err
+	}
+	if _, err := db.Exec(ctx, `CREATE TABLE bare (id uuid PRIMARY KEY, body bytea NOT NULL)`); err != nil {
+		return nil, err
+	}
+	e := echo.New()
+	e.POST("/orders", func(c echo.Context) error {
+		id, err := uuid.NewV7()
+		if err != nil {
+			return err
+		}
+		var body map[string]any
+		if err := c.Bind(&body); err != nil {
+			return err
+		}
+		if _, err := db.Exec(c.Request().Context(), `INSERT INTO bare (id, body) VALUES ($1, $2)`, id, "{}"); err != nil {
+			return err
+		}
+		return c.JSON(http.StatusAccepted, map[string]string{"id": id.String()})
+	})
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, err
+	}
+	server := &http.Server{Handler: e, ReadHeaderTimeout: time.Second}
+	go func() { _ = server.Serve(listener) }() // ends with close
+	return &bareServer{db: db, server: server, url: "http://" + listener.Addr().String() + "/orders"}, nil
+}
+
+func (s *bareServer) call(acme *shop.Shop) func(context.Context, int) error {
+	body := acme.Basket("tok_bench", shop.Item{SKU: "sku-1", Quantity: 1})
+	return func(ctx context.Context, _ int) error {
+		a, err := acme.Post(ctx, s.url, "", body)
+		if err == nil && a.Status != http.StatusAccepted {
+			err = fmt.Errorf("bare handler: status %d: %s", a.Status, a.Body)
+		}
+		return err
+	}
+}
+
+func (s *bareServer) close() {
+	_ = s.server.Close()
+	s.db.Close()
+}
+
+// replay measures a retry of an order that was accepted, beside a read of it.
+func (b *bench) replay(ctx context.Context) error {
+	if err := b.system.Servers.StopRabbit(ctx); err != nil {
+		return err
+	}
+	return b.replays(ctx, "replay of a recorded answer, 8 clients")
+}
+
+func (b *bench) replays(ctx context.Context, line string) error {
+	key, body := uuid.NewString(), b.basket("tok_bench")
+	first, err := b.acme.Place(ctx, key, body)
+	if err != nil || first.Status != http.StatusAccepted {
+		return fmt.Errorf("status %d: %w", first.Status, err)
+	}
+	_, err = b.against(line, "answers/s", 1,
+		contender{"", func() (sample, error) {
+			return b.drive(ctx, 8, func(ctx context.Context, _ int) error {
+				a, err := b.acme.Place(ctx, key, body)
+				if err == nil && string(a.Body) != string(first.Body) {
+					err = fmt.Errorf("another answer: %s", a.Body)
+				}
+				return err
+			})
+		}},
+		contender{"GET of the same order", func() (sample, error) {
+			return b.drive(ctx, 8, func(ctx context.Context, _ int) error {
+				a, err := b.acme.Get(ctx, b.acme.Orders+first.Header.Get("Location"))
+				if err == nil && a.Status != http.StatusOK {
+					err = fmt.Errorf("status %d: %s", a.Status, a.Body)
+				}
+				return err
+			})
+		}})
+	return err
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+)
+
+// sample is what a contender did in its time.
+type sample struct {
+	perSecond float64
+	p50, p99  time.Duration
+}
+
+// drive runs call from so many clients, one after the other in each, for a round.
+func (b *bench) drive(ctx context.Context, clients int, call func(ctx context.Context, client int) error) (sample, error) {
+	var mu sync.Mutex
+	var took []time.Duration
+	var failed error
+	begun := time.Now()
+	var running sync.WaitGroup
+	for client := range clients {
+		running.Go(func() {
+			var mine []time.Duration
+			var err error
+			for err == nil && time.Since(begun) < b.round {
+				sent := time.Now()
+				if err = call(ctx, client); err == nil {
+					mine = append(mine, time.Since(sent))
+				}
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			took, failed = append(took, mine...), errors.Join(failed, err)
+		})
+	}
+	running.Wait()
+	elapsed := time.Since(begun)
+	if failed != nil || len(took) == 0 {
+		return sample{}, errors.Join(failed, ctx.Err())
+	}
+	return summary(took, elapsed), nil
+}
+
+func summary(took []time.Duration, elapsed time.Duration) sample {
+	slices.Sort(took)
+	return sample{
+		perSecond: float64(len(took)) / elapsed.Seconds(),
+		p50:       took[len(took)/2],
+		p99:       took[len(took)*99/100],
+	}
+}
+
+// contender is one of those that are compared.
+type contender struct {
+	name string
+	run  func() (sample, error)
+}
+
+// against runs contenders in turn, round after round, so that a slow minute of the
+// machine hits all of them; the first is ours. It returns the medians, and adds a
+// line for each ratio.
+func (b *bench) against(line string, unit string, target float64, contenders ...contender) ([]sample, error) {
+	samples := make([][]sample, len(contenders))
+	for range b.rounds {
+		for i, c := range contenders {
+			s, err := c.run()
+			if err != nil {
+				return nil, err
+			}
+			samples[i] = append(samples[i], s)
+		}
+	}
+	medians := make([]sample, len(contenders))
+	for i := range contenders {
+		medians[i] = median(samples[i])
+	}
+	for i, c := range contenders[1:] {
+		ratios := make([]float64, b.rounds)
+		for round := range ratios {
+			ratios[round] = samples[0][round].perSecond / samples[i+1][round].perSecond
+		}
+		slices.Sort(ratios)
+		b.report.add(row{
+			Line: line, Unit: unit, Ours: medians[0].perSecond, Beside: c.name, Theirs: medians[i+1].perSecond,
+			P50: medians[0].p50, P99: medians[0].p99,
+			Min: ratios[0], Median: ratios[len(ratios)/2], Max: ratios[len(ratios)-1], Target: target,
+		})
+		target = 0 // the target is for the first
+	}
+	return medians, nil
+}
+
+func median(samples []sample) sample {
+	byRate := slices.Clone(samples)
+	slices.SortFunc(byRate, func(a, b sample) int { return int(a.perSecond*1000 - b.perSecond*1000) })
+	return byRate[len(byRate)/2]
+}

@@ -1,0 +1,120 @@
+// Command bench measures the system beside its physical limit, on the same machine
+// in the same run. What it says are ratios: absolute figures of a shared machine
+// mean little, and change from one minute to the next.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"example.com/failwell/scripts/lab/audit"
+	"example.com/failwell/scripts/shop"
+	"example.com/failwell/scripts/stack"
+)
+
+type flags struct {
+	Quick  bool   `help:"Two minutes instead of fifteen: short rounds, few rows, no peers."`
+	Only   string `help:"Only these parts, separated by commas: accept, replay, ledger, relay, endtoend, growth, process."`
+	Rows   int    `default:"1000000" help:"How many old rows there are in each table when growth is measured."`
+	Report string `help:"Write the table and the plot into this page (docs/performance.md), and the figures beside it as JSON."`
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	var f flags
+	kong.Parse(&f, kong.Name("bench"), kong.Description("Measure the system beside its physical limit."))
+	if err := run(ctx, f); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+// bench is a measurement in progress.
+type bench struct {
+	flags
+	report report
+	server string // version of the database
+
+	system *stack.Stack
+	truth  *audit.Databases
+	acme   *shop.Shop
+
+	round  time.Duration // how long one contender runs
+	rounds int           // how often each of them does
+}
+
+func run(ctx context.Context, f flags) error {
+	b := &bench{flags: f, round: 5 * time.Second, rounds: 3}
+	if f.Quick {
+		b.round, b.rounds, b.Rows = 1500*time.Millisecond, 2, min(f.Rows, 100_000)
+	}
+	begun := time.Now()
+	// In this order: what needs empty tables first, what fills them last.
+	for _, part := range []struct {
+		name string
+		run  func(context.Context) error
+	}{
+		{"accept", b.accept}, {"replay", b.replay}, {"ledger", b.ledger}, {"relay", b.relay},
+		{"endtoend", b.endToEnd}, {"process", b.process}, {"growth", b.growth},
+	} {
+		if f.Only != "" && !strings.Contains(","+f.Only+",", ","+part.name+",") {
+			continue
+		}
+		fmt.Printf("\n%s\n", part.name)
+		if err := b.measure(ctx, part.name, part.run); err != nil {
+			return fmt.Errorf("%s: %w", part.name, err)
+		}
+	}
+	fmt.Printf("\n%s\nmeasured in %s\n", b.report.table(), time.Since(begun).Round(time.Second))
+	if f.Report != "" {
+		return b.report.write(f.Report, b.machine())
+	}
+	return nil
+}
+
+// products are many, so that buyers do not queue for one row of stock.
+const products = 500
+
+// production takes the lab's shortened periods back: nothing looks twice a second
+// for work that there is not.
+var production = []string{
+	"LAB_FAULTS=false", "LOG_LEVEL=warn", "CALLBACK_POLL=1s", "CALLBACK_LEASE=25s", "SAGA_STEP_TIMEOUT=5m", "SAGA_SWEEP=15s",
+	"OUTBOX_LEASE=10s", "OUTBOX_POLL=1s", "COMPLETER_EVERY=15s", "TWOPHASE_SWEEP=15s", "EVENTS_POLL=1s", "WEBHOOK_POLL=1s",
+	"RECEIPT_POLL=1s", "RECEIPT_GRACE=1h", "GARBAGE_EVERY=1m", "CALL_TIMEOUT=10s", "KEY_LEASE=30s", "JOURNAL_LAG=1s", "REPORT_LAG=1s",
+}
+
+// measure gives each part a system of its own: fresh, and without what the part
+// before has left in its caches and queues.
+func (b *bench) measure(ctx context.Context, part string, run func(context.Context) error) error {
+	seed := make([]string, products)
+	for i := range seed {
+		seed[i] = fmt.Sprintf("sku-%d=Thing %d=1250=GBP=100000000", i, i)
+	}
+	env := map[string][]string{
+		stack.Orders:   append([]string{"LAB_SEED_PRODUCTS=" + strings.Join(seed, ";")}, production...),
+		stack.Payments: production, stack.Ledger: production, stack.Sandbox: production,
+	}
+	var err error
+	if b.system, err = stack.Start(ctx, stack.Options{IgnoreGiven: true, Env: env}); err != nil {
+		return err
+	}
+	defer b.system.Close()
+	if b.truth, err = audit.Open(ctx, b.system.DatabaseURL, b.system.ReceiptsURL()); err != nil {
+		return err
+	}
+	defer b.truth.Close()
+	b.acme = shop.New(b.system.Env())
+	if err := b.truth.Orders.QueryRow(ctx, `SELECT 'PostgreSQL ' || split_part(current_setting('server_version'), ' ', 1)`).Scan(&b.server); err != nil {
+		return err
+	}
+	return run(ctx)
+}

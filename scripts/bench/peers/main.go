@@ -1,0 +1,42 @@
+// Command peers does pieces of our work with what a user would pick instead, for
+// scripts/bench. It prints {"per_second": …}.
+//
+//	peers watermill N    N messages from Watermill's SQL outbox into RabbitMQ
+//	peers river N        N chains of three transactional River jobs
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "peers:", err)
+		stop()
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, args []string) error {
+	peers := map[string]func(ctx context.Context, n int) (float64, error){"watermill": watermillForwarder, "river": riverChains}
+	if len(args) != 2 || peers[args[0]] == nil {
+		return fmt.Errorf("usage: peers watermill|river N")
+	}
+	n, err := strconv.Atoi(args[1])
+	if err != nil {
+		return err
+	}
+	perSecond, err := peers[args[0]](ctx, n)
+	if err != nil {
+		return err
+	}
+	return json.NewEncoder(os.Stdout).Encode(map[string]float64{"per_second": perSecond})
+}

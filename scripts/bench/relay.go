@@ -1,0 +1,219 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"example.com/failwell/shared/pattern/outbox"
+	"example.com/failwell/shared/platform/postgres"
+	"example.com/failwell/shared/platform/rabbit"
+)
+
+// bodySize is that of a command of ours.
+const bodySize = 600
+
+// relay measures the way from the outbox into the broker, beside a publisher that
+// has nothing else to do and forgets what it has published.
+func (b *bench) relay(ctx context.Context) error {
+	w, err := b.newRelayWorld(ctx)
+	if err != nil {
+		return err
+	}
+	defer w.close()
+	n := 40_000
+	if b.Quick {
+		n = 10_000
+	}
+	contenders := []contender{
+		{"", func() (sample, error) { return w.drain(ctx, n) }},
+		{"a plain pipelined publisher with confirms", func() (sample, error) { return w.publish(ctx, n) }},
+	}
+	if _, err := b.against("relay, outbox to confirmed", "messages/s", 0.8, contenders...); err != nil {
+		return err
+	}
+	if !b.Quick {
+		const few = 2000 // it is slow
+		_, err := b.against("relay, outbox to confirmed", "messages/s", 30, contenders[0],
+			contender{"Watermill's SQL forwarder", func() (sample, error) { return b.peer(ctx, w.url, "watermill", few) }})
+		if err != nil {
+			return err
+		}
+	}
+	idle, err := w.latency(ctx, 200)
+	if err != nil {
+		return err
+	}
+	b.report.add(row{Line: "relay, commit to consumer when idle", Unit: "one at a time", P50: idle.p50, P99: idle.p99, LimitP50: 5 * time.Millisecond})
+	return nil
+}
+
+type relayWorld struct {
+	db     *pgxpool.Pool
+	broker *rabbit.Conn
+	ch     *amqp.Channel
+	url    string
+}
+
+const (
+	relayQueue = "bench"
+	drainPoll  = 2 * time.Millisecond
+)
+
+// newRelayWorld makes a database with nothing but an outbox, and a queue.
+func (b *bench) newRelayWorld(ctx context.Context) (*relayWorld, error) {
+	schema, err := os.ReadFile(filepath.Join(b.system.Root, "shared", "pattern", "outbox", "schema.sql"))
+	if err != nil {
+		return nil, err
+	}
+	admin, err := pgx.Connect(ctx, b.system.Servers.PostgresURL)
+	if err != nil {
+		return nil, err
+	}
+	defer admin.Close(ctx) //nolint:errcheck // nothing is at stake
+	if _, err := admin.Exec(ctx, `CREATE DATABASE bench`); err != nil {
+		return nil, err
+	}
+	w := &relayWorld{url: strings.TrimSuffix(b.system.Servers.PostgresURL, "/postgres") + "/bench"}
+	if w.db, err = pgxpool.New(ctx, w.url); err != nil {
+		return nil, err
+	}
+	if _, err := w.db.Exec(ctx, string(schema)); err != nil {
+		return nil, err
+	}
+	w.broker = rabbit.Dial(rabbit.Options{URL: b.system.Servers.AMQPURL, Name: "bench", Logger: slog.New(slog.DiscardHandler)})
+	if err := w.broker.Wait(ctx); err != nil {
+		return nil, err
+	}
+	if w.ch, err = w.broker.Channel(); err != nil {
+		return nil, err
+	}
+	_, err = w.ch.QueueDeclare(relayQueue, true, false, false, false, amqp.Table{amqp.QueueTypeArg: amqp.QueueTypeQuorum})
+	return w, errors.Join(err, rabbit.DeclareExchange(w.ch), w.ch.QueueBind(relayQueue, relayQueue, rabbit.Exchange, false, nil))
+}
+
+func (w *relayWorld) close() {
+	w.broker.Close()
+	w.db.Close()
+}
+
+func (w *relayWorld) start(ctx context.Context) (relay *outbox.Relay, stop func()) {
+	relay = outbox.NewRelay(outbox.Config{DB: w.db, Broker: w.broker, Logger: slog.New(slog.DiscardHandler), Holder: "bench", Lease: 10 * time.Second, Poll: time.Second})
+	ctx, cancel := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	running.Go(func() { relay.Run(ctx) })
+	return relay, func() { cancel(); running.Wait() }
+}
+
+// drain fills the outbox and measures how long the relay takes to empty it.
+func (w *relayWorld) drain(ctx context.Context, n int) (sample, error) {
+	_, err := w.db.Exec(ctx, `
+		INSERT INTO outbox (shard, message_id, type, body)
+		SELECT i % $1, gen_random_uuid(), $2, convert_to(repeat('x', $3), 'UTF8')
+		  FROM generate_series(1, $4) i`,
+		outbox.Shards, relayQueue, bodySize, n)
+	if err != nil {
+		return sample{}, err
+	}
+	if _, err := w.db.Exec(ctx, `VACUUM ANALYZE outbox`); err != nil {
+		return sample{}, err
+	}
+	begun := time.Now()
+	_, stop := w.start(ctx)
+	defer stop()
+	for left := true; left; {
+		if err := w.db.QueryRow(ctx, `SELECT EXISTS (SELECT FROM outbox)`).Scan(&left); err != nil {
+			return sample{}, err
+		}
+		select {
+		case <-time.After(drainPoll):
+		case <-ctx.Done():
+			return sample{}, ctx.Err()
+		}
+	}
+	elapsed := time.Since(begun)
+	return sample{perSecond: float64(n) / elapsed.Seconds()}, w.purge(n)
+}
+
+// purge checks that the broker has as many as were sent, and empties the queue.
+func (w *relayWorld) purge(n int) error {
+	purged, err := w.ch.QueuePurge(relayQueue, false)
+	if err == nil && purged != n {
+		err = fmt.Errorf("%d messages in the queue, want %d", purged, n)
+	}
+	return err
+}
+
+// publish is the limit: the same messages from as many publishers as the relay
+// has shards, in pipelines of the same length, from nowhere.
+func (w *relayWorld) publish(ctx context.Context, n int) (sample, error) {
+	const pipeline = 500
+	body := []byte(strings.Repeat("x", bodySize))
+	var mu sync.Mutex
+	var failed error
+	begun := time.Now()
+	var running sync.WaitGroup
+	for range outbox.Shards {
+		running.Go(func() {
+			publisher := w.broker.Publisher()
+			for range n / outbox.Shards / pipeline {
+				messages := make([]rabbit.Message, pipeline)
+				for i := range messages {
+					messages[i] = rabbit.Message{ID: uuid.NewString(), RoutingKey: relayQueue, ContentType: "application/json", Body: body}
+				}
+				if _, err := publisher.Publish(ctx, messages); err != nil {
+					mu.Lock()
+					failed = errors.Join(failed, err)
+					mu.Unlock()
+					return
+				}
+			}
+		})
+	}
+	running.Wait()
+	elapsed := time.Since(begun)
+	return sample{perSecond: float64(n) / elapsed.Seconds()}, errors.Join(failed, w.purge(n))
+}
+
+// latency measures from the commit of a message to its delivery, one at a time.
+func (w *relayWorld) latency(ctx context.Context, n int) (sample, error) {
+	relay, stop := w.start(ctx)
+	defer stop()
+	deliveries, err := w.ch.ConsumeWithContext(ctx, relayQueue, "", true, false, false, false, nil)
+	if err != nil {
+		return sample{}, err
+	}
+	var took []time.Duration
+	for i := range n + 10 {
+		subject := fmt.Sprint("subject-", i)
+		sealed, err := outbox.Source("/bench").Seal(ctx, outbox.Message{Type: relayQueue, Subject: subject, Data: strings.Repeat("x", bodySize)})
+		if err == nil {
+			err = postgres.Write(ctx, w.db, func(b *pgx.Batch) { sealed.Append(b) })
+		}
+		if err != nil {
+			return sample{}, err
+		}
+		committed := time.Now()
+		relay.Wake(subject)
+		select {
+		case <-deliveries:
+		case <-time.After(10 * time.Second):
+			return sample{}, errors.New("a message was not delivered within ten seconds")
+		}
+		if i >= 10 { // the first ones open connections
+			took = append(took, time.Since(committed))
+		}
+	}
+	return summary(took, time.Second), nil
+}

@@ -1,0 +1,217 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"text/tabwriter"
+	"time"
+)
+
+// row is one line of the table: a rate beside another, or a latency or a size
+// beside its bound.
+type row struct {
+	Line   string        `json:"line"`
+	Unit   string        `json:"unit"`
+	Ours   float64       `json:"ours,omitempty"`
+	P50    time.Duration `json:"p50_ns,omitempty"`
+	P99    time.Duration `json:"p99_ns,omitempty"`
+	Beside string        `json:"beside,omitempty"`
+	Theirs float64       `json:"theirs,omitempty"`
+	Min    float64       `json:"ratio_min,omitempty"`
+	Median float64       `json:"ratio_median,omitempty"`
+	Max    float64       `json:"ratio_max,omitempty"`
+
+	Target   float64       `json:"target_ratio,omitempty"`
+	AtMost   float64       `json:"target_at_most,omitempty"`
+	LimitP50 time.Duration `json:"target_p50_ns,omitempty"`
+}
+
+func (r row) ratio() string {
+	if r.Median == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s (%s to %s)", short(r.Median), short(r.Min), short(r.Max))
+}
+
+func (r row) target() string {
+	met := "met"
+	switch {
+	case r.Target > 0:
+		if r.Median < r.Target {
+			met = "missed"
+		}
+		return fmt.Sprintf("≥ %s %s", short(r.Target), met)
+	case r.AtMost > 0:
+		if r.Ours > r.AtMost {
+			met = "missed"
+		}
+		return fmt.Sprintf("≤ %s %s", short(r.AtMost), met)
+	case r.LimitP50 > 0:
+		if r.P50 > r.LimitP50 {
+			met = "missed"
+		}
+		return fmt.Sprintf("p50 ≤ %v %s", r.LimitP50, met)
+	}
+	return ""
+}
+
+func (r row) cells() []string {
+	return []string{r.Line, number(r.Ours), r.Unit, latency(r.P50), latency(r.P99), r.Beside, number(r.Theirs), r.ratio(), r.target()}
+}
+
+var head = []string{"what", "ours", "unit", "p50", "p99", "beside", "theirs", "ratio (min to max)", "target"}
+
+func number(f float64) string {
+	switch {
+	case f == 0:
+		return ""
+	case f < 100:
+		return short(f)
+	}
+	return thousands(int(f))
+}
+
+func short(f float64) string { return strings.TrimSuffix(fmt.Sprintf("%.2f", f), ".00") }
+
+func thousands(n int) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+func latency(d time.Duration) string {
+	if d == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.1f ms", float64(d.Microseconds())/1000)
+}
+
+// report collects what was measured.
+type report struct {
+	Rows  []row    `json:"rows"`
+	Notes []string `json:"notes"`
+}
+
+// add keeps a line, and prints it, so that one sees something within minutes.
+func (r *report) add(line row) {
+	r.Rows = append(r.Rows, line)
+	fmt.Println(" ", strings.Join(nonEmpty(line.cells()), "  "))
+}
+
+func (r *report) note(format string, args ...any) {
+	r.Notes = append(r.Notes, fmt.Sprintf(format, args...))
+	fmt.Println(" ", r.Notes[len(r.Notes)-1])
+}
+
+func nonEmpty(cells []string) (out []string) {
+	for _, c := range cells {
+		if c != "" {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+func (r *report) table() string {
+	var out strings.Builder
+	w := tabwriter.NewWriter(&out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, strings.Join(head, "\t"))
+	for _, line := range r.Rows {
+		fmt.Fprintln(w, strings.Join(line.cells(), "\t"))
+	}
+	_ = w.Flush() // into memory
+	for _, n := range r.Notes {
+		out.WriteString(n + "\n")
+	}
+	return out.String()
+}
+
+const (
+	begin = "<!-- bench -->"
+	end   = "<!-- end -->"
+)
+
+// write replaces what stands between the page's two marks, and writes the figures
+// and the plot beside it.
+func (r *report) write(page, machine string) error {
+	text, err := os.ReadFile(page) //nolint:gosec // named on the command line
+	if err != nil {
+		return err
+	}
+	before, rest, ok := strings.Cut(string(text), begin)
+	_, after, ok2 := strings.Cut(rest, end)
+	if !ok || !ok2 {
+		return fmt.Errorf("%s has no %s … %s", page, begin, end)
+	}
+	var out strings.Builder
+	out.WriteString(machine + "\n\n")
+	out.WriteString("| " + strings.Join(head, " | ") + " |\n|" + strings.Repeat("---|", len(head)) + "\n")
+	for _, line := range r.Rows {
+		out.WriteString("| " + strings.Join(line.cells(), " | ") + " |\n")
+	}
+	for _, n := range r.Notes {
+		out.WriteString("\n" + n + "\n")
+	}
+	figures, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	base := strings.TrimSuffix(page, filepath.Ext(page))
+	for name, content := range map[string]string{
+		page:           before + begin + "\n" + out.String() + end + after,
+		base + ".json": string(figures) + "\n",
+		base + ".svg":  r.plot(),
+	} {
+		if err := os.WriteFile(name, []byte(content), 0o644); err != nil { //nolint:gosec // a page of the repository
+			return err
+		}
+	}
+	return nil
+}
+
+// plot draws the ratios as bars: how far each line comes of what stands beside it.
+func (r *report) plot() string {
+	const width, labels, bar, step = 900, 470, 380, 26
+	var lines []row
+	for _, line := range r.Rows {
+		if line.Median > 0 && line.Median < 2 {
+			lines = append(lines, line)
+		}
+	}
+	height := 50 + step*len(lines)
+	var out strings.Builder
+	fmt.Fprintf(&out, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="system-ui, sans-serif" font-size="12">`+"\n", width, height)
+	fmt.Fprintf(&out, `<title>Ratios to what stands beside, median with minimum and maximum</title><rect width="%d" height="%d" rx="8" fill="#fbfbfa"/>`+"\n", width, height)
+	x := func(ratio float64) float64 { return labels + min(ratio, 1.4)/1.4*bar }
+	for _, tick := range []float64{0, 0.5, 1} {
+		fmt.Fprintf(&out, `<line x1="%.0f" y1="30" x2="%.0f" y2="%d" stroke="#ccc"/><text x="%.0f" y="20" text-anchor="middle" fill="#555">%s</text>`+"\n", x(tick), x(tick), height-10, x(tick), short(tick))
+	}
+	for i, line := range lines {
+		y := 40 + i*step
+		fmt.Fprintf(&out, `<text x="%d" y="%d" text-anchor="end" fill="#222">%s / %s</text>`, labels-10, y+11, escape(line.Line), escape(line.Beside))
+		fmt.Fprintf(&out, `<rect x="%d" y="%d" width="%.1f" height="14" fill="#4878a8"/>`, labels, y, x(line.Median)-labels)
+		fmt.Fprintf(&out, `<line x1="%.1f" y1="%d" x2="%.1f" y2="%d" stroke="#222" stroke-width="2"/>`, x(line.Min), y+7, x(line.Max), y+7)
+		if line.Target > 0 {
+			fmt.Fprintf(&out, `<line x1="%.1f" y1="%d" x2="%.1f" y2="%d" stroke="#b4552d" stroke-width="2"/>`, x(line.Target), y-3, x(line.Target), y+17)
+		}
+		out.WriteString("\n")
+	}
+	out.WriteString("</svg>\n")
+	return out.String()
+}
+
+func escape(s string) string {
+	return strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;").Replace(s)
+}
+
+// machine says where and with what it was measured.
+func (b *bench) machine() string {
+	return fmt.Sprintf("Measured %s on %d cores (%s/%s), %s, %s; load, database and broker on the same machine: `make bench`.",
+		time.Now().Format(time.DateOnly), runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version(), b.server)
+}
