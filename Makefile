@@ -51,6 +51,10 @@ lab: deps ## 24 experiments: each pattern taken away and put back, on the same f
 sweep: deps ## Crash, failure and delay at every fault point; then the audit. About five minutes.
 	@go run ./scripts/lab sweep --report docs/sweep.md
 
+.PHONY: bench
+bench: deps ## Measure beside the limit of this machine. A quarter of an hour; BENCH=quick: two minutes.
+	@go run ./scripts/bench $(if $(filter quick,$(BENCH)),--quick,--report docs/performance.md)
+
 .PHONY: mutants
 mutants: deps ## Take patterns out of the source, and see that the audit turns red.
 	@go run ./scripts/lab mutants

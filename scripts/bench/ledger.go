@@ -30,13 +30,14 @@ func (b *bench) ledger(ctx context.Context) error {
 		if _, err := b.truth.Ledger.Exec(ctx, accounts, merchants-1); err != nil {
 			return err
 		}
+		// pgbench takes every :name for a variable of its own, in quotes as well: chr(58).
 		script := c.pgbench + `
 WITH id AS MATERIALIZED (SELECT (lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1000)::bigint), 12, '0') || '7' || substr(md5(random()::text), 1, 19))::uuid AS id),
-e AS (INSERT INTO entries (id, kind, source, reference, merchant_id) SELECT id, 'bench', 'bench_' || id, 'ref', 'mer_' || :n FROM id),
+e AS (INSERT INTO entries (id, kind, source, reference, merchant_id) SELECT id, 'bench', 'bench_' || id, 'ref', 'mer_' || (:n)::int FROM id),
 p AS (INSERT INTO postings (entry_id, line_no, account_id, amount_minor)
-      SELECT id, 1, 'merchant_available:mer_' || :n || ':GBP', 1 FROM id UNION ALL SELECT id, 2, 'merchant_pending:mer_' || :n || ':GBP', -1 FROM id),
-a AS (UPDATE accounts SET balance_minor = balance_minor + 1 WHERE id = 'merchant_available:mer_' || :n || ':GBP')
-UPDATE accounts SET balance_minor = balance_minor - 1 WHERE id = 'merchant_pending:mer_' || :n || ':GBP';
+      SELECT id, 1, 'merchant_available' || chr(58) || 'mer_' || (:n)::int || chr(58) || 'GBP', 1 FROM id UNION ALL SELECT id, 2, 'merchant_pending' || chr(58) || 'mer_' || (:n)::int || chr(58) || 'GBP', -1 FROM id),
+a AS (UPDATE accounts SET balance_minor = balance_minor + 1 WHERE id = 'merchant_available' || chr(58) || 'mer_' || (:n)::int || chr(58) || 'GBP')
+UPDATE accounts SET balance_minor = balance_minor - 1 WHERE id = 'merchant_pending' || chr(58) || 'mer_' || (:n)::int || chr(58) || 'GBP';
 `
 		_, err := b.against(c.line, "entries/s", c.target,
 			contender{"", func() (sample, error) {
