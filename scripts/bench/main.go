@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -20,10 +22,11 @@ import (
 )
 
 type flags struct {
-	Quick  bool   `help:"Two minutes instead of fifteen: short rounds, few rows, no peers."`
-	Only   string `help:"Only these parts, separated by commas: accept, replay, ledger, relay, endtoend, growth, process."`
-	Rows   int    `default:"1000000" help:"How many old rows there are in each table when growth is measured."`
-	Report string `help:"Write the table and the plot into this page (docs/performance.md), and the figures beside it as JSON."`
+	Quick   bool   `help:"Two minutes instead of fifteen: short rounds, few rows, no peers."`
+	Only    string `help:"Only these parts, separated by commas: accept, replay, ledger, relay, endtoend, growth, process."`
+	Rows    int    `default:"1000000" help:"How many old rows there are in each table when growth is measured."`
+	Profile string `help:"Write CPU profiles of the services under load into this directory. Slower: for looking, not for quoting."`
+	Report  string `help:"Write the table and the plot into this page (docs/performance.md), and the figures beside it as JSON."`
 }
 
 func main() {
@@ -103,6 +106,11 @@ func (b *bench) measure(ctx context.Context, part string, run func(context.Conte
 		stack.Orders:   append([]string{"LAB_SEED_PRODUCTS=" + strings.Join(seed, ";")}, production...),
 		stack.Payments: production, stack.Ledger: production, stack.Sandbox: production,
 	}
+	if b.Profile != "" {
+		for name := range env {
+			env[name] = append(env[name], "LAB_FAULTS=true")
+		}
+	}
 	var err error
 	if b.system, err = stack.Start(ctx, stack.Options{IgnoreGiven: true, Env: env}); err != nil {
 		return err
@@ -116,5 +124,26 @@ func (b *bench) measure(ctx context.Context, part string, run func(context.Conte
 	if err := b.truth.Orders.QueryRow(ctx, `SELECT 'PostgreSQL ' || split_part(current_setting('server_version'), ' ', 1)`).Scan(&b.server); err != nil {
 		return err
 	}
+	if b.Profile != "" {
+		defer b.profile(ctx, part)()
+	}
 	return run(ctx)
+}
+
+// profile takes a CPU profile of each service, some seconds after the load has begun.
+func (b *bench) profile(ctx context.Context, part string) (wait func()) {
+	var taking sync.WaitGroup
+	for _, name := range stack.Services {
+		taking.Go(func() {
+			time.Sleep(4 * time.Second) // it is not a measurement
+			a, err := b.acme.Get(ctx, b.system.URL[name]+"/debug/pprof/profile?seconds=8")
+			if err == nil {
+				err = os.WriteFile(filepath.Join(b.Profile, part+"-"+name+".pprof"), a.Body, 0o600)
+			}
+			if err != nil {
+				fmt.Fprintln(os.Stderr, "bench: profile of", name, err)
+			}
+		})
+	}
+	return taking.Wait
 }

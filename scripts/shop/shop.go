@@ -20,7 +20,7 @@ const (
 	CardNoFunds       = "4000000000009995"
 	CardFailsOnce     = "4000000000000119" // before the work
 	CardLosesAnswer   = "4000000000000069" // does the work, the first answer is lost
-	callTimeout       = 10 * time.Second
+	callTimeout       = 20 * time.Second
 	contentTypeJSON   = "application/json"
 	pollForFinalState = 20 * time.Millisecond
 )

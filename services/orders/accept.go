@@ -21,9 +21,11 @@ import (
 // accept takes an order: POST /v1/orders.
 //
 // The client may send the same request any number of times, at once or days
-// later; it gets one order and one answer. Two round trips to the database:
+// later; it gets one order and one answer. At most two round trips to the database:
 //
-//  1. Read the response recorded for the key, if any, and the prices.
+//  1. Read the response recorded for the key, if any, and the prices. Skipped while
+//     the prices are remembered: the write finds out when they or the key were not
+//     as we thought, and then this comes after all.
 //     Power fails here: nothing happened.
 //  2. Write everything in one transaction: the key with its response, the order,
 //     the saga, the first command, the stock.
@@ -47,31 +49,47 @@ func (s *service) accept(c echo.Context) error {
 	}
 
 	var answer idempotency.Recorded
-	err = postgres.RetryStale(ctx, func() error {
-		shelf := map[string]product{}
-		err := postgres.Read(ctx, s.db, func(b *pgx.Batch) {
-			request.Lookup(b, &answer)
-			readShelf(b, web.Merchant(c), in.skus(), shelf)
-		})
-		if err != nil || answer.Exists {
+	if s.memory.answered(request) {
+		err := postgres.Read(ctx, s.db, func(b *pgx.Batch) { request.Lookup(b, &answer) })
+		if err != nil {
 			return err
 		}
+		if answer.Exists {
+			return request.Answer(c, answer)
+		}
+	}
+	shelf, remembered := s.memory.shelf(web.Merchant(c), in.skus())
+	err = postgres.RetryStale(ctx, func() error {
+		if !remembered {
+			shelf = map[string]product{}
+			err := postgres.Read(ctx, s.db, func(b *pgx.Batch) {
+				request.Lookup(b, &answer)
+				readShelf(b, web.Merchant(c), in.skus(), shelf)
+			})
+			if err != nil || answer.Exists {
+				return err
+			}
+			s.memory.rememberShelf(web.Merchant(c), shelf)
+		}
+		remembered = false // whatever fails now, the next try reads
 		answer, err = s.place(ctx, request, web.Merchant(c), in, shelf)
 		return err
 	})
 	if err != nil {
+		s.memory.forgetShelf(web.Merchant(c), in.skus())
 		return err
 	}
+	s.memory.rememberAnswered(request)
 	return request.Answer(c, answer)
 }
 
 // place writes the order. ErrStale means that a constraint decided against us,
 // and that reading again will tell why: another request committed the same key
-// first, or another buyer took the stock.
+// first, another buyer took the stock, or the price has changed.
 //
 // Pattern: acid-transaction
 // Pattern: atomic-read-then-write (the constraint decides: the stock that was
-// read may be gone by the time we write)
+// read may be gone by the time we write, the price may be another one)
 func (s *service) place(ctx context.Context, request idempotency.Request, merchant string, in newOrder, shelf map[string]product) (idempotency.Recorded, error) {
 	lines, total, err := price(in.Items, shelf)
 	if err != nil {
@@ -117,6 +135,7 @@ func (s *service) place(ctx context.Context, request idempotency.Request, mercha
 	if err != nil {
 		return idempotency.Recorded{}, err
 	}
+	s.memory.rememberOrder(o, saga.NewRow(o.ID, orderPlan.Begin()))
 	s.relay.Wake(o.wireID())
 	return idempotency.First(response), fault.Point(ctx, fault.OrdersAcceptAfterCommit)
 }

@@ -50,6 +50,7 @@ type service struct {
 	relay     *outbox.Relay
 	callbacks *callback.Worker
 	metrics   metrics
+	memory    *memory
 }
 
 // run is the map of the process: what it needs, what runs in it, and in which
@@ -73,7 +74,7 @@ func run(ctx context.Context, cfg settings) error {
 	defer broker.Close()
 
 	s := &service{
-		cfg: cfg, db: db, log: log, metrics: newMetrics(registry),
+		cfg: cfg, db: db, log: log, metrics: newMetrics(registry), memory: newMemory(),
 		relay: outbox.NewRelay(outbox.Config{
 			DB: db, Broker: broker, Logger: log, Metrics: registry,
 			Holder: cfg.InstanceName(), Lease: cfg.OutboxLease, Poll: cfg.OutboxPoll,

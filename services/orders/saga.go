@@ -82,7 +82,9 @@ func (s *service) receive(ctx context.Context, e event.Event) error {
 }
 
 // proceed handles a participant's answer. Read where the order is, decide, and
-// write the next state with the next command in one transaction.
+// write the next state with the next command in one transaction. Where the order is
+// may be remembered instead of read; the write then finds out when that is old. An
+// answer that nobody seems to wait for is dropped only after a look.
 //
 //	Power fails before the commit: the message comes again, everything is decided anew.
 //	Power fails after it: the message comes again, and its change record says that it is done.
@@ -103,28 +105,30 @@ func (s *service) proceed(ctx context.Context, e event.Event) error {
 		return retries.Permanent(err)
 	}
 
+	o, row, remembered := s.memory.order(id)
 	return postgres.RetryStale(ctx, func() error {
-		var seen bool
-		var row saga.Row
-		var o order
-		err := postgres.Read(ctx, s.db, func(b *pgx.Batch) {
-			msg.Seen(b, &seen)
-			saga.Load(b, id, &row)
-			load(b, id, &o)
-		})
-		switch {
-		case err != nil:
-			return err
-		case seen:
-			return nil
-		case row.Version == 0:
-			return retries.Permanent(fmt.Errorf("reply for an order that does not exist: %s", answer.OrderID))
-		}
-
 		next, ok := orderPlan.Reply(row.State, answer.Step, answer.Outcome)
-		if !ok {
-			return s.unexpected(o, row, answer)
+		if !remembered || !ok {
+			var seen bool
+			o, row = order{}, saga.Row{}
+			err := postgres.Read(ctx, s.db, func(b *pgx.Batch) {
+				msg.Seen(b, &seen)
+				saga.Load(b, id, &row)
+				load(b, id, &o)
+			})
+			switch {
+			case err != nil:
+				return err
+			case seen:
+				return nil
+			case row.Version == 0:
+				return retries.Permanent(fmt.Errorf("reply for an order that does not exist: %s", answer.OrderID))
+			}
+			if next, ok = orderPlan.Reply(row.State, answer.Step, answer.Outcome); !ok {
+				return s.unexpected(o, row, answer)
+			}
 		}
+		remembered = false // whatever fails now, the next try reads
 		err = s.advance(ctx, o, row, next, answer.Reason, func(b *pgx.Batch) { msg.Record(b) })
 		if inbox.IsDuplicate(err) {
 			return nil
@@ -175,11 +179,15 @@ func (s *service) advance(ctx context.Context, o order, row saga.Row, next saga.
 			question.Append(b)
 		}
 	})
+	s.memory.forgetOrder(o.ID) // whatever became of the commit
 	if saga.IsStale(err) {
 		return postgres.ErrStale
 	}
 	if err != nil {
 		return err
+	}
+	if !next.Ended() {
+		s.memory.rememberOrder(o, row.Advanced(next, reason))
 	}
 	if next.Ended() {
 		s.callbacks.Wake()

@@ -13,18 +13,21 @@ import (
 
 // reserve takes the units of an order off the shelf for the time of its way.
 //
+// The order was composed at a price. Where that is not the price any more, it asks
+// for one more than there are, which the same constraint refuses.
+//
 // Pattern: atomic-read-then-write (the conditional update: CHECK (available >= 0)
 // refuses what the shelf does not hold, and with it the whole transaction)
 func reserve(b *pgx.Batch, o order) {
 	for _, l := range o.Lines {
 		b.Queue(`
 			UPDATE products
-			   SET available = available - $3,
-			       reserved  = reserved + $3,
+			   SET available = available - CASE WHEN price_minor = $4 AND currency = $5 THEN $3 ELSE available + 1 END,
+			       reserved  = reserved + CASE WHEN price_minor = $4 AND currency = $5 THEN $3 ELSE available + 1 END,
 			       version   = version + 1
 			 WHERE merchant_id = $1
 			   AND sku = $2`,
-			o.MerchantID, l.SKU, l.Quantity)
+			o.MerchantID, l.SKU, l.Quantity, l.UnitPrice.Minor, l.UnitPrice.Currency)
 	}
 }
 
@@ -55,7 +58,8 @@ func release(b *pgx.Batch, o order) {
 	}
 }
 
-// isOversold tells whether a batch failed because a product ran short.
+// isOversold tells whether a batch failed because a product ran short, or has
+// another price.
 func isOversold(err error) bool {
 	return postgres.Violates(err, "products_not_oversold")
 }

@@ -121,6 +121,12 @@ func (r *Relay) relayShard(ctx context.Context, shard int16) {
 			leasedUntil = now.Add(r.Lease)
 		}
 
+		// While the broker is away there is no use in reading what cannot be sent.
+		if err := r.Broker.Ready(); err != nil && len(sent) == 0 {
+			r.failures.Inc()
+			r.pause(ctx, shard, err)
+			continue
+		}
 		batch, err := r.next(ctx, shard, sent)
 		if err != nil {
 			r.pause(ctx, shard, err)

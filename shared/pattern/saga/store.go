@@ -20,6 +20,22 @@ type Row struct {
 	Version int
 }
 
+// NewRow is a saga as Insert writes it.
+func NewRow(id uuid.UUID, s State) Row { return Row{ID: id, State: s, Asked: 1, Version: 1} }
+
+// Advanced is the row as Advance leaves it.
+func (r Row) Advanced(next State, reason string) Row {
+	r.Asked++
+	if next != r.State {
+		r.Asked = 1
+	}
+	if r.Reason == "" {
+		r.Reason = reason
+	}
+	r.State, r.Version = next, r.Version+1
+	return r
+}
+
 // Insert queues a new saga. patience is how long to wait for the first answer.
 func Insert(b *pgx.Batch, id uuid.UUID, s State, patience time.Duration) {
 	b.Queue(`
@@ -52,20 +68,17 @@ func Load(b *pgx.Batch, id uuid.UUID, row *Row) {
 //
 // Pattern: atomic-read-then-write (optimistic: the version decides)
 func Advance(b *pgx.Batch, row Row, next State, reason string, patience time.Duration) {
-	asked := 1
-	if next == row.State {
-		asked = row.Asked + 1
-	}
+	after := row.Advanced(next, reason)
 	b.Queue(`
 		UPDATE sagas
 		   SET phase        = $3,
 		       step         = $4,
-		       reason       = CASE WHEN reason = '' THEN $5 ELSE reason END,
+		       reason       = $5,
 		       asked        = $6,
 		       ask_again_at = CASE WHEN $3 IN ('completed', 'undone') THEN NULL ELSE now() + $7::interval END,
 		       version      = CASE WHEN version = $2 THEN version + 1 ELSE -1 END
 		 WHERE id = $1`,
-		row.ID, row.Version, next.Phase, next.Step, reason, asked, patience)
+		row.ID, row.Version, next.Phase, next.Step, after.Reason, after.Asked, patience)
 }
 
 // IsStale tells whether a batch failed because the saga was advanced by

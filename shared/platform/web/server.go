@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	_ "net/http/pprof" // on the default mux, which only the lab serves
 	"strconv"
 	"time"
 
@@ -43,7 +44,8 @@ type Options struct {
 	Logger  *slog.Logger
 	Metrics *prometheus.Registry
 
-	// LabFaults mounts the control of the fault points under /lab/faults.
+	// LabFaults mounts what belongs into a lab: the control of the fault points
+	// under /lab/faults, and Go's profiles under /debug/pprof/.
 	LabFaults bool
 }
 
@@ -72,6 +74,7 @@ func New(opts Options) *echo.Echo {
 	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(opts.Metrics, promhttp.HandlerOpts{})))
 	if opts.LabFaults {
 		e.Any("/lab/faults", echo.WrapHandler(fault.Handler()))
+		e.GET("/debug/pprof/*", echo.WrapHandler(http.DefaultServeMux))
 	}
 	return e
 }

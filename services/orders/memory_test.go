@@ -1,0 +1,136 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"sync"
+	"testing"
+
+	"example.com/failwell/shared/platform/testenv"
+)
+
+// What is remembered may be wrong at any time. These tests make it wrong.
+
+func (b bench) row(id string) string {
+	b.t.Helper()
+	var says string
+	err := b.db.QueryRow(b.t.(*testing.T).Context(), `
+		SELECT o.status || ' ' || s.phase || ' ' || s.step
+		  FROM orders o
+		  JOIN sagas s USING (id)
+		 WHERE 'ord_' || id = $1`, id).Scan(&says)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return says
+}
+
+func (b bench) exec(statement string) {
+	b.t.Helper()
+	if _, err := b.db.Exec(b.t.(*testing.T).Context(), statement); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func TestARememberedPriceThatHasChangedIsNotCharged(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil, 4)
+	b.accept("first")
+	for i, change := range []string{`price_minor = 1300`, `currency = 'EUR'`} {
+		b.exec(`UPDATE products SET ` + change)
+		answer := b.place(fmt.Sprint("key-", i))
+		var o orderView
+		if err := json.Unmarshal(answer.Body.Bytes(), &o); err != nil || answer.Code != http.StatusAccepted {
+			t.Fatalf("%d %s", answer.Code, answer.Body)
+		}
+		var minor int64
+		var currency string
+		if err := b.db.QueryRow(t.Context(), `SELECT price_minor, currency FROM products`).Scan(&minor, &currency); err != nil {
+			t.Fatal(err)
+		}
+		if o.Total.Minor != minor || o.Total.Currency != currency {
+			t.Errorf("%s: charged %v", change, o.Total)
+		}
+	}
+}
+
+func TestWhatIsSoldOutIsSaidToBeSoldOutAndComesBack(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil, 4)
+	b.accept("first")
+	b.exec(`UPDATE products SET available = 0, initial = reserved + sold`)
+	if answer := b.place("second"); answer.Code != http.StatusConflict {
+		t.Errorf("sold out: %d %s", answer.Code, answer.Body)
+	}
+	b.exec(`UPDATE products SET available = 1, initial = initial + 1`)
+	b.accept("second")
+}
+
+func TestARetryGetsItsAnswerFromAnyReplica(t *testing.T) {
+	t.Parallel()
+	url := testenv.Postgres(t, migrations)
+	one, other := newReplica(t, url, nil, 4), newReplica(t, url, nil, 4)
+	other.accept("warm") // it remembers the prices, and so tries to write first
+	first := one.place("key")
+	for name, b := range map[string]bench{"the same": one, "another": other} {
+		if again := b.place("key"); again.Body.String() != first.Body.String() || again.Header().Get("Idempotent-Replayed") != "true" {
+			t.Errorf("%s replica: %d %s", name, again.Code, again.Body)
+		}
+	}
+}
+
+// Replicas take turns with the answers of a saga, each remembering the state in
+// which it left it: none of them drops an answer that the saga is waiting for.
+func TestNoAnswerIsDroppedBecauseOfAnOldMemory(t *testing.T) {
+	t.Parallel()
+	url := testenv.Postgres(t, migrations)
+	one, other := newReplica(t, url, nil, 4), newReplica(t, url, nil, 4)
+	id := one.accept("key")
+	other.answer(id, "authorise")
+	one.answer(id, "post-sale") // it remembers that authorise is asked
+	other.answer(id, "capture") // it remembers that post-sale is asked
+	if got := one.row(id); got != "confirmed completed 2" {
+		t.Errorf("the order: %s", got)
+	}
+}
+
+// An old memory must not act either: a late answer to a question that was settled
+// elsewhere changes nothing.
+func TestALateAnswerChangesNothingWhateverIsRemembered(t *testing.T) {
+	t.Parallel()
+	url := testenv.Postgres(t, migrations)
+	one, other := newReplica(t, url, nil, 4), newReplica(t, url, nil, 4)
+	id := one.accept("key")
+	other.answer(id, "authorise")
+	one.answer(id, "authorise")   // as another message; one believes that it is waited for
+	other.answer(id, "authorise") // other knows that it is not
+	if got := one.row(id); got != "pending forward 1" {
+		t.Errorf("the order: %s", got)
+	}
+	var questions int
+	if err := one.db.QueryRow(t.Context(), `SELECT count(*) FROM outbox WHERE type = 'ledger.post-sale'`).Scan(&questions); err != nil || questions != 1 {
+		t.Errorf("asked %d times, %v", questions, err)
+	}
+}
+
+func TestTheSameAnswerTwentyTimesAtOnceIsOneAnswer(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil, 16)
+	for round := range 5 {
+		id := b.accept(fmt.Sprint(round))
+		message := b.message(id, "authorise")
+		var all sync.WaitGroup
+		for range 20 {
+			all.Go(func() {
+				if err := b.s.receive(t.Context(), message); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		if got := b.row(id); got != "pending forward 1" {
+			t.Errorf("the order: %s", got)
+		}
+	}
+}
