@@ -82,8 +82,10 @@ func (b *bench) newRelayWorld(ctx context.Context) (*relayWorld, error) {
 		return nil, err
 	}
 	defer admin.Close(ctx) //nolint:errcheck // nothing is at stake
-	if _, err := admin.Exec(ctx, `CREATE DATABASE bench`); err != nil {
-		return nil, err
+	for _, statement := range []string{`DROP DATABASE IF EXISTS bench WITH (FORCE)`, `CREATE DATABASE bench`} {
+		if _, err := admin.Exec(ctx, statement); err != nil {
+			return nil, err
+		}
 	}
 	w := &relayWorld{url: strings.TrimSuffix(b.system.Servers.PostgresURL, "/postgres") + "/bench"}
 	if w.db, err = pgxpool.New(ctx, w.url); err != nil {

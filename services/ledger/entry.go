@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -35,21 +36,45 @@ type entry struct {
 	CreatedAt  time.Time
 }
 
-// insert queues the entry and the new balances.
+// insertEntries queues entries and the new balances. A refused one refuses all.
 //
-// Balances are moved last, in the order of the account ids. Last, because
+// Balances are moved last, each once, in the order of the account ids. Last, because
 // everybody's sale moves the same few accounts of the platform, and a row stays
-// locked until the commit. In one order, because two entries that lock the same
+// locked until the commit. In one order, because two transactions that lock the same
 // two accounts the other way round would wait for each other for ever.
-func (e entry) insert(b *pgx.Batch) {
-	ids, amounts := make([]string, len(e.Postings)), make([]int64, len(e.Postings))
-	for i, p := range e.Postings {
-		ids[i], amounts[i] = p.Account, p.Amount
+func insertEntries(b *pgx.Batch, entries ...*entry) {
+	if len(entries) == 0 {
+		return
+	}
+	var ids, owners []uuid.UUID
+	var kinds, sources, references, merchants, accounts []string
+	var lines []int16
+	var amounts []int64
+	moves := map[string]int64{}
+	for _, e := range entries {
+		ids, kinds, sources = append(ids, e.ID), append(kinds, e.Kind), append(sources, e.Source)
+		references, merchants = append(references, e.Reference), append(merchants, e.MerchantID)
+		for i, p := range e.Postings {
+			owners, lines = append(owners, e.ID), append(lines, int16(i+1)) //nolint:gosec // at most maxPostings
+			accounts, amounts = append(accounts, p.Account), append(amounts, p.Amount)
+			moves[p.Account] += p.Amount
+		}
 	}
 	b.Queue(`
 		INSERT INTO entries (id, kind, source, reference, merchant_id)
-		VALUES ($1, $2, $3, $4, $5)`,
-		e.ID, e.Kind, e.Source, e.Reference, e.MerchantID)
+		SELECT *
+		  FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[])
+		RETURNING created_at`,
+		ids, kinds, sources, references, merchants,
+	).Query(func(rows pgx.Rows) error {
+		for i := 0; rows.Next(); i++ {
+			if err := rows.Scan(&entries[i].CreatedAt); err != nil { // the same for all: the transaction's
+				return err
+			}
+		}
+		return rows.Err()
+	})
+	inOrder := slices.Sorted(maps.Keys(moves))
 	// An account is opened by its first posting. The id says what it is. In order,
 	// because a new row is locked as well. And only what is not there: ON CONFLICT
 	// alone would wait for whoever is moving the balance of an account that exists.
@@ -62,21 +87,18 @@ func (e entry) insert(b *pgx.Batch) {
 		 WHERE NOT EXISTS (SELECT FROM accounts a WHERE a.id = new.id)
 		 ORDER BY id
 		    ON CONFLICT (id) DO NOTHING`,
-		ids)
+		inOrder)
 	b.Queue(`
 		INSERT INTO postings (entry_id, line_no, account_id, amount_minor)
-		SELECT $1, line.no, line.account, line.amount
-		  FROM unnest($2::text[], $3::bigint[]) WITH ORDINALITY AS line (account, amount, no)`,
-		e.ID, ids, amounts)
-
-	inOrder := slices.Clone(e.Postings)
-	slices.SortStableFunc(inOrder, func(a, b posting) int { return strings.Compare(a.Account, b.Account) })
-	for _, p := range inOrder {
+		SELECT *
+		  FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::bigint[])`,
+		owners, lines, accounts, amounts)
+	for _, account := range inOrder {
 		b.Queue(`
 			UPDATE accounts
 			   SET balance_minor = balance_minor + $2
 			 WHERE id = $1`,
-			p.Account, p.Amount)
+			account, moves[account])
 	}
 }
 
@@ -159,11 +181,10 @@ func (s *service) postEntry(c echo.Context) error {
 		return err
 	}
 	e := in.entry(id)
-	status := http.StatusCreated
-	err = postgres.Write(ctx, s.db, e.insert)
+	err = s.books.write(ctx, &e, nil)
 	switch {
 	case postgres.Violates(err, "entries_once"):
-		status = http.StatusOK
+		return s.bookedBefore(c, e)
 	case postgres.Violates(err, "accounts_floor"):
 		return insufficientBalance()
 	case err != nil:
@@ -172,18 +193,23 @@ func (s *service) postEntry(c echo.Context) error {
 	if err := fault.Point(ctx, fault.LedgerEntryAfterCommit); err != nil {
 		return err
 	}
-	stored, err := s.findEntries(c, `e.source = $1 AND e.kind = $2`, in.Source, in.Kind)
+	return c.JSON(http.StatusCreated, e.view())
+}
+
+// bookedBefore answers with the entry that has this source, if it is the same.
+func (s *service) bookedBefore(c echo.Context, e entry) error {
+	stored, err := s.findEntries(c, `e.source = $1 AND e.kind = $2`, e.Source, e.Kind)
 	if err != nil {
 		return err
 	}
 	if len(stored) != 1 {
-		return errors.New("an entry that was just stored is not there")
+		return errors.New("an entry that was there a moment ago is not there")
 	}
 	if !stored[0].same(e) {
 		return web.NewProblem(http.StatusUnprocessableEntity, "entry-differs", "Another entry has this source",
 			"An entry of this kind and source exists, with other postings.").WithField("source")
 	}
-	return c.JSON(status, stored[0].view())
+	return c.JSON(http.StatusOK, stored[0].view())
 }
 
 func (n newEntry) entry(id uuid.UUID) entry {

@@ -32,8 +32,8 @@ type seen struct {
 
 type balances struct{ available, pending int64 }
 
-// books is the ledger as it should be: one thing after the other.
-var books = porcupine.Model{
+// bookkeeping is the ledger as it should be: one thing after the other.
+var bookkeeping = porcupine.Model{
 	Init: func() any { return balances{available: 100} },
 	Step: func(state, input, output any) (bool, any) {
 		now, q, a := state.(balances), input.(question), output.(seen)
@@ -86,7 +86,7 @@ func TestPostingsAndReadsAtOnceAreLinearizable(t *testing.T) {
 			refused++
 		}
 	}
-	if result := porcupine.CheckOperationsTimeout(books, history, time.Minute); result != porcupine.Ok {
+	if result := porcupine.CheckOperationsTimeout(bookkeeping, history, time.Minute); result != porcupine.Ok {
 		t.Errorf("%d operations of %d clients: %s", len(history), clients, result)
 	}
 	if refused == 0 {

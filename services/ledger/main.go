@@ -50,6 +50,7 @@ type service struct {
 	db    *pgxpool.Pool
 	log   *slog.Logger
 	relay *outbox.Relay
+	books *books
 
 	preparedAge prometheus.Gauge
 }
@@ -78,7 +79,7 @@ func run(ctx context.Context, cfg settings) error {
 	defer broker.Close()
 
 	s := &service{
-		cfg: cfg, db: db, log: log, preparedAge: newPreparedAge(registry),
+		cfg: cfg, db: db, log: log, books: openBooks(db), preparedAge: newPreparedAge(registry),
 		relay: outbox.NewRelay(outbox.Config{
 			DB: db, Broker: broker, Logger: log, Metrics: registry,
 			Holder: cfg.InstanceName(), Lease: cfg.OutboxLease, Poll: cfg.OutboxPoll,
@@ -103,6 +104,7 @@ func run(ctx context.Context, cfg settings) error {
 	err = web.Run(ctx, s.routes(registry, broker), cfg.HTTPAddr, log)
 	stop() // also when the server failed by itself
 	background.Wait()
+	s.books.close() // last: whoever was at work may still have been writing
 	return err
 }
 

@@ -59,7 +59,9 @@ func newLedger(t *testing.T) *ledger {
 	l := &ledger{t: t, service: &service{
 		cfg: settings{Common: config.Common{ServiceKey: serviceKey}, FeeBasisPoints: 250},
 		db:  db, log: log, relay: outbox.NewRelay(outbox.Config{DB: db, Logger: log}),
+		books: openBooks(db),
 	}}
+	t.Cleanup(l.books.close)
 	l.http = l.routes(prometheus.NewRegistry(), nil) // the broker is only asked how it is
 	return l
 }

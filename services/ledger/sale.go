@@ -76,13 +76,13 @@ func (s *service) postSale(ctx context.Context, cmd command) error {
 	case err != nil || now.Seen:
 		return err
 	case now.State == posted:
-		return s.answer(ctx, cmd, "post-sale", done, "", nil)
+		return s.answer(ctx, cmd, "post-sale", done, "", nil, nil)
 	case now.State == reversed:
 		// The reversal overtook us. Posting now would leave money on the books
 		// of an order that was walked back.
-		return s.answer(ctx, cmd, "post-sale", refused, "reversed", nil)
+		return s.answer(ctx, cmd, "post-sale", refused, "reversed", nil, nil)
 	case now.Closed:
-		return s.answer(ctx, cmd, "post-sale", refused, "account_closed", nil)
+		return s.answer(ctx, cmd, "post-sale", refused, "account_closed", nil, nil)
 	}
 	id, err := uuid.NewV7()
 	if err != nil {
@@ -92,14 +92,13 @@ func (s *service) postSale(ctx context.Context, cmd command) error {
 		ID: id, Kind: "sale", Source: cmd.OrderID, Reference: cmd.PaymentID, MerchantID: cmd.MerchantID,
 		Postings: salePostings(cmd, s.cfg.FeeBasisPoints),
 	}
-	return s.answer(ctx, cmd, "post-sale", done, "", func(b *pgx.Batch) {
+	return s.answer(ctx, cmd, "post-sale", done, "", &e, func(b *pgx.Batch) {
 		// Of a sale and a reversal, or of two sales, at the same moment one
 		// inserts this row and the other must look again.
 		b.Queue(`
 			INSERT INTO sales (order_id, state)
 			VALUES ($1, 'posted')`,
 			cmd.orderID)
-		e.insert(b)
 	})
 }
 
@@ -111,9 +110,9 @@ func (s *service) reverseSale(ctx context.Context, cmd command) error {
 	case err != nil || now.Seen:
 		return err
 	case now.State == reversed:
-		return s.answer(ctx, cmd, "reverse-sale", done, "", nil)
+		return s.answer(ctx, cmd, "reverse-sale", done, "", nil, nil)
 	case now.State == "":
-		return s.answer(ctx, cmd, "reverse-sale", done, "", func(b *pgx.Batch) {
+		return s.answer(ctx, cmd, "reverse-sale", done, "", nil, func(b *pgx.Batch) {
 			b.Queue(`
 				INSERT INTO sales (order_id, state)
 				VALUES ($1, 'reversed')`,
@@ -128,14 +127,13 @@ func (s *service) reverseSale(ctx context.Context, cmd command) error {
 		ID: id, Kind: "sale-reversal", Source: cmd.OrderID, Reference: cmd.PaymentID, MerchantID: cmd.MerchantID,
 		Postings: mirrored(now.Postings),
 	}
-	return s.answer(ctx, cmd, "reverse-sale", done, "", func(b *pgx.Batch) {
+	return s.answer(ctx, cmd, "reverse-sale", done, "", &e, func(b *pgx.Batch) {
 		b.Queue(`
 			UPDATE sales
 			   SET state   = 'reversed',
 			       version = CASE WHEN version = $2 THEN version + 1 ELSE -1 END
 			 WHERE order_id = $1`,
 			cmd.orderID, now.Version)
-		e.insert(b)
 	})
 }
 
@@ -164,11 +162,11 @@ func mirrored(postings []posting) []posting {
 	return mirror
 }
 
-// answer records the message, does the work if there is any, and queues the
-// reply, in one transaction and one round trip.
+// answer records the message, does the work and books the entry if there is any,
+// and queues the reply, in one transaction and one round trip.
 //
 // Pattern: change-record
-func (s *service) answer(ctx context.Context, cmd command, step, outcome, reason string, work func(b *pgx.Batch)) error {
+func (s *service) answer(ctx context.Context, cmd command, step, outcome, reason string, e *entry, work func(b *pgx.Batch)) error {
 	reply, err := cmd.reply(ctx, step, outcome, reason)
 	if err != nil {
 		return err
@@ -176,7 +174,7 @@ func (s *service) answer(ctx context.Context, cmd command, step, outcome, reason
 	if err := fault.Point(ctx, fault.LedgerSaleBeforeCommit); err != nil {
 		return err
 	}
-	err = postgres.Write(ctx, s.db, func(b *pgx.Batch) {
+	err = s.books.write(ctx, e, func(b *pgx.Batch) {
 		cmd.message.Record(b)
 		reply.Append(b)
 		if work != nil {

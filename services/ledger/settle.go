@@ -101,10 +101,7 @@ func (s *service) bookOnce(ctx context.Context, message inbox.Message, e entry) 
 	if err := fault.Point(ctx, fault.LedgerSettleBeforeCommit); err != nil {
 		return err
 	}
-	err := postgres.Write(ctx, s.db, func(b *pgx.Batch) {
-		message.Record(b)
-		e.insert(b)
-	})
+	err := s.books.write(ctx, &e, func(b *pgx.Batch) { message.Record(b) })
 	if inbox.IsDuplicate(err) || postgres.Violates(err, "entries_once") {
 		return nil
 	}

@@ -54,7 +54,7 @@ func (s *service) prepare(c echo.Context) error {
 			return err
 		}
 		b := &pgx.Batch{}
-		e.insert(b)
+		insertEntries(b, &e)
 		return tx.SendBatch(ctx, b).Close()
 	})
 	switch {

@@ -77,7 +77,7 @@ var All = []Mutant{
 	{
 		ID: "balance-not-moved", Pattern: "acid-transaction", Invariant: "books-balance",
 		Says:  "an entry's last balance is left for later",
-		Edits: []Edit{{"services/ledger/entry.go", `for _, p := range inOrder {`, `for _, p := range inOrder[:len(inOrder)-1] {`}},
+		Edits: []Edit{{"services/ledger/entry.go", `for _, account := range inOrder {`, `for _, account := range inOrder[:len(inOrder)-1] {`}},
 		Drive: orders(shop.CardWorks),
 	},
 	{
