@@ -27,7 +27,7 @@ type settings struct {
 	RetryDelays []time.Duration `env:"RETRY_DELAYS" envDefault:"1s,5s,30s,2m,10m"`
 
 	// Workers is how many messages are handled at the same time.
-	Workers int `env:"WORKERS" envDefault:"8"`
+	Workers int `env:"WORKERS" envDefault:"32"`
 
 	// PaymentsURL is the coordinator of distributed transactions; ServiceKey is our key there.
 	PaymentsURL string `env:"PAYMENTS_URL,required,notEmpty"`

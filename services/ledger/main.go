@@ -50,7 +50,7 @@ type service struct {
 	db    *pgxpool.Pool
 	log   *slog.Logger
 	relay *outbox.Relay
-	books *books
+	books books
 
 	preparedAge prometheus.Gauge
 }
@@ -104,7 +104,7 @@ func run(ctx context.Context, cfg settings) error {
 	err = web.Run(ctx, s.routes(registry, broker), cfg.HTTPAddr, log)
 	stop() // also when the server failed by itself
 	background.Wait()
-	s.books.close() // last: whoever was at work may still have been writing
+	s.books.Close() // last: whoever was at work may still have been writing
 	return err
 }
 

@@ -61,7 +61,7 @@ func newLedger(t *testing.T) *ledger {
 		db:  db, log: log, relay: outbox.NewRelay(outbox.Config{DB: db, Logger: log}),
 		books: openBooks(db),
 	}}
-	t.Cleanup(l.books.close)
+	t.Cleanup(l.books.Close)
 	l.http = l.routes(prometheus.NewRegistry(), nil) // the broker is only asked how it is
 	return l
 }

@@ -119,7 +119,7 @@ func (s *service) place(ctx context.Context, request idempotency.Request, mercha
 	if err := fault.Point(ctx, fault.OrdersAcceptBeforeCommit); err != nil {
 		return idempotency.Recorded{}, err
 	}
-	err = postgres.Write(ctx, s.db, func(b *pgx.Batch) {
+	err = s.writer.Write(ctx, func(b *pgx.Batch) {
 		// The key goes first: a concurrent retry waits here until we are done.
 		request.Record(b, response)
 		o.insert(b)

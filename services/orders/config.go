@@ -34,7 +34,7 @@ type settings struct {
 	RetryDelays []time.Duration `env:"RETRY_DELAYS" envDefault:"1s,5s,30s,2m,10m"`
 
 	// Workers is how many messages are handled at the same time.
-	Workers int `env:"WORKERS" envDefault:"8"`
+	Workers int `env:"WORKERS" envDefault:"32"`
 
 	// CallbackDelays is the schedule of tries at a merchant's webhook.
 	CallbackDelays []time.Duration `env:"CALLBACK_DELAYS" envDefault:"0s,5s,5m,30m,2h,5h,10h,14h,20h,24h"`

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
@@ -51,6 +52,7 @@ type service struct {
 	callbacks *callback.Worker
 	metrics   metrics
 	memory    *memory
+	writer    *postgres.Group[func(b *pgx.Batch)]
 }
 
 // run is the map of the process: what it needs, what runs in it, and in which
@@ -74,7 +76,7 @@ func run(ctx context.Context, cfg settings) error {
 	defer broker.Close()
 
 	s := &service{
-		cfg: cfg, db: db, log: log, metrics: newMetrics(registry), memory: newMemory(),
+		cfg: cfg, db: db, log: log, metrics: newMetrics(registry), memory: newMemory(), writer: postgres.NewWriter(db),
 		relay: outbox.NewRelay(outbox.Config{
 			DB: db, Broker: broker, Logger: log, Metrics: registry,
 			Holder: cfg.InstanceName(), Lease: cfg.OutboxLease, Poll: cfg.OutboxPoll,
@@ -109,6 +111,7 @@ func run(ctx context.Context, cfg settings) error {
 	err = web.Run(ctx, s.routes(registry, broker), cfg.HTTPAddr, log)
 	stop() // also when the server failed by itself
 	background.Wait()
+	s.writer.Close() // last: whoever was at work may still have been writing
 	return err
 }
 

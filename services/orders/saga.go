@@ -170,7 +170,7 @@ func (s *service) advance(ctx context.Context, o order, row saga.Row, next saga.
 	if err := fault.Point(ctx, fault.OrdersSagaBeforeCommit); err != nil {
 		return err
 	}
-	err = postgres.Write(ctx, s.db, func(b *pgx.Batch) {
+	err = s.writer.Write(ctx, func(b *pgx.Batch) {
 		also(b)
 		saga.Advance(b, row, next, reason, saga.Patience(s.cfg.SagaPatience, askedBefore(row, next)))
 		if next.Ended() {

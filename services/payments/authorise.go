@@ -32,7 +32,7 @@ func (s *service) authorise(ctx context.Context, cmd command) error {
 	return postgres.RetryStale(ctx, func() error {
 		var p payment
 		var seen bool
-		err := postgres.Write(ctx, s.db, func(b *pgx.Batch) {
+		err := s.writer.Write(ctx, func(b *pgx.Batch) {
 			b.Queue(`
 				INSERT INTO payments (id, order_id, merchant_id, status, amount_minor, currency, payment_token)
 				VALUES ($1, $2, $3, 'authorising', $4, $5, $6)
@@ -104,7 +104,7 @@ func (s *service) redeemed(ctx context.Context, p payment) (payment, error) {
 	if err != nil {
 		return p, err
 	}
-	err = postgres.Write(ctx, s.db, func(b *pgx.Batch) {
+	err = s.writer.Write(ctx, func(b *pgx.Batch) {
 		b.Queue(`
 			UPDATE payments
 			   SET payment_method = $3,

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
@@ -59,6 +60,7 @@ func main() {
 type service struct {
 	cfg       settings
 	db        *pgxpool.Pool
+	writer    *postgres.Group[func(b *pgx.Batch)]
 	log       *slog.Logger
 	relay     *outbox.Relay
 	processor processor
@@ -138,6 +140,7 @@ func run(ctx context.Context, cfg settings) error {
 	err = web.Run(ctx, s.routes(registry, broker), cfg.HTTPAddr, log)
 	stop() // also when the server failed by itself
 	background.Wait()
+	s.writer.Close() // last: whoever was at work may still have been writing
 	return err
 }
 
@@ -148,7 +151,7 @@ func newService(cfg settings, db *pgxpool.Pool, receipts *blob.Bucket, log *slog
 		return nil, fmt.Errorf("PROCESSOR_WEBHOOK_SECRET: %w", err)
 	}
 	s := &service{
-		cfg: cfg, db: db, log: log, verifier: verifier, receiptDue: make(chan struct{}, 1),
+		cfg: cfg, db: db, writer: postgres.NewWriter(db), log: log, verifier: verifier, receiptDue: make(chan struct{}, 1),
 		receipts:  storeref.Store{Bucket: receipts, Dir: "receipts", Grace: cfg.ReceiptGrace},
 		processor: newProcessor(cfg.ProcessorURL, cfg.ProcessorKey, cfg.CallTimeout),
 		bank:      newBank(cfg.BankURL, cfg.CallTimeout), books: newBooks(cfg.LedgerURL, cfg.ServiceKey, cfg.CallTimeout),

@@ -63,6 +63,7 @@ func newTestService(t *testing.T, like *service, cfg settings) *service {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(s.writer.Close)
 	s.relay = outbox.NewRelay(outbox.Config{DB: like.db, Logger: quiet()})
 	return s
 }

@@ -91,7 +91,7 @@ func (s *service) record(ctx context.Context, cmd command, p payment, answer out
 	if err := fault.Point(ctx, fault.PaymentsRecordBeforeCommit); err != nil {
 		return err
 	}
-	err := postgres.Write(ctx, s.db, func(b *pgx.Batch) {
+	err := s.writer.Write(ctx, func(b *pgx.Batch) {
 		cmd.message.Record(b)
 		b.Queue(`
 			UPDATE payments
@@ -131,7 +131,7 @@ func (s *service) repeat(ctx context.Context, cmd command, step, outcome, reason
 	if err != nil {
 		return err
 	}
-	err = postgres.Write(ctx, s.db, func(b *pgx.Batch) {
+	err = s.writer.Write(ctx, func(b *pgx.Batch) {
 		cmd.message.Record(b)
 		answer.Append(b)
 	})

@@ -26,7 +26,7 @@ func (s *service) void(ctx context.Context, cmd command) error {
 	return postgres.RetryStale(ctx, func() error {
 		var p payment
 		var seen bool
-		err := postgres.Write(ctx, s.db, func(b *pgx.Batch) {
+		err := s.writer.Write(ctx, func(b *pgx.Batch) {
 			b.Queue(`
 				INSERT INTO payments (id, order_id, merchant_id, status, reason, amount_minor, currency)
 				VALUES ($1, $2, $3, 'voided', 'voided_before_authorised', $4, $5)
