@@ -102,7 +102,7 @@ type settings struct {
 
 	// Workers is how many messages are handled at the same time. Most of the
 	// time of each is spent waiting for the processor.
-	Workers int `env:"WORKERS" envDefault:"16"`
+	Workers int `env:"WORKERS" envDefault:"32"`
 }
 
 // check refuses settings that would make two work on one thing.
