@@ -53,11 +53,10 @@ var All = []Mutant{
 	{
 		ID: "refusal-ignored", Pattern: "saga", Invariant: "order-terminal",
 		Says: "a participant's refusal is taken for a late reply",
-		Edits: []Edit{{"services/orders/saga.go",
-			`		if !ok {
-			return s.unexpected(o, row, answer)`,
-			`		if !ok || answer.Outcome == saga.Refused {
-			return s.unexpected(o, row, answer)`}},
+		Edits: []Edit{
+			{"services/orders/saga.go", `if !remembered || !ok {`, `if !remembered || !ok || answer.Outcome == saga.Refused {`},
+			{"services/orders/saga.go", `answer.Outcome); !ok {`, `answer.Outcome); !ok || answer.Outcome == saga.Refused {`},
+		},
 		Drive: orders(shop.CardDeclined),
 	},
 	{

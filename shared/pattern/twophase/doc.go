@@ -18,7 +18,7 @@
 // # What it does not promise
 //
 // Isolation between the databases: for a moment one shows the new state and the
-// other the old. Speed: five commits and the locks of a prepared transaction are
+// other the old. Speed: six commits and the locks of a prepared transaction are
 // held until the decision arrives, also while the coordinator is dead. Use it
 // where few transactions must be atomic over few databases that you own, and a
 // saga everywhere else.
