@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -23,7 +24,7 @@ import (
 	"example.com/failwell/shared/platform/testenv"
 )
 
-// Names of the processes that a stack runs, in the order in which they start.
+// Names of the processes that a stack runs.
 const (
 	Sandbox  = "sandbox"
 	Ledger   = "ledger"
@@ -34,8 +35,15 @@ const (
 // Services are those that may die; the sandbox is the outside world.
 var Services = []string{Orders, Payments, Ledger}
 
-var packages = map[string]string{
-	Sandbox: "./scripts/sandbox", Ledger: "./services/ledger", Payments: "./services/payments", Orders: "./services/orders",
+// processes in the order in which they start; they stop the other way round.
+var processes = []string{Sandbox, Ledger, Payments, Orders}
+
+// packageOf is where a process is built from.
+func packageOf(name string) string {
+	if name == Sandbox {
+		return "./scripts/sandbox"
+	}
+	return "./services/" + name
 }
 
 const (
@@ -117,7 +125,7 @@ func (s *Stack) start(ctx context.Context, opts Options) error {
 	if err := s.createDatabases(ctx, root); err != nil {
 		return err
 	}
-	for _, name := range []string{Sandbox, Ledger, Payments, Orders} {
+	for _, name := range processes {
 		port, release, err := testenv.HoldPort()
 		if err != nil {
 			return err
@@ -128,7 +136,7 @@ func (s *Stack) start(ctx context.Context, opts Options) error {
 	if err := s.connect(opts.Network); err != nil {
 		return err
 	}
-	for _, name := range []string{Sandbox, Ledger, Payments, Orders} {
+	for _, name := range processes {
 		sup := &supervisor{
 			name: name, binary: filepath.Join(s.Dir, name), env: s.environment(name, opts.Env[name]),
 			logPath: filepath.Join(s.Dir, name+".log"),
@@ -166,11 +174,11 @@ func (s *Stack) build(ctx context.Context, root string, overlay map[string]strin
 	if err != nil {
 		return err
 	}
-	for name, pkg := range packages {
-		cmd := exec.CommandContext(ctx, "go", append(append([]string{"build"}, flags...), "-o", filepath.Join(s.Dir, name), pkg)...)
+	for _, name := range processes {
+		cmd := exec.CommandContext(ctx, "go", append(append([]string{"build"}, flags...), "-o", filepath.Join(s.Dir, name), packageOf(name))...)
 		cmd.Dir = root
 		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("stack: build %s: %w\n%s", pkg, err, out)
+			return fmt.Errorf("stack: build %s: %w\n%s", packageOf(name), err, out)
 		}
 	}
 	return nil
@@ -347,7 +355,7 @@ func (s *Stack) logTail(name string) string {
 
 // Close stops everything, services first, and removes what was written.
 func (s *Stack) Close() {
-	for _, name := range []string{Orders, Payments, Ledger, Sandbox} {
+	for _, name := range slices.Backward(processes) {
 		if sup := s.supervisors[name]; sup != nil {
 			sup.stop(stopPatience)
 		}

@@ -29,6 +29,9 @@ var receiptPage = template.Must(template.New("receipt").Parse(receiptText))
 // order as much as its capture does.
 const receiptBatch = 50
 
+// receiptPause is waited after a batch that was not full.
+const receiptPause = 50 * time.Millisecond
+
 // receiptLease is how long a replica is the one that writes receipts. Two who
 // both do it leave documents without a reference, and nothing worse.
 const receiptLease = 10 * time.Second
@@ -56,6 +59,13 @@ func (s *service) writeReceipts(ctx context.Context) {
 		}
 		if written == receiptBatch && err == nil {
 			continue
+		}
+		if written > 0 {
+			// Nobody waits for a receipt: a moment later there are more to write together.
+			select {
+			case <-time.After(receiptPause):
+			case <-ctx.Done():
+			}
 		}
 		select {
 		case <-s.receiptDue:

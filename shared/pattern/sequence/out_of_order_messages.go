@@ -58,6 +58,7 @@ type Log struct {
 	Config
 	wake    chan struct{}
 	overdue prometheus.Gauge
+	counted time.Time // when the overdue ones were counted last
 }
 
 // NewLog returns a log that is not running yet.
@@ -150,7 +151,11 @@ func (l *Log) runOnce(ctx context.Context) (more bool, err error) {
 			l.Logger.Warn("event not applied, will be tried again", "stream", stream, "error", err)
 		}
 	}
-	return len(streams) == streamsAtOnce, l.count(ctx)
+	if len(streams) == streamsAtOnce || time.Since(l.counted) < l.Poll {
+		return len(streams) == streamsAtOnce, nil
+	}
+	l.counted = time.Now()
+	return false, l.count(ctx)
 }
 
 // apply applies what can be applied of one stream.
@@ -162,21 +167,21 @@ func (l *Log) apply(ctx context.Context, stream string) error {
 		applied = 0
 		// One at a time for a stream, whatever replica: two that apply its
 		// events side by side would each miss what the other is doing.
-		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended('sequence:' || $1, 0))`, stream); err != nil {
-			return err
-		}
-		rows, err := tx.Query(ctx, `
+		var events []Event
+		b := &pgx.Batch{}
+		b.Queue(`SELECT pg_advisory_xact_lock(hashtextextended('sequence:' || $1, 0))`, stream)
+		b.Queue(`
 			SELECT event_id, stream, rank, happened_at, type, body
 			  FROM sequence_events
 			 WHERE stream = $1
 			   AND applied_at IS NULL
 			 ORDER BY rank, happened_at, event_id`,
-			stream)
-		if err != nil {
+			stream,
+		).Query(func(rows pgx.Rows) (err error) {
+			events, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Event])
 			return err
-		}
-		events, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Event])
-		if err != nil {
+		})
+		if err := tx.SendBatch(ctx, b).Close(); err != nil {
 			return err
 		}
 		for _, e := range events {
