@@ -279,13 +279,16 @@ func ownDatabase(server, name string) string {
 func (s *Stack) Env() map[string]string {
 	merchants := strings.Split(s.lab["MERCHANTS"], ",")
 	acme, other := strings.Split(merchants[0], ":"), strings.Split(merchants[1], ":")
-	return map[string]string{
-		"ORDERS_URL": s.URL[Orders], "PAYMENTS_URL": s.URL[Payments], "LEDGER_URL": s.URL[Ledger], "SANDBOX_URL": s.URL[Sandbox],
+	env := map[string]string{
 		"MERCHANT_KEY": acme[1], "WEBHOOK_SECRET": acme[2], "OTHER_MERCHANT_KEY": other[1],
 		"PROCESSOR_WEBHOOK_SECRET": s.lab["PROCESSOR_WEBHOOK_SECRET"], "SERVICE_KEY": s.lab["SERVICE_KEY"],
 		"RECEIPTS_URL": s.ReceiptsURL(),
 		"POSTGRES_URL": s.Servers.PostgresURL, "AMQP_URL": s.Servers.AMQPURL,
 	}
+	for _, name := range processes {
+		env[strings.ToUpper(name)+"_URL"] = s.URL[name]
+	}
+	return env
 }
 
 // waitReady returns when every process says that it is ready.
