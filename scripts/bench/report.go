@@ -2,10 +2,12 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -138,10 +140,14 @@ const (
 )
 
 // write replaces what stands between the page's two marks, and writes the figures
-// and the plot beside it.
+// and the plot beside it. Lines that were not measured this time stay as they were.
 func (r *report) write(page, machine string) error {
 	text, err := os.ReadFile(page) //nolint:gosec // named on the command line
 	if err != nil {
+		return err
+	}
+	base := strings.TrimSuffix(page, filepath.Ext(page))
+	if err := r.keep(base + ".json"); err != nil {
 		return err
 	}
 	before, rest, ok := strings.Cut(string(text), begin)
@@ -162,7 +168,6 @@ func (r *report) write(page, machine string) error {
 	if err != nil {
 		return err
 	}
-	base := strings.TrimSuffix(page, filepath.Ext(page))
 	for name, content := range map[string]string{
 		page:           before + begin + "\n" + out.String() + end + after,
 		base + ".json": string(figures) + "\n",
@@ -171,6 +176,36 @@ func (r *report) write(page, machine string) error {
 		if err := os.WriteFile(name, []byte(content), 0o644); err != nil { //nolint:gosec // a page of the repository
 			return err
 		}
+	}
+	return nil
+}
+
+// keep takes over the lines of an earlier run that this one has not measured.
+func (r *report) keep(file string) error {
+	text, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var before report
+	if err := json.Unmarshal(text, &before); err != nil {
+		return err
+	}
+	key := func(line row) string { return line.Line + "/" + line.Beside }
+	rows := before.Rows
+	for _, line := range r.Rows {
+		at := slices.IndexFunc(rows, func(old row) bool { return key(old) == key(line) })
+		if at < 0 {
+			rows = append(rows, line)
+			continue
+		}
+		rows[at] = line
+	}
+	r.Rows = rows
+	if len(r.Notes) == 0 {
+		r.Notes = before.Notes
 	}
 	return nil
 }

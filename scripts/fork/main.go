@@ -98,7 +98,7 @@ func tracked() ([]string, error) {
 
 // teaching is what only teaches, by its beginning.
 var teaching = []string{
-	"scripts/lab/", "scripts/catalogue/", "scripts/demo/", "scripts/e2e/", "scripts/large/", "scripts/fork/",
+	"scripts/lab/", "scripts/bench/", "scripts/catalogue/", "scripts/demo/", "scripts/e2e/", "scripts/large/", "scripts/fork/",
 	"docs/patterns/", "docs/sweep.md", "docs/track-record.md", "docs/holes.md", "docs/choosing.md", "docs/fork.md", "README.md",
 }
 
