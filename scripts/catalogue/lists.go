@@ -43,8 +43,8 @@ func (s source) messages(up string) ([]string, error) {
 	return table, nil
 }
 
-// senders are the services, other than the receiver, that name a message, each with
-// a link to the first place.
+// senders are the services, other than the receiver, that name a message, with a
+// link to each file that does.
 func (s source) senders(up, kind, receiver string) (senders []string, err error) {
 	for _, service := range services {
 		files, err := filepath.Glob(filepath.Join(s.root, "services", service, "*.go"))
@@ -59,7 +59,6 @@ func (s source) senders(up, kind, receiver string) (senders []string, err error)
 			}
 			if before, _, found := strings.Cut(string(text), `"`+kind+`"`); found && service != receiver && !strings.HasSuffix(file, "_test.go") {
 				senders = append(senders, fmt.Sprintf("[%s](%sservices/%s/%s#L%d)", service, up, service, filepath.Base(file), strings.Count(before, "\n")+1))
-				break
 			}
 		}
 	}
@@ -82,6 +81,7 @@ func (s source) tables(up string) ([]string, error) {
 			}
 			for _, m := range createTable.FindAllStringSubmatchIndex(string(text), -1) {
 				comment, name := string(text)[m[2]:m[3]], string(text)[m[4]:m[5]]
+				comment, _, _ = strings.Cut(comment, "\n--\n") // its first paragraph
 				says := strings.Join(strings.Fields(strings.ReplaceAll(strings.ReplaceAll("\n"+comment, "\n--", " "), "|", "\\|")), " ")
 				if says == "" {
 					return nil, fmt.Errorf("services/%s/migrations/%s says nothing of table %s", service, filepath.Base(file), name)

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"time"
 
@@ -71,8 +72,12 @@ func (s *service) accept(c echo.Context) error {
 			}
 			s.memory.rememberShelf(web.Merchant(c), shelf)
 		}
+		fromMemory := remembered
 		remembered = false // whatever fails now, the next try reads
 		answer, err = s.place(ctx, request, web.Merchant(c), in, shelf)
+		if _, refused := errors.AsType[*web.Problem](err); refused && fromMemory {
+			return postgres.ErrStale // what memory would refuse is looked up first
+		}
 		return err
 	})
 	if err != nil {

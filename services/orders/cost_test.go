@@ -102,9 +102,19 @@ func (b bench) accept(key string) (id string) {
 	return o.ID
 }
 
-func (b bench) place(key string) *httptest.ResponseRecorder {
-	request := httptest.NewRequestWithContext(context.Background(), http.MethodPost, "/v1/orders",
-		bytes.NewReader([]byte(`{"customer_id":"cus_1","items":[{"sku":"mug","quantity":1}],"payment_token":"tok_1","callback_url":"https://shop.example/hooks"}`)))
+func (b bench) place(key string) *httptest.ResponseRecorder { return b.order(key, "mug") }
+
+// order orders one of each.
+func (b bench) order(key string, skus ...string) *httptest.ResponseRecorder {
+	in := newOrder{CustomerID: "cus_1", PaymentToken: "tok_1", CallbackURL: "https://shop.example/hooks"}
+	for _, sku := range skus {
+		in.Items = append(in.Items, item{SKU: sku, Quantity: 1})
+	}
+	body, err := json.Marshal(in)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	request := httptest.NewRequestWithContext(context.Background(), http.MethodPost, "/v1/orders", bytes.NewReader(body))
 	for name, value := range map[string]string{"Content-Type": "application/json", "Authorization": "Bearer sk_acme", "Idempotency-Key": key} {
 		request.Header.Set(name, value)
 	}

@@ -134,3 +134,25 @@ func TestTheSameAnswerTwentyTimesAtOnceIsOneAnswer(t *testing.T) {
 		}
 	}
 }
+
+// A retry whose basket could not be priced any more still gets its answer, also
+// where only the prices are remembered: what memory would refuse is looked up.
+func TestARetryIsAnsweredAlthoughItsPricesHaveChanged(t *testing.T) {
+	t.Parallel()
+	url := testenv.Postgres(t, migrations)
+	one, other := newReplica(t, url, nil, 4), newReplica(t, url, nil, 4)
+	one.exec(`INSERT INTO products (merchant_id, sku, name, price_minor, currency, available, initial) VALUES ('mer_acme', 'cap', 'Cap', 900, 'GBP', 10, 10)`)
+	first := one.order("key", "mug", "cap")
+	if first.Code != http.StatusAccepted {
+		t.Fatalf("%d %s", first.Code, first.Body)
+	}
+	one.exec(`UPDATE products SET currency = 'EUR' WHERE sku = 'cap'`)
+	other.order("mug", "mug")
+	other.order("cap", "cap")
+	if again := other.order("key", "mug", "cap"); again.Body.String() != first.Body.String() {
+		t.Errorf("the retry: %d %s", again.Code, again.Body)
+	}
+	if mixed := other.order("new", "mug", "cap"); mixed.Code != http.StatusUnprocessableEntity {
+		t.Errorf("a new order of two currencies: %d %s", mixed.Code, mixed.Body)
+	}
+}

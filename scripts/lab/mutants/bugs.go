@@ -28,7 +28,7 @@ var Bugs = []Bug{
 		ID: "signed-with-nothing", Date: "2026-11-23",
 		FoundBy: "a table of merchants with no secret, an empty one, and a bare whsec_",
 		Broke:   "a callback to a merchant without a secret was signed with an empty key: a valid signature that anybody can make",
-		Mended:  "nothing is sent without a secret; the delivery is parked and says why",
+		Mended:  "nothing is sent without a secret; each try fails and says why, and after the last the delivery is parked",
 		Edits: []Edit{{"shared/pattern/callback/sender.go", `if err == nil && strings.TrimPrefix(secret, "whsec_") == "" {`,
 			`if err == nil && strings.TrimPrefix(secret, "whsec_") == "never" {`}},
 		Package: "./shared/pattern/callback", Test: "TestWithoutASecretNothingIsSent",
@@ -70,5 +70,13 @@ var Bugs = []Bug{
 			 WHERE id = $1` + "`" + `,
 			p.ID, p.Version, method)`}},
 		Package: "./services/payments", Test: "TestARefusalToOneOfTwoWhoRedeemLeavesNothingHeld",
+	},
+	{
+		ID: "memory-refuses-a-retry", Date: "2026-11-23",
+		FoundBy: "a reader who held the text of decision 12 against the code",
+		Broke:   "a retry that reached a process which remembered the prices, after one of them had changed its currency, was refused with 422 instead of getting its recorded answer",
+		Mended:  "what memory would refuse is looked up first",
+		Edits:   []Edit{{"services/orders/accept.go", `refused && fromMemory {`, `refused && fromMemory && false {`}},
+		Package: "./services/orders", Test: "TestARetryIsAnsweredAlthoughItsPricesHaveChanged",
 	},
 }
