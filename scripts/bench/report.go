@@ -212,7 +212,7 @@ func (r *report) keep(file string) error {
 
 // plot draws the ratios as bars: how far each line comes of what stands beside it.
 func (r *report) plot() string {
-	const width, labels, bar, step = 900, 470, 380, 26
+	const width, labels, bar, step = 1000, 560, 400, 26
 	var lines []row
 	for _, line := range r.Rows {
 		if line.Median > 0 && line.Median < 2 {
