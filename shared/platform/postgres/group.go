@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -23,6 +24,11 @@ const (
 	// Shorter than PostgreSQL's wait for a deadlock: writings are put together in any
 	// order, so two common transactions may want the same rows the other way round.
 	lockPatience = 100
+
+	// commitTimeout bounds a transaction from outside. The database ends its own
+	// statements earlier; this is for a connection that has died without a word, behind
+	// which everybody would wait.
+	commitTimeout = 15 * time.Second
 )
 
 // Group commits what arrives together in one transaction: group commit, as
@@ -118,8 +124,7 @@ func (g *Group[W]) commit(together []handed[W]) {
 	for i, h := range together {
 		writings[i] = h.writing
 	}
-	// Not cancelled with any one's request: it is everybody's.
-	err := Write(context.Background(), g.db, func(b *pgx.Batch) {
+	err := g.transact(func(b *pgx.Batch) {
 		b.Queue(fmt.Sprintf(`SET LOCAL lock_timeout = %d`, lockPatience))
 		g.fill(b, writings)
 	})
@@ -132,8 +137,15 @@ func (g *Group[W]) commit(together []handed[W]) {
 	default:
 		for _, h := range together {
 			g.alone.Go(func() {
-				h.result <- Write(context.Background(), g.db, func(b *pgx.Batch) { g.fill(b, []W{h.writing}) })
+				h.result <- g.transact(func(b *pgx.Batch) { g.fill(b, []W{h.writing}) })
 			})
 		}
 	}
+}
+
+// transact is not cancelled with any one's request: it is everybody's.
+func (g *Group[W]) transact(fill func(b *pgx.Batch)) error {
+	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
+	defer cancel()
+	return Write(ctx, g.db, fill)
 }
