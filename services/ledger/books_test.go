@@ -42,7 +42,7 @@ func TestManyEntriesShareACommit(t *testing.T) {
 	if err := l.books.write(t.Context(), move("first", cash, transit, 1), nil); err != nil {
 		t.Fatal(err)
 	}
-	entries := make([]*entry, 400)
+	entries := make([]*entry, 1000)
 	for i := range entries {
 		entries[i] = move(fmt.Sprint(i), cash, transit, 1)
 	}
@@ -53,10 +53,10 @@ func TestManyEntriesShareACommit(t *testing.T) {
 		}
 	}
 	// The server is shared with other tests; what they commit meanwhile counts as well.
-	if spent := l.transactions() - before; spent > 300 {
-		t.Errorf("400 entries in %d transactions", spent)
+	if spent := l.transactions() - before; spent > 700 {
+		t.Errorf("1,000 entries in %d transactions", spent)
 	}
-	same(t, "balances", l.balances(), map[string]int64{cash: -401, transit: 401})
+	same(t, "balances", l.balances(), map[string]int64{cash: -1001, transit: 1001})
 	l.booksBalance()
 }
 
