@@ -13,7 +13,6 @@ import (
 	"example.com/failwell/shared/pattern/outbox"
 	"example.com/failwell/shared/pattern/retries"
 	"example.com/failwell/shared/platform/money"
-	"example.com/failwell/shared/platform/postgres"
 )
 
 const source outbox.Source = "/ledger"
@@ -43,14 +42,13 @@ func (s *service) receive(ctx context.Context, e event.Event) error {
 	if err != nil {
 		return retries.Permanent(err)
 	}
-	handle := map[string]func(context.Context, command) error{
-		"ledger.post-sale":    s.postSale,
-		"ledger.reverse-sale": s.reverseSale,
-	}[e.Type()]
-	if handle == nil {
-		return retries.Permanent(fmt.Errorf("unknown type %q", e.Type()))
+	switch e.Type() {
+	case "ledger.post-sale":
+		return s.postSale(ctx, cmd)
+	case "ledger.reverse-sale":
+		return s.reverseSale(ctx, cmd)
 	}
-	return postgres.RetryStale(ctx, func() error { return handle(ctx, cmd) })
+	return retries.Permanent(fmt.Errorf("unknown type %q", e.Type()))
 }
 
 func decode(e event.Event) (command, error) {

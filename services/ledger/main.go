@@ -46,11 +46,12 @@ func main() {
 }
 
 type service struct {
-	cfg   settings
-	db    *pgxpool.Pool
-	log   *slog.Logger
-	relay *outbox.Relay
-	books books
+	cfg    settings
+	db     *pgxpool.Pool
+	log    *slog.Logger
+	relay  *outbox.Relay
+	books  books
+	shares shares
 
 	preparedAge prometheus.Gauge
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"sync"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/uuid"
@@ -80,6 +82,10 @@ func (s *service) settle(ctx context.Context, e event.Event) error {
 // shareOfSale is what the sale left to the merchant. The books are asked, not the
 // fee of today: it may have changed since. A sale that is not there yet will be.
 func (s *service) shareOfSale(ctx context.Context, in settlement) (int64, error) {
+	account := merchantAccount("merchant_pending", in.MerchantID, in.Amount.Currency)
+	if share, ok := s.shares.of(in.OrderID, account); ok {
+		return share, nil
+	}
 	var share int64
 	err := s.db.QueryRow(ctx, `
 		SELECT p.amount_minor
@@ -88,11 +94,48 @@ func (s *service) shareOfSale(ctx context.Context, in settlement) (int64, error)
 		 WHERE e.source = $1
 		   AND e.kind = 'sale'
 		   AND p.account_id = $2`,
-		in.OrderID, merchantAccount("merchant_pending", in.MerchantID, in.Amount.Currency)).Scan(&share)
+		in.OrderID, account).Scan(&share)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return 0, fmt.Errorf("settlement of %s: no sale of %s in the books yet", in.PaymentID, in.OrderID)
 	}
 	return share, err
+}
+
+// shares remembers what this process has booked for recent sales: their settlement
+// follows within moments. An entry is never changed, so what is remembered cannot be
+// wrong, only missing.
+type shares struct {
+	mu     sync.Mutex
+	booked map[shareKey]int64
+}
+
+type shareKey struct{ order, account string }
+
+// mostShares bounds the memory; one more, and it begins anew.
+const mostShares = 10_000
+
+// remember notes the postings of a sale that is committed.
+func (s *shares) remember(sale entry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.booked == nil || len(s.booked) > mostShares {
+		s.booked = map[shareKey]int64{}
+	}
+	for _, p := range sale.Postings {
+		if strings.HasPrefix(p.Account, "merchant_pending:") {
+			s.booked[shareKey{sale.Source, p.Account}] = p.Amount
+		}
+	}
+}
+
+// of returns a share once: a sale settles once, and who asks again reads.
+func (s *shares) of(order, account string) (int64, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	key := shareKey{order, account}
+	share, ok := s.booked[key]
+	delete(s.booked, key)
+	return share, ok
 }
 
 // bookOnce books an entry for a message. The message may come twice, and so may

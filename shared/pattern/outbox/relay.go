@@ -23,6 +23,15 @@ import (
 // faster and makes more duplicates when the process dies before the delete.
 const batchSize = 500
 
+// A confirmed message may stay in the table for deleteLag, so that those which come
+// one by one are deleted together: a commit for each would cost as much as the
+// transaction that wrote it. If the process dies, what it has not deleted is
+// published again. At deleteAt of them nobody waits for company.
+const (
+	deleteLag = 100 * time.Millisecond
+	deleteAt  = 200
+)
+
 // failurePause is waited after a failed batch, so that a broker that is away
 // costs a few tries a second and not a core.
 const failurePause = 250 * time.Millisecond
@@ -108,7 +117,7 @@ func (r *Relay) Run(ctx context.Context) {
 func (r *Relay) relayShard(ctx context.Context, shard int16) {
 	publisher := r.Broker.Publisher()
 	var leasedUntil time.Time
-	var sent []int64 // confirmed, to be deleted with the next read
+	sent := delivered{ids: []int64{}} // never nil: that is NULL, and no id differs from NULL
 	for ctx.Err() == nil {
 		// Renewed after a third of its life, on our clock from before we asked:
 		// we believe in the lease for less time than the database does.
@@ -122,27 +131,49 @@ func (r *Relay) relayShard(ctx context.Context, shard int16) {
 		}
 
 		// While the broker is away there is no use in reading what cannot be sent.
-		if err := r.Broker.Ready(); err != nil && len(sent) == 0 {
+		if err := r.Broker.Ready(); err != nil && len(sent.ids) == 0 {
 			r.failures.Inc()
 			r.pause(ctx, shard, err)
 			continue
 		}
-		batch, err := r.next(ctx, shard, sent)
+		batch, err := r.next(ctx, shard, &sent)
 		if err != nil {
 			r.pause(ctx, shard, err)
 			continue
 		}
-		sent = sent[:0]
 		if len(batch) == 0 {
-			r.sleep(ctx, shard)
+			r.sleep(ctx, shard, &sent)
 			continue
 		}
-		if sent, err = r.publish(ctx, publisher, batch); err != nil {
+		confirmed, err := r.publish(ctx, publisher, batch)
+		sent.add(confirmed)
+		if err != nil {
 			r.failures.Inc()
 			r.pause(ctx, shard, err)
 		}
 	}
-	r.deleteLast(ctx, shard, sent)
+	r.deleteLast(ctx, shard, sent.ids)
+}
+
+// delivered are the rows that the broker has confirmed and the table still holds.
+type delivered struct {
+	ids   []int64
+	since time.Time // when the oldest of them was confirmed
+}
+
+func (d *delivered) add(ids []int64) {
+	if len(d.ids) == 0 {
+		d.since = time.Now()
+	}
+	d.ids = append(d.ids, ids...)
+}
+
+// rest is how long they may stay; zero or less: they are to be deleted now.
+func (d *delivered) rest() time.Duration {
+	if len(d.ids) >= deleteAt {
+		return 0
+	}
+	return deleteLag - time.Since(d.since)
 }
 
 // acquire takes or renews the lease of a shard. One conditional statement: two
@@ -165,27 +196,30 @@ type row struct {
 	message rabbit.Message
 }
 
-// next deletes what the broker has confirmed and reads on, in one round trip.
+// next reads on, and first deletes what the broker has confirmed when that is due,
+// in one round trip.
 //
 // It reads from the start every time and never remembers a last id: ids become
 // visible in the order of commits, not of numbers, so `id > last` would skip
 // the rows of a slow transaction for ever. For the same reason it deletes
 // exactly the ids that were confirmed. No transaction is open while the batch
 // is published; the lease keeps others away from it, not a row lock.
-func (r *Relay) next(ctx context.Context, shard int16, sent []int64) ([]row, error) {
+func (r *Relay) next(ctx context.Context, shard int16, sent *delivered) ([]row, error) {
 	var batch []row
+	deleting := len(sent.ids) > 0 && sent.rest() <= 0
 	err := postgres.Write(ctx, r.DB, func(b *pgx.Batch) {
 		batch = batch[:0]
-		if len(sent) > 0 {
-			queueDelete(b, shard, sent)
+		if deleting {
+			queueDelete(b, shard, sent.ids)
 		}
 		b.Queue(`
 			SELECT id, message_id, type, body, traceparent
 			  FROM outbox
 			 WHERE shard = $1
+			   AND id <> ALL($2)
 			 ORDER BY id
-			 LIMIT $2`,
-			shard, batchSize,
+			 LIMIT $3`,
+			shard, sent.ids, batchSize,
 		).Query(func(rows pgx.Rows) error {
 			for rows.Next() {
 				var m row
@@ -204,6 +238,9 @@ func (r *Relay) next(ctx context.Context, shard int16, sent []int64) ([]row, err
 			return rows.Err()
 		})
 	})
+	if err == nil && deleting {
+		sent.ids = sent.ids[:0]
+	}
 	return batch, err
 }
 
@@ -251,11 +288,15 @@ func (r *Relay) deleteLast(ctx context.Context, shard int16, sent []int64) {
 	}
 }
 
-// sleep waits for a wake-up or the next poll.
-func (r *Relay) sleep(ctx context.Context, shard int16) {
+// sleep waits for a wake-up, the next poll, or until what was sent must be deleted.
+func (r *Relay) sleep(ctx context.Context, shard int16, sent *delivered) {
+	wait := r.Poll
+	if len(sent.ids) > 0 {
+		wait = min(wait, sent.rest())
+	}
 	select {
 	case <-r.wake[shard]:
-	case <-time.After(r.Poll):
+	case <-time.After(wait):
 	case <-ctx.Done():
 	}
 }

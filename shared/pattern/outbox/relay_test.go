@@ -9,7 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -511,6 +513,57 @@ func TestAWokenRelayDoesNotWaitForThePoll(t *testing.T) {
 		relay.Wake(fmt.Sprintf("order-%d", n))
 		hear(t, arrived)
 	}
+}
+
+// deletes counts the statements that delete what was sent.
+type deletes struct{ n atomic.Int64 }
+
+func (d *deletes) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
+	return ctx
+}
+func (d *deletes) TraceBatchQuery(_ context.Context, _ *pgx.Conn, data pgx.TraceBatchQueryData) {
+	if strings.Contains(data.SQL, "DELETE FROM outbox") {
+		d.n.Add(1)
+	}
+}
+func (d *deletes) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData) {}
+func (d *deletes) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	return ctx
+}
+func (d *deletes) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+// A commit for the delete of each message would cost as much as its writing did.
+func TestMessagesThatComeOneByOneAreDeletedTogether(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	arrived := w.listen()
+	cfg, err := pgxpool.ParseConfig(w.dbURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	counted := &deletes{}
+	cfg.ConnConfig.Tracer = counted
+	db, err := pgxpool.NewWithConfig(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(db.Close)
+	config := w.config("relay")
+	config.DB, config.Poll = db, patience
+	relay, _ := w.start(config)
+	begun := time.Now()
+	const messages = 50
+	for n := range messages {
+		w.say("order-1", fmt.Sprint(n))
+		relay.Wake("order-1")
+		hear(t, arrived)
+	}
+	w.emptied()
+	// One each time that the lag has passed, one at the end, and one to spare.
+	if n, most := counted.n.Load(), int64(time.Since(begun)/(100*time.Millisecond))+2; n > min(most, messages/2) {
+		t.Errorf("%d deletes of %d messages in %s, want %d at most", n, messages, time.Since(begun), most)
+	}
+	w.silence(arrived)
 }
 
 // A message that cannot be encoded is an error before the transaction, not inside.
