@@ -80,7 +80,7 @@ func run(ctx context.Context, cfg settings) error {
 	defer broker.Close()
 
 	s := &service{
-		cfg: cfg, db: db, log: log, books: openBooks(db), preparedAge: newPreparedAge(registry),
+		cfg: cfg, db: db, log: log, books: openBooks(db), shares: newShares(), preparedAge: newPreparedAge(registry),
 		relay: outbox.NewRelay(outbox.Config{
 			DB: db, Broker: broker, Logger: log, Metrics: registry,
 			Holder: cfg.InstanceName(), Lease: cfg.OutboxLease, Poll: cfg.OutboxPoll,

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/uuid"
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/jackc/pgx/v5"
 
 	"example.com/failwell/shared/pattern/inbox"
@@ -83,7 +83,7 @@ func (s *service) settle(ctx context.Context, e event.Event) error {
 // fee of today: it may have changed since. A sale that is not there yet will be.
 func (s *service) shareOfSale(ctx context.Context, in settlement) (int64, error) {
 	account := merchantAccount("merchant_pending", in.MerchantID, in.Amount.Currency)
-	if share, ok := s.shares.of(in.OrderID, account); ok {
+	if share, ok := s.shares.booked.Get(shareKey{in.OrderID, account}); ok {
 		return share, nil
 	}
 	var share int64
@@ -105,37 +105,26 @@ func (s *service) shareOfSale(ctx context.Context, in settlement) (int64, error)
 // follows within moments. An entry is never changed, so what is remembered cannot be
 // wrong, only missing.
 type shares struct {
-	mu     sync.Mutex
-	booked map[shareKey]int64
+	booked *lru.Cache[shareKey, int64]
 }
 
 type shareKey struct{ order, account string }
 
-// mostShares bounds the memory; one more, and it begins anew.
+// mostShares bounds the memory; what was not used for longest is forgotten.
 const mostShares = 10_000
 
-// remember notes the postings of a sale that is committed.
-func (s *shares) remember(sale entry) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.booked == nil || len(s.booked) > mostShares {
-		s.booked = map[shareKey]int64{}
-	}
-	for _, p := range sale.Postings {
-		if strings.HasPrefix(p.Account, "merchant_pending:") {
-			s.booked[shareKey{sale.Source, p.Account}] = p.Amount
-		}
-	}
+func newShares() shares {
+	booked, _ := lru.New[shareKey, int64](mostShares) // fails only for a size below one
+	return shares{booked}
 }
 
-// of returns a share once: a sale settles once, and who asks again reads.
-func (s *shares) of(order, account string) (int64, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	key := shareKey{order, account}
-	share, ok := s.booked[key]
-	delete(s.booked, key)
-	return share, ok
+// remember notes the postings of a sale that is committed.
+func (s shares) remember(sale entry) {
+	for _, p := range sale.Postings {
+		if strings.HasPrefix(p.Account, "merchant_pending:") {
+			s.booked.Add(shareKey{sale.Source, p.Account}, p.Amount)
+		}
+	}
 }
 
 // bookOnce books an entry for a message. The message may come twice, and so may

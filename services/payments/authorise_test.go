@@ -207,6 +207,19 @@ func TestWhatIsNotHeldIsNotCaptured(t *testing.T) {
 	s.stands(refused, declined, none, []string{"authorise refused card_declined", "capture refused not_authorised"})
 }
 
+// Another process has captured or voided what this one remembers as held.
+func TestWhatIsRememberedAndHasChangedIsReadAgain(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	other := s.with(func(*settings) {})
+	taken, released := s.order(cardWorks), s.order(cardWorks)
+	s.deliver(message(t, toAuthorise, taken), message(t, toAuthorise, released))
+	other.deliver(message(t, toCapture, taken), message(t, toVoid, released))
+	s.deliver(message(t, toCapture, taken), message(t, toCapture, released))
+	s.stands(taken, captured, []string{"captured"}, []string{"authorise done", "capture done", "capture done"})
+	s.stands(released, voided, []string{"voided"}, []string{"authorise done", "capture refused not_authorised", "void done"})
+}
+
 // No retry mends these; they must not go round for ever.
 func TestACommandThatMakesNoSenseIsNotTriedAgain(t *testing.T) {
 	t.Parallel()

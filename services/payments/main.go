@@ -12,6 +12,8 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/google/uuid"
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/labstack/echo/v4"
@@ -70,6 +72,10 @@ type service struct {
 	events    *sequence.Log
 	twophase  *twophase.Coordinator
 
+	// held are payments that this process has authorised: their capture follows
+	// within moments. docs/decisions/0012-remembered-but-not-believed.md.
+	held *lru.Cache[uuid.UUID, payment]
+
 	receipts   storeref.Store
 	receiptDue chan struct{}
 	reconciler *reconcile.Reconciler
@@ -78,6 +84,9 @@ type service struct {
 // localPrefix keeps the names of our prepared transactions apart from the
 // ledger's, which may live in the same PostgreSQL server.
 const localPrefix = "payments:"
+
+// mostHeld bounds the memory; what was not used for longest is forgotten, and read.
+const mostHeld = 10_000
 
 // run is the map of the process: what it needs, what runs in it, and in which
 // order it stops.
@@ -150,8 +159,12 @@ func newService(cfg settings, db *pgxpool.Pool, receipts *blob.Bucket, log *slog
 	if err != nil {
 		return nil, fmt.Errorf("PROCESSOR_WEBHOOK_SECRET: %w", err)
 	}
+	held, err := lru.New[uuid.UUID, payment](mostHeld)
+	if err != nil {
+		return nil, err
+	}
 	s := &service{
-		cfg: cfg, db: db, writer: postgres.NewWriter(db), log: log, verifier: verifier, receiptDue: make(chan struct{}, 1),
+		cfg: cfg, db: db, writer: postgres.NewWriter(db), log: log, verifier: verifier, held: held, receiptDue: make(chan struct{}, 1),
 		receipts:  storeref.Store{Bucket: receipts, Dir: "receipts", Grace: cfg.ReceiptGrace},
 		processor: newProcessor(cfg.ProcessorURL, cfg.ProcessorKey, cfg.CallTimeout),
 		bank:      newBank(cfg.BankURL, cfg.CallTimeout), books: newBooks(cfg.LedgerURL, cfg.ServiceKey, cfg.CallTimeout),

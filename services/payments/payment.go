@@ -117,7 +117,11 @@ func (s *service) record(ctx context.Context, cmd command, p payment, answer out
 		return err
 	}
 	s.relay.Wake(cmd.OrderID)
-	if p.Status == captured {
+	switch p.Status {
+	case authorised:
+		p.Version++
+		s.held.Add(p.ID, p)
+	case captured:
 		s.events.Look()
 		s.wakeReceipts()
 	}
