@@ -207,7 +207,7 @@ func (w *relayWorld) latency(ctx context.Context, n int) (sample, error) {
 			return sample{}, err
 		}
 		committed := time.Now()
-		relay.Wake(subject)
+		relay.Offer(sealed)
 		select {
 		case <-deliveries:
 		case <-time.After(10 * time.Second):

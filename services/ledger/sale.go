@@ -210,6 +210,6 @@ func (s *service) answer(ctx context.Context, cmd command, step, outcome, reason
 	if e != nil && e.Kind == "sale" {
 		s.shares.remember(*e)
 	}
-	s.relay.Wake(cmd.OrderID)
+	s.relay.Offer(reply)
 	return fault.Point(ctx, fault.LedgerSaleAfterCommit)
 }

@@ -141,7 +141,7 @@ func (s *service) place(ctx context.Context, request idempotency.Request, mercha
 		return idempotency.Recorded{}, err
 	}
 	s.memory.rememberOrder(o, saga.NewRow(o.ID, orderPlan.Begin()))
-	s.relay.Wake(o.wireID())
+	s.relay.Offer(command)
 	return idempotency.First(response), fault.Point(ctx, fault.OrdersAcceptAfterCommit)
 }
 

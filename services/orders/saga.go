@@ -194,7 +194,7 @@ func (s *service) advance(ctx context.Context, o order, row saga.Row, next saga.
 		s.metrics.finished.WithLabelValues(result.order.Status).Inc()
 		s.log.Info("order finished", "order_id", o.wireID(), "status", result.order.Status, "reason", result.order.Reason)
 	} else {
-		s.relay.Wake(o.wireID())
+		s.relay.Offer(question)
 	}
 	return fault.Point(ctx, fault.OrdersSagaAfterCommit)
 }

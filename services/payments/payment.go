@@ -116,7 +116,7 @@ func (s *service) record(ctx context.Context, cmd command, p payment, answer out
 	case err != nil:
 		return err
 	}
-	s.relay.Wake(cmd.OrderID)
+	s.relay.Offer(answer)
 	switch p.Status {
 	case authorised:
 		p.Version++
@@ -143,7 +143,7 @@ func (s *service) repeat(ctx context.Context, cmd command, step, outcome, reason
 		return nil
 	}
 	if err == nil {
-		s.relay.Wake(cmd.OrderID)
+		s.relay.Offer(answer)
 	}
 	return err
 }

@@ -144,7 +144,7 @@ func (s *service) writeSomeReceipts(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	s.relay.Wake(due[0].wireOrderID())
+	s.relay.Offer(message)
 	return len(due), fault.Point(ctx, fault.PaymentsReceiptAfterReference)
 }
 
