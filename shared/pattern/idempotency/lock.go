@@ -77,8 +77,7 @@ func (r Request) Take(ctx context.Context, db *pgxpool.Pool, patience Patience, 
 			return answer, lock, err
 		}
 		if time.Now().After(giveUp) {
-			return Recorded{}, Lock{}, web.NewProblem(http.StatusConflict, "idempotency-key-in-use", "A request with this key is in work",
-				"Another request with this key has not finished. Send it again with the same key.").WithRetryAfter(time.Second).WithField(HeaderKey)
+			return Recorded{}, Lock{}, InUse()
 		}
 		select {
 		case <-time.After(lookAgain):
@@ -86,6 +85,13 @@ func (r Request) Take(ctx context.Context, db *pgxpool.Pool, patience Patience, 
 			return Recorded{}, Lock{}, ctx.Err()
 		}
 	}
+}
+
+// InUse is the answer to a request whose key another one has worked on for longer than
+// we let it wait.
+func InUse() *web.Problem {
+	return web.NewProblem(http.StatusConflict, "idempotency-key-in-use", "A request with this key is in work",
+		"Another request with this key has not finished. Send it again with the same key.").WithRetryAfter(time.Second).WithField(HeaderKey)
 }
 
 // errInUse: somebody holds the key.
