@@ -93,6 +93,91 @@ func TestAMerchantWithABacklogLeavesPlacesForOthers(t *testing.T) {
 	}
 }
 
+// Five merchants hang, each with more due than it has places, and older than what
+// the sixth has due. Nobody waits for their time-outs, and none of them gets more
+// tries at once than are its own.
+func TestMerchantsThatHangHoldUpNobody(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	quick := w.endpoint(status(http.StatusOK))
+	var hanging []*endpoint
+	var releases []func()
+	for n := range 5 {
+		e, release := w.held(status(http.StatusOK))
+		hanging, releases = append(hanging, e), append(releases, release)
+		w.exec(fmt.Sprintf(`
+			INSERT INTO callbacks (id, merchant_id, subject, url, payload, next_attempt_at)
+			SELECT gen_random_uuid(), 'hangs-%d', 'ord_1', '%s', '{}', now() - interval '1 hour'
+			  FROM generate_series(1, 200)`, n+1, e.url))
+	}
+	w.start(w.config())
+	t.Cleanup(func() {
+		for _, release := range releases {
+			release()
+		}
+	})
+	for _, e := range hanging {
+		e.next()
+	}
+	for n := range 100 { // more than one claim's worth
+		w.enqueue("acme", quick.url, fmt.Sprint(n))
+	}
+	for range 100 {
+		quick.next()
+	}
+	for n := range 5 {
+		var inWork int
+		err := w.db.QueryRow(t.Context(), `SELECT count(*) FROM callbacks WHERE merchant_id = $1 AND attempts > 0`, fmt.Sprint("hangs-", n+1)).Scan(&inWork)
+		if err != nil || inWork == 0 || inWork > 32 {
+			t.Errorf("%d tries at once to merchant %d, %v; 32 are its own", inWork, n+1, err)
+		}
+	}
+}
+
+// When there is more to do than places, all merchants have their turn.
+func TestWithTooFewPlacesEverybodyHasATurn(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	e := w.endpoint(func(int, http.ResponseWriter) { time.Sleep(20 * time.Millisecond) })
+	w.exec(`INSERT INTO merchants SELECT 'm-' || n, 'whsec_YWNtZSdzIG93biBzZWNyZXQ=' FROM generate_series(1, 40) n`)
+	w.exec(`
+		INSERT INTO callbacks (id, merchant_id, subject, url, payload)
+		SELECT gen_random_uuid(), 'm-' || m, 'ord_1', '` + e.url + `', '{}'
+		  FROM generate_series(1, 40) m, generate_series(1, 25)`)
+	w.start(w.config()) // 1000 due at once, and 512 places
+	for range 1000 {
+		e.next()
+	}
+	eventually(t, "all are delivered", func() bool {
+		var pending int
+		err := w.db.QueryRow(t.Context(), `SELECT count(*) FROM callbacks WHERE state = 'pending'`).Scan(&pending)
+		return err == nil && pending == 0
+	})
+	e.wantNoMore()
+}
+
+// A transaction for each claim and each outcome cost more than all else that an
+// order costs. The transaction that wrote a row last is its xmin.
+func TestOutcomesAreRecordedTogether(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	e := w.endpoint(func(n int, _ http.ResponseWriter) { time.Sleep(time.Duration(n%32) * 2 * time.Millisecond) }) // each ends at a time of its own
+	w.exec(`
+		INSERT INTO callbacks (id, merchant_id, subject, url, payload)
+		SELECT gen_random_uuid(), 'acme', 'ord_1', '` + e.url + `', '{}' FROM generate_series(1, 320)`)
+	w.start(w.config())
+	var transactions int
+	eventually(t, "all are delivered", func() bool {
+		var delivered int
+		err := w.db.QueryRow(t.Context(), `SELECT count(*), count(DISTINCT xmin::text) FROM callbacks WHERE state = 'delivered'`).Scan(&delivered, &transactions)
+		return err == nil && delivered == 320
+	})
+	t.Logf("320 outcomes in %d transactions", transactions)
+	if transactions > 60 {
+		t.Errorf("320 outcomes in %d transactions", transactions)
+	}
+}
+
 func TestAnEndpointThatNeverAnswersIsCutOff(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -203,6 +288,42 @@ func TestASlowFailureDoesNotUndoADelivery(t *testing.T) {
 			e.wantNoMore()
 		})
 	}
+}
+
+// Nor may it end the lease of the try that has followed it: a third would be made
+// beside that one.
+func TestASlowFailureDoesNotEndTheLeaseOfALaterTry(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	first, second := make(chan struct{}), make(chan struct{})
+	e := w.endpoint(func(n int, out http.ResponseWriter) {
+		switch n {
+		case 1:
+			<-first
+			out.WriteHeader(http.StatusInternalServerError)
+		case 2:
+			<-second
+		}
+	})
+	registry := prometheus.NewRegistry()
+	cfg := w.config()
+	cfg.Metrics = registry
+	w.start(cfg)
+	t.Cleanup(sync.OnceFunc(func() { close(second) }))
+
+	id := w.enqueue("acme", e.url, "{}")
+	e.next()
+	w.exec(`UPDATE callbacks SET next_attempt_at = now()`) // the lease is over
+	e.next()
+	close(first)
+	eventually(t, "the slow try has failed", func() bool { return counted(t, registry, "failed") == 1 })
+	// Whatever is enqueued now is claimed in the round that records the failure, or after it.
+	w.becomes(w.enqueue("other", e.url, "{}"), "delivered")
+	e.next()
+	if s := w.standing(id); s.State != "pending" || s.Attempts != 2 || s.Wait < 5 || s.LastError != "" {
+		t.Errorf("it stands as %+v", s)
+	}
+	e.wantNoMore()
 }
 
 // Cutting off a try that is in work would only send it again.
