@@ -161,6 +161,23 @@ func record(b *pgx.Batch, all []ended) {
 	}
 }
 
+// DeleteDelivered is the statement that forgets what was delivered longer than $1
+// ago, at most $2 at a time. Ids are UUIDv7 and begin with the time at which they
+// were made, and nothing is delivered before that: so the primary key leads to what
+// is old, and the index that finds it by delivered_at, one more write for each
+// callback, is not needed.
+const DeleteDelivered = `
+	DELETE FROM callbacks
+	 WHERE ctid = ANY(ARRAY(
+	       SELECT ctid
+	         FROM callbacks
+	        WHERE id < (lpad(to_hex((extract(epoch FROM now() - $1::interval) * 1000)::bigint), 12, '0') || '00000000000000000000')::uuid
+	          AND state = 'delivered'
+	          AND delivered_at <= now() - $1::interval
+	        ORDER BY id
+	        LIMIT $2
+	          FOR UPDATE SKIP LOCKED))`
+
 // Replay makes a parked delivery due again, with its schedule from the start
 // and its webhook-id unchanged.
 func Replay(ctx context.Context, db *pgxpool.Pool, id uuid.UUID) error {

@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"example.com/failwell/shared/pattern/callback"
 	"example.com/failwell/shared/platform/fault"
 	"example.com/failwell/shared/platform/postgres"
 )
@@ -347,6 +348,40 @@ func TestAStoppedWorkerFinishesWhatItHasBegun(t *testing.T) {
 	<-stopped
 	if s := w.standing(id); s.State != "delivered" || s.Attempts != 1 {
 		t.Errorf("it stands as %+v", s)
+	}
+}
+
+// What is kept for a week is found by its age, not by looking at all of it: once a
+// minute, a look at all of it would be most of what the database does.
+func TestWhatIsOldIsFoundWithoutLookingAtTheRest(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	const v7 = `(lpad(to_hex((extract(epoch FROM now() - %s) * 1000)::bigint), 12, '0') || lpad(to_hex(n), 20, '0'))::uuid`
+	for age, count := range map[string]int{"interval '9 days'": 30, "interval '1 hour'": 20_000} {
+		w.exec(fmt.Sprintf(`
+			INSERT INTO callbacks (id, merchant_id, subject, url, payload, state, delivered_at)
+			SELECT `+v7+`, 'acme', 'ord_1', 'u', '{}', 'delivered', now() - %s FROM generate_series(1, %d) n`, age, age, count))
+	}
+	w.exec(`UPDATE callbacks SET state = 'pending', delivered_at = NULL WHERE id IN (SELECT id FROM callbacks ORDER BY id LIMIT 5)`)
+	w.exec(`UPDATE callbacks SET state = 'parked', delivered_at = NULL WHERE id IN (SELECT id FROM callbacks ORDER BY id OFFSET 5 LIMIT 5)`)
+	w.exec(`UPDATE callbacks SET delivered_at = now() WHERE id IN (SELECT id FROM callbacks ORDER BY id OFFSET 10 LIMIT 5)`)
+	w.exec(`ANALYZE callbacks`)
+	var plan string
+	if err := w.db.QueryRow(t.Context(), `EXPLAIN (FORMAT JSON) `+callback.DeleteDelivered, 7*24*time.Hour, 500).Scan(&plan); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(plan, `"Index Name": "callbacks_pkey"`) || strings.Contains(plan, "Seq Scan") {
+		t.Errorf("the plan: %s", plan)
+	}
+	for _, want := range []int64{10, 5, 0} {
+		tag, err := w.db.Exec(t.Context(), callback.DeleteDelivered, 7*24*time.Hour, 10)
+		if err != nil || tag.RowsAffected() != want {
+			t.Errorf("deleted %d, want %d, %v", tag.RowsAffected(), want, err)
+		}
+	}
+	var rest int
+	if err := w.db.QueryRow(t.Context(), `SELECT count(*) FROM callbacks`).Scan(&rest); err != nil || rest != 20_015 {
+		t.Errorf("%d are left, %v", rest, err)
 	}
 }
 
