@@ -87,26 +87,38 @@ func IsStale(err error) bool {
 	return postgres.Violates(err, "sagas_version_current")
 }
 
-// Overdue returns up to limit sagas whose question has been open for longer
-// than the patience it was asked with.
+// perSweep is how long a saga that Overdue has handed out is not handed out again.
+// Whoever asks its question again sets a later time; whoever dies before that leaves
+// it to the next.
+const perSweep = time.Minute
+
+// Overdue hands out up to limit sagas whose question has been open for longer than
+// the patience it was asked with. Each is handed to one caller: replicas that all read
+// the same first hundred would do one replica's work together.
 //
 // Pattern: completer (sagas that nobody would touch again)
 func Overdue(ctx context.Context, db *pgxpool.Pool, limit int) ([]uuid.UUID, error) {
 	rows, err := db.Query(ctx, `
-		SELECT id
-		  FROM sagas
-		 WHERE ask_again_at < now()
-		 ORDER BY ask_again_at
-		 LIMIT $1`,
-		limit)
+		UPDATE sagas
+		   SET ask_again_at = now() + $2::interval
+		 WHERE id = ANY(ARRAY(
+		       SELECT id
+		         FROM sagas
+		        WHERE ask_again_at < now()
+		        ORDER BY ask_again_at
+		        LIMIT $1
+		          FOR UPDATE SKIP LOCKED))
+		RETURNING id`,
+		limit, perSweep)
 	if err != nil {
 		return nil, err
 	}
 	return pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
 }
 
-// maxPatience bounds the time between two questions of a saga that is stuck.
-const maxPatience = 10 * time.Minute
+// maxPatience bounds the time between two questions of a saga that is stuck. It must
+// exceed the patience that one begins with.
+const maxPatience = time.Hour
 
 // Patience is how long to wait for an answer that was asked for asked times
 // already: doubled each time, so that a participant that is down is not buried.
