@@ -90,7 +90,7 @@ func (s *service) accept(c echo.Context) error {
 
 // place writes the order. ErrStale means that a constraint decided against us,
 // and that reading again will tell why: another request committed the same key
-// first, another buyer took the stock, or the price has changed.
+// first, another buyer took the stock, the price has changed, or the product is gone.
 //
 // Pattern: acid-transaction
 // Pattern: atomic-read-then-write (the constraint decides: the stock that was
@@ -134,7 +134,7 @@ func (s *service) place(ctx context.Context, request idempotency.Request, mercha
 		// it is held for the shortest time.
 		reserve(b, o)
 	})
-	if idempotency.IsDuplicate(err) || isOversold(err) {
+	if idempotency.IsDuplicate(err) || isNotReserved(err) {
 		return idempotency.Recorded{}, postgres.ErrStale
 	}
 	if err != nil {
