@@ -14,7 +14,7 @@ CREATE TABLE products (
     merchant_id text    NOT NULL REFERENCES merchants,
     sku         text    NOT NULL,
     name        text    NOT NULL,
-    price_minor bigint  NOT NULL CHECK (price_minor > 0),
+    price_minor bigint  NOT NULL CHECK (price_minor BETWEEN 1 AND 1000000000000000),
     currency    text    NOT NULL,
     available   bigint  NOT NULL,
     reserved    bigint  NOT NULL DEFAULT 0 CHECK (reserved >= 0),
