@@ -44,8 +44,10 @@ const (
 	breath = 50 * time.Millisecond
 
 	// rest keeps a claim that has become slow (thousands of merchants with something
-	// still to come) from taking more than a fifth of one connection's time.
-	rest = 4
+	// still to come) from taking more than a fifth of one connection's time; within
+	// maxRest, for outcomes are waiting to be recorded.
+	rest    = 4
+	maxRest = time.Second
 
 	// jitter spreads tries, so that an endpoint that comes back is not met by
 	// everything that failed at the same moment.
@@ -138,7 +140,7 @@ func (w *Worker) Run(ctx context.Context) {
 			return // what could not be recorded even now is sent again
 		}
 		took := time.Since(begun)
-		time.Sleep(max(breath-took, rest*took))
+		time.Sleep(max(breath-took, min(rest*took, maxRest)))
 		select {
 		case <-w.wake:
 		case <-time.After(w.Poll):
