@@ -215,6 +215,10 @@ func askedBefore(row saga.Row, next saga.State) int {
 const (
 	overdueBatch = 100
 	askAtOnce    = 8
+
+	// sweepsHeld is for how many sweeps an order belongs to the replica that took it:
+	// a minute, by default, for what takes a second.
+	sweepsHeld = 4
 )
 
 // askAgain runs until ctx ends and puts questions again that were not answered
@@ -242,7 +246,7 @@ func (s *service) askAgain(ctx context.Context) {
 // next at once: a hundred every fifteen seconds are too few after an outage.
 func (s *service) sweep(ctx context.Context) error {
 	for full := true; full && ctx.Err() == nil; {
-		overdue, err := saga.Overdue(ctx, s.db, overdueBatch)
+		overdue, err := saga.Overdue(ctx, s.db, overdueBatch, sweepsHeld*s.cfg.SagaSweep)
 		if err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"example.com/failwell/shared/platform/testenv"
 )
@@ -14,6 +15,7 @@ func TestLostCommandsAreAskedAgainOnceEach(t *testing.T) {
 	t.Parallel()
 	url := testenv.Postgres(t, migrations)
 	one, other := newReplica(t, url, nil, 4), newReplica(t, url, nil, 4)
+	one.s.cfg.SagaSweep, other.s.cfg.SagaSweep = 15*time.Second, 15*time.Second
 	const lost = 250
 	var ids []string
 	for n := range lost {

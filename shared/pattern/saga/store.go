@@ -87,17 +87,13 @@ func IsStale(err error) bool {
 	return postgres.Violates(err, "sagas_version_current")
 }
 
-// perSweep is how long a saga that Overdue has handed out is not handed out again.
-// Whoever asks its question again sets a later time; whoever dies before that leaves
-// it to the next.
-const perSweep = time.Minute
-
 // Overdue hands out up to limit sagas whose question has been open for longer than
 // the patience it was asked with. Each is handed to one caller: replicas that all read
-// the same first hundred would do one replica's work together.
+// the same first hundred would do one replica's work together. Whoever asks again sets
+// a later time; if the caller dies before that, it is handed out again after hold.
 //
 // Pattern: completer (sagas that nobody would touch again)
-func Overdue(ctx context.Context, db *pgxpool.Pool, limit int) ([]uuid.UUID, error) {
+func Overdue(ctx context.Context, db *pgxpool.Pool, limit int, hold time.Duration) ([]uuid.UUID, error) {
 	rows, err := db.Query(ctx, `
 		UPDATE sagas
 		   SET ask_again_at = now() + $2::interval
@@ -109,7 +105,7 @@ func Overdue(ctx context.Context, db *pgxpool.Pool, limit int) ([]uuid.UUID, err
 		        LIMIT $1
 		          FOR UPDATE SKIP LOCKED))
 		RETURNING id`,
-		limit, perSweep)
+		limit, hold)
 	if err != nil {
 		return nil, err
 	}
