@@ -89,7 +89,7 @@ within() {
   shift 2
   while [ "$SECONDS" -lt "$deadline" ]; do
     answer=$(ask GET "$@" 2>&1) || true
-    case $answer in *"$wanted"*) return ;; esac
+    case $answer in *"$wanted"*) return 0 ;; esac
     sleep 0.2
   done
   echo "no $wanted in: $answer"

@@ -122,6 +122,14 @@ type ended struct {
 	cause   string        // of the failure
 }
 
+// outcome is what it is called in the log and the metrics.
+func (e ended) outcome() string {
+	if e.state == "pending" {
+		return "failed" // and will be tried again
+	}
+	return e.state
+}
+
 // record queues what became of some tries.
 func record(b *pgx.Batch, all []ended) {
 	var ids, delivered []uuid.UUID

@@ -179,6 +179,9 @@ func (w *Worker) round(ctx context.Context, stopping bool) (idle bool, err error
 	w.mu.Lock()
 	w.ended = slices.Clone(w.ended[len(over):])
 	w.mu.Unlock()
+	for _, e := range over {
+		w.tries.WithLabelValues(e.outcome()).Inc()
+	}
 
 	last := ""
 	for _, d := range due {
@@ -221,15 +224,12 @@ func (w *Worker) try(ctx context.Context, d claimed) ended {
 		err = fault.Point(ctx, fault.CallbackDeliverAfterPost)
 	}
 	if err == nil {
-		w.tries.WithLabelValues("delivered").Inc()
 		return ended{id: d.ID, attempt: d.attempts, state: "delivered"}
 	}
 	state, next := w.schedule(d.attempts, err)
-	outcome := map[string]string{"pending": "failed", "parked": "parked"}[state]
-	cause := said(err)
-	log.Warn("callback not delivered", "outcome", outcome, "next_in", next, "error", cause)
-	w.tries.WithLabelValues(outcome).Inc()
-	return ended{id: d.ID, attempt: d.attempts, state: state, next: next, cause: cause}
+	result := ended{id: d.ID, attempt: d.attempts, state: state, next: next, cause: said(err)}
+	log.Warn("callback not delivered", "outcome", result.outcome(), "next_in", next, "error", result.cause)
+	return result
 }
 
 // schedule decides what follows a failed try.
