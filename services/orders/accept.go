@@ -98,7 +98,7 @@ var errKeyInUse = errors.New("orders: another request with this key is at work")
 
 // place writes the order. ErrStale means that a constraint decided against us,
 // and that reading again will tell why: another request committed the same key
-// first, another buyer took the stock, or the price has changed.
+// first, another buyer took the stock, the price has changed, or the product is gone.
 //
 // Pattern: acid-transaction
 // Pattern: atomic-read-then-write (the constraint decides: the stock that was
@@ -144,7 +144,7 @@ func (s *service) place(ctx context.Context, request idempotency.Request, mercha
 		// it is held for the shortest time.
 		reserve(b, o)
 	})
-	if idempotency.IsDuplicate(err) || isOversold(err) {
+	if idempotency.IsDuplicate(err) || isNotReserved(err) {
 		return idempotency.Recorded{}, postgres.ErrStale
 	}
 	if postgres.LockTimedOut(err) && !keyIsOurs {

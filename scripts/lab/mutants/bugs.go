@@ -55,8 +55,8 @@ var Bugs = []Bug{
 		ID: "one-merchant-takes-all-places", Date: "2026-11-23",
 		FoundBy: "forty deliveries to an endpoint that hangs",
 		Broke:   "one merchant's backlog took every place that there is for sending; the others' callbacks waited for its time-outs",
-		Mended:  "a merchant has eight places",
-		Edits:   []Edit{{"shared/pattern/callback/worker.go", `	perMerchant = 8`, `	perMerchant = 1000`}},
+		Mended:  "a merchant has places of its own, a fraction of all",
+		Edits:   []Edit{{"shared/pattern/callback/worker.go", `	perMerchant = 32`, `	perMerchant = 1000`}},
 		Package: "./shared/pattern/callback", Test: "TestAMerchantWithABacklogLeavesPlacesForOthers",
 	},
 	{

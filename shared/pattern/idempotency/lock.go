@@ -73,6 +73,9 @@ func (r Request) Take(ctx context.Context, db *pgxpool.Pool, patience Patience, 
 	giveUp := time.Now().Add(patience.Wait)
 	for {
 		answer, lock, err := r.try(ctx, db, patience.Lease, start)
+		if errors.Is(err, errGone) {
+			continue // at once: the next try makes the row
+		}
 		if !errors.Is(err, errInUse) {
 			return answer, lock, err
 		}
@@ -96,6 +99,10 @@ func InUse() *web.Problem {
 
 // errInUse: somebody holds the key.
 var errInUse = errors.New("idempotency: the key is in use")
+
+// errGone: the key was there when we wanted to make it, and had expired: it was
+// collected before we could lock it.
+var errGone = errors.New("idempotency: the key was collected meanwhile")
 
 func (r Request) try(ctx context.Context, db *pgxpool.Pool, lease time.Duration, start func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error)) (Recorded, Lock, error) {
 	var answer Recorded
@@ -165,7 +172,11 @@ func (r Request) read(ctx context.Context, tx pgx.Tx) (row, error) {
 	if err != nil {
 		return row{}, err
 	}
-	return pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[row])
+	now, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[row])
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = errGone
+	}
+	return now, err
 }
 
 // Renew extends the lease inside the transaction that writes a recovery point.

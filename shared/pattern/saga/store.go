@@ -87,26 +87,34 @@ func IsStale(err error) bool {
 	return postgres.Violates(err, "sagas_version_current")
 }
 
-// Overdue returns up to limit sagas whose question has been open for longer
-// than the patience it was asked with.
+// Overdue hands out up to limit sagas whose question has been open for longer than
+// the patience it was asked with. Each is handed to one caller: replicas that all read
+// the same first hundred would do one replica's work together. Whoever asks again sets
+// a later time; if the caller dies before that, it is handed out again after hold.
 //
 // Pattern: completer (sagas that nobody would touch again)
-func Overdue(ctx context.Context, db *pgxpool.Pool, limit int) ([]uuid.UUID, error) {
+func Overdue(ctx context.Context, db *pgxpool.Pool, limit int, hold time.Duration) ([]uuid.UUID, error) {
 	rows, err := db.Query(ctx, `
-		SELECT id
-		  FROM sagas
-		 WHERE ask_again_at < now()
-		 ORDER BY ask_again_at
-		 LIMIT $1`,
-		limit)
+		UPDATE sagas
+		   SET ask_again_at = now() + $2::interval
+		 WHERE id = ANY(ARRAY(
+		       SELECT id
+		         FROM sagas
+		        WHERE ask_again_at < now()
+		        ORDER BY ask_again_at
+		        LIMIT $1
+		          FOR UPDATE SKIP LOCKED))
+		RETURNING id`,
+		limit, hold)
 	if err != nil {
 		return nil, err
 	}
 	return pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
 }
 
-// maxPatience bounds the time between two questions of a saga that is stuck.
-const maxPatience = 10 * time.Minute
+// maxPatience bounds the time between two questions of a saga that is stuck. It must
+// exceed the patience that one begins with.
+const maxPatience = time.Hour
 
 // Patience is how long to wait for an answer that was asked for asked times
 // already: doubled each time, so that a participant that is down is not buried.
