@@ -60,16 +60,15 @@ func (w *World) One(ctx context.Context, c Combination) error {
 	if err := audit.WaitQuiet(ctx, w.Truth); err != nil {
 		return err
 	}
+	var answered error
 	if scene.askAgain != nil {
-		if err := scene.askAgain(ctx); err != nil {
-			return fmt.Errorf("client: %w", err)
-		}
+		answered = scene.askAgain(ctx)
 	}
 	results, err := audit.Run(ctx, w.Truth)
 	if err == nil && !audit.Held(results) {
 		err = &Violated{results}
 	}
-	return errors.Join(err, r.lives())
+	return errors.Join(answered, err, r.lives()) // one must not hide the others
 }
 
 // run is one combination on its way.
