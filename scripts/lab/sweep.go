@@ -128,7 +128,8 @@ func untilViolated(ctx context.Context, queue <-chan sweep.Combination, tell fun
 		if err := tell(s); err != nil {
 			return false, err
 		}
-		if s.Error != "" {
+		violated := (*sweep.Violated)(nil)
+		if err != nil && (!errors.Is(err, sweep.ErrOtherAnswer) || errors.As(err, &violated)) {
 			return true, nil
 		}
 	}

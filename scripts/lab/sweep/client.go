@@ -44,7 +44,7 @@ func (r *run) request(url string, body []byte) scene {
 			return err
 		}
 		if _, differing := answers.Verdict(); len(differing) > 0 {
-			return errors.New("a retry got another answer:\n" + strings.Join(differing, "\n"))
+			return fmt.Errorf("%w:\n%s", ErrOtherAnswer, strings.Join(differing, "\n"))
 		}
 		return nil
 	}

@@ -29,6 +29,10 @@ type World struct {
 // ErrNotPassed means: nobody passed the point.
 var ErrNotPassed = errors.New("nothing passed the point")
 
+// ErrOtherAnswer means: a retry got another answer than the request before it. The
+// books may be right all the same.
+var ErrOtherAnswer = errors.New("a retry got another answer")
+
 // Violated is the verdict when an invariant does not hold.
 type Violated struct{ Results []audit.Result }
 
