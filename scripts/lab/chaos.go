@@ -76,6 +76,7 @@ func (c chaosCmd) run(ctx context.Context) error {
 	var destruction sync.WaitGroup
 	destruction.Go(func() { d.run(breaking) })
 	l.place(ctx, breaking)
+	defer l.give()
 	destruction.Wait()
 	if d.err != nil {
 		return d.err
