@@ -39,6 +39,10 @@ const (
 	payoutFailed  = "failed"
 )
 
+// timeToDecide is what writing down the bank's answer may take, on top of the call.
+// Both together must fit into the seconds that a process has for stopping.
+const timeToDecide = time.Second
+
 const payoutOperation = "POST /v1/payouts"
 
 // payout is a row of payouts.
@@ -77,7 +81,9 @@ func (s *service) createPayout(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(c.Request().Context(), s.cfg.RequestPatience)
+	// A client who hangs up does not stop the work: cut off between two steps, money
+	// would be locked, or of unknown whereabouts, for nothing. Only time ends it.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), s.cfg.RequestPatience)
 	defer cancel()
 	answer, lock, err := request.Take(ctx, s.db, s.cfg.keyPatience(), func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error) {
 		return startPayout(ctx, tx, web.Merchant(c), in.Amount)
@@ -208,13 +214,20 @@ func (s *service) resumePayout(ctx context.Context, lock idempotency.Lock) (idem
 			if !first {
 				continue
 			}
+			// Nobody is let through again, so nothing may cut this short from here on to
+			// the outcome: not the end of our client's patience, not the stop of this
+			// process. A transfer that was never sent would be "unknown" for ever.
+			ctx := context.WithoutCancel(ctx)
 			if err := fault.Point(ctx, fault.PaymentsPayoutAfterGuard); err != nil {
 				return idempotency.Response{}, err
 			}
+			ctx, cancel := context.WithTimeout(ctx, s.cfg.CallTimeout+timeToDecide)
+			defer cancel()
 			outcome, failure := payoutSent, ""
 			err = s.bank.transfer(ctx, p.wireID(), "acct_"+p.MerchantID, p.Amount)
 			if no := (*refusal)(nil); errors.As(err, &no) {
 				outcome, failure = payoutFailed, no.code
+				s.log.WarnContext(ctx, "payout: the bank has not sent it, it returns to the merchant", "payout_id", p.wireID(), "error", err)
 			} else if err != nil {
 				outcome = payoutUnknown
 				s.log.ErrorContext(ctx, "payout: nobody knows whether the bank has sent it", "payout_id", p.wireID(), "error", err)

@@ -23,7 +23,7 @@ import (
 const (
 	refundStarted  = "started"  // the amount is set aside from what can be given back
 	refundDecided  = "decided"  // the processor has given the money back, or refused to
-	refundPosted   = "posted"   // the books have it; a refused refund skips this
+	refundPosted   = "posted"   // the books have it; of a refused refund they hear nothing
 	refundFinished = "finished" // the answer is recorded under the key
 )
 
@@ -78,7 +78,9 @@ func (s *service) createRefund(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(c.Request().Context(), s.cfg.RequestPatience)
+	// A client who hangs up does not stop the work: half of it done, it would wait for
+	// the completer, and the client's own retry for the lock.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), s.cfg.RequestPatience)
 	defer cancel()
 	answer, lock, err := request.Take(ctx, s.db, s.cfg.keyPatience(), func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error) {
 		return startRefund(ctx, tx, web.Merchant(c), in)

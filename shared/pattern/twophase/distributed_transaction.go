@@ -47,7 +47,14 @@ type Coordinator struct {
 	Sweep time.Duration
 }
 
-// Transact runs one distributed transaction.
+// timeToEnd bounds deciding and telling everybody. Neither ends with the caller's
+// context: a participant that has prepared holds locks, and would hold them until
+// somebody recovers, because a client hung up or a process was asked to stop. A
+// process that stops has ten seconds in all.
+const timeToEnd = 7 * time.Second
+
+// Transact runs one distributed transaction. A ctx that ends stops the preparing,
+// and nothing later.
 //
 //  1. Everybody prepares. Power fails here: nothing is decided, so it is aborted.
 //  2. The decision is committed to the log. This is the moment of truth.
@@ -70,6 +77,8 @@ func (c *Coordinator) Transact(ctx context.Context, gid string, prepare ...func(
 			return decision, errors.Join(cause, err)
 		}
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeToEnd)
+	defer cancel()
 	decision, err := c.decide(ctx, gid, Committed)
 	if err != nil {
 		return "", err
@@ -84,6 +93,8 @@ func (c *Coordinator) Transact(ctx context.Context, gid string, prepare ...func(
 // carried out; if not, it is aborted now, and whoever still works on it will find
 // that out when it tries to decide.
 func (c *Coordinator) Settle(ctx context.Context, gid string) (Decision, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeToEnd)
+	defer cancel()
 	decision, err := c.decide(ctx, gid, Aborted)
 	if err != nil {
 		return "", err
@@ -195,6 +206,9 @@ func (c *Coordinator) Recover(ctx context.Context) error {
 	}
 	var all error
 	for _, gid := range gids {
+		if ctx.Err() != nil {
+			break // Settle would not notice; the next process goes on
+		}
 		decision, err := c.Settle(ctx, gid)
 		if err == nil {
 			c.Logger.Warn("distributed transaction recovered", "gid", gid, "decision", decision)

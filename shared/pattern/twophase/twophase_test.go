@@ -153,6 +153,33 @@ func TestBothOrNeitherWhereverItFails(t *testing.T) {
 	}
 }
 
+// A client hangs up, or a process is asked to stop, while a participant prepares.
+// Nothing may stay locked until somebody recovers: it is decided at once.
+func TestACallerThatGoesAwayAmidAVoteLeavesNothingPrepared(t *testing.T) {
+	t.Parallel()
+	w, gid := newWorld(t), "payout-1"
+	ctx, hangUp := context.WithCancel(t.Context())
+	decision, err := w.coordinator.Transact(ctx, gid, w.prepareThere(gid), func(ctx context.Context) error {
+		hangUp()
+		return w.prepareHere(gid)(ctx)
+	})
+	if decision != twophase.Aborted || !errors.Is(err, context.Canceled) {
+		t.Errorf("decision %q, %v", decision, err)
+	}
+	w.agree(gid, false)
+	// Gone when both have voted yes: then it is committed.
+	gid = "payout-2"
+	ctx, hangUp = context.WithCancel(t.Context())
+	decision, err = w.coordinator.Transact(ctx, gid, w.prepareThere(gid), func(ctx context.Context) error {
+		defer hangUp()
+		return w.prepareHere(gid)(ctx)
+	})
+	if decision != twophase.Committed || err != nil {
+		t.Errorf("decision %q, %v", decision, err)
+	}
+	w.agree(gid, true)
+}
+
 // One decides to commit, others to abort, all at once: there is one decision, and
 // everybody hears that one.
 func TestThereIsOneDecision(t *testing.T) {
