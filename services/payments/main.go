@@ -165,7 +165,7 @@ func newService(cfg settings, db *pgxpool.Pool, receipts *blob.Bucket, log *slog
 	}
 	s.reconciler = &reconcile.Reconciler{
 		DB: db, Logger: log, Metrics: registry, Holder: cfg.InstanceName(), Sources: s.statements(),
-		Changed: changedSQL, Expected: expectedSQL, Reference: reference, Fetched: s.findMissedNews, Judge: s.judge,
+		Changed: changedSQL, Expected: expectedSQL, Owners: ownersSQL, Reference: reference, Fetched: s.findMissedNews, Judge: s.judge,
 		Overlap: cfg.ReconcileOverlap, Every: cfg.ReconcileEvery, Poll: cfg.EventsPoll,
 	}
 	s.reconciler.Init()
