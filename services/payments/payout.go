@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -386,26 +385,4 @@ func (s *service) resolvePayout(ctx context.Context, id uuid.UUID, outcome strin
 	})
 	s.relay.Wake(p.wireID())
 	return changed, err
-}
-
-// answer composes what is recorded under the key.
-func (p payout) answer() (idempotency.Response, error) {
-	if p.Outcome == payoutFailed && p.Failure == "insufficient_balance" {
-		body, err := json.Marshal(web.NewProblem(http.StatusUnprocessableEntity, "insufficient-balance", "Not enough available",
-			"The available balance is below "+p.Amount.String()+".").WithField("amount"))
-		return idempotency.Response{Status: http.StatusUnprocessableEntity, Header: map[string]string{echo.HeaderContentType: "application/problem+json"}, Body: body}, err
-	}
-	status := http.StatusCreated
-	if p.Outcome == payoutUnknown {
-		status = http.StatusAccepted
-	}
-	body, err := json.Marshal(p.view())
-	return idempotency.Response{
-		Status: status,
-		Header: map[string]string{
-			echo.HeaderContentType: echo.MIMEApplicationJSON,
-			echo.HeaderLocation:    "/v1/payouts/" + p.wireID(),
-		},
-		Body: body,
-	}, err
 }
