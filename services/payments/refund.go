@@ -203,6 +203,9 @@ func (s *service) resumeRefund(ctx context.Context, lock idempotency.Lock) (idem
 				r.Status = refundSucceeded
 			case errors.As(err, &no):
 				r.Status, r.Failure = refundFailed, no.code
+			case errors.Is(err, errContradiction):
+				s.log.ErrorContext(ctx, "refund: a person must look", "refund_id", r.wireID(), "payment_id", r.wirePaymentID(), "error", err)
+				return idempotency.Response{}, err
 			default:
 				return idempotency.Response{}, err // not known: neither given back nor refused
 			}
