@@ -157,7 +157,7 @@ func newService(cfg settings, db *pgxpool.Pool, receipts *blob.Bucket, log *slog
 		bank:      newBank(cfg.BankURL, cfg.CallTimeout), books: newBooks(cfg.LedgerURL, cfg.ServiceKey, cfg.CallTimeout),
 	}
 	s.twophase = &twophase.Coordinator{
-		DB: db, Logger: log, Local: localPrefix, Patience: cfg.TwoPhasePatience, Sweep: cfg.TwoPhaseSweep,
+		DB: db, Logger: log, Metrics: registry, Local: localPrefix, Patience: cfg.TwoPhasePatience, Sweep: cfg.TwoPhaseSweep,
 		Participants: []twophase.Participant{
 			{Name: "payments", Commit: s.commitHere, Rollback: s.rollbackHere},
 			{Name: "ledger", Commit: s.books.commit, Rollback: s.books.rollback},

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"example.com/failwell/shared/platform/fault"
 )
@@ -34,6 +35,7 @@ type Participant struct {
 type Coordinator struct {
 	DB           *pgxpool.Pool
 	Logger       *slog.Logger
+	Metrics      prometheus.Registerer // nil: none
 	Participants []Participant
 
 	// Local is the prefix of the coordinator's own prepared transactions.
@@ -45,6 +47,8 @@ type Coordinator struct {
 
 	// Sweep is how often Run looks for what was left behind.
 	Sweep time.Duration
+
+	age prometheus.Gauge
 }
 
 // timeToEnd bounds deciding and telling everybody. Neither ends with the caller's
@@ -162,6 +166,13 @@ const recoverBatch = 100
 
 // Run recovers until ctx ends.
 func (c *Coordinator) Run(ctx context.Context) {
+	c.age = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "failwell_prepared_transaction_age_seconds",
+		Help: "Age of the oldest transaction of ours that is prepared and has not ended. It holds locks, and keeps vacuum from its work.",
+	})
+	if c.Metrics != nil {
+		c.Metrics.MustRegister(c.age)
+	}
 	tick := time.NewTicker(c.Sweep)
 	defer tick.Stop()
 	for {
@@ -197,12 +208,15 @@ func (c *Coordinator) Recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	undecided, err := InDoubt(ctx, c.DB, c.Local, c.Patience)
+	prepared, err := InDoubt(ctx, c.DB, c.Local, 0)
 	if err != nil {
 		return err
 	}
-	for _, p := range undecided {
-		gids = append(gids, p.GID[len(c.Local):])
+	c.measure(prepared)
+	for _, p := range prepared {
+		if p.Age >= c.Patience {
+			gids = append(gids, p.GID[len(c.Local):])
+		}
 	}
 	var all error
 	for _, gid := range gids {
@@ -216,4 +230,15 @@ func (c *Coordinator) Recover(ctx context.Context) error {
 		all = errors.Join(all, err)
 	}
 	return all
+}
+
+// measure shows the age of the oldest, if Run is running.
+func (c *Coordinator) measure(prepared []Prepared) {
+	if c.age == nil {
+		return
+	}
+	c.age.Set(0)
+	if len(prepared) > 0 {
+		c.age.Set(prepared[0].Age.Seconds())
+	}
 }
