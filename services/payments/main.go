@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -70,9 +71,10 @@ type service struct {
 	events    *sequence.Log
 	twophase  *twophase.Coordinator
 
-	receipts   storeref.Store
-	receiptDue chan struct{}
-	reconciler *reconcile.Reconciler
+	receipts      storeref.Store
+	receiptDue    chan struct{}
+	receiptLeased time.Time // when our lease was extended last; for writeReceipts only
+	reconciler    *reconcile.Reconciler
 }
 
 // localPrefix keeps the names of our prepared transactions apart from the
