@@ -63,8 +63,8 @@ func decode(e event.Event) (command, error) {
 	if cmd.orderID, err = uuid.Parse(strings.TrimPrefix(cmd.OrderID, "ord_")); err != nil {
 		return cmd, fmt.Errorf("order_id: %w", err)
 	}
-	if err := cmd.Amount.Validate(); err != nil || cmd.Amount.Minor <= 0 {
-		return cmd, fmt.Errorf("amount %v: must be above zero in a known currency", cmd.Amount)
+	if err := cmd.Amount.Validate(); err != nil || cmd.Amount.Minor <= 0 || cmd.Amount.Minor > maxMinor {
+		return cmd, fmt.Errorf("amount %v: must be above zero, at most %d, in a known currency", cmd.Amount, maxMinor)
 	}
 	if cmd.MerchantID == "" || cmd.PaymentID == "" {
 		return cmd, errors.New("merchant_id and payment_id are required")

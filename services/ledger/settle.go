@@ -45,7 +45,7 @@ func (s *service) settle(ctx context.Context, e event.Event) error {
 	if err := in.Amount.Validate(); err != nil {
 		return retries.Permanent(fmt.Errorf("settlement of %s: %w", in.PaymentID, err))
 	}
-	if in.Amount.Minor <= 0 || in.MerchantID == "" || in.PaymentID == "" || in.OrderID == "" {
+	if in.Amount.Minor <= 0 || in.Amount.Minor > maxMinor || in.MerchantID == "" || in.PaymentID == "" || in.OrderID == "" {
 		return retries.Permanent(fmt.Errorf("settlement of %q of %q over %s makes no sense", in.PaymentID, in.OrderID, in.Amount))
 	}
 	id, err := uuid.NewV7()

@@ -47,10 +47,13 @@ func (s *service) capture(ctx context.Context, cmd command) error {
 		outcome := done
 		p.Status = captured
 		// Pattern: idempotency-key-external
-		err := s.processor.capture(ctx, p.wireID()+":capture", p.ChargeID)
+		err := s.processor.capture(ctx, p.wireID()+":capture", p.ChargeID, p.wireID(), p.Amount)
 		if no := (*refusal)(nil); errors.As(err, &no) {
 			outcome, p.Status, p.Reason = refused, captureFailed, no.code
 		} else if err != nil {
+			if errors.Is(err, errContradiction) {
+				s.log.ErrorContext(ctx, "capture: a person must look", "payment_id", p.wireID(), "error", err)
+			}
 			return err
 		}
 		if err := fault.Point(ctx, fault.PaymentsCaptureAfterProcessor); err != nil {

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/google/uuid"
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -76,9 +77,10 @@ type service struct {
 	// within moments. docs/decisions/0012-remembered-but-not-believed.md.
 	held *lru.Cache[uuid.UUID, payment]
 
-	receipts   storeref.Store
-	receiptDue chan struct{}
-	reconciler *reconcile.Reconciler
+	receipts      storeref.Store
+	receiptDue    chan struct{}
+	receiptLeased time.Time // when our lease was extended last; for writeReceipts only
+	reconciler    *reconcile.Reconciler
 }
 
 // localPrefix keeps the names of our prepared transactions apart from the
@@ -170,7 +172,7 @@ func newService(cfg settings, db *pgxpool.Pool, receipts *blob.Bucket, log *slog
 		bank:      newBank(cfg.BankURL, cfg.CallTimeout), books: newBooks(cfg.LedgerURL, cfg.ServiceKey, cfg.CallTimeout),
 	}
 	s.twophase = &twophase.Coordinator{
-		DB: db, Logger: log, Local: localPrefix, Patience: cfg.TwoPhasePatience, Sweep: cfg.TwoPhaseSweep,
+		DB: db, Logger: log, Metrics: registry, Local: localPrefix, Patience: cfg.TwoPhasePatience, Sweep: cfg.TwoPhaseSweep,
 		Participants: []twophase.Participant{
 			{Name: "payments", Commit: s.commitHere, Rollback: s.rollbackHere},
 			{Name: "ledger", Commit: s.books.commit, Rollback: s.books.rollback},
@@ -178,7 +180,7 @@ func newService(cfg settings, db *pgxpool.Pool, receipts *blob.Bucket, log *slog
 	}
 	s.reconciler = &reconcile.Reconciler{
 		DB: db, Logger: log, Metrics: registry, Holder: cfg.InstanceName(), Sources: s.statements(),
-		Changed: changedSQL, Expected: expectedSQL, Reference: reference, Fetched: s.findMissedNews, Judge: s.judge,
+		Changed: changedSQL, Expected: expectedSQL, Owners: ownersSQL, Reference: reference, Fetched: s.findMissedNews, Judge: s.judge,
 		Overlap: cfg.ReconcileOverlap, Every: cfg.ReconcileEvery, Poll: cfg.EventsPoll,
 	}
 	s.reconciler.Init()

@@ -114,13 +114,13 @@ func (r *run) litter(ctx context.Context) error {
 // orphans are documents that nobody refers to. They are collected once they are as
 // old as RECEIPT_GRACE; the audit waits for that.
 func (r *run) orphans(ctx context.Context) error {
-	var now time.Time
-	if err := r.Truth.Payments.QueryRow(ctx, `SELECT now()`).Scan(&now); err != nil {
+	at := storeref.Moment{Read: time.Now()}
+	if err := r.Truth.Payments.QueryRow(ctx, `SELECT now()`).Scan(&at.Database); err != nil {
 		return err
 	}
-	store := storeref.Store{Bucket: r.Truth.Receipts, Dir: "receipts"}
+	store := storeref.Store{Bucket: r.Truth.Receipts, Dir: "receipts", Grace: time.Hour}
 	for range pieces {
-		if _, err := store.Put(ctx, now, "text/html", []byte("litter")); err != nil {
+		if _, err := store.Put(ctx, at, "text/html", []byte("litter")); err != nil {
 			return err
 		}
 	}

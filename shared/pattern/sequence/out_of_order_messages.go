@@ -163,30 +163,30 @@ func (l *Log) runOnce(ctx context.Context) (more bool, err error) {
 // Pattern: out-of-order-messages
 func (l *Log) apply(ctx context.Context, stream string) error {
 	applied := 0
+	var events []held
 	err := postgres.InTx(ctx, l.DB, func(ctx context.Context, tx pgx.Tx) error {
 		applied = 0
 		// One at a time for a stream, whatever replica: two that apply its
 		// events side by side would each miss what the other is doing.
-		var events []Event
 		b := &pgx.Batch{}
 		b.Queue(`SELECT pg_advisory_xact_lock(hashtextextended('sequence:' || $1, 0))`, stream)
 		b.Queue(`
-			SELECT event_id, stream, rank, happened_at, type, body
+			SELECT event_id, stream, rank, happened_at, type, body, look_at
 			  FROM sequence_events
 			 WHERE stream = $1
 			   AND applied_at IS NULL
 			 ORDER BY rank, happened_at, event_id`,
 			stream,
 		).Query(func(rows pgx.Rows) (err error) {
-			events, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Event])
+			events, err = pgx.CollectRows(rows, pgx.RowToStructByPos[held])
 			return err
 		})
 		if err := tx.SendBatch(ctx, b).Close(); err != nil {
 			return err
 		}
 		for _, e := range events {
-			if err := l.Apply(ctx, tx, e); errors.Is(err, ErrNotYet) {
-				return hold(ctx, tx, stream)
+			if err := l.Apply(ctx, tx, e.Event); errors.Is(err, ErrNotYet) {
+				return hold(ctx, tx, stream, events)
 			} else if err != nil {
 				return fmt.Errorf("%s %s: %w", e.Type, e.ID, err)
 			}
@@ -205,7 +205,7 @@ func (l *Log) apply(ctx context.Context, stream string) error {
 	if err != nil {
 		// Its own try later, so that one event that fails does not keep the
 		// loop busy. When this fails too, the next look is at the next poll.
-		return errors.Join(err, holdAfterError(ctx, l.DB, stream))
+		return errors.Join(err, holdAfterError(ctx, l.DB, stream, events))
 	}
 	if applied > 0 && l.Applied != nil {
 		l.Applied(stream)
@@ -213,21 +213,35 @@ func (l *Log) apply(ctx context.Context, stream string) error {
 	return nil
 }
 
+// held is an event that was read to be applied.
+type held struct {
+	Event
+	LookAt time.Time
+}
+
 // hold puts the rest of a stream off by as long as it has waited already: an
 // event that is a second early is looked at after a second, one that waits for
 // days is not looked at every second.
-func hold(ctx context.Context, tx pgx.Tx, stream string) error {
+//
+// But not one that was woken since it was read: what it waits for was not there
+// when we looked, and is now. Putting it off would lose the wake.
+func hold(ctx context.Context, tx pgx.Tx, stream string, events []held) error {
+	seen := make([]time.Time, len(events))
+	for i, e := range events {
+		seen[i] = e.LookAt
+	}
 	_, err := tx.Exec(ctx, `
 		UPDATE sequence_events
 		   SET look_at = now() + LEAST(GREATEST(now() - received_at, interval '100 milliseconds'), $2::interval)
 		 WHERE stream = $1
-		   AND applied_at IS NULL`,
-		stream, longestHold)
+		   AND applied_at IS NULL
+		   AND look_at = ANY($3::timestamptz[])`,
+		stream, longestHold, seen)
 	return err
 }
 
-func holdAfterError(ctx context.Context, db *pgxpool.Pool, stream string) error {
-	return postgres.InTx(ctx, db, func(ctx context.Context, tx pgx.Tx) error { return hold(ctx, tx, stream) })
+func holdAfterError(ctx context.Context, db *pgxpool.Pool, stream string, events []held) error {
+	return postgres.InTx(ctx, db, func(ctx context.Context, tx pgx.Tx) error { return hold(ctx, tx, stream, events) })
 }
 
 func (l *Log) count(ctx context.Context) error {
