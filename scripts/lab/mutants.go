@@ -53,7 +53,7 @@ func (c mutantsCmd) Run(ctx context.Context) error {
 			drives = append(drives, m.Drive)
 		}
 	}
-	run(len(chosen), func() caught { return c.control(ctx, drives) })
+	run(len(chosen), func() caught { return control(ctx, drives) })
 	for i, m := range chosen {
 		run(i, func() caught { return c.one(ctx, m) })
 	}
@@ -106,20 +106,23 @@ func (c mutantsCmd) one(ctx context.Context, m mutants.Mutant) caught {
 	}
 	defer done()
 	// A mutant may never be quiet; the audit says what that means.
-	o, _ := c.drive(ctx, w, m.Drive)
+	o, _ := drive(ctx, w, m.Drive, c.Quiet)
 	return o
 }
 
+// toBeQuiet is what the system as it is may take: it always becomes quiet.
+const toBeQuiet = time.Minute
+
 // control drives the unedited system, one drive after the other. It must become
 // quiet after each, and nothing may be red.
-func (c mutantsCmd) control(ctx context.Context, drives []mutants.Drive) caught {
+func control(ctx context.Context, drives []mutants.Drive) caught {
 	w, done, err := world(ctx, nil)
 	if err != nil {
 		return caught{err: err}
 	}
 	defer done()
 	for _, d := range drives {
-		o, restless := c.drive(ctx, w, d)
+		o, restless := drive(ctx, w, d, toBeQuiet)
 		if o.err == nil {
 			o.err = restless
 		}
@@ -155,14 +158,14 @@ func world(ctx context.Context, overlay map[string]string) (w *mutants.World, do
 
 // drive drives a system, waits until it is quiet, and audits it. restless says that
 // it never was.
-func (c mutantsCmd) drive(ctx context.Context, w *mutants.World, d mutants.Drive) (o caught, restless error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+func drive(ctx context.Context, w *mutants.World, d mutants.Drive, patience time.Duration) (o caught, restless error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute+patience)
 	defer cancel()
 	heard, err := d.Do(ctx, w)
 	if err != nil {
 		return caught{err: err}, nil
 	}
-	quiet, stop := context.WithTimeout(ctx, c.Quiet)
+	quiet, stop := context.WithTimeout(ctx, patience)
 	defer stop()
 	restless = audit.WaitQuiet(quiet, w.Truth)
 	results, err := audit.Run(ctx, w.Truth)

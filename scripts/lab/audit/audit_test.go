@@ -236,13 +236,17 @@ func TestADocumentWithoutAReferenceIsAnOrphanOnlyWhenItIsOld(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantRed(t, d)
+	for grace, waited := range map[time.Duration]bool{0: true, d.Grace: true, time.Hour: false} {
+		d.Grace = grace
+		quiet, cancel := context.WithTimeout(t.Context(), time.Second)
+		err := audit.WaitQuiet(quiet, d)
+		cancel()
+		if waited != (err != nil && strings.Contains(err.Error(), "1 documents without a reference")) {
+			t.Errorf("grace %s: the sweep is waited for: %v; want %v", grace, err, waited)
+		}
+	}
 	d.Grace = 0
 	wantRed(t, d, "no-dangling-reference")
-	quiet, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	if err := audit.WaitQuiet(quiet, d); err == nil || !strings.Contains(err.Error(), "1 documents without a reference") {
-		t.Errorf("the sweep is not waited for: %v", err)
-	}
 }
 
 func TestWithoutTheDocumentsTheirReferencesAreNotChecked(t *testing.T) {
