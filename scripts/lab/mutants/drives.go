@@ -36,7 +36,7 @@ var (
 	answerLost       = Drive{"answer-lost", orders(shop.CardLosesAnswer)}
 	refunded         = Drive{"refunded", refund("", 1)}
 	refundedTwice    = Drive{"refunded-twice", refund("", 2)}
-	refundLeft       = Drive{"refund-left", refund(fault.PaymentsRefundAfterPosted, 1)}
+	refundLeft       = Drive{"refund-left", refund(fault.PaymentsRefundAfterStart, 1)}
 	paidOut          = Drive{"paid-out", payout(`{"rules":[{"contract":"bank.transfers","fault":"lose_answer","times":1}]}`)}
 	askedTwice       = Drive{"asked-twice", sameOrderTwice}
 	deliveredTwice   = Drive{"delivered-twice", settledTwice}
