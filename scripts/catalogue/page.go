@@ -117,9 +117,14 @@ func (s source) block(path, id, kind, args string) ([]string, error) {
 
 // record is the table of bugs.
 func record() []string {
-	table := []string{"| when | found by | what broke | mended | again |", "|---|---|---|---|---|"}
+	table := []string{"| when | found by | what broke | invariant | mended | bring it back |", "|---|---|---|---|---|---|"}
 	for _, b := range mutants.Bugs {
-		table = append(table, fmt.Sprintf("| %s | %s | %s | %s | `go run ./scripts/lab record --only %s` runs `%s` |", b.Date, b.FoundBy, b.Broke, b.Mended, b.ID, b.Test))
+		invariant := "none of the eleven"
+		if b.Invariant != "" {
+			invariant = "`" + b.Invariant + "`"
+		}
+		table = append(table, fmt.Sprintf("| %s | %s | %s | %s | %s | `go run ./scripts/lab record --only %s` runs `%s` of `%s`: it passes, and with the bug it fails |",
+			b.Date, b.FoundBy, b.Broke, invariant, b.Mended, b.ID, b.Test, b.Package))
 	}
 	return table
 }

@@ -17,7 +17,7 @@ import (
 )
 
 type mutantsCmd struct {
-	Only    string        `help:"Only the mutants whose name contains this."`
+	Only    []string      `help:"Only the mutants whose name contains one of these."`
 	Systems int           `default:"3" help:"How many to run side by side."`
 	Quiet   time.Duration `default:"12s" help:"How long a mutant may take to become quiet; some never do."`
 }
@@ -30,28 +30,38 @@ type caught struct {
 }
 
 // Run runs the mutants and prints which invariant caught each. It fails unless
-// each is caught by the one that it was made for, and by no other.
+// each is caught by the one that it was made for, and by no other, and unless
+// nothing is red after the same drives of the system as it is.
 func (c mutantsCmd) Run(ctx context.Context) error {
-	var chosen []mutants.Mutant
-	for _, m := range mutants.All {
-		if strings.Contains(m.ID, c.Only) {
-			chosen = append(chosen, m)
-		}
+	chosen, err := mutants.Chosen(c.Only)
+	if err != nil {
+		return err
 	}
-	outcomes := make([]caught, len(chosen))
+	outcomes := make([]caught, len(chosen)+1) // the last is the control
 	places := make(chan struct{}, c.Systems)
 	var all sync.WaitGroup
-	for i, m := range chosen {
+	run := func(i int, one func() caught) {
 		places <- struct{}{}
 		all.Go(func() {
 			defer func() { <-places }()
-			outcomes[i] = c.one(ctx, m)
+			outcomes[i] = one()
 		})
+	}
+	var drives []mutants.Drive
+	for _, m := range chosen {
+		if !slices.ContainsFunc(drives, func(d mutants.Drive) bool { return d.ID == m.Drive.ID }) {
+			drives = append(drives, m.Drive)
+		}
+	}
+	run(len(chosen), func() caught { return control(ctx, drives) })
+	for i, m := range chosen {
+		run(i, func() caught { return c.one(ctx, m) })
 	}
 	all.Wait()
 
 	missed := 0
-	fmt.Printf("%-22s %-26s %-24s %s\n", "mutant", "without", "must turn red", "turned red")
+	const line = "%-24s %-26s %-24s %s %s\n"
+	fmt.Printf(line, "mutant", "without", "must turn red", "turned red", "")
 	for i, m := range chosen {
 		o := outcomes[i]
 		mark := "✓"
@@ -59,7 +69,7 @@ func (c mutantsCmd) Run(ctx context.Context) error {
 			mark = "✗"
 			missed++
 		}
-		fmt.Printf("%-22s %-26s %-24s %s %s\n", m.ID, m.Pattern, m.Invariant, strings.Join(o.red, ", "), mark)
+		fmt.Printf(line, m.ID, m.Pattern, m.Invariant, strings.Join(o.red, ", "), mark)
 		switch {
 		case o.err != nil:
 			fmt.Printf("    %v\n", o.err)
@@ -67,8 +77,18 @@ func (c mutantsCmd) Run(ctx context.Context) error {
 			fmt.Printf("    %s: %s\n", m.Says, o.says)
 		}
 	}
-	fmt.Printf("\n%d mutants, %d caught by the invariant that they were made for\n", len(chosen), len(chosen)-missed)
-	if missed > 0 {
+	control, mark := outcomes[len(chosen)], "✓"
+	if control.err != nil || len(control.red) > 0 {
+		mark = "✗"
+	}
+	fmt.Printf(line, "none, as a control", "", "nothing", strings.Join(control.red, ", "), mark)
+	fmt.Printf("\n%d mutants, %d caught by the invariant that they were made for; %d drives without a mutant\n", len(chosen), len(chosen)-missed, len(drives))
+	switch {
+	case control.err != nil:
+		return fmt.Errorf("control: %w", control.err)
+	case len(control.red) > 0:
+		return fmt.Errorf("the audit finds fault with the system as it is: %s", control.says)
+	case missed > 0:
 		return errors.New("the audit does not see what it should")
 	}
 	return nil
@@ -80,38 +100,90 @@ func (c mutantsCmd) one(ctx context.Context, m mutants.Mutant) caught {
 	if err != nil {
 		return caught{err: err}
 	}
+	w, done, err := world(ctx, overlay)
+	if err != nil {
+		return caught{err: err}
+	}
+	defer done()
+	// A mutant may never be quiet; the audit says what that means.
+	o, _ := drive(ctx, w, m.Drive, c.Quiet)
+	return o
+}
+
+// toBeQuiet is what the system as it is may take: it always becomes quiet.
+const toBeQuiet = time.Minute
+
+// control drives the unedited system, one drive after the other. It must become
+// quiet after each, and nothing may be red.
+func control(ctx context.Context, drives []mutants.Drive) caught {
+	w, done, err := world(ctx, nil)
+	if err != nil {
+		return caught{err: err}
+	}
+	defer done()
+	for _, d := range drives {
+		o, restless := drive(ctx, w, d, toBeQuiet)
+		if o.err == nil {
+			o.err = restless
+		}
+		if o.err == nil {
+			o.err = w.Shop.Misbehave(ctx, `{"rules":[]}`)
+		}
+		if o.err != nil {
+			o.err = fmt.Errorf("%s: %w", d.ID, o.err)
+		}
+		if o.err != nil || len(o.red) > 0 {
+			return o
+		}
+	}
+	return caught{}
+}
+
+// world starts a system with some of its source replaced.
+func world(ctx context.Context, overlay map[string]string) (w *mutants.World, done func(), err error) {
 	system, err := stack.Start(ctx, stack.Options{Out: io.Discard, IgnoreGiven: true, Overlay: overlay})
 	if err != nil {
-		return caught{err: err}
+		return nil, nil, err
 	}
-	defer system.Close()
 	truth, err := audit.Open(ctx, system.DatabaseURL, system.ReceiptsURL())
 	if err != nil {
-		return caught{err: err}
+		system.Close()
+		return nil, nil, err
 	}
-	defer truth.Close()
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	return &mutants.World{System: system, Shop: shop.New(system.Env()), Truth: truth}, func() {
+		truth.Close()
+		system.Close()
+	}, nil
+}
+
+// drive drives a system, waits until it is quiet, and audits it. restless says that
+// it never was.
+func drive(ctx context.Context, w *mutants.World, d mutants.Drive, patience time.Duration) (o caught, restless error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute+patience)
 	defer cancel()
-	own, err := m.Drive(ctx, &mutants.World{System: system, Shop: shop.New(system.Env()), Truth: truth})
+	heard, err := d.Do(ctx, w)
 	if err != nil {
-		return caught{err: err}
+		return caught{err: err}, nil
 	}
-	quiet, stop := context.WithTimeout(ctx, c.Quiet)
+	quiet, stop := context.WithTimeout(ctx, patience)
 	defer stop()
-	_ = audit.WaitQuiet(quiet, truth) // a mutant may never be; the audit says what that means
-	results, err := audit.Run(ctx, truth)
+	restless = audit.WaitQuiet(quiet, w.Truth)
+	results, err := audit.Run(ctx, w.Truth)
 	if err != nil {
-		return caught{err: err}
+		return caught{err: err}, restless
 	}
-	if own != nil {
-		results = audit.Merge(results, *own)
+	if len(heard) > 0 {
+		own, err := audit.Heard(ctx, w.Truth, heard)
+		if err != nil {
+			return caught{err: err}, restless
+		}
+		results = audit.Merge(results, own)
 	}
-	var o caught
 	for _, r := range results {
 		if !r.Held() {
 			o.red = append(o.red, r.ID)
 			o.says = r.Violations[0]
 		}
 	}
-	return o
+	return o, restless
 }

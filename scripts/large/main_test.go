@@ -41,7 +41,7 @@ func runTests(m *testing.M) (int, error) {
 		return 1, err
 	}
 	defer system.Close()
-	if truth, err = audit.Open(ctx, system.DatabaseURL, ""); err != nil {
+	if truth, err = audit.Open(ctx, system.DatabaseURL, system.ReceiptsURL()); err != nil {
 		return 1, err
 	}
 	defer truth.Close()

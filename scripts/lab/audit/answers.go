@@ -1,16 +1,21 @@
 package audit
 
 import (
+	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"slices"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // sameAnswer checks the recorded answers themselves: each leads to what was made
 // for it, no two keys to the same thing, and what was recorded is what it was made
-// from. Whether clients got these very bytes, only clients can tell; see Merge.
-func sameAnswer(ctx context.Context, d *Databases) (int, []string, error) {
-	checked, wrong, err := violations(ctx, d.Orders,
-		`SELECT count(*) FROM idempotency_keys WHERE operation = 'POST /v1/orders'`,
+// from. What clients got, only they can tell: see Heard and Merge.
+func (a *auditor) sameAnswer(ctx context.Context) (int, []string, error) {
+	checked, wrong, err := violations(ctx, a.Orders,
+		`SELECT count(*) FROM idempotency_keys WHERE operation = 'POST /v1/orders' AND expires_at > now()`,
 		`WITH answers AS (
 			SELECT key, merchant_id, status, headers ->> 'Location' AS location, convert_from(body, 'UTF8')::jsonb AS body
 			  FROM idempotency_keys
@@ -32,7 +37,7 @@ func sameAnswer(ctx context.Context, d *Databases) (int, []string, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	n, more, err := violations(ctx, d.Payments,
+	n, more, err := violations(ctx, a.Payments,
 		`SELECT count(*) FROM idempotency_keys WHERE status IS NOT NULL`,
 		`SELECT format('key %s of %s was answered with %s, its work is %s', key, operation, convert_from(body, 'UTF8')::jsonb ->> 'id', work_id)
 		   FROM idempotency_keys
@@ -45,11 +50,63 @@ func sameAnswer(ctx context.Context, d *Databases) (int, []string, error) {
 	return checked + n, append(wrong, more...), err
 }
 
+// Answer is a recorded answer as a client got it. What is not recorded is none: an
+// answer with 5xx, a refusal that undid all, a 202 to a refund that is not finished.
+type Answer struct {
+	Merchant, Operation, Key string // POST /v1/orders
+	Status                   int
+	Body                     []byte
+}
+
+func (a Answer) same(b Answer) bool { return a.Status == b.Status && bytes.Equal(a.Body, b.Body) }
+
+func (a Answer) String() string { return fmt.Sprintf("%d %s", a.Status, a.Body) }
+
+// Heard compares what clients were answered, byte for byte, with what they were
+// answered first and with what is recorded. Merge its result with those of Run.
+func Heard(ctx context.Context, d *Databases, answers []Answer) (Result, error) {
+	r := Result{ID: "same-answer", Says: "each client got it byte for byte", Checked: len(answers)}
+	first := map[[3]string]Answer{}
+	for _, a := range answers {
+		key := [3]string{a.Merchant, a.Operation, a.Key}
+		if earlier, again := first[key]; again {
+			if !a.same(earlier) {
+				r.Violations = append(r.Violations, fmt.Sprintf("key %s: a client got first %s, then %s", a.Key, earlier, a))
+			}
+			continue
+		}
+		first[key] = a
+		db := d.Payments
+		if a.Operation == "POST /v1/orders" {
+			db = d.Orders
+		}
+		var recorded Answer
+		err := db.QueryRow(ctx, `
+			SELECT status, body
+			  FROM idempotency_keys
+			 WHERE merchant_id = $1
+			   AND operation = $2
+			   AND key = $3
+			   AND status IS NOT NULL`,
+			a.Merchant, a.Operation, a.Key).Scan(&recorded.Status, &recorded.Body)
+		switch {
+		case errors.Is(err, pgx.ErrNoRows):
+			r.Violations = append(r.Violations, fmt.Sprintf("key %s: a client got %s, and nothing is recorded", a.Key, a))
+		case err != nil:
+			return r, fmt.Errorf("audit: answers: %w", err)
+		case !a.same(recorded):
+			r.Violations = append(r.Violations, fmt.Sprintf("key %s: a client got %s, recorded is %s", a.Key, a, recorded))
+		}
+	}
+	return r, nil
+}
+
 // Merge adds what a client has seen to the invariant of the same name.
 func Merge(results []Result, seen Result) []Result {
 	merged := slices.Clone(results)
 	for i, r := range merged {
 		if r.ID == seen.ID {
+			merged[i].Says += "; " + seen.Says
 			merged[i].Checked += seen.Checked
 			merged[i].Violations = append(slices.Clone(r.Violations), seen.Violations...)
 			return merged

@@ -3,14 +3,15 @@ package mutants
 // Bug is a mistake of our own that was found and mended. Its edits bring it back,
 // and the named test must then fail: the record can be repeated at any time.
 type Bug struct {
-	ID      string
-	Date    string
-	FoundBy string
-	Broke   string // what went wrong, and what it would have cost
-	Mended  string
-	Edits   []Edit
-	Package string
-	Test    string
+	ID        string
+	Date      string
+	FoundBy   string
+	Broke     string // what went wrong, and what it would have cost
+	Invariant string // which of the audit's it broke; "" for none: it broke a promise that no database shows
+	Mended    string
+	Edits     []Edit
+	Package   string
+	Test      string
 }
 
 // Bugs is the track record, oldest first.
@@ -26,9 +27,10 @@ var Bugs = []Bug{
 	},
 	{
 		ID: "signed-with-nothing", Date: "2026-11-23",
-		FoundBy: "a table of merchants with no secret, an empty one, and a bare whsec_",
-		Broke:   "a callback to a merchant without a secret was signed with an empty key: a valid signature that anybody can make",
-		Mended:  "nothing is sent without a secret; each try fails and says why, and after the last the delivery is parked",
+		FoundBy:   "a table of merchants with no secret, an empty one, and a bare whsec_",
+		Broke:     "a callback to a merchant without a secret was signed with an empty key: a valid signature that anybody can make",
+		Invariant: "called-back",
+		Mended:    "nothing is sent without a secret; each try fails and says why, and after the last the delivery is parked",
 		Edits: []Edit{{"shared/pattern/callback/sender.go", `if err == nil && strings.TrimPrefix(secret, "whsec_") == "" {`,
 			`if err == nil && strings.TrimPrefix(secret, "whsec_") == "never" {`}},
 		Package: "./shared/pattern/callback", Test: "TestWithoutASecretNothingIsSent",
@@ -61,9 +63,10 @@ var Bugs = []Bug{
 	},
 	{
 		ID: "a-hold-that-leaks", Date: "2026-11-23",
-		FoundBy: "tests of payments against the sandbox: slow to redeem for one, refusing another",
-		Broke:   "redeeming a card token takes no key, so a refusal of one redemption says nothing about another that is under way. A void whose own redemption was refused said \"nothing is held\", and then the slow one came through and held the money: voided here, authorised at the processor, for as long as the card's bank likes. Two who authorised at once could do the same",
-		Mended:  "nobody asks for a hold before the payment is begun in our books by one insert; whoever inserts first decides, the authorisation, a refusal or a void. The void needs no redemption of its own any more",
+		FoundBy:   "tests of payments against the sandbox: slow to redeem for one, refusing another",
+		Broke:     "redeeming a card token takes no key, so a refusal of one redemption says nothing about another that is under way. A void whose own redemption was refused said \"nothing is held\", and then the slow one came through and held the money: voided here, authorised at the processor, for as long as the card's bank likes. Two who authorised at once could do the same",
+		Invariant: "charged-once",
+		Mended:    "nobody asks for a hold before the payment is begun in our books by one insert; whoever inserts first decides, the authorisation, a refusal or a void. The void needs no redemption of its own any more",
 		Edits: []Edit{
 			{"services/payments/authorise.go", `		case declined:`, `		case "never":`},
 			{"services/payments/authorise.go", `		p.ChargeID, err = s.hold(ctx, p)`, `		p.Method = method
@@ -73,10 +76,11 @@ var Bugs = []Bug{
 	},
 	{
 		ID: "memory-refuses-a-retry", Date: "2026-11-23",
-		FoundBy: "a reader who held the text of decision 12 against the code",
-		Broke:   "a retry that reached a process which remembered the prices, after one of them had changed its currency, was refused with 422 instead of getting its recorded answer",
-		Mended:  "what memory would refuse is looked up first",
-		Edits:   []Edit{{"services/orders/accept.go", `refused && fromMemory {`, `refused && fromMemory && false {`}},
-		Package: "./services/orders", Test: "TestARetryIsAnsweredAlthoughItsPricesHaveChanged",
+		FoundBy:   "a reader who held the text of decision 12 against the code",
+		Broke:     "a retry that reached a process which remembered the prices, after one of them had changed its currency, was refused with 422 instead of getting its recorded answer",
+		Invariant: "same-answer",
+		Mended:    "what memory would refuse is looked up first",
+		Edits:     []Edit{{"services/orders/accept.go", `refused && fromMemory {`, `refused && fromMemory && false {`}},
+		Package:   "./services/orders", Test: "TestARetryIsAnsweredAlthoughItsPricesHaveChanged",
 	},
 }

@@ -9,20 +9,11 @@
 package mutants
 
 import (
-	"context"
-	"encoding/json"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
-
-	"github.com/google/uuid"
-
-	"example.com/failwell/scripts/lab/audit"
-	"example.com/failwell/scripts/shop"
-	"example.com/failwell/scripts/stack"
-	"example.com/failwell/shared/platform/fault"
 )
 
 // Edit replaces text that stands exactly once in a file.
@@ -35,17 +26,7 @@ type Mutant struct {
 	Invariant string // what must turn red
 	Says      string
 	Edits     []Edit
-
-	// Drive makes the system do what the pattern is needed for. It may return a
-	// result of its own, for what only a client can see.
-	Drive func(ctx context.Context, w *World) (*audit.Result, error)
-}
-
-// World is the mutated system.
-type World struct {
-	System *stack.Stack
-	Shop   *shop.Shop
-	Truth  *audit.Databases
+	Drive     Drive // makes the system do what the pattern is needed for
 }
 
 // All mutants.
@@ -57,13 +38,31 @@ var All = []Mutant{
 			{"services/orders/saga.go", `if !remembered || !ok {`, `if !remembered || !ok || answer.Outcome == saga.Refused {`},
 			{"services/orders/saga.go", `answer.Outcome); !ok {`, `answer.Outcome); !ok || answer.Outcome == saga.Refused {`},
 		},
-		Drive: orders(shop.CardDeclined),
+		Drive: declined,
+	},
+	{
+		ID: "saga-forgotten", Pattern: "saga", Invariant: "order-terminal",
+		Says:  "with the end of an order its saga is deleted",
+		Edits: []Edit{{"services/orders/outcome.go", `if r.news != nil {`, "b.Queue(`DELETE FROM sagas WHERE id = $1`, r.order.ID)\n\tif r.news != nil {"}},
+		Drive: soldTwice,
 	},
 	{
 		ID: "key-not-sent", Pattern: "idempotency-key-external", Invariant: "charged-once",
 		Says:  "calls to the processor carry no key",
 		Edits: []Edit{{"services/payments/processor.go", `if key != "" {`, `if key == "never" {`}},
-		Drive: orders(shop.CardLosesAnswer),
+		Drive: answerLost,
+	},
+	{
+		ID: "published-before-commit", Pattern: "transactional-outbox", Invariant: "charged-once",
+		Says: "the first command of an order is on its way before the order is committed",
+		Edits: []Edit{
+			{"services/orders/accept.go", `if err := fault.Point(ctx, fault.OrdersAcceptBeforeCommit)`, `if err := postgres.Write(ctx, s.db, command.Append); err != nil {
+		return idempotency.Recorded{}, err
+	}
+	if err := fault.Point(ctx, fault.OrdersAcceptBeforeCommit)`},
+			{"services/orders/accept.go", `command.Append(b)`, ``},
+		},
+		Drive: diedBeforeCommit,
 	},
 	{
 		ID: "compensation-skipped", Pattern: "saga", Invariant: "stock-conserved",
@@ -71,25 +70,48 @@ var All = []Mutant{
 		Edits: []Edit{{"services/orders/outcome.go", `	} else {
 		release(b, r.order)
 	}`, `	}`}},
-		Drive: orders(shop.CardDeclined),
+		Drive: declined,
 	},
 	{
 		ID: "balance-not-moved", Pattern: "acid-transaction", Invariant: "books-balance",
 		Says:  "an entry's last balance is left for later",
 		Edits: []Edit{{"services/ledger/entry.go", `for _, account := range inOrder {`, `for _, account := range inOrder[:len(inOrder)-1] {`}},
-		Drive: orders(shop.CardWorks),
+		Drive: soldTwice,
 	},
 	{
 		ID: "step-skipped", Pattern: "recovery-point", Invariant: "ledger-complete",
 		Says:  "a refund writes its point and does not tell the books",
 		Edits: []Edit{{"services/payments/refund.go", `if err := s.books.post(ctx, refundEntry(r)); err != nil {`, `if err := ctx.Err(); err != nil {`}},
-		Drive: refund(""),
+		Drive: refunded,
+	},
+	{
+		ID: "news-not-stored", Pattern: "out-of-order-messages", Invariant: "ledger-complete",
+		Says: "the processor's news is acknowledged and not stored",
+		Edits: []Edit{{"services/payments/webhook.go", `id := c.Request().Header.Get("webhook-id")`, `id := c.Request().Header.Get("webhook-id")
+	if rank > 0 {
+		return c.NoContent(http.StatusNoContent)
+	}`}},
+		Drive: soldTwice,
+	},
+	{
+		// Both, because each alone is enough: nothing that the audit sees depends on
+		// the inbox only.
+		ID: "inbox-not-written", Pattern: "change-record", Invariant: "ledger-complete",
+		Says: "neither the message nor the source of an entry is kept to be used once",
+		Edits: []Edit{
+			{"shared/pattern/inbox/change_record.go", `VALUES ($1, $2)`, `SELECT $1::text, $2::uuid WHERE false`},
+			{"services/ledger/migrations/00001_ledger.sql", `UNIQUE (source, kind)`, `CHECK (source <> kind)`},
+		},
+		Drive: deliveredTwice,
 	},
 	{
 		ID: "sum-not-kept", Pattern: "atomic-read-then-write", Invariant: "refund-bounded",
-		Says:  "what is being given back is not noted on the payment",
-		Edits: []Edit{{"services/payments/refund.go", `SET refunded_minor = refunded_minor + $2,`, `SET refunded_minor = refunded_minor + 0 * $2::bigint,`}},
-		Drive: refund(""),
+		Says: "what is being given back is not noted on the payment, and the processor does not look either",
+		Edits: []Edit{
+			{"services/payments/refund.go", `refunded_minor + $2,`, `refunded_minor + 0 * $2::bigint,`},
+			{"scripts/sandbox/changes.go", `ch.RefundedMinor += moved`, ``},
+		},
+		Drive: refundedTwice,
 	},
 	{
 		ID: "guard-removed", Pattern: "at-most-once-guard", Invariant: "payout-at-most-once",
@@ -105,7 +127,7 @@ var All = []Mutant{
 				s.log`, `				return idempotency.Response{}, err
 				s.log`},
 		},
-		Drive: payout(`{"rules":[{"contract":"bank.transfers","fault":"lose_answer","times":1}]}`),
+		Drive: paidOut,
 	},
 	{
 		ID: "nobody-completes", Pattern: "completer", Invariant: "nothing-in-doubt",
@@ -114,7 +136,7 @@ var All = []Mutant{
 		return nil
 	}
 	locks, err := idempotency.Abandoned(`}},
-		Drive: refund(fault.PaymentsRefundAfterPosted),
+		Drive: refundLeft,
 	},
 	{
 		ID: "news-forgotten", Pattern: "callback", Invariant: "called-back",
@@ -123,21 +145,66 @@ var All = []Mutant{
 `, `	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 `}},
-		Drive: orders(shop.CardWorks),
+		Drive: soldTwice,
 	},
 	{
 		ID: "reference-first", Pattern: "store-then-reference", Invariant: "no-dangling-reference",
 		Says:  "the reference is written, the document is to follow",
 		Edits: []Edit{{"shared/pattern/storeref/store_then_reference.go", `err := s.Bucket.WriteAll(ctx, ref.Name, body,`, `err := s.Bucket.WriteAll(ctx, "later/"+ref.Name, body,`}},
-		Drive: orders(shop.CardWorks),
+		Drive: soldTwice,
 	},
 	{
 		ID: "answered-anew", Pattern: "response-record", Invariant: "same-answer",
 		Says: "a replay is answered with 200, as many do",
 		Edits: []Edit{{"shared/pattern/idempotency/response.go", `c.Response().Header().Set(HeaderReplayed, "true")`, `c.Response().Header().Set(HeaderReplayed, "true")
 		answer.Status = http.StatusOK`}},
-		Drive: sameOrderTwice,
+		Drive: askedTwice,
 	},
+	{
+		ID: "answer-misrecorded", Pattern: "response-record", Invariant: "same-answer",
+		Says:  "what is recorded under a key is not what was answered",
+		Edits: []Edit{{"shared/pattern/idempotency/response.go", `answer.Body, r.Retention)`, `bytes.Replace(answer.Body, []byte("ord_"), []byte("ord_f"), 1), r.Retention)`}},
+		Drive: soldTwice,
+	},
+	{
+		ID: "work-mistaken", Pattern: "idempotency-key-lock", Invariant: "same-answer",
+		Says:  "a key is recorded as standing for other work than was done",
+		Edits: []Edit{{"shared/pattern/idempotency/lock.go", `lock.Work, lock.token, lease`, `uuid.New(), lock.token, lease`}},
+		Drive: refunded,
+	},
+}
+
+// Chosen returns the mutants whose name contains one of the texts, or all when there
+// is none. A text that no name contains is a mistake of whoever wrote it.
+func Chosen(only []string) ([]Mutant, error) {
+	return chosen(All, only, func(m Mutant) string { return m.ID })
+}
+
+// ChosenBugs is Chosen for the track record.
+func ChosenBugs(only []string) ([]Bug, error) {
+	return chosen(Bugs, only, func(b Bug) string { return b.ID })
+}
+
+func chosen[T any](all []T, only []string, id func(T) string) ([]T, error) {
+	if len(only) == 0 {
+		return all, nil
+	}
+	for _, text := range only {
+		if !slices.ContainsFunc(all, func(t T) bool { return strings.Contains(id(t), text) }) {
+			var ids []string
+			for _, t := range all {
+				ids = append(ids, id(t))
+			}
+			return nil, fmt.Errorf("no name contains %q; there are: %s", text, strings.Join(ids, ", "))
+		}
+	}
+	var some []T
+	for _, t := range all {
+		if slices.ContainsFunc(only, func(text string) bool { return strings.Contains(id(t), text) }) {
+			some = append(some, t)
+		}
+	}
+	return some, nil
 }
 
 // Overlay reads the files that the mutant changes, and returns them changed.
@@ -165,96 +232,4 @@ func overlay(root, id string, edits []Edit) (map[string]string, error) {
 		changed[e.File] = strings.Replace(text, e.Old, e.New, 1)
 	}
 	return changed, nil
-}
-
-var mug = shop.Item{SKU: "mug", Quantity: 1}
-
-// orders places two orders with a card.
-func orders(card string) func(context.Context, *World) (*audit.Result, error) {
-	return func(ctx context.Context, w *World) (*audit.Result, error) {
-		for range 2 {
-			if _, err := w.place(ctx, card); err != nil {
-				return nil, err
-			}
-		}
-		return nil, nil
-	}
-}
-
-func (w *World) place(ctx context.Context, card string) (shop.Order, error) {
-	token, err := w.Shop.Token(ctx, card)
-	if err != nil {
-		return shop.Order{}, err
-	}
-	a, _, err := w.Shop.Insist(ctx, uuid.NewString(), w.Shop.Basket(token, mug), nil)
-	if err != nil {
-		return shop.Order{}, err
-	}
-	var o shop.Order
-	return o, json.Unmarshal(a.Body, &o)
-}
-
-// refund gives an order back; with a crash at a point and a client that is gone,
-// if there is a point.
-func refund(point string) func(context.Context, *World) (*audit.Result, error) {
-	return func(ctx context.Context, w *World) (*audit.Result, error) {
-		o, err := w.place(ctx, shop.CardWorks)
-		if err == nil {
-			o, err = w.Shop.Finished(ctx, o.ID)
-		}
-		if err == nil && point != "" {
-			err = w.Shop.Arm(ctx, w.Shop.Payments, point, "crash", 1)
-		}
-		if err != nil {
-			return nil, err
-		}
-		body := fmt.Appendf(nil, `{"payment_id":%q}`, o.PaymentID)
-		_, err = w.Shop.Post(ctx, w.Shop.Payments+"/v1/refunds", uuid.NewString(), body)
-		if point != "" {
-			err = nil // it died, as it should
-		}
-		return nil, err
-	}
-}
-
-// payout pays out while the outside world misbehaves.
-func payout(rules string) func(context.Context, *World) (*audit.Result, error) {
-	return func(ctx context.Context, w *World) (*audit.Result, error) {
-		if _, err := w.place(ctx, shop.CardWorks); err != nil {
-			return nil, err
-		}
-		if err := audit.WaitQuiet(ctx, w.Truth); err != nil {
-			return nil, err
-		}
-		if err := w.Shop.Misbehave(ctx, rules); err != nil {
-			return nil, err
-		}
-		_, err := w.Shop.Post(ctx, w.Shop.Payments+"/v1/payouts", uuid.NewString(), []byte(`{"amount":{"minor":100,"currency":"GBP"}}`))
-		return nil, err
-	}
-}
-
-// sameOrderTwice compares what one request is answered.
-func sameOrderTwice(ctx context.Context, w *World) (*audit.Result, error) {
-	token, err := w.Shop.Token(ctx, shop.CardWorks)
-	if err != nil {
-		return nil, err
-	}
-	result := &audit.Result{ID: "same-answer", Says: "every answer to a key is byte-identical to the first"}
-	key, body := uuid.NewString(), w.Shop.Basket(token, mug)
-	first := 0
-	for range 2 {
-		a, _, err := w.Shop.Insist(ctx, key, body, nil)
-		if err != nil {
-			return nil, err
-		}
-		result.Checked++
-		if first == 0 {
-			first = a.Status
-		}
-		if a.Status != first || a.Status != http.StatusAccepted {
-			result.Violations = append(result.Violations, fmt.Sprintf("key %s: first %d, then %d", key, first, a.Status))
-		}
-	}
-	return result, nil
 }

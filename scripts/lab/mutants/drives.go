@@ -1,0 +1,212 @@
+package mutants
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"example.com/failwell/scripts/lab/audit"
+	"example.com/failwell/scripts/shop"
+	"example.com/failwell/scripts/stack"
+	"example.com/failwell/shared/platform/fault"
+)
+
+// World is the mutated system.
+type World struct {
+	System *stack.Stack
+	Shop   *shop.Shop
+	Truth  *audit.Databases
+}
+
+// Drive makes a system do what some pattern is needed for. It returns what a
+// client was answered, when that matters. On the unedited source everything holds
+// after it: otherwise it would prove nothing about a mutant.
+type Drive struct {
+	ID string
+	Do func(ctx context.Context, w *World) ([]audit.Answer, error)
+}
+
+// The drives.
+var (
+	soldTwice        = Drive{"sold", orders(shop.CardWorks)}
+	declined         = Drive{"declined", orders(shop.CardDeclined)}
+	answerLost       = Drive{"answer-lost", orders(shop.CardLosesAnswer)}
+	refunded         = Drive{"refunded", refund("", 1)}
+	refundedTwice    = Drive{"refunded-twice", refund("", 2)}
+	refundLeft       = Drive{"refund-left", refund(fault.PaymentsRefundAfterStart, 1)}
+	paidOut          = Drive{"paid-out", payout(`{"rules":[{"contract":"bank.transfers","fault":"lose_answer","times":1}]}`)}
+	askedTwice       = Drive{"asked-twice", sameOrderTwice}
+	deliveredTwice   = Drive{"delivered-twice", settledTwice}
+	diedBeforeCommit = Drive{"died-before-commit", crashedAccept}
+)
+
+var mug = shop.Item{SKU: "mug", Quantity: 1}
+
+// orders places two orders with a card.
+func orders(card string) func(context.Context, *World) ([]audit.Answer, error) {
+	return func(ctx context.Context, w *World) ([]audit.Answer, error) {
+		for range 2 {
+			if _, err := w.place(ctx, card); err != nil {
+				return nil, err
+			}
+		}
+		return nil, nil
+	}
+}
+
+func (w *World) place(ctx context.Context, card string) (shop.Order, error) {
+	token, err := w.Shop.Token(ctx, card)
+	if err != nil {
+		return shop.Order{}, err
+	}
+	a, _, err := w.Shop.Insist(ctx, uuid.NewString(), w.Shop.Basket(token, mug), nil)
+	if err != nil {
+		return shop.Order{}, err
+	}
+	var o shop.Order
+	return o, json.Unmarshal(a.Body, &o)
+}
+
+// refund gives an order back, all of it, as often as is said and each time under
+// another key; with a crash at a point and a client that is gone, if there is a point.
+func refund(point string, times int) func(context.Context, *World) ([]audit.Answer, error) {
+	return func(ctx context.Context, w *World) ([]audit.Answer, error) {
+		o, err := w.place(ctx, shop.CardWorks)
+		if err == nil {
+			o, err = w.Shop.Finished(ctx, o.ID)
+		}
+		if err == nil && point != "" {
+			err = w.Shop.Arm(ctx, w.Shop.Payments, point, "crash", 1)
+		}
+		if err != nil {
+			return nil, err
+		}
+		body := fmt.Appendf(nil, `{"payment_id":%q}`, o.PaymentID)
+		for range times {
+			_, err = w.Shop.Post(ctx, w.Shop.Payments+"/v1/refunds", uuid.NewString(), body)
+			if err != nil && point == "" {
+				return nil, err
+			}
+		}
+		return nil, nil
+	}
+}
+
+// payout pays out while the outside world misbehaves.
+func payout(rules string) func(context.Context, *World) ([]audit.Answer, error) {
+	return func(ctx context.Context, w *World) ([]audit.Answer, error) {
+		if _, err := w.place(ctx, shop.CardWorks); err != nil {
+			return nil, err
+		}
+		if err := audit.WaitQuiet(ctx, w.Truth); err != nil {
+			return nil, err
+		}
+		if err := w.Shop.Misbehave(ctx, rules); err != nil {
+			return nil, err
+		}
+		_, err := w.Shop.Post(ctx, w.Shop.Payments+"/v1/payouts", uuid.NewString(), []byte(`{"amount":{"minor":100,"currency":"GBP"}}`))
+		return nil, err
+	}
+}
+
+// sameOrderTwice hands over what one request was answered, both times.
+func sameOrderTwice(ctx context.Context, w *World) ([]audit.Answer, error) {
+	token, err := w.Shop.Token(ctx, shop.CardWorks)
+	if err != nil {
+		return nil, err
+	}
+	var heard []audit.Answer
+	key, body := uuid.NewString(), w.Shop.Basket(token, mug)
+	for range 2 {
+		a, _, err := w.Shop.Insist(ctx, key, body, nil)
+		if err != nil {
+			return nil, err
+		}
+		heard = append(heard, audit.Answer{Merchant: w.Shop.Merchant, Operation: "POST /v1/orders", Key: key, Status: a.Status, Body: a.Body})
+	}
+	return heard, nil
+}
+
+// settledTwice has the broker deliver the message of a settlement twice: payments
+// dies after it has published the message and before it notes that, and publishes it
+// again. The processor's news is held until nothing else is to be published.
+func settledTwice(ctx context.Context, w *World) ([]audit.Answer, error) {
+	if err := w.Shop.Misbehave(ctx, `{"rules":[{"contract":"webhooks","fault":"reorder","delay_ms":4000}]}`); err != nil {
+		return nil, err
+	}
+	o, err := w.place(ctx, shop.CardWorks)
+	if err != nil {
+		return nil, err
+	}
+	err = w.until(ctx, `
+		SELECT receipt_name <> ''
+		   AND settled_at IS NULL
+		   AND NOT EXISTS (SELECT FROM outbox)
+		  FROM payments
+		 WHERE 'ord_' || order_id = $1`, o.ID)
+	if err != nil {
+		return nil, err
+	}
+	before, _ := w.System.Starts(stack.Payments)
+	if err := w.Shop.Arm(ctx, w.Shop.Payments, fault.OutboxRelayAfterPublish, "crash", 1); err != nil {
+		return nil, err
+	}
+	return nil, w.died(ctx, stack.Payments, before)
+}
+
+// crashedAccept has orders die just before it commits an order; the client gives
+// up. Another client's order is taken when it is back.
+func crashedAccept(ctx context.Context, w *World) ([]audit.Answer, error) {
+	token, err := w.Shop.Token(ctx, shop.CardWorks)
+	if err != nil {
+		return nil, err
+	}
+	before, _ := w.System.Starts(stack.Orders)
+	if err := w.Shop.Arm(ctx, w.Shop.Orders, fault.OrdersAcceptBeforeCommit, "crash", 1); err != nil {
+		return nil, err
+	}
+	if _, err := w.Shop.Place(ctx, uuid.NewString(), w.Shop.Basket(token, mug)); err == nil {
+		return nil, fmt.Errorf("the order was answered, although orders was to die")
+	}
+	if err := w.died(ctx, stack.Orders, before); err != nil {
+		return nil, err
+	}
+	o, err := w.place(ctx, shop.CardWorks)
+	if err == nil {
+		_, err = w.Shop.Finished(ctx, o.ID)
+	}
+	return nil, err
+}
+
+// until waits for the payments' database to say true.
+func (w *World) until(ctx context.Context, sql string, args ...any) error {
+	for {
+		var yes bool
+		err := w.Truth.Payments.QueryRow(ctx, sql, args...).Scan(&yes)
+		if yes {
+			return nil
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("it never came to pass: %s (%w)", sql, err)
+		}
+	}
+}
+
+// died waits until a service has died and was started again.
+func (w *World) died(ctx context.Context, service string, before int) error {
+	for {
+		if starts, _ := w.System.Starts(service); starts > before {
+			return nil
+		}
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("%s did not die: %w", service, ctx.Err())
+		}
+	}
+}
