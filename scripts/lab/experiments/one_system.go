@@ -45,14 +45,16 @@ var acidTransaction = Experiment{
 			_, err := w.Shop.Place(ctx, uuid.NewString(), body)
 			noAnswer <- err
 		}()
-		await(ctx, "the order to reach the stock", func() bool { return len(waiting()) > 0 })
-		r.Log("POST /v1/orders: the order is written, in a transaction that now waits for the poster's row: %s", waiting()[0])
+		var found []waiter
+		await(ctx, "the order to reach the stock", func() bool { found = waiting(); return len(found) > 0 })
+		r.Log("POST /v1/orders: the order is written, in a transaction whose %s waits for us to let go of the row", found[0].Does)
 		w.System.Signal(stack.Orders, syscall.SIGKILL)
-		// The connection of a dead process would be noticed when somebody next writes to it.
+		died()
+		// The database would notice the death when it next writes to that connection:
+		// after the commit. This is a machine that died, connections and all.
 		await(ctx, "the end of its transaction", func() bool { return w.end(ctx, waiting()) == 0 })
 		letGo()
 		r.Log("killed there, and its transaction with it: no answer (%v); the client gives up", <-noAnswer != nil)
-		died()
 		w.quiet(ctx)
 		after := w.posters(ctx)
 		gone, ordered := after.gone-before.gone, after.ordered-before.ordered
@@ -79,7 +81,7 @@ func (w *World) holdPosters(ctx context.Context) (letGo func(), waiting func() [
 	us := tx.Conn().PgConn().PID()
 	waiting = func() []waiter {
 		rows, err := w.Truth.Orders.Query(ctx, `
-			SELECT pid, substring(query FROM '(?i)update +[a-z]+')
+			SELECT pid, COALESCE(substring(query FROM '(?i)update +[a-z]+'), 'statement')
 			  FROM pg_stat_activity
 			 WHERE $1 = ANY(pg_blocking_pids(pid))`, us)
 		must(err)
@@ -92,8 +94,6 @@ type waiter struct {
 	PID  int
 	Does string
 }
-
-func (w waiter) String() string { return w.Does + " waits" }
 
 // end ends transactions, as their machine's death would, and returns how many there were.
 func (w *World) end(ctx context.Context, all []waiter) int {

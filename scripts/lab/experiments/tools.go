@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/google/uuid"
@@ -47,6 +48,7 @@ func (w *World) behave(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	for _, service := range stack.Services {
+		w.System.Signal(service, syscall.SIGCONT) // a story that broke may have left it paused
 		for {
 			_, err := w.call(ctx, http.MethodDelete, w.System.URL[service]+"/lab/faults", nil, nil, nil)
 			if err == nil {

@@ -319,7 +319,7 @@ var distributedTransaction = Experiment{
 		paymentsBefore, ledgerBefore, _ := books()
 		before := decisions()
 		died, alsoDied := w.dying(ctx, stack.Payments, "a payout"), w.dying(ctx, stack.Ledger, "a payout")
-		must(w.Shop.ArmDelay(ctx, w.Shop.Payments, fault.TwoPhaseAfterDecision, 400*time.Millisecond))
+		must(w.Shop.ArmDelay(ctx, w.Shop.Payments, fault.TwoPhaseAfterDecision, time.Second))
 		noAnswer := make(chan error, 1)
 		go func() {
 			_, err := w.Shop.Post(ctx, w.Shop.Payments+"/v1/payouts", uuid.NewString(), w.payoutBody())
