@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 
+	"example.com/failwell/scripts/lab/conform"
 	"example.com/failwell/scripts/lab/experiments"
 	"example.com/failwell/scripts/lab/mutants"
 )
@@ -22,10 +23,11 @@ import (
 //	<!-- record -->       the table of bugs that were found and mended
 //	<!-- messages -->     the table of messages
 //	<!-- tables -->       the table of tables
+//	<!-- cases -->        the cases that a service can be held against
 //
 // An excerpt begins at the first line that contains the first text, and ends with
 // the first line from there on that matches the second, a regular expression.
-var directive = regexp.MustCompile(`^<!-- (excerpt|verdict|places|index|record|messages|tables)(.*) -->$`)
+var directive = regexp.MustCompile(`^<!-- (excerpt|verdict|places|index|record|messages|tables|cases)(.*) -->$`)
 
 const blockEnd = "<!-- end -->"
 
@@ -110,6 +112,8 @@ func (s source) block(path, id, kind, args string) ([]string, error) {
 		return s.messages(up)
 	case "tables":
 		return s.tables(up)
+	case "cases":
+		return cases(), nil
 	default:
 		return s.index(up), nil
 	}
@@ -127,6 +131,18 @@ func record() []string {
 			b.Date, b.FoundBy, b.Broke, invariant, b.Mended, b.ID, b.Test, b.Package))
 	}
 	return table
+}
+
+// cases are those of `lab conform`, with where they come from.
+func cases() []string {
+	var lines []string
+	for _, list := range conform.Lists {
+		lines = append(lines, "", fmt.Sprintf("**%s** (`--kind %s`)", list.Title, list.Kind), "", "| case | what is right | demanded by |", "|---|---|---|")
+		for _, each := range list.Cases {
+			lines = append(lines, fmt.Sprintf("| `%s` | %s | %s |", each.ID, each.Says, each.Source))
+		}
+	}
+	return append(lines, "")
 }
 
 var excerptArgs = regexp.MustCompile(`^(\S+) "(.*)" "(.*)"$`)
