@@ -118,7 +118,8 @@ func (c copier) page(from, text string) string {
 		}
 		paragraphs = append(paragraphs, strings.Join(lines, "\n"))
 	}
-	return link.ReplaceAllStringFunc(strings.Join(paragraphs, "\n\n"), func(whole string) string {
+	text = strings.TrimRight(strings.Join(paragraphs, "\n\n"), "\n") + "\n"
+	return link.ReplaceAllStringFunc(text, func(whole string) string {
 		m := link.FindStringSubmatch(whole)
 		if strings.Contains(m[2], "://") || c.here(path.Join(path.Dir(from), m[2])) {
 			return whole

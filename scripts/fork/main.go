@@ -113,14 +113,15 @@ func run() error {
 	return nil
 }
 
-// tracked lists the repository's files. Where there is no git, it is everything but
-// what builds and runs leave behind.
+// tracked lists the repository's files, also those that git does not know yet. Where
+// there is no git, it is everything but what builds and runs leave behind.
 func tracked() ([]string, error) {
-	if out, err := exec.Command("git", "ls-files").Output(); err == nil { //nolint:noctx // over in milliseconds
-		return strings.Fields(string(out)), nil
+	out, err := exec.Command("git", "ls-files", "--cached", "--others", "--exclude-standard", "--deduplicate").Output() //nolint:noctx // over in milliseconds
+	if err == nil {
+		return slices.DeleteFunc(strings.Fields(string(out)), func(file string) bool { _, err := os.Stat(file); return err != nil }), nil
 	}
 	var files []string
-	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+	err = filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
