@@ -147,6 +147,7 @@ func TestSIGTERMLetsTheRequestInWorkFinish(t *testing.T) {
 
 func TestAPoisonMessageIsParkedBesideTheOthersAndReplayedByCommand(t *testing.T) {
 	ctx := limit(t)
+	sold(ctx, t, mug) // then every queue has been declared, also when this test is the first
 	conn, err := amqp.Dial(system.Env()["AMQP_URL"])
 	if err != nil {
 		t.Fatal(err)
