@@ -59,6 +59,7 @@ func (checkCmd) Run() error {
 		links += n
 		gaps = append(gaps, dead...)
 		gaps = append(gaps, diagrams(path, text)...)
+		gaps = append(gaps, notRun(path, text)...)
 		gaps = append(gaps, names.unknown(path, text)...)
 		drawn, err := s.redraw(path, patternOf(path), text)
 		switch {

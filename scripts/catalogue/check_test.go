@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -78,6 +79,7 @@ func TestEveryGapIsNoticed(t *testing.T) {
 		"a diagram with a wrong line":           {"docs/patterns/saga.md", "sequenceDiagram", "sequenceDiagram\n    frobnicate", "diagram: unknown statement: frobnicate"},
 		"a figure that nobody measured":         {"docs/glossary.md", "# Glossary", "# Glossary\n\n<!-- measured teleportation -->\n<!-- end -->", `no line of docs/performance.json begins with "teleportation"`},
 		"a command that prints something else":  {"docs/glossary.md", "# Glossary", "# Glossary\n\n<!-- run echo two -->\n```console\n$ echo two\none\n```\n<!-- end -->", "docs/glossary.md:6: not as the code is now"},
+		"an output that nobody looks at again":  {"docs/glossary.md", "# Glossary", "# Glossary\n\n```console\n$ echo two\ntwo\n```", "docs/glossary.md:3: nobody runs this again"},
 		"a metric that nobody exports":          {"docs/runbook.md", "failwell_events_overdue", "failwell_events_late", "no such metric: failwell_events_late"},
 		"a label that no metric has":            {"docs/runbook.md", `{outcome="failed"}`, `{outcome="fallen"}`, `failwell_completer_total has no outcome="fallen"`},
 		"a target that make does not know":      {"docs/performance.md", "make bench BENCH=quick", "make haste", "no such target: make haste"},
@@ -134,6 +136,29 @@ func TestAnExcerptEndsWhereItIsTold(t *testing.T) {
 		if got != want {
 			t.Errorf("%s: %s, want %s", args, got, want)
 		}
+	}
+}
+
+// Ids and times differ from run to run; what stands there then stays.
+func TestAnOutputThatDiffersInIDsAndTimesOnlyStays(t *testing.T) {
+	t.Parallel()
+	old := []string{"```console", "$ cat a", "ord_01a20db6-4574-7a59-8b2f-ac5ea4c0d52d at 13:19:38.888 took 4.2 ms", "```"}
+	for text, stays := range map[string]bool{
+		"ord_01a20db6-46c1-70b0-a069-066089e2b0a9 at 14:00:00.001 took 12 s\n":   true,
+		"pay_01a20db6-46c1-70b0-a069-066089e2b0a9 at 14:00:00.001 took 4.2 ms\n": false,
+		"": false,
+	} {
+		root := t.TempDir()
+		if err := os.WriteFile(filepath.Join(root, "a"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		block, err := source{root: root}.runAgain("cat a", old)
+		if err != nil || slices.Equal(block, old) != stays {
+			t.Errorf("%q: %q, %v", text, block, err)
+		}
+	}
+	if _, err := (source{root: t.TempDir()}).runAgain("exit 3", nil); err == nil {
+		t.Error("a command that fails was taken")
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -92,7 +93,7 @@ func figure(f float64) string {
 	if f < 100 {
 		return strings.TrimSuffix(strings.TrimSuffix(fmt.Sprintf("%.2f", f), "0"), ".0")
 	}
-	s := fmt.Sprintf("%.0f", f)
+	s := strconv.Itoa(int(f)) // as docs/performance.md has it
 	for i := len(s) - 3; i > 0; i -= 3 {
 		s = s[:i] + "," + s[i:]
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
 	"regexp"
 	"slices"
@@ -37,6 +38,7 @@ func (s source) runAgain(command string, old []string) ([]string, error) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-c", command) //nolint:gosec // a page of the repository says so
 	cmd.Dir = s.root
+	cmd.Env = append(os.Environ(), "COLUMNS=80", "LC_ALL=C.UTF-8")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w\n%s", command, err, out)
@@ -51,4 +53,15 @@ func (s source) runAgain(command string, old []string) ([]string, error) {
 		return old, nil
 	}
 	return block, nil
+}
+
+// notRun lists the blocks that show a command with its output and are not run again.
+func notRun(path, text string) (gaps []string) {
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		if line == "```console" && (i == 0 || !strings.HasPrefix(lines[i-1], "<!-- run ")) {
+			gaps = append(gaps, fmt.Sprintf("%s:%d: nobody runs this again: put <!-- run command --> before it and %s after it, or show it without console", path, i+1, blockEnd))
+		}
+	}
+	return gaps
 }

@@ -76,6 +76,7 @@ func nothingOfOurs(t *testing.T, dir string) {
 var (
 	target = regexp.MustCompile(`(?m)^([a-z][a-z-]*):`)
 	named  = regexp.MustCompile("(?:^|`)make ([a-z][a-z-]*)")
+	page   = regexp.MustCompile(`\bdocs/[\w/-]+\.md\b`)
 )
 
 // nothingDead looks for links, commands and targets that lead nowhere.
@@ -90,12 +91,20 @@ func nothingDead(t *testing.T, dir string) {
 		targets = append(targets, m[1])
 	}
 	err = filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
-		if err != nil || d.IsDir() || filepath.Ext(path) != ".md" && path != filepath.Join(dir, ".ci/run") && d.Name() != "Makefile" {
+		if err != nil || d.IsDir() {
 			return err
 		}
 		text, err := os.ReadFile(path) //nolint:gosec // a file of the fork
 		if err != nil {
 			return err
+		}
+		for _, name := range page.FindAllString(string(text), -1) {
+			if _, err := os.Stat(filepath.Join(dir, name)); err != nil && !strings.HasSuffix(path, "_test.go") {
+				t.Errorf("%s speaks of %s, which is not there", path, name)
+			}
+		}
+		if filepath.Ext(path) != ".md" && path != filepath.Join(dir, ".ci/run") && d.Name() != "Makefile" {
+			return nil
 		}
 		for _, m := range link.FindAllStringSubmatch(string(text), -1) {
 			if _, err := os.Stat(filepath.Join(filepath.Dir(path), m[2])); err != nil && filepath.Ext(path) == ".md" && !strings.Contains(m[2], "://") {

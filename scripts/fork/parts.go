@@ -16,7 +16,7 @@ import (
 var parts = map[string][]string{
 	"lab": {
 		"scripts/lab/", "scripts/catalogue/", "scripts/fork/", "docs/patterns/",
-		"docs/choosing.md", "docs/fork.md", "docs/holes.md", "docs/sweep.md", "docs/track-record.md", "README.md",
+		"docs/choosing.md", "docs/conformance.md", "docs/fork.md", "docs/holes.md", "docs/sweep.md", "docs/track-record.md", "README.md",
 	},
 	"demo":       {"scripts/demo/"},
 	"bench":      {"scripts/bench/", "docs/performance."},
