@@ -39,14 +39,14 @@ func declared(root, dir string) (*command, error) {
 				continue
 			}
 			for _, spec := range g.Specs {
-				v := spec.(*ast.ValueSpec) //nolint:errcheck,forcetypeassert // of a var declaration
+				v := spec.(*ast.ValueSpec)
 				if s, ok := v.Type.(*ast.StructType); ok && v.Names[0].Name == "cli" {
 					return fields(root, file, files, s)
 				}
 			}
 		}
 	}
-	return nil, nil //nolint:nilnil // it takes its arguments in some other way
+	return nil, nil
 }
 
 func parsedDir(dir string) (files []*ast.File, err error) {
@@ -126,7 +126,7 @@ func structOf(root string, file *ast.File, files []*ast.File, t ast.Expr) (*comm
 					continue
 				}
 				for _, spec := range g.Specs {
-					ts := spec.(*ast.TypeSpec) //nolint:errcheck,forcetypeassert // of a type declaration
+					ts := spec.(*ast.TypeSpec)
 					if s, ok := ts.Type.(*ast.StructType); ok && ts.Name.Name == t.Name {
 						return fields(root, f, files, s)
 					}
