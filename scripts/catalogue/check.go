@@ -53,8 +53,9 @@ func (checkCmd) Run() error {
 		return err
 	}
 	gaps := s.markersAndPages()
-	links := 0
+	links, pages := 0, map[string]string{}
 	err = eachPage(".", func(path, text string) error {
+		pages[path] = text
 		n, dead := s.deadLinks(path, text)
 		links += n
 		gaps = append(gaps, dead...)
@@ -73,6 +74,7 @@ func (checkCmd) Run() error {
 	if err != nil {
 		return err
 	}
+	gaps = append(gaps, deadEnds(pages)...)
 	uses := 0
 	for _, p := range s.places {
 		uses += len(p)

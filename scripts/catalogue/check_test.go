@@ -20,7 +20,29 @@ func copied(t *testing.T) {
 		}
 	}
 	t.Chdir(dir)
+
+	// What the repository's own commands print is the same in every copy.
+	run := shell
+	t.Cleanup(func() { shell = run })
+	shell = func(dir, command string) (string, error) {
+		if !strings.HasPrefix(command, "go run ") {
+			return run(dir, command)
+		}
+		if said, ok := printedHere[command]; ok {
+			return said, nil
+		}
+		said, err := run(repository, command)
+		if err == nil {
+			printedHere[command] = said
+		}
+		return said, err
+	}
 }
+
+var (
+	repository, _ = filepath.Abs(filepath.Join("..", ".."))
+	printedHere   = map[string]string{}
+)
 
 // gaps runs the check and returns what it prints.
 func gaps(t *testing.T) (string, error) {
@@ -106,7 +128,7 @@ func TestAPageWithoutAnExperimentIsNoticed(t *testing.T) {
 	if err := os.WriteFile("docs/patterns/hope.md", []byte("# Hope\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if printed, err := gaps(t); err == nil || !strings.Contains(printed, "docs/patterns/hope.md: a page of no pattern") {
+	if printed, err := gaps(t); err == nil || !strings.Contains(printed, "docs/patterns/hope.md: a page of no pattern") || !strings.Contains(printed, "docs/patterns/hope.md: no way leads here") {
 		t.Errorf("%v\n%s", err, printed)
 	}
 }

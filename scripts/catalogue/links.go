@@ -2,9 +2,11 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -37,6 +39,27 @@ func (s source) deadLinks(path, text string) (links int, dead []string) {
 		}
 	}
 	return links, dead
+}
+
+// deadEnds lists the pages that nobody comes to who starts at the README.
+func deadEnds(pages map[string]string) (gaps []string) {
+	seen := map[string]bool{"README.md": true}
+	for next := []string{"README.md"}; len(next) > 0; next = next[1:] {
+		for _, m := range link.FindAllStringSubmatch(pages[next[0]], -1) {
+			target, _, _ := strings.Cut(m[1], "#")
+			target = filepath.ToSlash(filepath.Join(filepath.Dir(next[0]), target))
+			if _, is := pages[target]; is && !seen[target] {
+				seen[target] = true
+				next = append(next, target)
+			}
+		}
+	}
+	for _, path := range slices.Sorted(maps.Keys(pages)) {
+		if !seen[path] {
+			gaps = append(gaps, path+": no way leads here from README.md")
+		}
+	}
+	return gaps
 }
 
 // dead says what is wrong with a link, or "".

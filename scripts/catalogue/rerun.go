@@ -31,20 +31,27 @@ func masked(lines []string) []string {
 	return out
 }
 
+// shell runs a command in a directory. A variable, because tests of the check make
+// many copies of the repository and need not build the same command in each.
+var shell = func(dir, command string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute) // it may have to be compiled
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "bash", "-c", command)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "COLUMNS=80", "LC_ALL=C.UTF-8")
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
 // runAgain runs a command that needs no server and takes a moment, and shows it with
 // its output. Where nothing but ids and times has changed, the old text stays.
 func (s source) runAgain(command string, old []string) ([]string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "bash", "-c", command) //nolint:gosec // a page of the repository says so
-	cmd.Dir = s.root
-	cmd.Env = append(os.Environ(), "COLUMNS=80", "LC_ALL=C.UTF-8")
-	out, err := cmd.CombinedOutput()
+	out, err := shell(s.root, command)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w\n%s", command, err, out)
 	}
 	block := []string{"```console", "$ " + command}
-	block = append(block, strings.Split(strings.TrimRight(string(out), "\n"), "\n")...)
+	block = append(block, strings.Split(strings.TrimRight(out, "\n"), "\n")...)
 	for i, line := range block {
 		block[i] = strings.TrimRight(line, " ")
 	}
