@@ -208,6 +208,7 @@ func (s *service) routes(registry *prometheus.Registry, broker *rabbit.Conn) *ec
 	v1.POST("/reconciliations", s.createReconciliation)
 	v1.GET("/reconciliations/:id", s.getReconciliation)
 
+	e.POST("/v1/payouts/:id/resolve", s.endUnknownPayout, web.ServiceOnly(s.cfg.ServiceKey))
 	e.POST("/webhooks/processor", s.webhook) // its signature is its key
 	e.GET("/2pc/:gid", s.decisionOn, web.ServiceOnly(s.cfg.ServiceKey))
 	return e

@@ -362,8 +362,10 @@ func tellLedger(ctx context.Context, tx pgx.Tx, p payout, outcome string) error 
 	return message.AppendTx(ctx, tx)
 }
 
-// resolvePayout ends an unknown payout once the bank's statement shows it. It is
-// the way that reconciliation mends; asked twice, it does nothing the second time.
+// resolvePayout ends an unknown payout: reconciliation does it when the bank's
+// statement shows it, a person when the bank has told. Nothing changes when it was
+// ended before, nor when somebody says that the bank has not sent what stands on its
+// statement.
 func (s *service) resolvePayout(ctx context.Context, id uuid.UUID, outcome string) (changed bool, err error) {
 	p, err := s.loadPayout(ctx, id)
 	if err != nil {
@@ -373,9 +375,14 @@ func (s *service) resolvePayout(ctx context.Context, id uuid.UUID, outcome strin
 		changed = false
 		tag, err := tx.Exec(ctx, `
 			UPDATE payouts
-			   SET outcome = $2
+			   SET outcome = $2,
+			       failure = CASE $2 WHEN 'failed' THEN 'not_sent' ELSE '' END
 			 WHERE id = $1
-			   AND outcome = 'unknown'`,
+			   AND outcome = 'unknown'
+			   AND NOT ($2 = 'failed' AND EXISTS (
+			       SELECT FROM statement_lines
+			        WHERE subject = $1
+			          AND source = 'bank'))`,
 			id, outcome)
 		if err != nil || tag.RowsAffected() == 0 {
 			return err

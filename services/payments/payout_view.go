@@ -97,10 +97,14 @@ func (s *service) getPayout(c echo.Context) error {
 		p, err = s.loadPayout(c.Request().Context(), id)
 	}
 	if errors.Is(err, pgx.ErrNoRows) || err == nil && p.MerchantID != web.Merchant(c) {
-		return web.NewProblem(http.StatusNotFound, "no-such-payout", "No such payout", fmt.Sprintf("There is no payout %q.", c.Param("id")))
+		return noSuchPayout(c.Param("id"))
 	}
 	if err != nil {
 		return err
 	}
 	return c.JSON(http.StatusOK, p.view())
+}
+
+func noSuchPayout(id string) error {
+	return web.NewProblem(http.StatusNotFound, "no-such-payout", "No such payout", fmt.Sprintf("There is no payout %q.", id))
 }
