@@ -245,12 +245,13 @@ func (s *service) askAgain(ctx context.Context) {
 // sweep asks for all orders that are overdue. A batch that was full is followed by the
 // next at once: a hundred every fifteen seconds are too few after an outage.
 func (s *service) sweep(ctx context.Context) error {
+	var after uuid.UUID
 	for full := true; full && ctx.Err() == nil; {
-		overdue, err := saga.Overdue(ctx, s.db, overdueBatch, sweepsHeld*s.cfg.SagaSweep)
-		if err != nil {
+		overdue, err := saga.Overdue(ctx, s.db, after, overdueBatch, sweepsHeld*s.cfg.SagaSweep)
+		if err != nil || len(overdue) == 0 {
 			return err
 		}
-		full = len(overdue) == overdueBatch
+		full, after = len(overdue) == overdueBatch, overdue[len(overdue)-1]
 		var asking sync.WaitGroup
 		places := make(chan struct{}, askAtOnce)
 		for _, id := range overdue {

@@ -39,7 +39,7 @@ func advance(t *testing.T, db *pgxpool.Pool, row saga.Row, next saga.State, reas
 
 func overdue(t *testing.T, db *pgxpool.Pool) string {
 	t.Helper()
-	ids, err := saga.Overdue(t.Context(), db, 10, time.Minute)
+	ids, err := saga.Overdue(t.Context(), db, uuid.Nil, 10, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
