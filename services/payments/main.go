@@ -186,7 +186,7 @@ func newService(cfg settings, db *pgxpool.Pool, receipts *blob.Bucket, log *slog
 	s.reconciler.Init()
 	s.events = sequence.NewLog(sequence.Config{
 		DB: db, Logger: log, Metrics: registry, Apply: s.settle, Poll: cfg.EventsPoll, Overdue: cfg.EventsOverdue,
-		Applied: func(string) { s.relay.WakeAll() },
+		Applied: func() { s.relay.WakeAll() },
 	})
 	return s, nil
 }
