@@ -116,10 +116,13 @@ func (r Request) try(ctx context.Context, db *pgxpool.Pool, lease time.Duration,
 			VALUES ($1, $2, $3, $4, now() + $5::interval)
 			    ON CONFLICT (merchant_id, operation, key) DO NOTHING`,
 			r.Merchant, r.Operation, r.Key, r.Fingerprint[:], r.Retention)
-		if err != nil {
-			return err
+		var now row
+		if err == nil {
+			now, err = r.read(ctx, tx)
 		}
-		now, err := r.read(ctx, tx)
+		if postgres.LockTimedOut(err) {
+			return errInUse // its row, not its lock: the first request is in a transaction that lasts
+		}
 		if err != nil {
 			return err
 		}

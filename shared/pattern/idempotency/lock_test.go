@@ -149,6 +149,30 @@ func TestAKeyThatIsCollectedMeanwhileIsNew(t *testing.T) {
 	}
 }
 
+// The first request is still in the transaction that takes the key: who waits for
+// its row longer than the database lets it is told the same.
+func TestAKeyThatIsBeingTakenIsInUse(t *testing.T) {
+	t.Parallel()
+	db := open(t)
+	cfg := db.Config()
+	cfg.ConnConfig.RuntimeParams["lock_timeout"] = "100"
+	impatient, err := pgxpool.NewWithConfig(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(impatient.Close)
+	_, _, err = refund(1).Take(t.Context(), db, patience, func(context.Context, pgx.Tx) (uuid.UUID, error) {
+		_, _, err := refund(1).Take(t.Context(), impatient, patience, never(t))
+		if problem(err) != problem(idempotency.InUse()) {
+			t.Errorf("the second is told: %v", err)
+		}
+		return uuid.New(), nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 // Who waits gets the answer as soon as there is one.
 func TestAWaitingRequestGetsTheAnswerOfTheFirst(t *testing.T) {
 	t.Parallel()

@@ -20,7 +20,9 @@ import (
 // blocking is a way to the broker that reads nothing more from a connection once it
 // has seen a text on it, and still passes on what the broker has to say: this is what
 // a connection looks like to a publisher whose broker is short of memory or disk.
-func blocking(t *testing.T, text string) (brokerURL string, blocked *atomic.Int32) {
+// hangUp ends those connections at the broker, which then takes back what was not
+// acknowledged on them.
+func blocking(t *testing.T, text string) (brokerURL string, blocked *atomic.Int32, hangUp func()) {
 	t.Helper()
 	u, err := url.Parse(testenv.Rabbit(t))
 	if err != nil {
@@ -34,6 +36,7 @@ func blocking(t *testing.T, text string) (brokerURL string, blocked *atomic.Int3
 	broker := u.Host
 	u.Host = listener.Addr().String()
 	blocked = &atomic.Int32{}
+	over, hangUp := context.WithCancel(t.Context())
 	go func() {
 		for {
 			client, err := listener.Accept()
@@ -56,7 +59,7 @@ func blocking(t *testing.T, text string) (brokerURL string, blocked *atomic.Int3
 					n, err := client.Read(buf)
 					if bytes.Contains(buf[:n], []byte(text)) {
 						blocked.Add(1)
-						<-t.Context().Done()
+						<-over.Done()
 						return
 					}
 					if _, werr := server.Write(buf[:n]); err != nil || werr != nil {
@@ -66,7 +69,7 @@ func blocking(t *testing.T, text string) (brokerURL string, blocked *atomic.Int3
 			}()
 		}
 	}()
-	return u.String(), blocked
+	return u.String(), blocked, hangUp
 }
 
 func dial(t *testing.T, brokerURL string) *rabbit.Conn {
@@ -101,7 +104,7 @@ const swallow = "swallow-this"
 
 func TestAStopDoesNotWaitForABrokerThatDoesNotRead(t *testing.T) {
 	t.Parallel()
-	brokerURL, blocked := blocking(t, swallow)
+	brokerURL, blocked, _ := blocking(t, swallow)
 	conn := dial(t, brokerURL)
 	queue(t, conn, "q", nil)
 	publisher := conn.Publisher()
@@ -129,7 +132,7 @@ func TestAStopDoesNotWaitForABrokerThatDoesNotRead(t *testing.T) {
 // The socket is full as well: not even a write comes back.
 func TestAWriteThatNobodyReadsEnds(t *testing.T) {
 	t.Parallel()
-	brokerURL, blocked := blocking(t, swallow)
+	brokerURL, blocked, _ := blocking(t, swallow)
 	conn := dial(t, brokerURL)
 	queue(t, conn, "q", nil)
 	large := []rabbit.Message{{ID: swallow, RoutingKey: "q", Body: make([]byte, 64<<20)}}
@@ -154,7 +157,7 @@ func TestAWriteThatNobodyReadsEnds(t *testing.T) {
 // Publishers are blocked because queues are full. So acknowledgements must get through.
 func TestABlockedPublisherDoesNotHoldUpAcknowledgements(t *testing.T) {
 	t.Parallel()
-	brokerURL, blocked := blocking(t, swallow)
+	brokerURL, blocked, hangUp := blocking(t, swallow)
 	conn := dial(t, brokerURL)
 	queue(t, conn, "q", nil)
 	if _, err := conn.Publisher().Publish(t.Context(), messages(3, "q")); err != nil {
@@ -183,8 +186,12 @@ func TestABlockedPublisherDoesNotHoldUpAcknowledgements(t *testing.T) {
 	})
 	giveUp()
 	conn.Close()
-	// Whatever was not acknowledged is in the queue again.
-	if left := ready(t, queue(t, dial(t, brokerURL), "q", nil), "q"); left != 0 {
-		t.Errorf("%d of 3 acknowledgements did not arrive", left)
+	hangUp()
+	// Whatever was not acknowledged is in the queue again, soon.
+	ch := queue(t, dial(t, brokerURL), "q", nil)
+	for begun := time.Now(); time.Since(begun) < time.Second; time.Sleep(20 * time.Millisecond) {
+		if left := ready(t, ch, "q"); left != 0 {
+			t.Fatalf("%d of 3 acknowledgements did not arrive", left)
+		}
 	}
 }
