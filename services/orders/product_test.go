@@ -3,10 +3,16 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
+
+	"example.com/failwell/shared/platform/testenv"
 )
 
 // call makes a request as a merchant does.
@@ -112,6 +118,81 @@ func TestMoneyIsBounded(t *testing.T) {
 		answer := b.call(http.MethodPost, "/v1/orders", `{"customer_id":"c","payment_token":"t","items":[`+items+`]}`, "Idempotency-Key", items[8:12]+items[len(items)-3:])
 		if answer.Code != status {
 			t.Errorf("%s: %d %s", items, answer.Code, answer.Body)
+		}
+	}
+}
+
+// cable leads to a database and is cut when the answer comes to a message with that
+// word in it: the database has done it, and nobody hears of it.
+func cable(t *testing.T, database, word string) string {
+	t.Helper()
+	to, err := url.Parse(database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
+	target := to.Host
+	go func() {
+		for {
+			client, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			server, err := net.Dial("tcp", target) //nolint:noctx // on this machine
+			if err != nil {
+				_ = client.Close()
+				continue
+			}
+			var said atomic.Bool
+			carry := func(from, to net.Conn, pass func(message []byte) bool) {
+				defer from.Close() //nolint:errcheck // cut
+				defer to.Close()   //nolint:errcheck // cut
+				buffer := make([]byte, 1<<16)
+				for {
+					n, err := from.Read(buffer)
+					if err != nil || !pass(buffer[:n]) {
+						return
+					}
+					if _, err := to.Write(buffer[:n]); err != nil {
+						return
+					}
+				}
+			}
+			go carry(client, server, func(message []byte) bool {
+				said.Store(said.Load() || strings.Contains(string(message), word))
+				return true
+			})
+			go carry(server, client, func([]byte) bool { return !said.Load() })
+		}
+	}()
+	to.Host, to.RawQuery = listener.Addr().String(), "sslmode=disable"
+	return to.String()
+}
+
+// The write is committed and its answer lost. Whoever is told that it failed writes
+// again, over what somebody else has written since.
+func TestALostCommitOfAProductIsReportedAsUnknown(t *testing.T) {
+	t.Parallel()
+	database := testenv.Postgres(t, migrations)
+	direct, cut := newReplica(t, database, nil, 4), newReplica(t, cable(t, database, "cut here"), nil, 4)
+	body := `{"name":"cut here","price":{"minor":100,"currency":"GBP"},"stock":7}`
+	for sku, header := range map[string][]string{"cap": {"If-None-Match", "*"}, "mug": {"If-Match", "*"}} {
+		answer := cut.call(http.MethodPut, "/v1/products/"+sku, body, header...)
+		if answer.Code != http.StatusServiceUnavailable || !strings.Contains(answer.Body.String(), "outcome-unknown") {
+			t.Errorf("%s: %d %s", sku, answer.Code, answer.Body)
+		}
+		var written bool
+		for deadline := time.Now().Add(10 * time.Second); !written && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+			if err := direct.db.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM products WHERE sku = $1 AND available = 7)`, sku).Scan(&written); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !written {
+			t.Errorf("%s was not written: the cable was cut too early, this test tests nothing", sku)
 		}
 	}
 }

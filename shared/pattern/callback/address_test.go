@@ -2,6 +2,7 @@ package callback
 
 import (
 	"errors"
+	"strings"
 	"testing"
 )
 
@@ -43,6 +44,23 @@ func TestAWebhookOnTheInternetIsReached(t *testing.T) {
 	} {
 		if err := publicOnly(address); err != nil {
 			t.Errorf("%s: %v", address, err)
+		}
+	}
+}
+
+// An error may quote the endpoint. What PostgreSQL refuses in it would fail the
+// transaction in which everybody's outcomes are recorded, over and over.
+func TestWhatIsSaidOfAnErrorCanBeStored(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"plain":                        "plain",
+		"zero\x00byte":                 "zero?byte",
+		"half a \xc3":                  "half a ?",
+		strings.Repeat("é", 600):       strings.Repeat("é", 512),
+		"x" + strings.Repeat("é", 600): "x" + strings.Repeat("é", 511) + "?", // cut through the middle of one
+	} {
+		if got := said(errors.New(text)); got != want {
+			t.Errorf("%.20q…: %d bytes, %q", text, len(got), got)
 		}
 	}
 }

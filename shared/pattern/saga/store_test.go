@@ -1,6 +1,7 @@
 package saga_test
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -138,6 +139,27 @@ func TestAnOverdueSagaIsHandedOutOnce(t *testing.T) {
 	var again float64
 	if err := db.QueryRow(t.Context(), `SELECT extract(epoch FROM ask_again_at - now())::float8 FROM sagas`).Scan(&again); err != nil || again < 10 || again > 60 {
 		t.Errorf("handed out again in %v s, %v", again, err)
+	}
+}
+
+// A replica that is at one saga does not hold up the others: they go past it.
+func TestReplicasGoPastEachOther(t *testing.T) {
+	t.Parallel()
+	db := database(t)
+	taken, left := begin(t, db, -time.Second), begin(t, db, -time.Second)
+	another, err := db.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer another.Rollback(context.WithoutCancel(t.Context())) //nolint:errcheck // gives up the lock
+	if _, err := another.Exec(t.Context(), `SELECT FROM sagas WHERE id = $1 FOR UPDATE`, taken.ID); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	ids, err := saga.Overdue(ctx, db, 10, time.Minute)
+	if err != nil || fmt.Sprint(ids) != fmt.Sprint([]uuid.UUID{left.ID}) {
+		t.Errorf("handed out %v, %v", ids, err)
 	}
 }
 
