@@ -245,21 +245,19 @@ func (l Lock) Release(ctx context.Context, db *pgxpool.Pool) error {
 // away from keys that were let go a moment ago: their client may be about to retry.
 func Abandoned(ctx context.Context, db *pgxpool.Pool, operation string, lease, grace time.Duration, limit int) ([]Lock, error) {
 	rows, err := db.Query(ctx, `
-		UPDATE idempotency_keys k
+		UPDATE idempotency_keys
 		   SET lock_token   = gen_random_uuid(),
 		       locked_until = now() + $2::interval
-		  FROM (SELECT merchant_id, key
-		          FROM idempotency_keys
-		         WHERE operation = $1
-		           AND status IS NULL
-		           AND locked_until < now() - $3::interval
-		         ORDER BY locked_until
-		         LIMIT $4
-		           FOR UPDATE SKIP LOCKED) left_behind
-		 WHERE k.merchant_id = left_behind.merchant_id
-		   AND k.operation = $1
-		   AND k.key = left_behind.key
-		RETURNING k.merchant_id, k.key, k.work_id, k.lock_token`,
+		 WHERE ctid = ANY(ARRAY( -- looked for once; joined, it could be looked for again for each row, and the limit with it
+		       SELECT ctid
+		         FROM idempotency_keys
+		        WHERE operation = $1
+		          AND status IS NULL
+		          AND locked_until < now() - $3::interval
+		        ORDER BY locked_until
+		        LIMIT $4
+		          FOR UPDATE SKIP LOCKED))
+		RETURNING merchant_id, key, work_id, lock_token`,
 		operation, lease, grace, limit)
 	if err != nil {
 		return nil, fmt.Errorf("idempotency: abandoned keys: %w", err)

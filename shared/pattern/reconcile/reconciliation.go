@@ -213,19 +213,7 @@ type run struct {
 }
 
 func (r *Reconciler) executeNext(ctx context.Context) error {
-	// Due is read from the table: a clock of each replica's own would make as many
-	// runs as there are replicas, and none while they are restarted all the time.
-	var waiting, due bool
-	err := r.DB.QueryRow(ctx, `
-		SELECT EXISTS (SELECT FROM reconciliations WHERE status = 'requested'),
-		       $1::interval > '0' AND NOT EXISTS (
-		       SELECT FROM reconciliations
-		        WHERE regular
-		          AND requested_at > now() - $1::interval)`,
-		r.Every).Scan(&waiting, &due)
-	if err == nil && due {
-		_, err = r.Request(ctx, nil)
-	}
+	waiting, due, err := r.look(ctx)
 	if err != nil || !waiting && !due {
 		return err
 	}
@@ -233,6 +221,14 @@ func (r *Reconciler) executeNext(ctx context.Context) error {
 	if err := r.keepLease(ctx); errors.Is(err, errLeaseLost) {
 		return nil // another replica is at it
 	} else if err != nil {
+		return err
+	}
+	// Looked at again under the lease: another replica may have found the same, and
+	// be done with it.
+	if _, due, err = r.look(ctx); err == nil && due {
+		_, err = r.Request(ctx, nil)
+	}
+	if err != nil {
 		return err
 	}
 	rows, err := r.DB.Query(ctx, `
@@ -252,6 +248,20 @@ func (r *Reconciler) executeNext(ctx context.Context) error {
 		return err
 	}
 	return r.execute(ctx, next[0])
+}
+
+// look tells whether somebody has asked for a run, and whether one is due. That is
+// read from the table: with a clock of its own, each replica would make its own runs,
+// and one that is restarted all the time none.
+func (r *Reconciler) look(ctx context.Context) (waiting, due bool, err error) {
+	err = r.DB.QueryRow(ctx, `
+		SELECT EXISTS (SELECT FROM reconciliations WHERE status = 'requested'),
+		       $1::interval > '0' AND NOT EXISTS (
+		       SELECT FROM reconciliations
+		        WHERE regular
+		          AND requested_at > now() - $1::interval)`,
+		r.Every).Scan(&waiting, &due)
+	return waiting, due, err
 }
 
 // keepLease extends our lease when a third of it has passed, and fails when it is

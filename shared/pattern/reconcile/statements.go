@@ -2,6 +2,8 @@ package reconcile
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -10,48 +12,51 @@ import (
 	"example.com/failwell/shared/platform/postgres"
 )
 
+// errNoStatement means: a source does not make its statement now.
+var errNoStatement = errors.New("reconcile: no statement")
+
 // fetch keeps one side's lines, and notes their subjects; false when that side
 // does not make its whole statement. The lines that it did give stay.
 func (r *Reconciler) fetch(ctx context.Context, id uuid.UUID, source Source, since time.Time) (whole bool, err error) {
 	for cursor, first := "", true; first || cursor != ""; first = false {
 		lines, next, err := r.page(ctx, source, since, cursor)
+		if errors.Is(err, errNoStatement) {
+			r.Logger.Error("reconciliation: one side is not compared in this run", "source", source.Name, "error", err)
+			return false, nil
+		}
+		if err == nil {
+			err = r.keep(ctx, id, source.Name, lines)
+		}
 		if err != nil {
 			return false, err
 		}
-		if next == nil {
-			return false, nil
-		}
-		cursor = *next
-		if err := r.keep(ctx, id, source.Name, lines); err != nil {
-			return false, err
-		}
+		cursor = next
 	}
 	return true, nil
 }
 
-// page asks for one page until it is there, with growing pauses. next is nil when
-// the source gives none; an error is our own.
-func (r *Reconciler) page(ctx context.Context, source Source, since time.Time, cursor string) (lines []Line, next *string, err error) {
+// page asks for one page until it is there, with growing pauses, and gives up with
+// errNoStatement.
+func (r *Reconciler) page(ctx context.Context, source Source, since time.Time, cursor string) (lines []Line, next string, err error) {
 	pause := r.Poll
 	for try := 1; ; try++ {
 		if err := r.keepLease(ctx); err != nil {
-			return nil, nil, err
+			return nil, "", err
 		}
-		lines, cursor, err := source.Fetch(ctx, since, cursor)
+		lines, next, err = source.Fetch(ctx, since, cursor)
 		switch {
 		case err == nil:
-			return lines, &cursor, nil
+			return lines, next, nil
 		case ctx.Err() != nil:
-			return nil, nil, ctx.Err()
+			return nil, "", ctx.Err()
 		case try == pageTries:
-			r.Logger.Error("reconciliation: no statement, its side is not compared in this run", "source", source.Name, "error", err)
-			return nil, nil, nil
+			return nil, "", fmt.Errorf("%w: %w", errNoStatement, err)
 		}
 		select {
 		case <-time.After(pause):
 			pause *= 2
 		case <-ctx.Done():
-			return nil, nil, ctx.Err()
+			return nil, "", ctx.Err()
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -56,29 +57,38 @@ func (c Completer) Run(ctx context.Context) {
 	}
 }
 
-// runOnce takes over what was abandoned, and goes on with it side by side.
+// runOnce takes over what was abandoned, and goes on with it side by side, as long
+// as there is more of it than that and some of it gets done. After an outage
+// thousands wait; a few at each look would take hours.
 //
 // Pattern: completer
 func (c Completer) runOnce(ctx context.Context, operation string, finish func(context.Context, idempotency.Lock) error, tries *prometheus.CounterVec) error {
-	locks, err := idempotency.Abandoned(ctx, c.DB, operation, c.Lease, c.Grace, atOnce)
-	if err != nil {
-		return err
-	}
-	var working sync.WaitGroup
-	for _, lock := range locks {
-		working.Go(func() {
-			outcome := "finished"
-			if err := finish(ctx, lock); err != nil {
-				outcome = "failed"
-				c.Logger.WarnContext(ctx, "completer: work not finished, will be tried again", "operation", operation, "id", lock.Work, "error", err)
-				// Given back at once: a stop of this process must not cost its successor a lease.
-				if err := lock.Release(context.WithoutCancel(ctx), c.DB); err != nil {
-					c.Logger.WarnContext(ctx, "completer: key not given back, its lease will end", "id", lock.Work, "error", err)
+	for {
+		locks, err := idempotency.Abandoned(ctx, c.DB, operation, c.Lease, c.Grace, atOnce)
+		if err != nil {
+			return err
+		}
+		var working sync.WaitGroup
+		var finished atomic.Int32
+		for _, lock := range locks {
+			working.Go(func() {
+				outcome := "finished"
+				if err := finish(ctx, lock); err != nil {
+					outcome = "failed"
+					c.Logger.WarnContext(ctx, "completer: work not finished, will be tried again", "operation", operation, "id", lock.Work, "error", err)
+					// Given back at once: a stop of this process must not cost its successor a lease.
+					if err := lock.Release(context.WithoutCancel(ctx), c.DB); err != nil {
+						c.Logger.WarnContext(ctx, "completer: key not given back, its lease will end", "id", lock.Work, "error", err)
+					}
+				} else {
+					finished.Add(1)
 				}
-			}
-			tries.WithLabelValues(operation, outcome).Inc()
-		})
+				tries.WithLabelValues(operation, outcome).Inc()
+			})
+		}
+		working.Wait()
+		if len(locks) < atOnce || finished.Load() == 0 || ctx.Err() != nil {
+			return nil
+		}
 	}
-	working.Wait()
-	return nil
 }

@@ -130,3 +130,65 @@ func TestACompleterThatDiesIsSucceeded(t *testing.T) {
 		t.Errorf("%d calls", calls)
 	}
 }
+
+// After an outage hundreds of keys wait. They are finished in one look, and not a
+// few at each: here the next one is an hour away.
+func TestABacklogIsFinishedInOneLook(t *testing.T) {
+	t.Parallel()
+	db := database(t)
+	for range 30 {
+		abandon(t, db, uuid.NewString())
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var calls, atWork, most atomic.Int32
+	var running sync.WaitGroup
+	running.Go(func() {
+		recovery.Completer{
+			DB: db, Logger: slog.New(slog.DiscardHandler), Every: time.Hour, Lease: time.Minute,
+			Finish: map[string]func(context.Context, idempotency.Lock) error{operation: func(ctx context.Context, lock idempotency.Lock) error {
+				if n := atWork.Add(1); n > most.Load() {
+					most.Store(n) // roughly: two may get here at once
+				}
+				defer atWork.Add(-1)
+				time.Sleep(10 * time.Millisecond)
+				calls.Add(1)
+				return done(ctx, db, lock)
+			}},
+		}.Run(ctx)
+	})
+	for deadline := time.Now().Add(30 * time.Second); calls.Load() < 30 && time.Now().Before(deadline); {
+		time.Sleep(5 * time.Millisecond)
+	}
+	cancel()
+	running.Wait()
+	if calls.Load() != 30 {
+		t.Errorf("%d of 30 are finished", calls.Load())
+	}
+	if most.Load() > 8 {
+		t.Errorf("%d side by side", most.Load())
+	}
+}
+
+// What fails is given back at once and could be taken again at once: where nothing
+// gets done, the look ends.
+func TestWorkOfWhichNothingGetsDoneIsNotTriedWithoutAPause(t *testing.T) {
+	t.Parallel()
+	db := database(t)
+	for range 20 {
+		abandon(t, db, uuid.NewString())
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	var calls atomic.Int32
+	recovery.Completer{
+		DB: db, Logger: slog.New(slog.DiscardHandler), Every: time.Hour, Lease: time.Minute,
+		Finish: map[string]func(context.Context, idempotency.Lock) error{operation: func(context.Context, idempotency.Lock) error {
+			calls.Add(1)
+			return errors.New("the processor is down")
+		}},
+	}.Run(ctx)
+	if n := calls.Load(); n == 0 || n > 8 {
+		t.Errorf("%d tries", n)
+	}
+}
