@@ -68,8 +68,8 @@ conform: deps ## Hold our endpoints against the published cases for idempotency 
 	@go run ./scripts/lab conform
 
 .PHONY: fork
-fork: ## Copy it all under another name: make fork MODULE=github.com/acme/pay NAME=pay [WITHOUT=lab].
-	@go run ./scripts/fork --module "$(MODULE)" --name "$(NAME)" $(if $(WITHOUT),--without $(WITHOUT))
+fork: ## Copy it all under another name: make fork MODULE=github.com/acme/pay NAME=pay [WITHOUT=lab,demo,…].
+	@go run ./scripts/fork --module "$(MODULE)" --name "$(NAME)" $(if $(DIR),--dir "$(DIR)") $(if $(WITHOUT),--without "$(WITHOUT)")
 
 .PHONY: catalogue
 catalogue: ## Check that every pattern leads to its page, its experiment and its code, and every page shows the code as it is.

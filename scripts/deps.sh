@@ -7,7 +7,7 @@ set -euo pipefail
 
 have_given() { [ -n "${FAILWELL_POSTGRES_URL:-}" ] && [ -n "${FAILWELL_AMQP_URL:-}" ]; }
 have_binaries() {
-  compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null &&
+  { compgen -G '/usr/lib/postgresql/*/bin/initdb' || compgen -G '/usr/pgsql-*/bin/initdb' || command -v initdb; } >/dev/null &&
     compgen -G '/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server' >/dev/null
 }
 # An engine without the images, and without a registry to pull them from, is no source.

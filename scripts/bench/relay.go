@@ -95,14 +95,19 @@ func (b *bench) newRelayWorld(ctx context.Context) (*relayWorld, error) {
 		return nil, err
 	}
 	w.broker = rabbit.Dial(rabbit.Options{URL: b.system.Servers.AMQPURL, Name: "bench", Logger: slog.New(slog.DiscardHandler)})
-	if err := w.broker.Wait(ctx); err != nil {
-		return nil, err
-	}
-	if w.ch, err = w.broker.Channel(); err != nil {
+	if err := w.reconnect(ctx); err != nil {
 		return nil, err
 	}
 	_, err = w.ch.QueueDeclare(relayQueue, true, false, false, false, amqp.Table{amqp.QueueTypeArg: amqp.QueueTypeQuorum})
 	return w, errors.Join(err, rabbit.DeclareExchange(w.ch), w.ch.QueueBind(relayQueue, relayQueue, rabbit.Exchange, false, nil))
+}
+
+// reconnect waits for the broker and opens a channel.
+func (w *relayWorld) reconnect(ctx context.Context) (err error) {
+	if err = w.broker.Wait(ctx); err == nil {
+		w.ch, err = w.broker.Channel()
+	}
+	return err
 }
 
 func (w *relayWorld) close() {
@@ -207,7 +212,7 @@ func (w *relayWorld) latency(ctx context.Context, n int) (sample, error) {
 			return sample{}, err
 		}
 		committed := time.Now()
-		relay.Wake(subject)
+		relay.Offer(sealed)
 		select {
 		case <-deliveries:
 		case <-time.After(10 * time.Second):

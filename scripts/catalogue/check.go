@@ -48,12 +48,20 @@ func (checkCmd) Run() error {
 	if err != nil {
 		return err
 	}
+	names, err := openNames(".")
+	if err != nil {
+		return err
+	}
 	gaps := s.markersAndPages()
-	links := 0
+	links, pages := 0, map[string]string{}
 	err = eachPage(".", func(path, text string) error {
+		pages[path] = text
 		n, dead := s.deadLinks(path, text)
 		links += n
 		gaps = append(gaps, dead...)
+		gaps = append(gaps, diagrams(path, text)...)
+		gaps = append(gaps, notRun(path, text)...)
+		gaps = append(gaps, names.unknown(path, text)...)
 		drawn, err := s.redraw(path, patternOf(path), text)
 		switch {
 		case err != nil:
@@ -66,6 +74,7 @@ func (checkCmd) Run() error {
 	if err != nil {
 		return err
 	}
+	gaps = append(gaps, deadEnds(pages)...)
 	uses := 0
 	for _, p := range s.places {
 		uses += len(p)
@@ -102,6 +111,12 @@ func (s source) markersAndPages() (gaps []string) {
 			gaps = append(gaps, fmt.Sprintf("%s: // Pattern: %s is not a pattern", where[0], id))
 		}
 	}
+	pages, _ := filepath.Glob(filepath.Join(s.root, "docs/patterns/*.md"))
+	for _, page := range pages {
+		if id := strings.TrimSuffix(filepath.Base(page), ".md"); !known[id] {
+			gaps = append(gaps, fmt.Sprintf("docs/patterns/%s.md: a page of no pattern: there is no experiment %q", id, id))
+		}
+	}
 	return gaps
 }
 
@@ -112,25 +127,38 @@ func (s source) page(id string) (gaps []string) {
 	if err != nil {
 		return []string{fmt.Sprintf("%s: no page: %s", id, path)}
 	}
-	after := 0
-	for _, h := range headings {
-		at := strings.Index(string(text)[after:], "\n"+h+"\n")
-		if at < 0 {
-			gaps = append(gaps, fmt.Sprintf("%s: no part %q in its place", path, h))
-			continue
-		}
-		after += at
-	}
-	for _, part := range []string{
-		"<!-- excerpt ", "<!-- excerpt scripts/lab/experiments/", "<!-- verdict -->", "<!-- places -->", "```mermaid\nsequenceDiagram",
-		"go run ./scripts/lab run " + id, sourcePage,
+	gaps = sections(path, string(text))
+	for _, parts := range [][]string{
+		{"<!-- excerpt services/", "<!-- excerpt shared/"},
+		{"<!-- naive -->", "<!-- excerpt " + experimentsDir + "/"},
+		{"<!-- verdict -->"}, {"<!-- places -->"}, {"```mermaid\nsequenceDiagram"}, {"go run ./scripts/lab run " + id}, {sourcePage},
 	} {
-		if !strings.Contains(string(text), part) {
-			gaps = append(gaps, fmt.Sprintf("%s: lacks %q", path, part))
+		if !slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(string(text), part) }) {
+			gaps = append(gaps, fmt.Sprintf("%s: lacks %s", path, strings.Join(parts, " or ")))
 		}
 	}
 	return gaps
 }
+
+// sections checks that the parts are there, in their order, and say something.
+func sections(path, text string) (gaps []string) {
+	after := 0
+	for _, h := range headings {
+		at := strings.Index(text[after:], "\n"+h+"\n")
+		if at < 0 {
+			gaps = append(gaps, fmt.Sprintf("%s: no part %q in its place", path, h))
+			continue
+		}
+		after += at + 1 + len(h)
+		content, _, _ := strings.Cut(text[after:], "\n## ")
+		if strings.TrimSpace(comments.ReplaceAllString(content, "")) == "" {
+			gaps = append(gaps, fmt.Sprintf("%s: part %q is empty", path, h))
+		}
+	}
+	return gaps
+}
+
+var comments = regexp.MustCompile(`(?m)^<!-- .* -->$`)
 
 // eachPage calls do with every Markdown file.
 func eachPage(root string, do func(path, text string) error) error {
@@ -158,47 +186,6 @@ func patternOf(path string) string {
 		return ""
 	}
 	return strings.TrimSuffix(filepath.Base(path), ".md")
-}
-
-var link = regexp.MustCompile(`\]\(([^)\s]+)\)`)
-
-// deadLinks looks up every link that stays in the repository.
-func (s source) deadLinks(path, text string) (links int, dead []string) {
-	inCode := false // index[key](argument) is no link
-	for n, line := range strings.Split(text, "\n") {
-		if strings.HasPrefix(line, "```") {
-			inCode = !inCode
-		}
-		if inCode {
-			continue
-		}
-		for _, m := range link.FindAllStringSubmatch(line, -1) {
-			target, anchor, _ := strings.Cut(m[1], "#")
-			if strings.Contains(target, "://") || target == "" {
-				continue
-			}
-			links++
-			file := filepath.Join(s.root, filepath.Dir(path), target)
-			info, err := os.Stat(file)
-			if err != nil {
-				dead = append(dead, fmt.Sprintf("%s:%d: dead link: %s", path, n+1, m[1]))
-				continue
-			}
-			var number int
-			if _, err := fmt.Sscanf(anchor, "L%d", &number); err == nil && !info.IsDir() && number > lineCount(file) {
-				dead = append(dead, fmt.Sprintf("%s:%d: %s has no line %d", path, n+1, target, number))
-			}
-		}
-	}
-	return links, dead
-}
-
-func lineCount(file string) int {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return 0
-	}
-	return strings.Count(string(text), "\n") + 1
 }
 
 func firstDifference(a, b string) int {

@@ -4,21 +4,45 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // copied is the repository as it is, in a directory that a test may spoil.
 func copied(t *testing.T) {
 	t.Helper()
 	dir := t.TempDir()
-	for _, what := range []string{"services", "shared", "scripts", "docs", "README.md", "LICENSE", "Makefile", "docker-compose.yml", "go.mod"} {
+	for _, what := range []string{"services", "shared", "scripts", "docs", "README.md", "LICENSE", "Makefile", "docker-compose.yml", "go.mod", "go.sum"} {
 		if out, err := exec.CommandContext(t.Context(), "cp", "-r", filepath.Join("..", "..", what), dir).CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
 	}
 	t.Chdir(dir)
+
+	// What the repository's own commands print is the same in every copy.
+	run := shell
+	t.Cleanup(func() { shell = run })
+	shell = func(dir, command string) (string, error) {
+		if !strings.HasPrefix(command, "go run ") {
+			return run(dir, command)
+		}
+		if said, ok := printedHere[command]; ok {
+			return said, nil
+		}
+		said, err := run(repository, command)
+		if err == nil {
+			printedHere[command] = said
+		}
+		return said, err
+	}
 }
+
+var (
+	repository, _ = filepath.Abs(filepath.Join("..", ".."))
+	printedHere   = map[string]string{}
+)
 
 // gaps runs the check and returns what it prints.
 func gaps(t *testing.T) (string, error) {
@@ -70,6 +94,22 @@ func TestEveryGapIsNoticed(t *testing.T) {
 		"a marker of no pattern":                {"shared/pattern/idempotency/lock.go", "// Pattern: idempotency-key-lock", "// Pattern: idempotency-key-luck", "idempotency-key-luck is not a pattern"},
 		"a part of a page is missing":           {"docs/patterns/saga.md", "## When not to use it", "## When", `no part "## When not to use it"`},
 		"a dead link":                           {"docs/glossary.md", "# Glossary", "# Glossary\n\n[nowhere](nowhere.md)", "docs/glossary.md:3: dead link: nowhere.md"},
+		"a link to no heading":                  {"docs/glossary.md", "# Glossary", "# Glossary\n\n[no](choosing.md#no) [yes](#glossary)", "docs/glossary.md:3: dead link: choosing.md#no: no heading #no"},
+		"an excerpt could begin in two places":  {"docs/patterns/reconciliation.md", `execute(" "^}"`, `execute" "^}"`, "docs/patterns/reconciliation.md:60: excerpt of shared/pattern/reconcile/reconciliation.go: \"func (r *Reconciler) execute\" stands in lines"},
+		"a part of a page is empty":             {"docs/patterns/saga.md", "## When not to use it", "## When not to use it\n\n## When", `docs/patterns/saga.md: part "## When not to use it" is empty`},
+		"a page shows none of our code":         {"docs/patterns/reject-duplicate.md", "<!-- excerpt s", "<!-- s", "docs/patterns/reject-duplicate.md: lacks <!-- excerpt services/ or <!-- excerpt shared/"},
+		"a diagram with a wrong line":           {"docs/patterns/saga.md", "sequenceDiagram", "sequenceDiagram\n    frobnicate", "diagram: unknown statement: frobnicate"},
+		"a figure that nobody measured":         {"docs/glossary.md", "# Glossary", "# Glossary\n\n<!-- measured teleportation -->\n<!-- end -->", `no line of docs/performance.json begins with "teleportation"`},
+		"a command that prints something else":  {"docs/glossary.md", "# Glossary", "# Glossary\n\n<!-- run echo two -->\n```console\n$ echo two\none\n```\n<!-- end -->", "docs/glossary.md:6: not as the code is now"},
+		"an output that nobody looks at again":  {"docs/glossary.md", "# Glossary", "# Glossary\n\n```console\n$ echo two\ntwo\n```", "docs/glossary.md:3: nobody runs this again"},
+		"a metric that nobody exports":          {"docs/runbook.md", "failwell_events_overdue", "failwell_events_late", "no such metric: failwell_events_late"},
+		"a label that no metric has":            {"docs/runbook.md", `{outcome="failed"}`, `{outcome="fallen"}`, `failwell_completer_total has no outcome="fallen"`},
+		"a target that make does not know":      {"docs/performance.md", "make bench BENCH=quick", "make haste", "no such target: make haste"},
+		"a test that does not exist":            {"docs/patterns/reject-duplicate.md", "-run Identical", "-run Nonsense", `no test of ./scripts/e2e is matched by "Nonsense"`},
+		"a fault point that does not exist":     {"docs/patterns/idempotency-key.md", "orders.accept.after-commit", "orders.accept.after-lunch", "no such fault point: orders.accept.after-lunch"},
+		"a command that the lab does not know":  {"docs/patterns/reliable-retries.md", "scripts/lab dlq list", "scripts/lab dlq lost", `lab dlq has no command "lost"`},
+		"a flag that the lab does not know":     {"docs/patterns/change-record.md", "chaos --seed", "chaos --sead", "lab chaos has no flag --sead"},
+		"a tool that does not exist":            {"docs/glossary.md", "# Glossary", "# Glossary\n\n`go run ./scripts/tools`", "no command ./scripts/tools"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			copied(t)
@@ -79,5 +119,118 @@ func TestEveryGapIsNoticed(t *testing.T) {
 				t.Errorf("%v, and it does not name %q:\n%s", err, c.says, printed)
 			}
 		})
+	}
+}
+
+// A page of something that is no pattern has no experiment.
+func TestAPageWithoutAnExperimentIsNoticed(t *testing.T) {
+	copied(t)
+	if err := os.WriteFile("docs/patterns/hope.md", []byte("# Hope\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if printed, err := gaps(t); err == nil || !strings.Contains(printed, "docs/patterns/hope.md: a page of no pattern") || !strings.Contains(printed, "docs/patterns/hope.md: no way leads here") {
+		t.Errorf("%v\n%s", err, printed)
+	}
+}
+
+func TestAnExcerptEndsWhereItIsTold(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	if err := os.WriteFile(filepath.Join(root, "a.go"), []byte("zero\n\tone\n\t\ttwo\n\tthree\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for args, want := range map[string]string{
+		`a.go "one" "three"`:              "[a.go:2](a.go#L2)||```go|one|    two|three|```",
+		`a.go after "one" "three"`:        "[a.go:3](a.go#L3)||```go|    two|three|```",
+		`a.go "one" before "three"`:       "[a.go:2](a.go#L2)||```go|one|    two|```",
+		`a.go after "one" before "three"`: "[a.go:3](a.go#L3)||```go|two|```",
+		`a.go "zero" ""`:                  "[a.go:1](a.go#L1)||```go|zero|```",
+		`a.go after "two" before "three"`: `a.go: nothing between "two" and "three"`,
+		`a.go "o" "three"`:                `excerpt of a.go: "o" stands in lines 1 and 2 and 3; make it unique`,
+		`a.go "four" ""`:                  `excerpt of a.go: no line contains "four"`,
+		`a.go "one" "five"`:               `a.go: no line matches "five" after line 2`,
+	} {
+		block, err := source{root: root}.excerpt("", args)
+		got := strings.Join(block, "|")
+		if err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("%s: %s, want %s", args, got, want)
+		}
+	}
+}
+
+// Ids and times differ from run to run; what stands there then stays.
+func TestAnOutputThatDiffersInIDsAndTimesOnlyStays(t *testing.T) {
+	t.Parallel()
+	old := []string{"```console", "$ cat a", "ord_01a20db6-4574-7a59-8b2f-ac5ea4c0d52d at 13:19:38.888 took 4.2 ms", "```"}
+	for text, stays := range map[string]bool{
+		"ord_01a20db6-46c1-70b0-a069-066089e2b0a9 at 14:00:00.001 took 12 s\n":   true,
+		"pay_01a20db6-46c1-70b0-a069-066089e2b0a9 at 14:00:00.001 took 4.2 ms\n": false,
+		"": false,
+	} {
+		root := t.TempDir()
+		if err := os.WriteFile(filepath.Join(root, "a"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		block, err := source{root: root}.runAgain("cat a", old)
+		if err != nil || slices.Equal(block, old) != stays {
+			t.Errorf("%q: %q, %v", text, block, err)
+		}
+	}
+	if _, err := (source{root: t.TempDir()}).runAgain("exit 3", nil); err == nil {
+		t.Error("a command that fails was taken")
+	}
+}
+
+func TestAMeasurementIsOnePlainSentence(t *testing.T) {
+	t.Parallel()
+	for want, m := range map[string]measurement{
+		"Accept: 2,070 orders/s, p50 3.6 ms, p99 8.6 ms; 0.50 times (0.46 to 0.53) the 4,165 of pgbench.": {
+			Line: "accept", Unit: "orders/s", Ours: 2070, P50: 3600 * time.Microsecond, P99: 8600 * time.Microsecond,
+			Beside: "pgbench", Theirs: 4165, Min: 0.46, Median: 0.5, Max: 0.53,
+		},
+		"Memory: 56.5 MB, at 200 orders/s.":                                   {Line: "memory", Unit: "MB", Ours: 56.5, Beside: "at 200 orders/s"},
+		"Idle: one at a time, p50 1.0 ms.":                                    {Line: "idle", Unit: "one at a time", P50: time.Millisecond},
+		"Growth: 1 MB; 0.90 times (0.90 to 0.90) the same with empty tables.": {Line: "growth", Unit: "MB", Ours: 1, Beside: "the same with empty tables", Min: 0.9, Median: 0.9, Max: 0.9},
+	} {
+		if got := m.sentence(); got != want {
+			t.Errorf("%s\nwant %s", got, want)
+		}
+	}
+}
+
+// Whatever Mermaid would refuse to draw, as far as our pages use it.
+func TestDiagramsAreRead(t *testing.T) {
+	t.Parallel()
+	for text, says := range map[string]string{
+		"sequenceDiagram\n participant A as Somebody else\n participant B\n A->>+B: asks (once)\n Note over A,B: they wait\n alt yes\n B-->>-A: 202\n else no\n B--xA: lost\n end": "",
+		"sequenceDiagram\n participant A\n A->>B: asks":                 "B is no participant",
+		"sequenceDiagram\n participant A\n A->>A: asks; waits":          "semicolon",
+		"sequenceDiagram\n participant A\n A->>A":                       "unknown statement",
+		"sequenceDiagram\n participant A\n loop for ever\n A->>A: asks": "1 blocks without end",
+		"sequenceDiagram\n participant A\n end":                         "end of nothing",
+		"sequenceDiagram\n participant A\n loop x\n else y\n end":       `"else" outside of "alt"`,
+		"sequenceDiagram\n participant A\n Note above A: x":             "unknown statement",
+		"sequence\n A->>B: x":                                           "neither sequenceDiagram nor flowchart",
+		"":                                                              "empty",
+		"flowchart LR\n A[One] -- \"two (2)\" --> B{Three?}\n B -- no --> C[(four)]\n B -->|yes| D(five)\n A <-- x --> D\n A --- B\n C & D -.-> E([six])\n subgraph g [all]\n A\n end\n click A \"choosing.md\"": "",
+		"flowchart XY\n A --> B":              "neither",
+		"flowchart LR\n A -> B":               "cannot be read",
+		"flowchart LR\n A[one (1)] --> B":     "cannot be read",
+		"flowchart LR\n A[one --> B":          "cannot be read",
+		"flowchart LR\n A -->":                "unknown statement",
+		"flowchart LR\n subgraph g\n A --> B": "1 blocks without end",
+		"flowchart LR\n A --> end":            "no node may be called end",
+		"flowchart LR\n click A choosing.md":  "a click reads",
+	} {
+		var all []string
+		for _, w := range diagram(strings.Split(text, "\n")) {
+			all = append(all, w.says)
+		}
+		if got := strings.Join(all, ", "); says == "" && got != "" || !strings.Contains(got, says) {
+			t.Errorf("%q: %q, want %q", text, got, says)
+		}
 	}
 }

@@ -18,10 +18,14 @@ var (
 	createTable = regexp.MustCompile(`(?m)((?:^--.*\n)*)^CREATE TABLE (\w+) \(`)
 )
 
+// consumed is a message that a service takes from a queue of its own.
+type consumed struct{ receiver, queue, kind string }
+
 // messages is the table of all types of messages: who sends them, whose queue they
 // go to. A service sends what it names and does not consume.
 func (s source) messages(up string) ([]string, error) {
-	table := []string{"| message | from | to | through |", "|---|---|---|---|"}
+	var all []consumed
+	receivers := map[string][]string{} // by kind
 	for _, receiver := range services {
 		text, err := os.ReadFile(filepath.Join(s.root, "services", receiver, "main.go"))
 		if err != nil {
@@ -29,24 +33,32 @@ func (s source) messages(up string) ([]string, error) {
 		}
 		for _, m := range consumer.FindAllStringSubmatch(string(text), -1) {
 			for _, kind := range quoted.FindAllStringSubmatch(m[2], -1) {
-				senders, err := s.senders(up, kind[1], receiver)
-				if err != nil {
-					return nil, err
-				}
-				if len(senders) == 0 {
-					return nil, fmt.Errorf("%s consumes %s, which nobody sends", receiver, kind[1])
-				}
-				table = append(table, fmt.Sprintf("| `%s` | %s | %s | `%s`, `%s.retry.*`, `%s.dead` |", kind[1], strings.Join(senders, ", "), receiver, m[1], m[1], m[1]))
+				all = append(all, consumed{receiver, m[1], kind[1]})
+				receivers[kind[1]] = append(receivers[kind[1]], receiver)
 			}
 		}
+	}
+	table := []string{"| message | from | to | through |", "|---|---|---|---|"}
+	for _, c := range all {
+		senders, err := s.senders(up, c.kind, receivers[c.kind])
+		if err != nil {
+			return nil, err
+		}
+		if len(senders) == 0 {
+			return nil, fmt.Errorf("%s consumes %s, which nobody sends", c.receiver, c.kind)
+		}
+		table = append(table, fmt.Sprintf("| `%s` | %s | %s | `%s`, `%s.retry.*`, `%s.dead` |", c.kind, strings.Join(senders, ", "), c.receiver, c.queue, c.queue, c.queue))
 	}
 	return table, nil
 }
 
-// senders are the services, other than the receiver, that name a message, with a
+// senders are the services, other than the receivers, that name a message, with a
 // link to each file that does.
-func (s source) senders(up, kind, receiver string) (senders []string, err error) {
+func (s source) senders(up, kind string, receivers []string) (senders []string, err error) {
 	for _, service := range services {
+		if slices.Contains(receivers, service) {
+			continue
+		}
 		files, err := filepath.Glob(filepath.Join(s.root, "services", service, "*.go"))
 		if err != nil {
 			return nil, err
@@ -57,7 +69,7 @@ func (s source) senders(up, kind, receiver string) (senders []string, err error)
 			if err != nil {
 				return nil, err
 			}
-			if before, _, found := strings.Cut(string(text), `"`+kind+`"`); found && service != receiver && !strings.HasSuffix(file, "_test.go") {
+			if before, _, found := strings.Cut(string(text), `"`+kind+`"`); found && !strings.HasSuffix(file, "_test.go") {
 				senders = append(senders, fmt.Sprintf("[%s](%sservices/%s/%s#L%d)", service, up, service, filepath.Base(file), strings.Count(before, "\n")+1))
 			}
 		}

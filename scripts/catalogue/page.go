@@ -6,26 +6,32 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
+	"example.com/failwell/scripts/lab/conform"
 	"example.com/failwell/scripts/lab/experiments"
 	"example.com/failwell/scripts/lab/mutants"
 )
 
 // A page is written by hand, except for the blocks between a directive and
-// <!-- end -->. They are drawn from the code and from the experiments:
+// <!-- end -->. They are drawn from the code, the experiments and the benchmark:
 //
-//	<!-- excerpt services/orders/accept.go "func (s *service) place" "^}" -->
+//	<!-- excerpt services/orders/accept.go "func (s *service) place(" "^}" -->
+//	<!-- naive -->        what the experiment does without the pattern (its Without)
 //	<!-- verdict -->      what the experiment shows, without and with
+//	<!-- printed -->      the end of what `lab run` prints of the experiment
 //	<!-- places -->       every place of use
+//	<!-- measured accept, 8 clients --> one sentence for each line of the benchmark that begins so
+//	<!-- run grep -rn ErrInTransaction shared --> the command and what it prints; check runs it again
 //	<!-- index -->        the table of patterns
 //	<!-- record -->       the table of bugs that were found and mended
 //	<!-- messages -->     the table of messages
 //	<!-- tables -->       the table of tables
+//	<!-- cases -->        the cases that a service can be held against
 //
-// An excerpt begins at the first line that contains the first text, and ends with
-// the first line from there on that matches the second, a regular expression.
-var directive = regexp.MustCompile(`^<!-- (excerpt|verdict|places|index|record|messages|tables)(.*) -->$`)
+// The name ends at the first space or at the end; what follows are its arguments.
+var directive = regexp.MustCompile(`^<!-- (excerpt|naive|verdict|printed|places|measured|run|index|record|messages|tables|cases)( .*)? -->$`)
 
 const blockEnd = "<!-- end -->"
 
@@ -34,6 +40,7 @@ type source struct {
 	root    string
 	places  map[string][]place
 	results map[string]experiments.Result // as `lab run all --json` has written them
+	rows    []measurement                 // as `make bench` has written them
 }
 
 // resultsFile keeps the experiments' results for the pages.
@@ -56,7 +63,8 @@ func open(root string) (source, error) {
 	for _, r := range results {
 		s.results[r.ID] = r
 	}
-	return s, nil
+	s.rows, err = measurements(root)
+	return s, err
 }
 
 // redraw returns the page with its blocks as they should be now. id is the
@@ -77,7 +85,7 @@ func (s source) redraw(path, id, text string) (string, error) {
 		if end == len(lines) {
 			return "", fmt.Errorf("%s:%d: no %s after %s", path, i+1, blockEnd, lines[i])
 		}
-		block, err := s.block(path, id, m[1], strings.TrimSpace(m[2]))
+		block, err := s.block(path, id, m[1], strings.TrimSpace(m[2]), lines[i+1:end])
 		if err != nil {
 			return "", fmt.Errorf("%s:%d: %w", path, i+1, err)
 		}
@@ -87,17 +95,27 @@ func (s source) redraw(path, id, text string) (string, error) {
 	return strings.Join(out, "\n"), nil
 }
 
-func (s source) block(path, id, kind, args string) ([]string, error) {
+// block draws what belongs after a directive. old is what stands there now.
+func (s source) block(path, id, kind, args string, old []string) ([]string, error) {
 	up := strings.Repeat("../", strings.Count(path, "/"))
 	switch kind {
 	case "excerpt":
 		return s.excerpt(up, args)
-	case "verdict":
+	case "naive":
+		return s.naive(up, id)
+	case "verdict", "printed":
 		r, ok := s.results[id]
 		if !ok {
 			return nil, fmt.Errorf("%s has no result of %q", resultsFile, id)
 		}
+		if kind == "printed" {
+			return printedBlock(r), nil
+		}
 		return verdictBlock(r), nil
+	case "measured":
+		return s.measured(args)
+	case "run":
+		return s.runAgain(args, old)
 	case "places":
 		var lines []string
 		for _, p := range s.places[id] {
@@ -110,6 +128,8 @@ func (s source) block(path, id, kind, args string) ([]string, error) {
 		return s.messages(up)
 	case "tables":
 		return s.tables(up)
+	case "cases":
+		return cases(), nil
 	default:
 		return s.index(up), nil
 	}
@@ -129,52 +149,16 @@ func record() []string {
 	return table
 }
 
-var excerptArgs = regexp.MustCompile(`^(\S+) "(.*)" "(.*)"$`)
-
-func (s source) excerpt(up, args string) ([]string, error) {
-	m := excerptArgs.FindStringSubmatch(args)
-	if m == nil {
-		return nil, fmt.Errorf("an excerpt reads: file \"first text\" \"last pattern\"")
-	}
-	text, err := os.ReadFile(filepath.Join(s.root, m[1]))
-	if err != nil {
-		return nil, err
-	}
-	last, err := regexp.Compile(m[3])
-	if err != nil {
-		return nil, err
-	}
-	lines := strings.Split(string(text), "\n")
-	for first := range lines {
-		if !strings.Contains(lines[first], m[2]) {
-			continue
-		}
-		for end := first; end < len(lines); end++ {
-			if end > first && last.MatchString(lines[end]) || end == first && m[3] == "" {
-				name := filepath.Base(m[1])
-				language := strings.TrimPrefix(filepath.Ext(name), ".")
-				block := []string{fmt.Sprintf("[%s:%d](%s%s#L%d)", m[1], first+1, up, m[1], first+1), "", "```" + language}
-				return append(append(block, outdented(lines[first:end+1])...), "```"), nil
-			}
-		}
-		return nil, fmt.Errorf("%s: no line matches %q after line %d", m[1], m[3], first+1)
-	}
-	return nil, fmt.Errorf("%s: no line contains %q", m[1], m[2])
-}
-
-// outdented takes away the tabs that all lines have.
-func outdented(lines []string) []string {
-	least := 99
-	for _, l := range lines {
-		if strings.TrimSpace(l) != "" {
-			least = min(least, len(l)-len(strings.TrimLeft(l, "\t")))
+// cases are those of `lab conform`, with where they come from.
+func cases() []string {
+	var lines []string
+	for _, list := range conform.Lists {
+		lines = append(lines, "", fmt.Sprintf("**%s** (`--kind %s`)", list.Title, list.Kind), "", "| case | what is right | demanded by |", "|---|---|---|")
+		for _, each := range list.Cases {
+			lines = append(lines, fmt.Sprintf("| `%s` | %s | %s |", each.ID, each.Says, each.Source))
 		}
 	}
-	out := make([]string, len(lines))
-	for i, l := range lines {
-		out[i] = strings.ReplaceAll(l[min(least, len(l)):], "\t", "    ")
-	}
-	return out
+	return append(lines, "")
 }
 
 func verdictBlock(r experiments.Result) []string {
@@ -189,16 +173,42 @@ func verdictBlock(r experiments.Result) []string {
 	return append(block, "  ✓ "+r.With.Says, "```")
 }
 
+// printedBlock is the end of what `lab run` prints of one experiment.
+func printedBlock(r experiments.Result) []string {
+	mark := func(v experiments.Verdict) string {
+		if v.Good {
+			return "✓"
+		}
+		return "✗"
+	}
+	return []string{
+		"```", "…",
+		"without: " + r.Without.Says + " " + mark(r.Without),
+		"with:    " + r.With.Says + " " + mark(r.With),
+		"", "code:    " + r.Code, "page:    " + r.Page, "```",
+	}
+}
+
 // index is the table of all patterns.
 func (s source) index(up string) []string {
-	table := []string{"| pattern | what it does about failure | try it | code |", "|---|---|---|---|"}
+	table := []string{"| pattern | what goes wrong | without it | with it | code |", "|---|---|---|---|---|"}
 	for _, e := range experiments.All {
-		code := "–"
-		if p := s.places[e.ID]; len(p) > 0 {
-			code = fmt.Sprintf("[%s](%s%s)", e.Code, up, e.Code)
-		}
-		table = append(table, fmt.Sprintf("| [%s](%sdocs/patterns/%s.md) | %s Without it: %s. With it: %s. | `go run ./scripts/lab run %s` | %s |",
-			e.ID, up, e.ID, e.Says, s.results[e.ID].Without.Says, s.results[e.ID].With.Says, e.ID, code))
+		table = append(table, fmt.Sprintf("| [%s](%sdocs/patterns/%s.md) | %s | %s | %s | %s |",
+			e.ID, up, e.ID, e.Says, s.results[e.ID].Without.Says, s.results[e.ID].With.Says, s.codeLink(up, e)))
 	}
 	return table
+}
+
+// codeLink leads to the pattern's marker in the file that its experiment names, or
+// to its first marker.
+func (s source) codeLink(up string, e experiments.Experiment) string {
+	all := s.places[e.ID]
+	if len(all) == 0 {
+		return "–"
+	}
+	at := all[0]
+	if i := slices.IndexFunc(all, func(p place) bool { return p.File == e.Code }); i >= 0 {
+		at = all[i]
+	}
+	return fmt.Sprintf("[%s](%s%s#L%d)", strings.TrimSuffix(filepath.Base(at.File), ".go"), up, at.File, at.Line)
 }

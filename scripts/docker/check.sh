@@ -2,85 +2,123 @@
 # The container check that continuous integration runs: build, up to healthy, an
 # order through it, a container whose process dies and comes back, and down. A
 # private engine and local stand-ins are used where there is no engine or no
-# registry. One line a step; always cleans up.
-set -euo pipefail
+# registry. One line a step; always cleans up; the last line of a failure says why.
+set -Eeuo pipefail
 cd "$(dirname "$0")/../.."
 began=$SECONDS
 step() { printf '%4ds  %s\n' $((SECONDS - began)) "$*"; }
-die() { step "FAILED: $*"; exit 1; }
+reason=
+die() { reason=$*; exit 1; }
+trap 'reason=${reason:-"line $LINENO: $BASH_COMMAND"}' ERR
+
+# try WHAT COMMAND…: runs it quietly; when it fails, shows what it said.
+try() {
+  local what=$1
+  shift
+  if ! "$@" >"$work/said" 2>&1; then
+    tail -n 60 "$work/said"
+    die "$what: $* (its output is above)"
+  fi
+}
 
 own_engine=
+work=$(mktemp -d)
+# Ports other than the defaults and a name of our own: a system that is up is left alone.
+export COMPOSE_PROJECT_NAME=failwell-check
+export ORDERS_PORT=18081 PAYMENTS_PORT=18082 LEDGER_PORT=18083 SANDBOX_PORT=18084 RABBITMQ_PORT=18672
+
+# states shows each container: whether it lives, and what it died of.
+states() {
+  local id
+  for id in $(docker ps -aq --filter "label=com.docker.compose.project=$COMPOSE_PROJECT_NAME"); do
+    docker inspect -f '{{.Name}}: {{.State.Status}}, exit code {{.State.ExitCode}}, out of memory {{.State.OOMKilled}}, {{.RestartCount}} restarts{{if .State.Health}}, {{.State.Health.Status}}{{end}}{{if .State.Error}}, {{.State.Error}}{{end}}' "$id"
+    docker inspect -f '{{if .State.Health}}{{range .State.Health.Log}}{{if .ExitCode}}    health check: {{.Output}}{{end}}{{end}}{{end}}' "$id" | grep . | tail -n 1 || true
+  done
+}
 cleanup() {
   status=$?
+  trap - ERR
+  set +e
   if [ "$status" -ne 0 ] && docker info >/dev/null 2>&1; then
-    scripts/docker/compose.sh ps || true
-    scripts/docker/compose.sh logs --tail 15 2>&1 | cut -c1-300 || true
+    scripts/docker/compose.sh logs --tail 15 2>&1 | cut -c1-300
+    states
   fi
-  scripts/docker/compose.sh down >/dev/null 2>&1 || true
+  scripts/docker/compose.sh down >"$work/down" 2>&1 || [ "$status" -eq 0 ] || tail -n 5 "$work/down"
   # Kept: the images in it, so that the next run need not build them again.
   [ -z "$own_engine" ] || scripts/docker/engine.sh stop keep
+  rm -rf "$work"
+  [ "$status" -eq 0 ] || step "FAILED: ${reason:-status $status}"
   exit "$status"
 }
 trap cleanup EXIT
 
 if ! docker info >/dev/null 2>&1; then
-  eval "$(scripts/docker/engine.sh start)"
+  vars=$(scripts/docker/engine.sh start) || die "no Docker engine, and none can be started"
+  eval "$vars"
   own_engine=yes
   step "private Docker engine $(docker version -f '{{.Server.Version}}')"
 fi
-if ! docker image inspect postgres:18.1 >/dev/null 2>&1 && ! timeout 60 docker pull -q postgres:18.1 >/dev/null 2>&1; then
-  eval "$(scripts/docker/standins.sh 2>/dev/null)"
-  step "no registry: stand-ins $POSTGRES_IMAGE $RABBITMQ_IMAGE $BUILDER_IMAGE"
+if ! docker image inspect postgres:18.1 >/dev/null 2>&1 && ! timeout 60 docker pull -q postgres:18.1 >"$work/pull" 2>&1; then
+  vars=$(scripts/docker/standins.sh 2>"$work/standins") || { tail -n 20 "$work/standins"; die "neither a registry ($(tail -n 1 "$work/pull")) nor stand-ins"; }
+  eval "$vars"
+  step "no registry ($(tail -n 1 "$work/pull" | cut -c1-100)): stand-ins $POSTGRES_IMAGE $RABBITMQ_IMAGE $BUILDER_IMAGE"
 fi
 
-# Other ports than the defaults, so that a system that is up is left alone.
-export COMPOSE_PROJECT_NAME=failwell-check
-export ORDERS_PORT=18081 PAYMENTS_PORT=18082 LEDGER_PORT=18083 SANDBOX_PORT=18084 RABBITMQ_PORT=18672
-scripts/docker/compose.sh build >/dev/null 2>&1 || scripts/docker/compose.sh build || die "build"
+try "what an earlier run left" scripts/docker/compose.sh down
+try "build" scripts/docker/compose.sh build
 step "images built: $(docker image inspect -f '{{.Size}}' failwell/orders | awk '{printf "%.0f MB", $1/1e6}') for orders"
-scripts/docker/compose.sh up >/dev/null 2>&1 || die "not healthy"
+try "not healthy" scripts/docker/compose.sh up
 step "all healthy"
 
 key=sk_lab_acme
+run=$(date +%s)-$$ # keys that no earlier run has used
+# ask METHOD URL…: the answer's body; where it is an error, that is shown.
+ask() { curl -sS --fail-with-body --max-time 30 -X "$@" || { echo "(curl: $?, $2)" >&2; return 1; }; }
 order() { # order IDEMPOTENCY_KEY: prints the order's id
-  local token
-  token=$(curl -fsS "http://127.0.0.1:$SANDBOX_PORT/v1/tokens" -H 'Content-Type: application/json' \
-    -d '{"card":"4242424242424242"}' | sed 's/.*"token":"\([^"]*\)".*/\1/')
-  curl -fsS "http://127.0.0.1:$ORDERS_PORT/v1/orders" -H "Authorization: Bearer $key" -H "Idempotency-Key: $1" \
+  local token answer
+  answer=$(ask POST "http://127.0.0.1:$SANDBOX_PORT/v1/tokens" -H 'Content-Type: application/json' -d '{"card":"4242424242424242"}') || { echo "$answer" >&2; return 1; }
+  token=$(sed 's/.*"token":"\([^"]*\)".*/\1/' <<<"$answer")
+  answer=$(ask POST "http://127.0.0.1:$ORDERS_PORT/v1/orders" -H "Authorization: Bearer $key" -H "Idempotency-Key: $1" \
     -H 'Content-Type: application/json' \
-    -d '{"customer_id":"cus_1","items":[{"sku":"mug","quantity":1}],"payment_token":"'"$token"'","callback_url":"http://sandbox:8080/merchant/webhooks/mer_acme"}' |
-    sed 's/.*"id":"\(ord_[^"]*\)".*/\1/'
+    -d '{"customer_id":"cus_1","items":[{"sku":"mug","quantity":1}],"payment_token":"'"$token"'","callback_url":"http://sandbox:8080/merchant/webhooks/mer_acme"}') || { echo "$answer" >&2; return 1; }
+  sed 's/.*"id":"\(ord_[^"]*\)".*/\1/' <<<"$answer"
 }
-confirmed() { # confirmed ORDER: waits for its end
-  for _ in $(seq 1 300); do
-    curl -fsS "http://127.0.0.1:$ORDERS_PORT/v1/orders/$1" -H "Authorization: Bearer $key" | grep -q '"status":"confirmed"' && return
-    sleep 0.1
+# within SECONDS WANTED URL…: asks until the answer contains it; shows the last answer otherwise.
+within() {
+  local deadline=$((SECONDS + $1)) wanted=$2 answer=
+  shift 2
+  while [ "$SECONDS" -lt "$deadline" ]; do
+    answer=$(ask GET "$@" 2>&1) || true
+    case $answer in *"$wanted"*) return 0 ;; esac
+    sleep 0.2
   done
+  echo "no $wanted in: $answer"
   return 1
 }
-first=$(order check-1) || die "order not accepted"
-confirmed "$first" || die "order not confirmed"
+confirmed() { within 120 '"status":"confirmed"' "http://127.0.0.1:$ORDERS_PORT/v1/orders/$1" -H "Authorization: Bearer $key"; }
+
+first=$(order "check-$run-1") || die "order not accepted"
+confirmed "$first" || die "order $first not confirmed within 120 s"
 step "an order went through: $first"
-for _ in $(seq 1 100); do
-  curl -fsS "http://127.0.0.1:$SANDBOX_PORT/merchant/callbacks?order_id=$first" | grep -q '"signature_valid":true' && break
-  sleep 0.1
-done
-curl -fsS "http://127.0.0.1:$SANDBOX_PORT/merchant/callbacks?order_id=$first" | grep -q '"signature_valid":true' || die "no callback"
+within 60 '"signature_valid":true' "http://127.0.0.1:$SANDBOX_PORT/merchant/callbacks?order_id=$first" || die "no callback for $first within 60 s"
 step "the merchant was called back"
 
 container=$(scripts/docker/compose.sh ps -q payments)
 before=$(docker inspect -f '{{.RestartCount}}' "$container")
-curl -fsS -X PUT "http://127.0.0.1:$PAYMENTS_PORT/lab/faults" -d '{"point":"payments.authorise.after-processor","action":"crash"}' >/dev/null
-second=$(order check-2) || die "order not accepted"
-confirmed "$second" || die "order not confirmed after the crash"
+ask PUT "http://127.0.0.1:$PAYMENTS_PORT/lab/faults" -d '{"point":"payments.authorise.after-processor","action":"crash"}' >"$work/said" || { cat "$work/said"; die "the crash cannot be ordered"; }
+second=$(order "check-$run-2") || die "order not accepted"
+confirmed "$second" || die "order $second not confirmed within 120 s of the crash"
 after=$(docker inspect -f '{{.RestartCount}}' "$container")
 [ "$after" -gt "$before" ] || die "the container did not die"
 step "payments died with the answer in its hands, came back (restarts $before -> $after), and the order went through"
 if [ "$(docker inspect -f '{{.Config.User}}' "$container")" != 65534:65534 ]; then die "a service runs as root"; fi
 
-# The same images serve the tests through dockertest.
-FAILWELL_REQUIRE_DOCKER=1 go test -count=1 -run TestContainers ./shared/platform/testenv >/dev/null || die "dockertest"
-step "PostgreSQL and RabbitMQ for tests, through dockertest"
-scripts/docker/compose.sh down >/dev/null 2>&1
-[ -z "$(docker ps -aq)" ] || [ -z "$own_engine" ] || die "containers left behind"
+try "down" scripts/docker/compose.sh down
+[ -z "$(docker ps -aq)" ] || [ -z "$own_engine" ] || { docker ps -a; die "containers left behind"; }
 step "down"
+
+# The same images serve the tests through dockertest. After the others: two brokers at
+# once are more than a small machine starts in time.
+export FAILWELL_REQUIRE_DOCKER=1
+try "dockertest" go test -count=1 -run TestContainers ./shared/platform/testenv
+step "PostgreSQL and RabbitMQ for tests, through dockertest"

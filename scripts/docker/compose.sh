@@ -18,19 +18,24 @@ docker info >/dev/null 2>&1 || {
   exit 1
 }
 
+# All services of the file are there and healthy; one that has ended is not listed.
 healthy() {
-  local id
+  local id n=0
   for id in $("${compose[@]}" ps -q); do
-    [ "$(docker inspect -f '{{.State.Health.Status}}' "$id")" = healthy ] || return 1
+    [ "$(docker inspect -f '{{if .State.Health}}{{.State.Health.Status}}{{end}}' "$id")" = healthy ] || return 1
+    n=$((n + 1))
   done
+  [ "$n" -eq "$1" ]
 }
 
 case "${1:-}" in
   up)
     "${compose[@]}" build
     "${compose[@]}" up -d
-    for _ in $(seq 1 600); do
-      if healthy; then
+    services=$("${compose[@]}" config --services | wc -l)
+    deadline=$((SECONDS + 120))
+    while [ "$SECONDS" -lt "$deadline" ]; do
+      if healthy "$services"; then
         echo "orders   http://127.0.0.1:${ORDERS_PORT:-8081}"
         echo "payments http://127.0.0.1:${PAYMENTS_PORT:-8082}"
         echo "ledger   http://127.0.0.1:${LEDGER_PORT:-8083}"

@@ -21,8 +21,10 @@ case "${1:-}" in
         policy=/usr/sbin/policy-rc.d # 101: do not start the service
         [ -e "$policy" ] || { printf '#!/bin/sh\nexit 101\n' >"$policy"; chmod 755 "$policy"; trap 'rm -f "$policy"' EXIT; }
         export DEBIAN_FRONTEND=noninteractive
-        install() { apt-get install -y docker.io docker-compose debootstrap >/dev/null 2>&1; }
-        install || { apt-get update >/dev/null 2>&1 && install; } || { echo "engine: apt-get install docker.io docker-compose debootstrap failed" >&2; exit 1; }
+        mkdir -p "$dir"
+        install() { apt-get install -y docker.io docker-compose debootstrap >"$dir/install" 2>&1; }
+        install || { apt-get update >"$dir/install" 2>&1 && install; } ||
+          { tail -n 20 "$dir/install" >&2; echo "engine: apt-get install docker.io docker-compose debootstrap failed" >&2; exit 1; }
       fi
       mkdir -p "$dir"
       setsid dockerd --host "$socket" --data-root "$dir/data" --exec-root "$dir/exec" --pidfile "$dir/pid" --ip 127.0.0.1 \

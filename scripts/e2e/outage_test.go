@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"os"
-	"os/exec"
 	"strings"
 	"syscall"
 	"testing"
@@ -147,21 +145,9 @@ func TestSIGTERMLetsTheRequestInWorkFinish(t *testing.T) {
 	}
 }
 
-// lab runs the command as a person would.
-func lab(ctx context.Context, t *testing.T, args ...string) string {
-	t.Helper()
-	cmd := exec.CommandContext(ctx, "go", append([]string{"run", "./scripts/lab"}, args...)...)
-	cmd.Dir = "../.."
-	cmd.Env = append(os.Environ(), "AMQP_URL="+system.Env()["AMQP_URL"])
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("lab %v: %v\n%s", args, err, out)
-	}
-	return string(out)
-}
-
 func TestAPoisonMessageIsParkedBesideTheOthersAndReplayedByCommand(t *testing.T) {
 	ctx := limit(t)
+	sold(ctx, t, mug) // then every queue has been declared, also when this test is the first
 	conn, err := amqp.Dial(system.Env()["AMQP_URL"])
 	if err != nil {
 		t.Fatal(err)
@@ -183,7 +169,7 @@ func TestAPoisonMessageIsParkedBesideTheOthersAndReplayedByCommand(t *testing.T)
 		return q.Messages
 	}
 	eventually(ctx, t, "the garbage is parked", func() bool { return parked() == 1 })
-	if out := lab(ctx, t, "dlq", "list", "payments.commands"); !strings.Contains(out, "not a CloudEvent") || !strings.Contains(out, "1 parked") {
+	if out := ops(ctx, t, "dlq", "list", "payments.commands"); !strings.Contains(out, "not a CloudEvent") || !strings.Contains(out, "1 parked") {
 		t.Errorf("dlq list says: %s", out)
 	}
 
@@ -202,13 +188,13 @@ func TestAPoisonMessageIsParkedBesideTheOthersAndReplayedByCommand(t *testing.T)
 	if o, err := acme.Order(ctx, stuck.ID); err != nil || o.Status != "pending" {
 		t.Errorf("a capture that fails without an answer ended the order: %s, error %v", o.Status, err)
 	}
-	if out := lab(ctx, t, "dlq", "list", "payments.commands"); !strings.Contains(out, "tries 6") {
+	if out := ops(ctx, t, "dlq", "list", "payments.commands"); !strings.Contains(out, "tries 6") {
 		t.Errorf("dlq list says: %s", out)
 	}
 	if err := acme.Misbehave(ctx, `{"rules":[]}`); err != nil {
 		t.Fatal(err)
 	}
-	lab(ctx, t, "dlq", "replay", "payments.commands")
+	ops(ctx, t, "dlq", "replay", "payments.commands")
 	if o, err := acme.Finished(ctx, stuck.ID); err != nil || o.Status != "confirmed" {
 		t.Errorf("after the replay: %s, error %v", o.Status, err)
 	}

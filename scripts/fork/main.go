@@ -1,15 +1,17 @@
 // Command fork copies this repository under another name, to start a real service
-// from: the module is renamed, the project too, and what only teaches can be left
-// behind.
+// from: the module is renamed, the project too, and what the new one does not want
+// can be left behind.
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -22,13 +24,11 @@ const (
 )
 
 var cli struct {
-	Module  string   `required:"" help:"The new module's path: github.com/acme/pay."`
-	Name    string   `required:"" help:"The project's new name, in small letters: it becomes part of metrics, exchanges and images."`
+	Module  string   `help:"The new module's path: github.com/acme/pay."`
+	Name    string   `help:"The project's new name, in small letters: it becomes part of metrics, exchanges and images."`
 	Dir     string   `help:"Where to put it. Default: beside this repository, under the new name." type:"path"`
-	Without []string `enum:"lab" help:"lab leaves the experiments, the sweep, the chaos, the demo, the catalogue and the patterns' pages behind."`
+	Without []string `help:"What to leave behind, separated by commas: lab, demo, bench, e2e, containers. See docs/fork.md."`
 }
-
-var validName = regexp.MustCompile(`^[a-z][a-z0-9]*$`)
 
 func main() {
 	kong.Parse(&cli, kong.Name("fork"), kong.UsageOnError())
@@ -38,9 +38,34 @@ func main() {
 	}
 }
 
+var (
+	validModule = regexp.MustCompile(`^[a-z0-9-]+(\.[a-z0-9-]+)+(/[A-Za-z0-9][A-Za-z0-9._~-]*)+$`)
+	validName   = regexp.MustCompile(`^[a-z][a-z0-9]*$`)
+)
+
+// check says in one line what is wrong with what was asked for.
+func check() error {
+	switch {
+	case cli.Module == "" || cli.Name == "":
+		return errors.New("say what it is to be called: make fork MODULE=github.com/acme/pay NAME=pay")
+	case !validModule.MatchString(cli.Module):
+		return fmt.Errorf("MODULE=%s is not the path of a module, such as github.com/acme/pay", cli.Module)
+	case !validName.MatchString(cli.Name):
+		return fmt.Errorf("NAME=%s must be small letters and digits, a letter first", cli.Name)
+	case strings.Contains(cli.Module, ourModule) || strings.Contains(cli.Name, ourName):
+		return errors.New("MODULE and NAME must differ from ours")
+	}
+	for _, part := range cli.Without {
+		if _, ok := parts[part]; !ok {
+			return fmt.Errorf("WITHOUT=%s: there is no %q to leave behind, only %s", strings.Join(cli.Without, ","), part, strings.Join(partNames(), ", "))
+		}
+	}
+	return nil
+}
+
 func run() error {
-	if !validName.MatchString(cli.Name) {
-		return fmt.Errorf("the name %q must be small letters and digits", cli.Name)
+	if err := check(); err != nil {
+		return err
 	}
 	dir := cli.Dir
 	if dir == "" {
@@ -53,35 +78,50 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	copied := 0
-	for _, file := range files {
-		if leftBehind(file) {
-			continue
-		}
-		if err := copyFile(file, filepath.Join(dir, file)); err != nil {
+	kept, err := keep(files, cli.Without)
+	if err != nil {
+		return err
+	}
+	c := copier{kept: kept, renamed: strings.NewReplacer(
+		ourModule, cli.Module,
+		strings.ToUpper(ourName), strings.ToUpper(cli.Name),
+		strings.ToUpper(ourName[:1])+ourName[1:], strings.ToUpper(cli.Name[:1])+cli.Name[1:],
+		ourName, cli.Name,
+	)}
+	for _, file := range kept {
+		if err := c.copy(file, filepath.Join(dir, file)); err != nil {
 			return err
 		}
-		copied++
 	}
-	for _, command := range [][]string{{"go", "mod", "tidy"}, {"gofmt", "-w", "services", "shared", "scripts"}, {"go", "build", "./..."}, {"go", "vet", "./..."}} {
+	if !slices.Contains(kept, "README.md") {
+		if err := os.WriteFile(filepath.Join(dir, "README.md"), []byte(c.readme()), 0o644); err != nil { //nolint:gosec // documentation
+			return err
+		}
+	}
+	commands := [][]string{{"go", "mod", "tidy"}, {"gofmt", "-w", "services", "shared", "scripts"}, {"go", "build", "./..."}, {"go", "vet", "./..."}}
+	if slices.Contains(kept, "scripts/catalogue/main.go") {
+		commands = append(commands, []string{"go", "run", "./scripts/catalogue", "generate"}) // the new name has moved columns
+	}
+	for _, command := range commands {
 		cmd := exec.Command(command[0], command[1:]...) //nolint:gosec,noctx // our own list
 		cmd.Dir = dir
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("%s in the copy: %w\n%s", strings.Join(command, " "), err, out)
 		}
 	}
-	fmt.Printf("%d files copied to %s as module %s; it builds.\nNext: cd %s && git init && make test\n", copied, dir, cli.Module, dir)
+	fmt.Printf("%d files copied to %s as module %s; it builds.\nNext: cd %s && git init && make test\n", len(kept), dir, cli.Module, dir)
 	return nil
 }
 
-// tracked lists the repository's files. Where there is no git, it is everything but
-// what builds and runs leave behind.
+// tracked lists the repository's files, also those that git does not know yet. Where
+// there is no git, it is everything but what builds and runs leave behind.
 func tracked() ([]string, error) {
-	if out, err := exec.Command("git", "ls-files").Output(); err == nil { //nolint:noctx // over in milliseconds
-		return strings.Fields(string(out)), nil
+	out, err := exec.Command("git", "ls-files", "--cached", "--others", "--exclude-standard", "--deduplicate").Output() //nolint:noctx // over in milliseconds
+	if err == nil {
+		return slices.DeleteFunc(strings.Fields(string(out)), func(file string) bool { _, err := os.Stat(file); return err != nil }), nil
 	}
 	var files []string
-	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+	err = filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -94,63 +134,4 @@ func tracked() ([]string, error) {
 		return nil
 	})
 	return files, err
-}
-
-// teaching is what only teaches, by its beginning.
-var teaching = []string{
-	"scripts/lab/", "scripts/bench/", "scripts/catalogue/", "scripts/demo/", "scripts/e2e/", "scripts/large/", "scripts/fork/",
-	"docs/patterns/", "docs/sweep.md", "docs/track-record.md", "docs/holes.md", "docs/choosing.md", "docs/fork.md", "README.md",
-}
-
-func leftBehind(file string) bool {
-	if len(cli.Without) == 0 {
-		return false
-	}
-	for _, beginning := range teaching {
-		// What remains links to it, so the pages of a fork are its own to write.
-		if strings.HasPrefix(file, beginning) && file != "scripts/lab.env" {
-			return true
-		}
-	}
-	return strings.HasPrefix(file, "docs/") || file == ".ci/run"
-}
-
-// copyFile copies a file with the names exchanged.
-func copyFile(from, to string) error {
-	text, err := os.ReadFile(from)
-	if err != nil {
-		return err
-	}
-	info, err := os.Stat(from)
-	if err != nil {
-		return err
-	}
-	renamed := strings.NewReplacer(
-		ourModule, cli.Module,
-		strings.ToUpper(ourName), strings.ToUpper(cli.Name),
-		strings.ToUpper(ourName[:1])+ourName[1:], strings.ToUpper(cli.Name[:1])+cli.Name[1:],
-		ourName, cli.Name,
-	).Replace(string(text))
-	if from == "Makefile" && len(cli.Without) > 0 {
-		renamed = withoutTargets(renamed)
-	}
-	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil { //nolint:gosec // source code
-		return err
-	}
-	return os.WriteFile(to, []byte(renamed), info.Mode().Perm())
-}
-
-// withoutTargets drops the targets whose commands were left behind.
-func withoutTargets(makefile string) string {
-	var kept []string
-	for _, block := range strings.Split(makefile, "\n.PHONY: ") {
-		drop := false
-		for _, beginning := range teaching {
-			drop = drop || strings.Contains(block, "./"+strings.TrimSuffix(beginning, "/")+" ") || strings.Contains(block, "./"+strings.TrimSuffix(beginning, "/")+"\n")
-		}
-		if !drop {
-			kept = append(kept, block)
-		}
-	}
-	return strings.TrimRight(strings.Join(kept, "\n.PHONY: "), "\n") + "\n"
 }

@@ -15,17 +15,17 @@ import (
 )
 
 type chaosCmd struct {
-	Duration     time.Duration `default:"20s" help:"How long to place orders and break things."`
+	Duration     time.Duration `default:"20s" help:"How long to place orders and break things; longer, if database and broker have not both been killed and restarted by then."`
 	Orders       int           `help:"Place at least so many, also when the time is up."`
-	Rate         float64       `default:"10" help:"Orders a second. Some are refunded, and some of the money is paid out."`
-	Concurrency  int           `default:"20" help:"How many clients at most at a time."`
+	Rate         float64       `default:"10" help:"Orders a second, however long each of them takes. Some are refunded, and some of the money is paid out."`
+	Concurrency  int           `default:"500" help:"How many clients at most at a time. With too few, the rate is not reached while something is down."`
 	KillEvery    time.Duration `default:"300ms" help:"SIGKILL to a random service this often; 0: never."`
 	PauseEvery   time.Duration `default:"3s" help:"Pause a random service (SIGSTOP, then SIGCONT) this often; 0: never."`
 	NetworkEvery time.Duration `default:"2s" help:"Cut, delay or throttle a random connection this often; 0: never."`
-	ServersEvery time.Duration `default:"7s" help:"Kill or restart PostgreSQL, then RabbitMQ, in turn, this often; 0: never."`
+	ServersEvery time.Duration `default:"5s" help:"Kill PostgreSQL and RabbitMQ, each once it is back from the last time, and restart them cleanly, in turn, this often; 0: never."`
 	Misbehave    float64       `default:"0.05" help:"The outside world fails before its work, or loses its answer, at this rate each; and it doubles and reorders its webhooks."`
-	Quiet        time.Duration `default:"3m" help:"How long to wait afterwards until nothing is going on."`
-	Seed         uint64        `help:"Repeats the choice of victims, moments, cards and baskets. Default: chosen and printed."`
+	Quiet        time.Duration `default:"3m" help:"How long to wait afterwards until every client is served, and then until nothing is going on."`
+	Seed         uint64        `help:"Repeats the choice of victims, moments, cards and baskets, and of the outside world's misbehaviour. Default: chosen and printed."`
 }
 
 // Run is load and destruction side by side, then quiet, then the audit.
@@ -33,9 +33,24 @@ func (c chaosCmd) Run(ctx context.Context) error {
 	if c.Seed == 0 {
 		c.Seed = rand.Uint64N(1 << 32)
 	}
-	fmt.Printf("seed %d; to repeat: go run ./scripts/lab chaos --duration %s --orders %d --rate %g --concurrency %d --kill-every %s --pause-every %s --network-every %s --servers-every %s --misbehave %g --seed %d\n",
-		c.Seed, c.Duration, c.Orders, c.Rate, c.Concurrency, c.KillEvery, c.PauseEvery, c.NetworkEvery, c.ServersEvery, c.Misbehave, c.Seed)
-	system, err := stack.Start(ctx, stack.Options{Out: os.Stdout, IgnoreGiven: true, Network: true})
+	fmt.Printf("seed %d; to repeat: %s\n", c.Seed, c.again())
+	if err := c.run(ctx); err != nil {
+		return fmt.Errorf("%w\nseed %d; again: %s", err, c.Seed, c.again())
+	}
+	return nil
+}
+
+// again is the command that repeats this run, whatever the defaults are by then.
+func (c chaosCmd) again() string {
+	return fmt.Sprintf("go run ./scripts/lab chaos --duration %s --orders %d --rate %g --concurrency %d --kill-every %s --pause-every %s --network-every %s --servers-every %s --misbehave %g --quiet %s --seed %d",
+		c.Duration, c.Orders, c.Rate, c.Concurrency, c.KillEvery, c.PauseEvery, c.NetworkEvery, c.ServersEvery, c.Misbehave, c.Quiet, c.Seed)
+}
+
+func (c chaosCmd) run(ctx context.Context) error {
+	system, err := stack.Start(ctx, stack.Options{
+		Out: os.Stdout, IgnoreGiven: true, Network: true,
+		Env: map[string][]string{stack.Sandbox: {fmt.Sprintf("SANDBOX_SEED=%d", c.Seed)}},
+	})
 	if err != nil {
 		return err
 	}
@@ -45,47 +60,56 @@ func (c chaosCmd) Run(ctx context.Context) error {
 		return err
 	}
 	defer truth.Close()
-
 	acme := shop.New(system.Env())
 	if err := acme.Misbehave(ctx, misbehaviour(c.Misbehave)); err != nil {
 		return err
 	}
-	l := newLoad(acme, c)
-	d := newDestroyer(system, c)
-	breaking, stop := context.WithTimeout(ctx, c.Duration)
+
+	l, d := newLoad(acme, c), newDestroyer(system, c)
+	breaking, stop := context.WithCancel(ctx)
 	defer stop()
-	var both sync.WaitGroup
-	both.Go(func() { d.run(breaking) })
-	start := time.Now()
-	l.run(ctx, breaking)
-	both.Wait()
+	go func() {
+		wait(ctx, c.Duration)
+		d.waitFirstRound(ctx)
+		stop()
+	}()
+	var destruction sync.WaitGroup
+	destruction.Go(func() { d.run(breaking) })
+	l.place(ctx, breaking)
+	defer l.give()
+	destruction.Wait()
 	if d.err != nil {
 		return d.err
 	}
-
 	if err := acme.Misbehave(ctx, `{"rules":[]}`); err != nil {
 		return err
 	}
+
 	calm := time.Now()
+	l.serveTheRest(c.Quiet)
 	quiet, cancel := context.WithTimeout(ctx, c.Quiet)
 	defer cancel()
-	if err := audit.WaitQuiet(quiet, truth); err != nil {
-		fmt.Println(err) // the audit says what that means
-	}
+	notQuiet := audit.WaitQuiet(quiet, truth)
 	toQuiet := time.Since(calm)
+	if notQuiet == nil {
+		l.askAllAgain(ctx)
+	}
 	results, err := audit.Run(ctx, truth)
 	if err != nil {
-		return err
+		return errors.Join(notQuiet, err)
 	}
 	results = audit.Merge(results, l.sameAnswer())
 
-	fmt.Printf("\n%d orders in %.0f s: %v; %d refunds and %d payouts asked for\n", l.orders, calm.Sub(start).Seconds(), l.count, l.refunds, l.payouts)
-	fmt.Printf("client: %d requests, %d of them tries again; %d answers compared\n", l.requests, l.requests-l.first, l.answers)
+	l.print()
 	fmt.Printf("done to it: %s\n", d.summary())
-	fmt.Printf("quiet %.1f s after the last blow\n\n", toQuiet.Seconds())
+	if notQuiet != nil {
+		fmt.Printf("NOT quiet after %.1f s: %v\n\n", toQuiet.Seconds(), notQuiet)
+	} else {
+		fmt.Printf("quiet %.1f s after the last blow\n\n", toQuiet.Seconds())
+	}
 	audit.Print(os.Stdout, results)
 	if !audit.Held(results) {
-		return errors.New("an invariant is violated")
+		err = errors.New("an invariant is violated")
 	}
-	return nil
+	return errors.Join(err, notQuiet, l.unserved())
 }

@@ -20,13 +20,15 @@ type destroyer struct {
 	system *stack.Stack
 	cfg    chaosCmd
 
+	rounds chan struct{} // one for each server that has been killed and restarted
+
 	mu    sync.Mutex
 	count map[string]int
 	err   error
 }
 
 func newDestroyer(system *stack.Stack, cfg chaosCmd) *destroyer {
-	return &destroyer{system: system, cfg: cfg, count: map[string]int{}}
+	return &destroyer{system: system, cfg: cfg, rounds: make(chan struct{}, 2), count: map[string]int{}}
 }
 
 // dice of each kind of blow are its own, so that one does not change another's.
@@ -44,7 +46,8 @@ func (d *destroyer) run(ctx context.Context) {
 		{d.cfg.KillEvery, d.kill(d.dice(11))},
 		{d.cfg.PauseEvery, d.pause(d.dice(12))},
 		{d.cfg.NetworkEvery, d.network(d.dice(13))},
-		{d.cfg.ServersEvery, d.servers()},
+		{d.cfg.ServersEvery, d.server("PostgreSQL", d.system.Servers.KillPostgres, d.system.Servers.StopPostgres, d.system.Servers.StartPostgres)},
+		{d.cfg.ServersEvery, d.server("RabbitMQ", d.system.Servers.KillRabbit, d.system.Servers.StopRabbit, d.system.Servers.StartRabbit)},
 	} {
 		if blow.every <= 0 {
 			continue
@@ -125,28 +128,40 @@ func (d *destroyer) network(dice *rand.Rand) func(context.Context, int) {
 	}
 }
 
-// servers kills the database, kills the broker, restarts the database cleanly,
-// restarts the broker cleanly, and so on.
-func (d *destroyer) servers() func(context.Context, int) {
-	s := d.system.Servers
-	turns := []struct {
-		what      string
-		end, back func(context.Context) error
-	}{
-		{"PostgreSQL killed", s.KillPostgres, s.StartPostgres},
-		{"RabbitMQ killed", s.KillRabbit, s.StartRabbit},
-		{"PostgreSQL restarted", s.StopPostgres, s.StartPostgres},
-		{"RabbitMQ restarted", s.StopRabbit, s.StartRabbit},
-	}
+// server kills a server, then restarts it cleanly, and so on, each time until it
+// answers again.
+func (d *destroyer) server(name string, kill, stop, start func(context.Context) error) func(context.Context, int) {
 	return func(ctx context.Context, n int) {
-		turn := turns[n%len(turns)]
+		what, end := name+" killed", kill
+		if n%2 == 1 {
+			what, end = name+" restarted", stop
+		}
 		// Not ctx: when the time is up, a server that is down must still come back.
 		ctx = context.WithoutCancel(ctx)
-		if err := errors.Join(turn.end(ctx), turn.back(ctx)); err != nil {
-			d.fail(fmt.Errorf("%s: %w", turn.what, err))
-			return
+		begun := time.Now()
+		err := errors.Join(end(ctx), start(ctx))
+		if err != nil {
+			d.fail(fmt.Errorf("%s: %w", what, err))
+		} else {
+			d.note(what)
+			fmt.Printf("%s, back after %.1f s\n", what, time.Since(begun).Seconds())
 		}
-		d.note(turn.what)
+		if n == 1 {
+			d.rounds <- struct{}{}
+		}
+	}
+}
+
+// waitFirstRound waits until both servers have been killed and restarted once.
+func (d *destroyer) waitFirstRound(ctx context.Context) {
+	if d.cfg.ServersEvery <= 0 {
+		return
+	}
+	for range cap(d.rounds) {
+		select {
+		case <-d.rounds:
+		case <-ctx.Done():
+		}
 	}
 }
 

@@ -1,12 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -23,19 +23,33 @@ var cards = []string{
 	shop.CardDeclined, shop.CardNoFunds, shop.CardCaptureFails, shop.CardFailsOnce, shop.CardLosesAnswer,
 }
 
-// load places the orders. Every client insists until it has an answer, then asks
-// once more, and compares.
+// load places the orders. Every client insists until it has an answer and asks once
+// more, and all ask again when everything is over; the answers are compared.
 type load struct {
 	shop *shop.Shop
 	cfg  chaosCmd
 	rng  *rand.Rand
 
+	clients sync.WaitGroup
+	give    context.CancelFunc // up: nobody is served any more
+	placing time.Duration      // how long orders were placed
+
 	mu                       sync.Mutex
-	count                    map[string]int
+	count                    map[string]int // orders by how they ended
+	bad                      []string       // those that did not
 	orders, refunds, payouts int
-	requests, first, answers int
-	differing                []string
+	tries                    int
+	asked                    []asked
 }
+
+// asked is a request, and what was heard of it.
+type asked struct {
+	answers *shop.Answers
+	body    []byte
+}
+
+// shown is how many of many things that went wrong are printed.
+const shown = 10
 
 func newLoad(s *shop.Shop, cfg chaosCmd) *load {
 	return &load{shop: s, cfg: cfg, rng: rand.New(rand.NewPCG(cfg.Seed, 2)), count: map[string]int{}} //nolint:gosec // to be repeatable
@@ -48,64 +62,73 @@ type client struct {
 	refund, payout bool
 }
 
-// run places orders until breaking ends, and returns when all clients are done.
-func (l *load) run(ctx, breaking context.Context) {
+// place places orders at the rate that was asked for until breaking ends. An order
+// that takes long does not hold up the next, and one that is placed late does not
+// make the others late: what comes in does not depend on how the system is.
+func (l *load) place(ctx, breaking context.Context) {
+	served, give := context.WithCancel(ctx)
+	l.give = give
 	places := make(chan struct{}, l.cfg.Concurrency)
-	pace := time.NewTicker(time.Duration(float64(time.Second) / l.cfg.Rate))
-	defer pace.Stop()
-	var all sync.WaitGroup
-	for breaking.Err() == nil || l.orders < l.cfg.Orders && ctx.Err() == nil {
+	begun := time.Now()
+	for ctx.Err() == nil && (breaking.Err() == nil || l.orders < l.cfg.Orders) {
 		c := client{
 			card:   cards[l.rng.IntN(len(cards))],
 			items:  []shop.Item{{SKU: "mug", Quantity: 1 + l.rng.IntN(3)}, {SKU: "shirt", Quantity: 1 + l.rng.IntN(2)}},
 			refund: l.rng.IntN(5) == 0,
 			payout: l.rng.IntN(10) == 0,
 		}
+		wait(ctx, time.Until(begun.Add(time.Duration(float64(l.orders)/l.cfg.Rate*float64(time.Second)))))
 		places <- struct{}{}
 		l.orders++
-		all.Go(func() {
+		l.clients.Go(func() {
 			defer func() { <-places }()
-			outcome := l.serve(ctx, c)
+			outcome, err := l.serve(served, c)
 			l.mu.Lock()
+			defer l.mu.Unlock()
 			l.count[outcome]++
-			l.mu.Unlock()
+			if err != nil {
+				l.bad = append(l.bad, err.Error())
+			}
 		})
-		select {
-		case <-pace.C:
-		case <-ctx.Done():
-		}
 	}
-	all.Wait()
+	l.placing = time.Since(begun)
+}
+
+// serveTheRest waits for the clients that are not served yet, for so long at most.
+func (l *load) serveTheRest(patience time.Duration) {
+	defer time.AfterFunc(patience, l.give).Stop()
+	l.clients.Wait()
+	l.give()
 }
 
 // serve plays one customer to the end.
-func (l *load) serve(ctx context.Context, c client) string {
+func (l *load) serve(ctx context.Context, c client) (outcome string, err error) {
 	token := ""
 	for token == "" && ctx.Err() == nil {
-		t, err := l.shop.Token(ctx, c.card) // the browser tries again, too
-		if err != nil {
-			time.Sleep(50 * time.Millisecond)
+		if token, err = l.shop.Token(ctx, c.card); err != nil {
+			wait(ctx, 50*time.Millisecond) // the browser tries again, too
 		}
-		token = t
 	}
-	body := l.twice(ctx, l.shop.Orders+"/v1/orders", l.shop.Basket(token, c.items...))
-	var o shop.Order
-	if err := json.Unmarshal(body, &o); err != nil || o.ID == "" {
-		return "no order: " + string(body)
-	}
-	o, err := l.shop.Finished(ctx, o.ID)
+	first, err := l.twice(ctx, l.shop.Orders+"/v1/orders", l.shop.Basket(token, c.items...))
 	if err != nil {
-		return "not finished"
+		return "no answer", err
+	}
+	var o shop.Order
+	if err := json.Unmarshal(first.Body, &o); err != nil || o.ID == "" {
+		return "no order", fmt.Errorf("no order: %s", first)
+	}
+	if o, err = l.shop.Finished(ctx, o.ID); err != nil {
+		return "not finished", err
 	}
 	if o.Status == "confirmed" && c.refund {
 		l.add(&l.refunds)
-		l.twice(ctx, l.shop.Payments+"/v1/refunds", fmt.Appendf(nil, `{"payment_id":%q,"amount":{"minor":500,"currency":"GBP"}}`, o.PaymentID))
+		_, err = l.twice(ctx, l.shop.Payments+"/v1/refunds", fmt.Appendf(nil, `{"payment_id":%q,"amount":{"minor":500,"currency":"GBP"}}`, o.PaymentID))
 	}
-	if o.Status == "confirmed" && c.payout {
+	if err == nil && o.Status == "confirmed" && c.payout {
 		l.add(&l.payouts)
-		l.twice(ctx, l.shop.Payments+"/v1/payouts", []byte(`{"amount":{"minor":300,"currency":"GBP"}}`))
+		_, err = l.twice(ctx, l.shop.Payments+"/v1/payouts", []byte(`{"amount":{"minor":300,"currency":"GBP"}}`))
 	}
-	return o.Status
+	return o.Status, err
 }
 
 func (l *load) add(n *int) {
@@ -114,51 +137,74 @@ func (l *load) add(n *int) {
 	*n++
 }
 
-// twice sends a request until there is an answer, and then once more, and
-// compares all answers that are recorded: those with a status that is final. It
+// twice sends a request until there is a definite answer, and then once more. It
 // returns the first.
-func (l *load) twice(ctx context.Context, url string, body []byte) []byte {
-	key := uuid.NewString()
-	var first *shop.Answer
-	heard := func(a shop.Answer) {
-		if !final(url, a) {
-			return
-		}
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.answers++
-		if first == nil {
-			first = &a
-		}
-		if first.Status != a.Status || !bytes.Equal(first.Body, a.Body) {
-			l.differing = append(l.differing, fmt.Sprintf("key %s: %d %s and %d %s", key, first.Status, first.Body, a.Status, a.Body))
-		}
-	}
+func (l *load) twice(ctx context.Context, url string, body []byte) (shop.Answer, error) {
+	a := asked{&shop.Answers{URL: url, Key: uuid.NewString()}, body}
+	l.mu.Lock()
+	l.asked = append(l.asked, a)
+	l.mu.Unlock()
 	for range 2 {
-		_, tries, err := l.shop.InsistAt(ctx, url, key, body, heard)
-		l.mu.Lock()
-		l.requests += tries
-		l.first++
-		l.mu.Unlock()
-		if err != nil {
-			break
+		if err := l.insist(ctx, a); err != nil {
+			return shop.Answer{}, err
 		}
 	}
-	if first == nil {
-		return nil
-	}
-	return first.Body
+	return *a.answers.First(), nil
 }
 
-// final tells whether an answer is the recorded one. A refund or payout that is
-// still pending is answered with 202 and not recorded.
-func final(url string, a shop.Answer) bool {
-	if a.Status == http.StatusAccepted {
-		return !bytes.Contains(a.Body, []byte(`"status":"pending"`)) || bytes.Contains([]byte(url), []byte("/v1/orders"))
+func (l *load) insist(ctx context.Context, a asked) error {
+	_, tries, err := l.shop.InsistAt(ctx, a.answers.URL, a.answers.Key, a.body, a.answers.Heard)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.tries += tries
+	return err
+}
+
+// askAllAgain repeats every request once the system is quiet: a retry that comes
+// late gets the answer of the first, too.
+func (l *load) askAllAgain(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, l.cfg.Quiet)
+	defer cancel()
+	const atOnce = 16
+	places := make(chan struct{}, atOnce)
+	var all sync.WaitGroup
+	for _, a := range l.asked {
+		places <- struct{}{}
+		all.Go(func() {
+			defer func() { <-places }()
+			if err := l.insist(ctx, a); err != nil {
+				l.mu.Lock()
+				defer l.mu.Unlock()
+				l.bad = append(l.bad, err.Error())
+			}
+		})
 	}
-	return a.Status == http.StatusCreated || a.Status == http.StatusUnprocessableEntity
+	all.Wait()
 }
 
 func (l *load) sameAnswer() audit.Result {
-	return audit.Result{ID: "same-answer", Says: "every answer to a key is byte-identical to the first", Checked: l.answers, Violations: l.differing}
+	r := audit.Result{ID: "same-answer", Says: "every answer to a key is byte-identical to the first"}
+	for _, a := range l.asked {
+		compared, differing := a.answers.Verdict()
+		r.Checked += compared
+		r.Violations = append(r.Violations, differing...)
+	}
+	if more := len(r.Violations) - shown; more > 0 {
+		r.Violations = append(r.Violations[:shown], fmt.Sprintf("and %d more", more))
+	}
+	return r
+}
+
+func (l *load) print() {
+	fmt.Printf("\n%d orders in %.0f s: %.1f a second, %g were asked for; %v; %d refunds and %d payouts asked for\n",
+		l.orders, l.placing.Seconds(), float64(l.orders)/l.placing.Seconds(), l.cfg.Rate, l.count, l.refunds, l.payouts)
+	fmt.Printf("client: %d keys, %d requests; %d definite answers compared\n", len(l.asked), l.tries, l.sameAnswer().Checked)
+}
+
+// unserved is an error when somebody was not served to the end.
+func (l *load) unserved() error {
+	if len(l.bad) == 0 {
+		return nil
+	}
+	return errors.New(fmt.Sprintf("%d clients were not served to the end:\n", len(l.bad)) + strings.Join(l.bad[:min(shown, len(l.bad))], "\n"))
 }

@@ -8,30 +8,31 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
-	"path/filepath"
-	"strings"
 	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
 
 	"example.com/failwell/scripts/lab/audit"
+	"example.com/failwell/scripts/ops/commands"
 )
 
 var cli struct {
-	List     listCmd     `cmd:"" help:"The experiments."`
-	Run      runCmd      `cmd:"" help:"Run an experiment, or all: each pattern taken away and put back."`
-	Sweep    sweepCmd    `cmd:"" help:"Crash, fail and delay at every fault point; then audit."`
-	Mutants  mutantsCmd  `cmd:"" help:"Take a pattern out of the source, and see that the audit turns red."`
-	Record   recordCmd   `cmd:"" help:"Bring the bugs of our track record back, and see that their tests find them."`
-	Chaos    chaosCmd    `cmd:"" help:"Place orders while services, database and broker are being killed; then audit."`
-	Conform  conformCmd  `cmd:"" help:"Hold a service, ours or yours, against the published cases for idempotency keys and webhooks."`
-	Audit    auditCmd    `cmd:"" help:"Check the invariants of a running system."`
-	Load     loadCmd     `cmd:"" help:"Place orders as fast as they are accepted, and say what one costs."`
-	Prepared preparedCmd `cmd:"" help:"List the transactions that are in doubt, or end one by hand."`
-	Dlq      dlqCmd      `cmd:"" help:"List the messages that were parked, or put them back."`
+	List    listCmd    `cmd:"" help:"The experiments."`
+	Run     runCmd     `cmd:"" help:"Run an experiment, or all: each pattern taken away and put back."`
+	Sweep   sweepCmd   `cmd:"" help:"Crash, fail and delay at every fault point; then audit."`
+	Mutants mutantsCmd `cmd:"" help:"Take a pattern out of the source, and see that the audit turns red."`
+	Record  recordCmd  `cmd:"" help:"Bring the bugs of our track record back, and see that their tests find them."`
+	Chaos   chaosCmd   `cmd:"" help:"Place orders while services, database and broker are being killed; then audit."`
+	Conform conformCmd `cmd:"" help:"Hold a service, ours or yours, against the published cases for idempotency keys and webhooks."`
+	Audit   auditCmd   `cmd:"" help:"Check the invariants of a running system."`
+	Load    loadCmd    `cmd:"" help:"Place orders as fast as they are accepted, and say what one costs."`
 
-	Callbacks callbacksCmd `cmd:"" help:"List the callbacks that were given up, or send one again."`
+	// The operator's commands, as in scripts/ops.
+	DLQ       commands.DLQ       `cmd:"" name:"dlq" help:"List the messages that were parked, or put them back."`
+	Callbacks commands.Callbacks `cmd:"" help:"List the callbacks that were given up, or send one again."`
+	Prepared  commands.Prepared  `cmd:"" help:"List the transactions that are in doubt, or end one by hand."`
+	Payouts   commands.Payouts   `cmd:"" help:"List the payouts of which nobody knows whether the bank has sent them, or say so."`
 }
 
 func main() {
@@ -55,11 +56,11 @@ type auditCmd struct {
 // is going on may be rightly unfinished, or never be finished, and the invariants
 // cannot tell.
 func (c auditCmd) Run(ctx context.Context) error {
-	server, err := fromRun("POSTGRES_URL")
+	server, err := commands.Setting("POSTGRES_URL")
 	if err != nil {
 		return err
 	}
-	receipts, err := fromRun("RECEIPTS_URL")
+	receipts, err := commands.Setting("RECEIPTS_URL")
 	if err != nil {
 		receipts = "" // the containers keep theirs to themselves: the documents are not looked at
 	}
@@ -94,20 +95,4 @@ func (c auditCmd) Run(ctx context.Context) error {
 		return errors.Join(restless, errors.New("an invariant is violated"))
 	}
 	return restless
-}
-
-// fromRun reads an address from the environment, or from what `make run` wrote.
-func fromRun(name string) (string, error) {
-	if value := os.Getenv(name); value != "" {
-		return value, nil
-	}
-	text, err := os.ReadFile(filepath.Join(".run", "env"))
-	if err == nil {
-		for line := range strings.Lines(string(text)) {
-			if value, ok := strings.CutPrefix(strings.TrimSpace(line), name+"="); ok {
-				return strings.Trim(value, "'"), nil
-			}
-		}
-	}
-	return "", fmt.Errorf("%s is not set: start the system with `make run` in this directory, or set it", name)
 }

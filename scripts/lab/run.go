@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -30,10 +31,10 @@ func (listCmd) Run() error {
 
 type runCmd struct {
 	ID   string `arg:"" help:"The pattern, or all."`
-	Seed uint64 `default:"1" help:"Makes the outside world's dice, and the names, come out the same."`
+	Seed uint64 `default:"1" help:"Decides how much is bought and paid, which of several is hit, what keys and names are drawn, and the outside world's dice. The same seed is the same run."`
 	JSON bool   `name:"json" help:"For machines."`
 
-	Compare string `type:"path" help:"Fail when a verdict is not as in this file: then the pages that show it are stale."`
+	Compare string `type:"path" help:"Fail when a verdict is not as in this file, of the same seed: then the pages that show it are stale."`
 }
 
 // Run runs experiments and fails unless each ends as it should: badly without the
@@ -73,9 +74,9 @@ func (c runCmd) Run(ctx context.Context) error {
 	begun, unexpected := time.Now(), []string{}
 	var results []experiments.Result
 	for _, e := range chosen {
-		result, err := e.Perform(ctx, world)
-		if err != nil {
-			return err
+		result := e.Perform(ctx, world)
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
 		results = append(results, result)
 		if !result.Expected() {
@@ -92,11 +93,13 @@ func (c runCmd) Run(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := c.compare(results); err != nil {
-		return err
-	}
+	stale := c.compare(results)
 	if len(unexpected) > 0 {
-		return fmt.Errorf("%d of %d experiments did not end as expected: %s", len(unexpected), len(chosen), strings.Join(unexpected, ", "))
+		return errors.Join(stale, fmt.Errorf("%d of %d experiments did not end as expected: %s; again: lab run <id> --seed %d",
+			len(unexpected), len(chosen), strings.Join(unexpected, ", "), c.Seed))
+	}
+	if stale != nil {
+		return stale
 	}
 	fmt.Fprintf(progress, "\n%d of %d experiments: bad without the pattern, good with it; seed %d, %.0f s\n", len(chosen), len(chosen), c.Seed, time.Since(begun).Seconds())
 	return nil
@@ -118,7 +121,10 @@ func (c runCmd) compare(results []experiments.Result) error {
 	var stale []string
 	for _, r := range results {
 		for _, s := range shown {
-			if s.ID == r.ID && (s.Without != r.Without || s.With != r.With) {
+			if s.Seed != r.Seed {
+				return fmt.Errorf("%s was made with --seed %d, this was seed %d", c.Compare, s.Seed, r.Seed)
+			}
+			if s.ID == r.ID && r.Error == "" && (s.Without != r.Without || s.With != r.With) {
 				stale = append(stale, fmt.Sprintf("%s: %q and %q, the page shows %q and %q", r.ID, r.Without.Says, r.With.Says, s.Without.Says, s.With.Says))
 			}
 		}
@@ -131,6 +137,10 @@ func (c runCmd) compare(results []experiments.Result) error {
 
 // show prints one experiment; with its timelines when it is the only one.
 func show(w io.Writer, r experiments.Result, whole bool) {
+	if r.Error != "" {
+		fmt.Fprintf(w, "%-26s ✗ it could not be run: %s\n", r.ID, r.Error)
+		return
+	}
 	if !whole {
 		fmt.Fprintf(w, "%-26s without: %s %s\n%-26s with:    %s %s\n", r.ID, mark(r.Without), r.Without.Says, "", mark(r.With), r.With.Says)
 		return
@@ -158,7 +168,7 @@ func line(lines []experiments.Line, i int) string {
 	if i >= len(lines) {
 		return ""
 	}
-	return fmt.Sprintf("%6.2fs %s", lines[i].At.Seconds(), lines[i].Text)
+	return fmt.Sprintf("%6.2fs %s", float64(lines[i].AtMS)/1000, lines[i].Text)
 }
 
 // wrap breaks a line at spaces; what follows is indented under the text.

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -25,6 +26,14 @@ func main() {
 }
 
 func run(ctx context.Context) error {
+	// One in a directory: a second one would overwrite the addresses of the first, and
+	// take them away when it ends.
+	unlock, err := lock(".run")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+
 	fmt.Println("Starting PostgreSQL, RabbitMQ, the sandbox and the three services …")
 	s, err := stack.Start(ctx, stack.Options{Out: os.Stdout})
 	if err != nil {
@@ -64,11 +73,28 @@ Ctrl-C stops everything.
 	return nil
 }
 
+// lock makes the directory ours until unlock, or until we die.
+func lock(dir string) (unlock func(), err error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // the lab's addresses are no secret
+		return nil, err
+	}
+	file, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // the path is ours
+	if err != nil {
+		return nil, err
+	}
+	err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		err = fmt.Errorf("the system is running already from this directory, its addresses are in %s; stop that one first (Ctrl-C), or copy the repository", filepath.Join(dir, "env"))
+	}
+	if err != nil {
+		_ = file.Close()
+		return nil, err
+	}
+	return func() { _ = file.Close() }, nil
+}
+
 // writeEnv writes KEY='value' lines that a shell can source.
 func writeEnv(path string, env map[string]string) error {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // the lab's addresses are no secret
-		return err
-	}
 	var lines []string
 	for key, value := range env {
 		lines = append(lines, fmt.Sprintf("%s='%s'\n", key, value))

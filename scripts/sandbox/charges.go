@@ -17,6 +17,7 @@ import (
 // processor is the card processor.
 type processor struct {
 	db      *pgxpool.Pool
+	writer  writer
 	keyWait time.Duration
 	lag     time.Duration
 

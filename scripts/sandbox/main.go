@@ -60,7 +60,9 @@ func run(ctx context.Context, cfg settings) error {
 	misbehaviour := newFaults(cfg.Seed)
 	e := web.New(web.Options{Logger: logger, Metrics: prometheus.NewRegistry()})
 	web.Health(e, web.Check{Name: "database", Ask: db.Ping})
-	if err := mount(e, cfg, db, misbehaviour); err != nil {
+	together := postgres.NewWriter(db)
+	defer together.Close()
+	if err := mount(e, cfg, db, together, misbehaviour); err != nil {
 		return err
 	}
 

@@ -64,7 +64,9 @@ func start(t *testing.T, change ...func(*settings)) *world {
 	t.Cleanup(db.Close)
 	w := &world{t: t, db: db, faults: newFaults(cfg.Seed), client: &http.Client{Timeout: 20 * time.Second, Transport: checked{t}}}
 	e := web.New(web.Options{Logger: logger, Metrics: prometheus.NewRegistry()})
-	must(t, mount(e, cfg, db, w.faults))
+	together := postgres.NewWriter(db)
+	t.Cleanup(together.Close)
+	must(t, mount(e, cfg, db, together, w.faults))
 	server := httptest.NewServer(e)
 	t.Cleanup(server.Close)
 	w.url = server.URL

@@ -22,12 +22,13 @@ import (
 // with which signature a callback came.
 type merchant struct {
 	db        *pgxpool.Pool
+	writer    writer
 	faults    *faults
 	verifiers map[string]*standardwebhooks.Webhook
 }
 
-func newMerchant(db *pgxpool.Pool, f *faults, merchants []config.Merchant) (*merchant, error) {
-	m := &merchant{db: db, faults: f, verifiers: map[string]*standardwebhooks.Webhook{}}
+func newMerchant(db *pgxpool.Pool, w writer, f *faults, merchants []config.Merchant) (*merchant, error) {
+	m := &merchant{db: db, writer: w, faults: f, verifiers: map[string]*standardwebhooks.Webhook{}}
 	for _, each := range merchants {
 		verifier, err := standardwebhooks.NewWebhook(each.WebhookSecret)
 		if err != nil {
@@ -85,12 +86,14 @@ func (m *merchant) receive(c echo.Context) error {
 
 	ctx, cancel := unhurried(c)
 	defer cancel()
-	_, err = m.db.Exec(ctx, `
-		INSERT INTO merchant_deliveries
-		       (id, webhook_id, merchant_id, order_id, signature_valid, body, received_at, answered)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-		newID(), storable(c.Request().Header.Get(standardwebhooks.HeaderWebhookID)), c.Param("merchant_id"), orderOf(body),
-		valid, body, now(), answered)
+	webhookID, merchantID := storable(c.Request().Header.Get(standardwebhooks.HeaderWebhookID)), c.Param("merchant_id")
+	err = m.writer.Write(ctx, func(b *pgx.Batch) {
+		b.Queue(`
+			INSERT INTO merchant_deliveries
+			       (id, webhook_id, merchant_id, order_id, signature_valid, body, received_at, answered)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+			newID(), webhookID, merchantID, orderOf(body), valid, body, now(), answered)
+	})
 	if err != nil {
 		return err
 	}

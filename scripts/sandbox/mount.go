@@ -1,18 +1,25 @@
 package main
 
 import (
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/labstack/echo/v4"
+
+	"example.com/failwell/shared/platform/postgres"
 )
 
+// writer commits together what arrives together: the outside world shall not be the
+// bottleneck of what is measured against it.
+type writer = *postgres.Group[func(b *pgx.Batch)]
+
 // mount puts the three parties and the control port on one server.
-func mount(e *echo.Echo, cfg settings, db *pgxpool.Pool, f *faults) error {
-	card := &processor{db: db, keyWait: cfg.KeyWait, lag: cfg.ReportLag}
+func mount(e *echo.Echo, cfg settings, db *pgxpool.Pool, w writer, f *faults) error {
+	card := &processor{db: db, writer: w, keyWait: cfg.KeyWait, lag: cfg.ReportLag}
 	// Without a listener the events would pile up for ever.
 	if cfg.WebhookTarget != "" {
 		card.settleAfter = &cfg.SettleAfter
 	}
-	shop, err := newMerchant(db, f, cfg.Merchants)
+	shop, err := newMerchant(db, w, f, cfg.Merchants)
 	if err != nil {
 		return err
 	}

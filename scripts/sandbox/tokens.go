@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/labstack/echo/v4"
 
 	"example.com/failwell/shared/platform/postgres"
@@ -115,18 +116,25 @@ func (p *processor) redeem(c echo.Context) error {
 	// lets one of two redeemers through. To look first and insert then would
 	// let both through.
 	made := paymentMethod{PaymentMethod: "pm_" + newID().String(), Token: req.Token, Reference: req.Reference}
-	tag, err := p.db.Exec(ctx, `
-		INSERT INTO processor_payment_methods (id, token, reference, card, created_at)
-		SELECT $1, token, $3, card, $4
-		FROM   processor_tokens
-		WHERE  token = $2`,
-		made.PaymentMethod, made.Token, made.Reference, time.Now())
+	var redeemed bool
+	err = p.writer.Write(ctx, func(b *pgx.Batch) {
+		b.Queue(`
+			INSERT INTO processor_payment_methods (id, token, reference, card, created_at)
+			SELECT $1, token, $3, card, $4
+			FROM   processor_tokens
+			WHERE  token = $2`,
+			made.PaymentMethod, made.Token, made.Reference, time.Now(),
+		).Exec(func(tag pgconn.CommandTag) error {
+			redeemed = tag.RowsAffected() == 1
+			return nil
+		})
+	})
 	switch {
 	case postgres.Violates(err, "processor_payment_methods_token_once"):
 		return tokenUsed.send(c)
 	case err != nil:
 		return err
-	case tag.RowsAffected() == 0:
+	case !redeemed:
 		return tokenUnknown.send(c)
 	}
 	return reply(http.StatusCreated, made).send(c)

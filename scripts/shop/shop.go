@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -22,7 +23,9 @@ const (
 	CardLosesAnswer   = "4000000000000069" // does the work, the first answer is lost
 	callTimeout       = 20 * time.Second
 	contentTypeJSON   = "application/json"
+	askAgain          = 50 * time.Millisecond
 	pollForFinalState = 20 * time.Millisecond
+	longestPause      = 500 * time.Millisecond
 )
 
 // Shop talks to the system as one merchant.
@@ -38,7 +41,7 @@ func New(env map[string]string) *Shop {
 	return &Shop{
 		Orders: env["ORDERS_URL"], Payments: env["PAYMENTS_URL"], Ledger: env["LEDGER_URL"], Sandbox: env["SANDBOX_URL"],
 		Key: env["MERCHANT_KEY"], Merchant: "mer_acme",
-		HTTP: &http.Client{Timeout: callTimeout, Transport: &http.Transport{MaxIdleConnsPerHost: 64}},
+		HTTP: &http.Client{Timeout: callTimeout, Transport: &http.Transport{MaxIdleConnsPerHost: 256}},
 	}
 }
 
@@ -107,23 +110,23 @@ func (s *Shop) Insist(ctx context.Context, key string, body []byte, heard func(A
 	return s.InsistAt(ctx, s.Orders+"/v1/orders", key, body, heard)
 }
 
-// InsistAt is Insist for any other request that carries a key. "In work" is no
-// definite answer.
+// InsistAt is Insist for any other request that carries a key: a refund that is
+// accepted and still pending is asked for again.
 func (s *Shop) InsistAt(ctx context.Context, url, key string, body []byte, heard func(Answer)) (a Answer, tries int, err error) {
+	begun := time.Now()
 	for {
 		tries++
 		a, err = s.Post(ctx, url, key, body)
 		if err == nil && heard != nil {
 			heard(a)
 		}
-		inWork := a.Status == http.StatusConflict && a.Header.Get("Retry-After") != ""
-		if err == nil && a.Status < http.StatusInternalServerError && a.Status != http.StatusTooManyRequests && !inWork {
+		if err == nil && a.Definite(url) {
 			return a, tries, nil
 		}
 		select {
-		case <-time.After(50 * time.Millisecond):
+		case <-time.After(pause(askAgain, begun)):
 		case <-ctx.Done():
-			return a, tries, fmt.Errorf("shop: no definite answer after %d tries: %w", tries, ctx.Err())
+			return a, tries, fmt.Errorf("shop: no definite answer to key %s after %d tries: %w; the last was %s, error %v", key, tries, ctx.Err(), a, err)
 		}
 	}
 }
@@ -149,17 +152,24 @@ func (s *Shop) Order(ctx context.Context, id string) (Order, error) {
 // Finished waits until an order is confirmed or cancelled. Services that are
 // being killed meanwhile are waited for.
 func (s *Shop) Finished(ctx context.Context, id string) (Order, error) {
+	begun := time.Now()
 	for {
 		o, err := s.Order(ctx, id)
 		if err == nil && o.Status != "pending" {
 			return o, nil
 		}
 		select {
-		case <-time.After(pollForFinalState):
+		case <-time.After(pause(pollForFinalState, begun)):
 		case <-ctx.Done():
-			return o, fmt.Errorf("shop: order %s is still %q: %w (%w)", id, o.Status, ctx.Err(), err)
+			return o, fmt.Errorf("shop: order %s is still %q: %w", id, o.Status, errors.Join(ctx.Err(), err))
 		}
 	}
+}
+
+// pause grows with the time that was waited already: hundreds of clients that wait
+// for a broker to come back must not be what keeps it from coming back.
+func pause(least time.Duration, since time.Time) time.Duration {
+	return min(max(least, time.Since(since)/10), longestPause)
 }
 
 // Arm arms a fault point in a service.
@@ -195,6 +205,9 @@ func (s *Shop) call(ctx context.Context, method, url, bearer, key string, body [
 	if err != nil {
 		return Answer{}, err
 	}
+	// Without this, Go's client would send a request that carries a key once more by
+	// itself when its connection breaks, and a client that is gone would be back.
+	request.GetBody = nil
 	if len(body) > 0 {
 		request.Header.Set("Content-Type", contentTypeJSON)
 	}

@@ -56,19 +56,25 @@ func (n *Network) Mend(ctx context.Context, link string) error {
 	return n.proxies[link].Start()
 }
 
-// Delay makes every answer on a link late, by milliseconds give or take a half.
+// Delay makes everything on a link late, each way, by milliseconds give or take a half.
 func (n *Network) Delay(link string, milliseconds int) error {
-	return n.add(link, fmt.Sprintf(`{"type":"latency","attributes":{"latency":%d,"jitter":%d}}`, milliseconds, milliseconds/2))
+	return n.add(link, "latency", fmt.Sprintf(`{"latency":%d,"jitter":%d}`, milliseconds, milliseconds/2))
 }
 
 // Throttle lets so many kilobytes a second through, each way.
 func (n *Network) Throttle(link string, kilobytes int) error {
-	return n.add(link, fmt.Sprintf(`{"type":"bandwidth","attributes":{"rate":%d}}`, kilobytes))
+	return n.add(link, "bandwidth", fmt.Sprintf(`{"rate":%d}`, kilobytes))
 }
 
-func (n *Network) add(link, toxic string) error {
-	_, err := n.proxies[link].Toxics.AddToxicJson(strings.NewReader(toxic))
-	return err
+// add puts a toxic on both directions: by itself one lies only on the answers.
+func (n *Network) add(link, kind, attributes string) error {
+	for _, stream := range []string{"downstream", "upstream"} {
+		toxic := fmt.Sprintf(`{"type":%q,"stream":%q,"attributes":%s}`, kind, stream, attributes)
+		if _, err := n.proxies[link].Toxics.AddToxicJson(strings.NewReader(toxic)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (n *Network) close() {

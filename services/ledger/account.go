@@ -75,9 +75,12 @@ func (s *service) listAccounts(c echo.Context) error {
 
 // getAccount shows one of a merchant's accounts: GET /v1/accounts/{id}.
 func (s *service) getAccount(c echo.Context) error {
-	accounts, err := s.findAccounts(c.Request().Context(), web.Merchant(c), c.Param("id"))
-	if err != nil {
-		return err
+	var accounts []accountView
+	if id := c.Param("id"); storable(id) {
+		var err error
+		if accounts, err = s.findAccounts(c.Request().Context(), web.Merchant(c), id); err != nil {
+			return err
+		}
 	}
 	if len(accounts) == 0 {
 		return web.NewProblem(http.StatusNotFound, "no-such-account", "No such account", fmt.Sprintf("There is no account %q.", c.Param("id")))

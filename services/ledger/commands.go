@@ -13,7 +13,6 @@ import (
 	"example.com/failwell/shared/pattern/outbox"
 	"example.com/failwell/shared/pattern/retries"
 	"example.com/failwell/shared/platform/money"
-	"example.com/failwell/shared/platform/postgres"
 )
 
 const source outbox.Source = "/ledger"
@@ -43,14 +42,13 @@ func (s *service) receive(ctx context.Context, e event.Event) error {
 	if err != nil {
 		return retries.Permanent(err)
 	}
-	handle := map[string]func(context.Context, command) error{
-		"ledger.post-sale":    s.postSale,
-		"ledger.reverse-sale": s.reverseSale,
-	}[e.Type()]
-	if handle == nil {
-		return retries.Permanent(fmt.Errorf("unknown type %q", e.Type()))
+	switch e.Type() {
+	case "ledger.post-sale":
+		return s.postSale(ctx, cmd)
+	case "ledger.reverse-sale":
+		return s.reverseSale(ctx, cmd)
 	}
-	return postgres.RetryStale(ctx, func() error { return handle(ctx, cmd) })
+	return retries.Permanent(fmt.Errorf("unknown type %q", e.Type()))
 }
 
 func decode(e event.Event) (command, error) {
@@ -65,8 +63,8 @@ func decode(e event.Event) (command, error) {
 	if cmd.orderID, err = uuid.Parse(strings.TrimPrefix(cmd.OrderID, "ord_")); err != nil {
 		return cmd, fmt.Errorf("order_id: %w", err)
 	}
-	if err := cmd.Amount.Validate(); err != nil || cmd.Amount.Minor <= 0 {
-		return cmd, fmt.Errorf("amount %v: must be above zero in a known currency", cmd.Amount)
+	if err := cmd.Amount.Validate(); err != nil || cmd.Amount.Minor <= 0 || cmd.Amount.Minor > maxMinor {
+		return cmd, fmt.Errorf("amount %v: must be above zero, at most %d, in a known currency", cmd.Amount, maxMinor)
 	}
 	if cmd.MerchantID == "" || cmd.PaymentID == "" {
 		return cmd, errors.New("merchant_id and payment_id are required")

@@ -11,6 +11,7 @@ import (
 // production default; scripts/lab.env shortens them so that one can watch.
 type settings struct {
 	config.Common
+	config.Broker
 
 	// DatabaseConns bounds the pool of database connections.
 	DatabaseConns int32 `env:"DATABASE_CONNS" envDefault:"16"`

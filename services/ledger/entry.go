@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -119,6 +120,11 @@ type newPosting struct {
 const (
 	maxPostings = 20
 	maxText     = 255
+
+	// maxMinor bounds every amount. Sixty-four entries of twenty postings are written
+	// together at most, so the sum that moves one account still fits 64 bits; an
+	// overflow would be a wrong balance, not an error.
+	maxMinor = 1_000_000_000_000_000
 )
 
 // Validate checks the form and the sum. The database checks the sum again.
@@ -140,8 +146,8 @@ func (n newEntry) Validate() error {
 		if err := p.Amount.Validate(); err != nil {
 			return invalid(field+".amount.currency", err.Error())
 		}
-		if p.Amount.Minor == 0 {
-			return invalid(field+".amount.minor", "Must not be zero.")
+		if p.Amount.Minor == 0 || p.Amount.Minor > maxMinor || p.Amount.Minor < -maxMinor {
+			return invalid(field+".amount.minor", fmt.Sprintf("Must not be zero, nor beyond %d either way.", maxMinor))
 		}
 		if !knownAccount(p.Account, p.Amount.Currency) {
 			return invalid(field+".account", "There is no such account in this currency.")
@@ -160,6 +166,10 @@ func (n newEntry) Validate() error {
 	}
 	return nil
 }
+
+// storable tells whether PostgreSQL can hold a text at all. What it cannot hold is
+// nobody's id, and asking for it would be an error of ours instead of the caller's.
+func storable(text string) bool { return utf8.ValidString(text) && !strings.Contains(text, "\x00") }
 
 func invalid(field, detail string) error {
 	return web.NewProblem(http.StatusUnprocessableEntity, "invalid-field", "A field is not valid", detail).WithField(field)
@@ -251,7 +261,7 @@ func (e entry) view() entryView {
 // merchant: GET /v1/entries?reference=.
 func (s *service) listEntries(c echo.Context) error {
 	reference := c.QueryParam("reference")
-	if reference == "" {
+	if reference == "" || !storable(reference) {
 		return invalid("reference", "Required: an order or payment id.")
 	}
 	found, err := s.findEntries(c, `(e.source = $1 OR e.reference = $1) AND e.merchant_id = $2`, reference, web.Merchant(c))

@@ -46,11 +46,12 @@ func main() {
 }
 
 type service struct {
-	cfg   settings
-	db    *pgxpool.Pool
-	log   *slog.Logger
-	relay *outbox.Relay
-	books books
+	cfg    settings
+	db     *pgxpool.Pool
+	log    *slog.Logger
+	relay  *outbox.Relay
+	books  books
+	shares shares
 
 	preparedAge prometheus.Gauge
 }
@@ -79,7 +80,7 @@ func run(ctx context.Context, cfg settings) error {
 	defer broker.Close()
 
 	s := &service{
-		cfg: cfg, db: db, log: log, books: openBooks(db), preparedAge: newPreparedAge(registry),
+		cfg: cfg, db: db, log: log, books: openBooks(db), shares: newShares(), preparedAge: newPreparedAge(registry),
 		relay: outbox.NewRelay(outbox.Config{
 			DB: db, Broker: broker, Logger: log, Metrics: registry,
 			Holder: cfg.InstanceName(), Lease: cfg.OutboxLease, Poll: cfg.OutboxPoll,

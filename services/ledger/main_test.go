@@ -59,7 +59,7 @@ func newLedger(t *testing.T) *ledger {
 	l := &ledger{t: t, service: &service{
 		cfg: settings{Common: config.Common{ServiceKey: serviceKey}, FeeBasisPoints: 250},
 		db:  db, log: log, relay: outbox.NewRelay(outbox.Config{DB: db, Logger: log}),
-		books: openBooks(db),
+		books: openBooks(db), shares: newShares(),
 	}}
 	t.Cleanup(l.books.Close)
 	l.http = l.routes(prometheus.NewRegistry(), nil) // the broker is only asked how it is

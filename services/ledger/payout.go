@@ -33,7 +33,7 @@ func (s *service) endPayout(ctx context.Context, e event.Event) error {
 	if err := in.Amount.Validate(); err != nil {
 		return retries.Permanent(fmt.Errorf("payout %s: %w", in.PayoutID, err))
 	}
-	if in.Amount.Minor <= 0 || in.MerchantID == "" || in.PayoutID == "" {
+	if in.Amount.Minor <= 0 || in.Amount.Minor > maxMinor || in.MerchantID == "" || in.PayoutID == "" {
 		return retries.Permanent(fmt.Errorf("payout %q of %q over %s makes no sense", in.PayoutID, in.MerchantID, in.Amount))
 	}
 	id, err := uuid.NewV7()

@@ -70,70 +70,88 @@ func (s *service) read(ctx context.Context, cmd command) (sale, error) {
 
 // postSale books a sale: the customer's card owes the amount, the merchant is
 // owed it less the platform's fee.
+//
+// Nearly every sale is news, so it is written as news in one round trip. What is
+// not as expected makes the write fail (a sale or a reversal that is there already,
+// a closed account), and only then is it looked at.
+//
+// Pattern: atomic-read-then-write (the constraints decide)
 func (s *service) postSale(ctx context.Context, cmd command) error {
-	now, err := s.read(ctx, cmd)
-	switch {
-	case err != nil || now.Seen:
-		return err
-	case now.State == posted:
-		return s.answer(ctx, cmd, "post-sale", done, "", nil, nil)
-	case now.State == reversed:
-		// The reversal overtook us. Posting now would leave money on the books
-		// of an order that was walked back.
-		return s.answer(ctx, cmd, "post-sale", refused, "reversed", nil, nil)
-	case now.Closed:
-		return s.answer(ctx, cmd, "post-sale", refused, "account_closed", nil, nil)
-	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		return err
-	}
-	e := entry{
-		ID: id, Kind: "sale", Source: cmd.OrderID, Reference: cmd.PaymentID, MerchantID: cmd.MerchantID,
-		Postings: salePostings(cmd, s.cfg.FeeBasisPoints),
-	}
-	return s.answer(ctx, cmd, "post-sale", done, "", &e, func(b *pgx.Batch) {
-		// Of a sale and a reversal, or of two sales, at the same moment one
-		// inserts this row and the other must look again.
-		b.Queue(`
-			INSERT INTO sales (order_id, state)
-			VALUES ($1, 'posted')`,
-			cmd.orderID)
+	var now sale
+	expected := true
+	return postgres.RetryStale(ctx, func() error {
+		if !expected {
+			var err error
+			if now, err = s.read(ctx, cmd); err != nil {
+				return err
+			}
+		}
+		expected = false
+		switch {
+		case now.Seen:
+			return nil
+		case now.State == posted:
+			return s.answer(ctx, cmd, "post-sale", done, "", nil, nil)
+		case now.State == reversed:
+			// The reversal overtook us. Posting now would leave money on the books
+			// of an order that was walked back.
+			return s.answer(ctx, cmd, "post-sale", refused, "reversed", nil, nil)
+		case now.Closed:
+			return s.answer(ctx, cmd, "post-sale", refused, "account_closed", nil, nil)
+		}
+		id, err := uuid.NewV7()
+		if err != nil {
+			return err
+		}
+		e := entry{
+			ID: id, Kind: "sale", Source: cmd.OrderID, Reference: cmd.PaymentID, MerchantID: cmd.MerchantID,
+			Postings: salePostings(cmd, s.cfg.FeeBasisPoints),
+		}
+		return s.answer(ctx, cmd, "post-sale", done, "", &e, func(b *pgx.Batch) {
+			// Of a sale and a reversal, or of two sales, at the same moment one
+			// inserts this row and the other must look again.
+			b.Queue(`
+				INSERT INTO sales (order_id, state)
+				SELECT $1, CASE WHEN EXISTS (SELECT FROM accounts WHERE id = $2 AND closed) THEN 'account_closed' ELSE 'posted' END`,
+				cmd.orderID, merchantAccount("merchant_pending", cmd.MerchantID, cmd.Amount.Currency))
+		})
 	})
 }
 
 // reverseSale takes a sale back by its exact mirror. Of a sale that is not there
 // it leaves a tombstone, so that it will not be there later either.
 func (s *service) reverseSale(ctx context.Context, cmd command) error {
-	now, err := s.read(ctx, cmd)
-	switch {
-	case err != nil || now.Seen:
-		return err
-	case now.State == reversed:
-		return s.answer(ctx, cmd, "reverse-sale", done, "", nil, nil)
-	case now.State == "":
-		return s.answer(ctx, cmd, "reverse-sale", done, "", nil, func(b *pgx.Batch) {
+	return postgres.RetryStale(ctx, func() error {
+		now, err := s.read(ctx, cmd)
+		switch {
+		case err != nil || now.Seen:
+			return err
+		case now.State == reversed:
+			return s.answer(ctx, cmd, "reverse-sale", done, "", nil, nil)
+		case now.State == "":
+			return s.answer(ctx, cmd, "reverse-sale", done, "", nil, func(b *pgx.Batch) {
+				b.Queue(`
+					INSERT INTO sales (order_id, state)
+					VALUES ($1, 'reversed')`,
+					cmd.orderID)
+			})
+		}
+		id, err := uuid.NewV7()
+		if err != nil {
+			return err
+		}
+		e := entry{
+			ID: id, Kind: "sale-reversal", Source: cmd.OrderID, Reference: cmd.PaymentID, MerchantID: cmd.MerchantID,
+			Postings: mirrored(now.Postings),
+		}
+		return s.answer(ctx, cmd, "reverse-sale", done, "", &e, func(b *pgx.Batch) {
 			b.Queue(`
-				INSERT INTO sales (order_id, state)
-				VALUES ($1, 'reversed')`,
-				cmd.orderID)
+				UPDATE sales
+				   SET state   = 'reversed',
+				       version = CASE WHEN version = $2 THEN version + 1 ELSE -1 END
+				 WHERE order_id = $1`,
+				cmd.orderID, now.Version)
 		})
-	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		return err
-	}
-	e := entry{
-		ID: id, Kind: "sale-reversal", Source: cmd.OrderID, Reference: cmd.PaymentID, MerchantID: cmd.MerchantID,
-		Postings: mirrored(now.Postings),
-	}
-	return s.answer(ctx, cmd, "reverse-sale", done, "", &e, func(b *pgx.Batch) {
-		b.Queue(`
-			UPDATE sales
-			   SET state   = 'reversed',
-			       version = CASE WHEN version = $2 THEN version + 1 ELSE -1 END
-			 WHERE order_id = $1`,
-			cmd.orderID, now.Version)
 	})
 }
 
@@ -184,11 +202,14 @@ func (s *service) answer(ctx context.Context, cmd command, step, outcome, reason
 	switch {
 	case inbox.IsDuplicate(err):
 		return nil
-	case postgres.Violates(err, "sales_pkey"), postgres.Violates(err, "sales_version_current"), postgres.Violates(err, "entries_once"):
+	case postgres.Violates(err, "sales_pkey"), postgres.Violates(err, "sales_version_current"), postgres.Violates(err, "sales_state_known"), postgres.Violates(err, "entries_once"):
 		return postgres.ErrStale
 	case err != nil:
 		return err
 	}
-	s.relay.Wake(cmd.OrderID)
+	if e != nil && e.Kind == "sale" {
+		s.shares.remember(*e)
+	}
+	s.relay.Offer(reply)
 	return fault.Point(ctx, fault.LedgerSaleAfterCommit)
 }

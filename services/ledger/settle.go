@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/uuid"
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/jackc/pgx/v5"
 
 	"example.com/failwell/shared/pattern/inbox"
@@ -43,7 +45,7 @@ func (s *service) settle(ctx context.Context, e event.Event) error {
 	if err := in.Amount.Validate(); err != nil {
 		return retries.Permanent(fmt.Errorf("settlement of %s: %w", in.PaymentID, err))
 	}
-	if in.Amount.Minor <= 0 || in.MerchantID == "" || in.PaymentID == "" || in.OrderID == "" {
+	if in.Amount.Minor <= 0 || in.Amount.Minor > maxMinor || in.MerchantID == "" || in.PaymentID == "" || in.OrderID == "" {
 		return retries.Permanent(fmt.Errorf("settlement of %q of %q over %s makes no sense", in.PaymentID, in.OrderID, in.Amount))
 	}
 	id, err := uuid.NewV7()
@@ -80,6 +82,10 @@ func (s *service) settle(ctx context.Context, e event.Event) error {
 // shareOfSale is what the sale left to the merchant. The books are asked, not the
 // fee of today: it may have changed since. A sale that is not there yet will be.
 func (s *service) shareOfSale(ctx context.Context, in settlement) (int64, error) {
+	account := merchantAccount("merchant_pending", in.MerchantID, in.Amount.Currency)
+	if share, ok := s.shares.booked.Get(shareKey{in.OrderID, account}); ok {
+		return share, nil
+	}
 	var share int64
 	err := s.db.QueryRow(ctx, `
 		SELECT p.amount_minor
@@ -88,11 +94,37 @@ func (s *service) shareOfSale(ctx context.Context, in settlement) (int64, error)
 		 WHERE e.source = $1
 		   AND e.kind = 'sale'
 		   AND p.account_id = $2`,
-		in.OrderID, merchantAccount("merchant_pending", in.MerchantID, in.Amount.Currency)).Scan(&share)
+		in.OrderID, account).Scan(&share)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return 0, fmt.Errorf("settlement of %s: no sale of %s in the books yet", in.PaymentID, in.OrderID)
 	}
 	return share, err
+}
+
+// shares remembers what this process has booked for recent sales: their settlement
+// follows within moments. An entry is never changed, so what is remembered cannot be
+// wrong, only missing.
+type shares struct {
+	booked *lru.Cache[shareKey, int64]
+}
+
+type shareKey struct{ order, account string }
+
+// mostShares bounds the memory; what was not used for longest is forgotten.
+const mostShares = 10_000
+
+func newShares() shares {
+	booked, _ := lru.New[shareKey, int64](mostShares) // fails only for a size below one
+	return shares{booked}
+}
+
+// remember notes the postings of a sale that is committed.
+func (s shares) remember(sale entry) {
+	for _, p := range sale.Postings {
+		if strings.HasPrefix(p.Account, "merchant_pending:") {
+			s.booked.Add(shareKey{sale.Source, p.Account}, p.Amount)
+		}
+	}
 }
 
 // bookOnce books an entry for a message. The message may come twice, and so may

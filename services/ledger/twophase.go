@@ -75,7 +75,9 @@ func (s *service) prepare(c echo.Context) error {
 // mayPay decides whether a merchant can be paid: what is available, less what it
 // owes from refunds of sales that have not settled yet. That is two accounts, so
 // no constraint on a row can decide it. Both are locked first, in the order in
-// which everybody locks them; what was read cannot change before the commit.
+// which everybody locks them; what was read cannot change before the commit. Not
+// FOR UPDATE: whoever inserts postings holds KEY SHARE locks on their accounts, in
+// the order of the lines, and would wait for us while we wait for it.
 //
 // Pattern: atomic-read-then-write (row lock)
 func mayPay(ctx context.Context, tx pgx.Tx, e entry) error {
@@ -90,7 +92,7 @@ func mayPay(ctx context.Context, tx pgx.Tx, e entry) error {
 			   AND currency = $2
 			   AND kind IN ('merchant_available', 'merchant_pending')
 			 ORDER BY id
-			   FOR UPDATE`,
+			   FOR NO KEY UPDATE`,
 			merchantOf(p.Account), currencyOf(p.Account))
 		if err != nil {
 			return err
@@ -166,7 +168,9 @@ func (s *service) askInDoubt(ctx context.Context) {
 		if err != nil && ctx.Err() == nil {
 			s.log.Warn("looking for prepared transactions failed, will look again", "error", err)
 		}
-		s.preparedAge.Set(0)
+		if err == nil && len(all) == 0 {
+			s.preparedAge.Set(0) // not when looking failed: an alert would fall silent
+		}
 		for i, p := range all {
 			if i == 0 {
 				s.preparedAge.Set(p.Age.Seconds())

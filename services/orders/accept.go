@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/labstack/echo/v4"
 
 	"example.com/failwell/shared/pattern/idempotency"
@@ -82,15 +83,22 @@ func (s *service) accept(c echo.Context) error {
 	})
 	if err != nil {
 		s.memory.forgetShelf(web.Merchant(c), in.skus())
+		if errors.Is(err, errKeyInUse) {
+			return idempotency.InUse()
+		}
 		return err
 	}
 	s.memory.rememberAnswered(request)
 	return request.Answer(c, answer)
 }
 
+// errKeyInUse: another request with this key is still being written. It waits, for the
+// stock perhaps, and we have waited for it.
+var errKeyInUse = errors.New("orders: another request with this key is at work")
+
 // place writes the order. ErrStale means that a constraint decided against us,
 // and that reading again will tell why: another request committed the same key
-// first, another buyer took the stock, or the price has changed.
+// first, another buyer took the stock, the price has changed, or the product is gone.
 //
 // Pattern: acid-transaction
 // Pattern: atomic-read-then-write (the constraint decides: the stock that was
@@ -124,9 +132,11 @@ func (s *service) place(ctx context.Context, request idempotency.Request, mercha
 	if err := fault.Point(ctx, fault.OrdersAcceptBeforeCommit); err != nil {
 		return idempotency.Recorded{}, err
 	}
+	var keyIsOurs bool
 	err = s.writer.Write(ctx, func(b *pgx.Batch) {
 		// The key goes first: a concurrent retry waits here until we are done.
-		request.Record(b, response)
+		keyIsOurs = false
+		request.Record(b, response).Exec(func(pgconn.CommandTag) error { keyIsOurs = true; return nil })
 		o.insert(b)
 		saga.Insert(b, o.ID, orderPlan.Begin(), s.cfg.SagaPatience)
 		command.Append(b)
@@ -134,14 +144,17 @@ func (s *service) place(ctx context.Context, request idempotency.Request, mercha
 		// it is held for the shortest time.
 		reserve(b, o)
 	})
-	if idempotency.IsDuplicate(err) || isOversold(err) {
+	if idempotency.IsDuplicate(err) || isNotReserved(err) {
 		return idempotency.Recorded{}, postgres.ErrStale
+	}
+	if postgres.LockTimedOut(err) && !keyIsOurs {
+		return idempotency.Recorded{}, errKeyInUse
 	}
 	if err != nil {
 		return idempotency.Recorded{}, err
 	}
 	s.memory.rememberOrder(o, saga.NewRow(o.ID, orderPlan.Begin()))
-	s.relay.Wake(o.wireID())
+	s.relay.Offer(command)
 	return idempotency.First(response), fault.Point(ctx, fault.OrdersAcceptAfterCommit)
 }
 

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"example.com/failwell/shared/platform/money"
 	"example.com/failwell/shared/platform/web"
@@ -66,6 +67,8 @@ func text(field, value string) error {
 	switch {
 	case strings.TrimSpace(value) == "":
 		return invalid(field, "Required.")
+	case !utf8.ValidString(value):
+		return invalid(field, "Must be UTF-8.")
 	case len(value) > maxText:
 		return invalid(field, fmt.Sprintf("At most %d bytes.", maxText))
 	case strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r == 0x7f }):
@@ -124,7 +127,7 @@ func price(items []item, shelf map[string]product) (lines []priced, total money.
 		if err == nil && total.Currency != "" {
 			amount, err = total.Add(amount)
 		}
-		if err != nil {
+		if err != nil || amount.Minor > maxMinor {
 			return nil, total, invalid(field+".quantity", "The total is too large.")
 		}
 		total = amount

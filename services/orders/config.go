@@ -10,14 +10,16 @@ import (
 // production default; scripts/lab.env shortens them so that one can watch.
 type settings struct {
 	config.Common
+	config.Broker
 
 	// DatabaseConns bounds the pool of database connections.
 	DatabaseConns int32 `env:"DATABASE_CONNS" envDefault:"16"`
 
 	// SagaPatience is how long an order waits for the answer to a step before
-	// the step is asked again; doubled at each further try. It should exceed
-	// the time that the participant's own retries take.
-	SagaPatience time.Duration `env:"SAGA_STEP_TIMEOUT" envDefault:"5m"`
+	// the step is asked again; doubled at each further try, up to an hour. It must
+	// exceed the time that the participant's own retries take (by RETRY_DELAYS 12m36s
+	// and the work): earlier, each would be asked a second time while still at the first.
+	SagaPatience time.Duration `env:"SAGA_STEP_TIMEOUT" envDefault:"15m"`
 
 	// SagaSweep is how often to look for orders whose patience has run out.
 	SagaSweep time.Duration `env:"SAGA_SWEEP" envDefault:"15s"`

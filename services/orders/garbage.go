@@ -1,6 +1,7 @@
 package main
 
 import (
+	"example.com/failwell/shared/pattern/callback"
 	"example.com/failwell/shared/pattern/garbage"
 	"example.com/failwell/shared/pattern/inbox"
 )
@@ -22,14 +23,6 @@ func (s *service) garbageRules() []garbage.Rule {
 			        LIMIT $2
 			          FOR UPDATE SKIP LOCKED))`),
 		garbage.SQL(s.db, "inbox", s.cfg.InboxRetention, inbox.DeleteOld("/payments", "/ledger")),
-		garbage.SQL(s.db, "delivered-callbacks", s.cfg.CallbackRetention, `
-			DELETE FROM callbacks
-			 WHERE ctid = ANY(ARRAY(
-			       SELECT ctid
-			         FROM callbacks
-			        WHERE state = 'delivered'
-			          AND delivered_at <= now() - $1::interval
-			        ORDER BY id
-			        LIMIT $2))`),
+		garbage.SQL(s.db, "delivered-callbacks", s.cfg.CallbackRetention, callback.DeleteDelivered),
 	}
 }

@@ -2,9 +2,9 @@ package main
 
 import (
 	"math"
-	"sync"
 
 	"github.com/google/uuid"
+	lru "github.com/hashicorp/golang-lru/v2"
 
 	"example.com/failwell/shared/pattern/idempotency"
 	"example.com/failwell/shared/pattern/saga"
@@ -21,10 +21,9 @@ import (
 // So it may be wrong, in every replica in its own way, and it may forget anything at
 // any time. docs/decisions/0012-remembered-but-not-believed.md.
 type memory struct {
-	mu     sync.Mutex
-	prices map[shelfKey]money.Money
-	orders map[uuid.UUID]inFlight
-	keys   map[answeredKey]struct{}
+	prices *lru.Cache[shelfKey, money.Money]
+	orders *lru.Cache[uuid.UUID, inFlight]
+	keys   *lru.Cache[answeredKey, struct{}]
 }
 
 type shelfKey struct{ merchant, sku string }
@@ -37,21 +36,24 @@ type inFlight struct {
 
 type answeredKey struct{ merchant, operation, key string }
 
-// mostRemembered bounds each kind; one more, and it begins anew.
+// mostRemembered bounds each kind; what was not used for longest is forgotten.
 const mostRemembered = 10_000
 
 func newMemory() *memory {
-	return &memory{prices: map[shelfKey]money.Money{}, orders: map[uuid.UUID]inFlight{}, keys: map[answeredKey]struct{}{}}
+	return &memory{prices: remember[shelfKey, money.Money](), orders: remember[uuid.UUID, inFlight](), keys: remember[answeredKey, struct{}]()}
+}
+
+func remember[K comparable, V any]() *lru.Cache[K, V] {
+	cache, _ := lru.New[K, V](mostRemembered) // fails only for a size below one
+	return cache
 }
 
 // shelf returns the products of a basket, if all their prices are remembered.
 // How many are left is not: the write will tell.
 func (m *memory) shelf(merchant string, skus []string) (map[string]product, bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	shelf := make(map[string]product, len(skus))
 	for _, sku := range skus {
-		price, ok := m.prices[shelfKey{merchant, sku}]
+		price, ok := m.prices.Get(shelfKey{merchant, sku})
 		if !ok {
 			return nil, false
 		}
@@ -61,64 +63,39 @@ func (m *memory) shelf(merchant string, skus []string) (map[string]product, bool
 }
 
 func (m *memory) rememberShelf(merchant string, shelf map[string]product) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if len(m.prices) > mostRemembered {
-		clear(m.prices)
-	}
 	for sku, p := range shelf {
-		m.prices[shelfKey{merchant, sku}] = p.Price
+		m.prices.Add(shelfKey{merchant, sku}, p.Price)
 	}
 }
 
 func (m *memory) forgetShelf(merchant string, skus []string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	for _, sku := range skus {
-		delete(m.prices, shelfKey{merchant, sku})
+		m.prices.Remove(shelfKey{merchant, sku})
 	}
 }
 
 // order returns an order that is on its way, and where its saga stood when this
 // process last wrote it.
 func (m *memory) order(id uuid.UUID) (order, saga.Row, bool) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	f, ok := m.orders[id]
+	f, ok := m.orders.Get(id)
 	return f.order, f.row, ok
 }
 
 func (m *memory) rememberOrder(o order, row saga.Row) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if len(m.orders) > mostRemembered {
-		clear(m.orders)
+	if known, ok := m.orders.Peek(o.ID); ok && known.row.Version >= row.Version {
+		return // an answer was handled before accept got here
 	}
-	if m.orders[o.ID].row.Version < row.Version { // an answer may be handled before accept gets here
-		m.orders[o.ID] = inFlight{order: o, row: row}
-	}
+	m.orders.Add(o.ID, inFlight{order: o, row: row})
 }
 
-func (m *memory) forgetOrder(id uuid.UUID) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.orders, id)
-}
+func (m *memory) forgetOrder(id uuid.UUID) { m.orders.Remove(id) }
 
 // answered tells whether this process has answered a request with this key: then
 // it is cheaper to look for the answer than to try to write one.
 func (m *memory) answered(r idempotency.Request) bool {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	_, ok := m.keys[answeredKey{r.Merchant, r.Operation, r.Key}]
-	return ok
+	return m.keys.Contains(answeredKey{r.Merchant, r.Operation, r.Key})
 }
 
 func (m *memory) rememberAnswered(r idempotency.Request) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if len(m.keys) > mostRemembered {
-		clear(m.keys)
-	}
-	m.keys[answeredKey{r.Merchant, r.Operation, r.Key}] = struct{}{}
+	m.keys.Add(answeredKey{r.Merchant, r.Operation, r.Key}, struct{}{})
 }

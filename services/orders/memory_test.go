@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 
@@ -52,6 +53,26 @@ func TestARememberedPriceThatHasChangedIsNotCharged(t *testing.T) {
 		if o.Total.Minor != minor || o.Total.Currency != currency {
 			t.Errorf("%s: charged %v", change, o.Total)
 		}
+	}
+}
+
+// An update of no row is no error. An order of a product that is remembered and not
+// there any more must not go its way with nothing reserved.
+func TestARememberedProductThatIsGoneIsNotSold(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil, 4)
+	b.exec(`INSERT INTO products (merchant_id, sku, name, price_minor, currency, available, initial) VALUES ('mer_acme', 'cap', 'Cap', 900, 'GBP', 10, 10)`)
+	if first := b.order("first", "cap", "mug"); first.Code != http.StatusAccepted {
+		t.Fatalf("%d %s", first.Code, first.Body)
+	}
+	b.exec(`DELETE FROM products WHERE sku = 'cap'`)
+	if answer := b.order("second", "cap", "mug"); answer.Code != http.StatusUnprocessableEntity || !strings.Contains(answer.Body.String(), "unknown-sku") {
+		t.Errorf("%d %s", answer.Code, answer.Body)
+	}
+	var orders, reserved int
+	err := b.db.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM orders), (SELECT reserved FROM products WHERE sku = 'mug')`).Scan(&orders, &reserved)
+	if err != nil || orders != 1 || reserved != 1 {
+		t.Errorf("%d orders, %d mugs reserved, %v", orders, reserved, err)
 	}
 }
 

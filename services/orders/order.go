@@ -178,9 +178,21 @@ const (
 	maxPage     = 100
 )
 
-type page struct {
-	Data       []orderView `json:"data"`
-	NextCursor string      `json:"next_cursor,omitempty"`
+type page[T any] struct {
+	Data       []T    `json:"data"`
+	NextCursor string `json:"next_cursor,omitempty"`
+}
+
+func pageLimit(c echo.Context) (int, error) {
+	raw := c.QueryParam("limit")
+	if raw == "" {
+		return defaultPage, nil
+	}
+	n, err := strconv.Atoi(raw)
+	if err != nil || n < 1 || n > maxPage {
+		return 0, invalid("limit", fmt.Sprintf("Must be between 1 and %d.", maxPage))
+	}
+	return n, nil
 }
 
 // list shows a merchant's orders, newest first: GET /v1/orders?limit&cursor. The
@@ -188,13 +200,9 @@ type page struct {
 // order when new ones arrive in between, and a far page costs no more than the first.
 func (s *service) list(c echo.Context) error {
 	ctx := c.Request().Context()
-	limit := defaultPage
-	if raw := c.QueryParam("limit"); raw != "" {
-		n, err := strconv.Atoi(raw)
-		if err != nil || n < 1 || n > maxPage {
-			return invalid("limit", fmt.Sprintf("Must be between 1 and %d.", maxPage))
-		}
-		limit = n
+	limit, err := pageLimit(c)
+	if err != nil {
+		return err
 	}
 	before := uuid.Max
 	if raw := c.QueryParam("cursor"); raw != "" {
@@ -217,7 +225,7 @@ func (s *service) list(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	out := page{Data: []orderView{}}
+	out := page[orderView]{Data: []orderView{}}
 	for i, o := range orders {
 		if i == limit {
 			out.NextCursor = orders[limit-1].wireID()

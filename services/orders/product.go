@@ -5,13 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/labstack/echo/v4"
 
 	"example.com/failwell/shared/platform/money"
+	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/platform/web"
 )
 
@@ -63,9 +66,28 @@ func readShelf(b *pgx.Batch, merchant string, skus []string, shelf map[string]pr
 	})
 }
 
+// skuOf reads the SKU from the path. The router hands over a part of the path as it was
+// sent where that is not the only way to send it: with %2F for a slash. And what cannot
+// be a text in PostgreSQL is refused here, not there.
+func skuOf(c echo.Context) (string, error) {
+	sku := c.Param("sku")
+	if c.Request().URL.RawPath != "" {
+		unescaped, err := url.PathUnescape(sku)
+		if err != nil {
+			return "", invalid("sku", "Is not escaped as a part of a path should be.")
+		}
+		sku = unescaped
+	}
+	return sku, text("sku", sku)
+}
+
 // getProduct shows a product with its version as ETag: GET /v1/products/{sku}.
 func (s *service) getProduct(c echo.Context) error {
-	p, err := s.findProduct(c.Request().Context(), web.Merchant(c), c.Param("sku"))
+	sku, err := skuOf(c)
+	if err != nil {
+		return err
+	}
+	p, err := s.findProduct(c.Request().Context(), web.Merchant(c), sku)
 	if err != nil {
 		return err
 	}
@@ -90,14 +112,25 @@ func (s *service) findProduct(ctx context.Context, merchant, sku string) (produc
 	return p, err
 }
 
-// listProducts shows the whole shelf: GET /v1/products.
+// listProducts shows the shelf in the order of the SKUs: GET /v1/products?limit&cursor.
+// The cursor is the last SKU seen.
 func (s *service) listProducts(c echo.Context) error {
+	limit, err := pageLimit(c)
+	if err != nil {
+		return err
+	}
+	after := c.QueryParam("cursor")
+	if after != "" && text("cursor", after) != nil {
+		return invalid("cursor", "Must be the next_cursor of an earlier page.")
+	}
 	rows, err := s.db.Query(c.Request().Context(), `
 		SELECT sku, name, price_minor, currency, available, version
 		  FROM products
 		 WHERE merchant_id = $1
-		 ORDER BY sku`,
-		web.Merchant(c))
+		   AND sku > $2
+		 ORDER BY sku
+		 LIMIT $3`,
+		web.Merchant(c), after, limit+1) // one more tells whether there is another page
 	if err != nil {
 		return err
 	}
@@ -105,11 +138,15 @@ func (s *service) listProducts(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	views := make([]productView, len(products))
+	out := page[productView]{Data: []productView{}}
 	for i, p := range products {
-		views[i] = p.view()
+		if i == limit {
+			out.NextCursor = products[limit-1].SKU
+			break
+		}
+		out.Data = append(out.Data, p.view())
 	}
-	return c.JSON(http.StatusOK, map[string]any{"data": views})
+	return c.JSON(http.StatusOK, out)
 }
 
 // editProduct is the body of PUT /v1/products/{sku}.
@@ -119,8 +156,14 @@ type editProduct struct {
 	Stock *int64      `json:"stock"`
 }
 
-// maxStock keeps sums of stock far from overflow.
-const maxStock = 1_000_000_000
+const (
+	// maxStock keeps sums of stock far from overflow.
+	maxStock = 1_000_000_000
+
+	// maxMinor bounds a price, and the total of an order, to what thousands of them
+	// can be added up from without overflow. The books of an account are such a sum.
+	maxMinor = 1_000_000_000_000_000
+)
 
 // Validate checks what can be checked without the database.
 func (e editProduct) Validate() error {
@@ -130,8 +173,8 @@ func (e editProduct) Validate() error {
 	if err := e.Price.Validate(); err != nil {
 		return invalid("price", err.Error())
 	}
-	if e.Price.Minor <= 0 {
-		return invalid("price.minor", "Must be above zero.")
+	if e.Price.Minor <= 0 || e.Price.Minor > maxMinor {
+		return invalid("price.minor", fmt.Sprintf("Must be above zero and at most %d.", maxMinor))
 	}
 	if e.Stock == nil || *e.Stock < 0 || *e.Stock > maxStock {
 		return invalid("stock", fmt.Sprintf("Required, between 0 and %d.", maxStock))
@@ -151,8 +194,8 @@ func (s *service) putProduct(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	sku := c.Param("sku")
-	if err := text("sku", sku); err != nil {
+	sku, err := skuOf(c)
+	if err != nil {
 		return err
 	}
 	if c.Request().Header.Get("If-None-Match") == "*" {
@@ -171,29 +214,33 @@ func (s *service) putProduct(c echo.Context) error {
 	// The condition and the write are one statement: of two editors who saw the
 	// same version, the row's lock lets one go first, and the other finds no
 	// such version any more.
-	rows, err := s.db.Query(ctx, `
-		UPDATE products
-		   SET name        = $4,
-		       price_minor = $5,
-		       currency    = $6,
-		       initial     = initial + $7 - available,
-		       available   = $7,
-		       version     = version + 1
-		 WHERE merchant_id = $1
-		   AND sku = $2
-		   AND (version = $3 OR $8)
-		RETURNING sku, name, price_minor, currency, available, version`,
-		web.Merchant(c), sku, version, in.Name, in.Price.Minor, in.Price.Currency, *in.Stock, match == "*")
+	var written []product
+	err = postgres.Write(ctx, s.db, func(b *pgx.Batch) {
+		b.Queue(`
+			UPDATE products
+			   SET name        = $4,
+			       price_minor = $5,
+			       currency    = $6,
+			       initial     = initial + $7 - available,
+			       available   = $7,
+			       version     = version + 1
+			 WHERE merchant_id = $1
+			   AND sku = $2
+			   AND (version = $3 OR $8)
+			RETURNING sku, name, price_minor, currency, available, version`,
+			web.Merchant(c), sku, version, in.Name, in.Price.Minor, in.Price.Currency, *in.Stock, match == "*",
+		).Query(func(rows pgx.Rows) (err error) {
+			written, err = pgx.CollectRows(rows, scanProduct)
+			return err
+		})
+	})
 	if err != nil {
 		return err
 	}
-	p, err := pgx.CollectExactlyOneRow(rows, scanProduct)
-	if errors.Is(err, pgx.ErrNoRows) {
+	if len(written) == 0 {
 		return s.whyNoMatch(c, sku)
 	}
-	if err != nil {
-		return err
-	}
+	p := written[0]
 	c.Response().Header().Set("ETag", p.etag())
 	return c.JSON(http.StatusOK, p.view())
 }
@@ -210,19 +257,26 @@ func (s *service) whyNoMatch(c echo.Context, sku string) error {
 }
 
 func (s *service) createProduct(c echo.Context, sku string, in editProduct) error {
-	tag, err := s.db.Exec(c.Request().Context(), `
-		INSERT INTO products (merchant_id, sku, name, price_minor, currency, available, initial)
-		VALUES ($1, $2, $3, $4, $5, $6, $6)
-		ON CONFLICT DO NOTHING`,
-		web.Merchant(c), sku, in.Name, in.Price.Minor, in.Price.Currency, *in.Stock)
+	var created bool
+	err := postgres.Write(c.Request().Context(), s.db, func(b *pgx.Batch) {
+		b.Queue(`
+			INSERT INTO products (merchant_id, sku, name, price_minor, currency, available, initial)
+			VALUES ($1, $2, $3, $4, $5, $6, $6)
+			ON CONFLICT DO NOTHING`,
+			web.Merchant(c), sku, in.Name, in.Price.Minor, in.Price.Currency, *in.Stock,
+		).Exec(func(tag pgconn.CommandTag) error {
+			created = tag.RowsAffected() == 1
+			return nil
+		})
+	})
 	if err != nil {
 		return err
 	}
-	if tag.RowsAffected() == 0 {
+	if !created {
 		return s.whyNoMatch(c, sku)
 	}
 	p := product{SKU: sku, Name: in.Name, Price: in.Price, Available: *in.Stock, Version: 1}
 	c.Response().Header().Set("ETag", p.etag())
-	c.Response().Header().Set(echo.HeaderLocation, "/v1/products/"+sku)
+	c.Response().Header().Set(echo.HeaderLocation, "/v1/products/"+url.PathEscape(sku))
 	return c.JSON(http.StatusCreated, p.view())
 }

@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"example.com/failwell/shared/pattern/inbox"
@@ -194,7 +197,7 @@ func (s *service) advance(ctx context.Context, o order, row saga.Row, next saga.
 		s.metrics.finished.WithLabelValues(result.order.Status).Inc()
 		s.log.Info("order finished", "order_id", o.wireID(), "status", result.order.Status, "reason", result.order.Reason)
 	} else {
-		s.relay.Wake(o.wireID())
+		s.relay.Offer(question)
 	}
 	return fault.Point(ctx, fault.OrdersSagaAfterCommit)
 }
@@ -207,13 +210,21 @@ func askedBefore(row saga.Row, next saga.State) int {
 	return 0
 }
 
-// overdueBatch bounds one sweep; the rest is found by the next.
-const overdueBatch = 100
+// overdueBatch is how many overdue orders are taken at once, and askAtOnce how many of
+// them are asked for at the same time: the requests of customers need connections too.
+const (
+	overdueBatch = 100
+	askAtOnce    = 8
+
+	// sweepsHeld is for how many sweeps an order belongs to the replica that took it:
+	// a minute, by default, for what takes a second.
+	sweepsHeld = 4
+)
 
 // askAgain runs until ctx ends and puts questions again that were not answered
 // in time: the command or its reply was parked, or the participant was down
-// for longer than its retries last. Replicas may do it side by side; the saga's
-// version lets only one of them ask.
+// for longer than its retries last. Replicas do it side by side, each with
+// other orders.
 //
 // Pattern: completer
 func (s *service) askAgain(ctx context.Context) {
@@ -225,26 +236,54 @@ func (s *service) askAgain(ctx context.Context) {
 			return
 		case <-tick.C:
 		}
-		overdue, err := saga.Overdue(ctx, s.db, overdueBatch)
-		if err != nil {
+		if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
 			s.log.Warn("looking for overdue orders failed, will look again", "error", err)
-			continue
-		}
-		for _, id := range overdue {
-			var row saga.Row
-			var o order
-			err := postgres.Read(ctx, s.db, func(b *pgx.Batch) {
-				saga.Load(b, id, &row)
-				load(b, id, &o)
-			})
-			if err == nil && !row.State.Ended() {
-				s.log.Warn("no answer in time, asking again", "order_id", o.wireID(), "step", orderPlan.Asks(row.State), "asked", row.Asked)
-				s.metrics.askedAgain.Inc()
-				err = s.advance(ctx, o, row, row.State, "", func(*pgx.Batch) {})
-			}
-			if err != nil && ctx.Err() == nil {
-				s.log.Warn("asking again failed, will be tried at the next sweep", "order_id", o.wireID(), "error", err)
-			}
 		}
 	}
+}
+
+// sweep asks for all orders that are overdue. A batch that was full is followed by the
+// next at once: a hundred every fifteen seconds are too few after an outage.
+func (s *service) sweep(ctx context.Context) error {
+	var after uuid.UUID
+	for full := true; full && ctx.Err() == nil; {
+		overdue, err := saga.Overdue(ctx, s.db, after, overdueBatch, sweepsHeld*s.cfg.SagaSweep)
+		if err != nil || len(overdue) == 0 {
+			return err
+		}
+		full, after = len(overdue) == overdueBatch, overdue[len(overdue)-1]
+		var asking sync.WaitGroup
+		places := make(chan struct{}, askAtOnce)
+		for _, id := range overdue {
+			places <- struct{}{}
+			asking.Go(func() {
+				defer func() { <-places }()
+				if err := s.askOnce(ctx, id); err != nil && ctx.Err() == nil {
+					s.log.Warn("asking again failed, will be tried at a later sweep", "order_id", order{ID: id}.wireID(), "error", err)
+				}
+			})
+		}
+		asking.Wait()
+	}
+	return nil
+}
+
+// askOnce puts the open question of an order again. ErrStale means that the answer
+// came meanwhile.
+func (s *service) askOnce(ctx context.Context, id uuid.UUID) error {
+	var row saga.Row
+	var o order
+	err := postgres.Read(ctx, s.db, func(b *pgx.Batch) {
+		saga.Load(b, id, &row)
+		load(b, id, &o)
+	})
+	if err != nil || row.State.Ended() {
+		return err
+	}
+	s.log.Warn("no answer in time, asking again", "order_id", o.wireID(), "step", orderPlan.Asks(row.State), "asked", row.Asked)
+	s.metrics.askedAgain.Inc()
+	if err := s.advance(ctx, o, row, row.State, "", func(*pgx.Batch) {}); !errors.Is(err, postgres.ErrStale) {
+		return err
+	}
+	return nil
 }

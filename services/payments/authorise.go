@@ -12,32 +12,48 @@ import (
 
 // authorise holds the amount of an order on the customer's card.
 //
-//  1. Write that we have begun, and read how the payment stands.
-//     Power fails here: the message comes again and begins at 2.
-//  2. Redeem the card token, and write what we got for it.
+//  1. Redeem the card token.
 //     Power fails here: the token turns out to be ours, see redeem.
+//  2. Write that we have begun, with what we got for the token, and read how the
+//     payment stands.
+//     Power fails here: the message comes again, and finds the row.
 //  3. Ask the processor for the hold, under a key that is the same at every try.
 //     Power fails here, or the answer is lost: the message comes again, the
 //     processor knows the key and repeats its answer.
 //  4. Write the outcome with the reply.
 //     Power fails after it: the message comes again and is known.
 //
-// The row of step 1 is what a void turns around. Without it, a void that comes
-// while the processor is thinking would find nothing to undo. The write of step 2
-// is refused when the void was first: nobody asks for a hold whose payment method
-// is not in the row, so a void that finds none there knows that nothing is held
-// and nothing will be. Redeeming takes no key, and its refusal to one of us says
-// nothing about another who is asking at the same moment.
+// The row of step 2 is what a void turns around. Without it, a void that comes
+// while the processor is thinking would find nothing to undo. When the void was
+// first, its tombstone is in the place of the row, and nobody asks for a hold. A void
+// that finds neither knows that nothing is held and nothing will be. Redeeming
+// comes before the row because it moves no money: a token that was redeemed for
+// nothing is no loss.
 func (s *service) authorise(ctx context.Context, cmd command) error {
+	method, err := s.redeem(ctx, cmd)
+	no := (*refusal)(nil)
+	if err != nil && !errors.As(err, &no) {
+		return err
+	}
+	begun, reason := authorising, ""
+	if no != nil {
+		// Definite for us, but not for another who may have been asking at the same
+		// moment: whoever writes the row first has decided.
+		begun, reason = declined, no.code
+	}
+	if err := fault.Point(ctx, fault.PaymentsRedeemAfterProcessor); err != nil {
+		return err
+	}
 	return postgres.RetryStale(ctx, func() error {
 		var p payment
 		var seen bool
+		// Pattern: recovery-point
 		err := s.writer.Write(ctx, func(b *pgx.Batch) {
 			b.Queue(`
-				INSERT INTO payments (id, order_id, merchant_id, status, amount_minor, currency, payment_token)
-				VALUES ($1, $2, $3, 'authorising', $4, $5, $6)
+				INSERT INTO payments (id, order_id, merchant_id, status, reason, amount_minor, currency, payment_token, payment_method)
+				VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 				ON CONFLICT (id) DO NOTHING`,
-				cmd.paymentID, cmd.orderID, cmd.MerchantID, cmd.Amount.Minor, cmd.Amount.Currency, cmd.PaymentToken)
+				cmd.paymentID, cmd.orderID, cmd.MerchantID, begun, reason, cmd.Amount.Minor, cmd.Amount.Currency, cmd.PaymentToken, method)
 			load(b, cmd.paymentID, &p)
 			cmd.message.Seen(b, &seen)
 		})
@@ -59,13 +75,8 @@ func (s *service) authorise(ctx context.Context, cmd command) error {
 			return err
 		}
 		outcome := done
-		if p.Method == "" {
-			p, err = s.redeemed(ctx, p)
-		}
-		if err == nil {
-			p.ChargeID, err = s.hold(ctx, p)
-			p.Status = authorised
-		}
+		p.ChargeID, err = s.hold(ctx, p)
+		p.Status = authorised
 		if no := (*refusal)(nil); errors.As(err, &no) {
 			outcome, p.Status, p.Reason = refused, declined, no.code
 		} else if err != nil {
@@ -95,34 +106,6 @@ func (s *service) hold(ctx context.Context, p payment) (chargeID string, err err
 	return charge.ID, err
 }
 
-// redeemed redeems the token and writes the payment method down, unless the
-// payment has changed since it was read: ErrStale, and somebody looks again.
-//
-// Pattern: recovery-point
-func (s *service) redeemed(ctx context.Context, p payment) (payment, error) {
-	method, err := s.redeem(ctx, p)
-	if err != nil {
-		return p, err
-	}
-	err = s.writer.Write(ctx, func(b *pgx.Batch) {
-		b.Queue(`
-			UPDATE payments
-			   SET payment_method = $3,
-			       version        = CASE WHEN version = $2 THEN version + 1 ELSE -1 END
-			 WHERE id = $1`,
-			p.ID, p.Version, method)
-	})
-	if postgres.Violates(err, "payments_version_current") {
-		return p, postgres.ErrStale
-	}
-	if err != nil {
-		return p, err
-	}
-	p.Method = method
-	p.Version++
-	return p, fault.Point(ctx, fault.PaymentsRedeemAfterRecord)
-}
-
 // redeem turns the card token into a payment method. A token can be redeemed
 // once, and the processor takes no key for it: when it says "already used", the
 // one who used it may have been us, before a crash or at this very moment in
@@ -130,8 +113,8 @@ func (s *service) redeemed(ctx context.Context, p payment) (payment, error) {
 // somebody else, the token is stolen or was sent twice, and that is definite.
 //
 // Pattern: single-use-token-recovery
-func (s *service) redeem(ctx context.Context, p payment) (method string, err error) {
-	method, err = s.processor.redeem(ctx, p.Token, p.wireID())
+func (s *service) redeem(ctx context.Context, cmd command) (method string, err error) {
+	method, err = s.processor.redeem(ctx, cmd.PaymentToken, cmd.PaymentID)
 	no := (*refusal)(nil)
 	if !errors.As(err, &no) || no.code != "token_already_used" {
 		return method, err
@@ -139,7 +122,7 @@ func (s *service) redeem(ctx context.Context, p payment) (method string, err err
 	if err := fault.Point(ctx, fault.PaymentsRedeemBeforeRecovery); err != nil {
 		return "", err
 	}
-	method, found, err := s.processor.redeemedFor(ctx, p.wireID())
+	method, found, err := s.processor.redeemedFor(ctx, cmd.PaymentID)
 	switch {
 	case err != nil:
 		return "", err

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptrace"
+	"sync/atomic"
 	"time"
 
 	"example.com/failwell/shared/platform/money"
@@ -39,7 +41,17 @@ func (b bank) transfer(ctx context.Context, reference, account string, amount mo
 	// A body that cannot be rewound: Go's transport repeats a request by itself
 	// when a kept connection turns out to be closed, if it can. This one must not be.
 	request.GetBody = nil
+	// And a connection of its own: then one that fails to be made is a definite "not
+	// sent". On a kept one, nobody could tell how far the request has come.
+	request.Close = true
+	var connected atomic.Bool
+	request = request.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) { connected.Store(true) },
+	}))
 	response, err := b.client.Do(request)
+	if err != nil && !connected.Load() {
+		return fmt.Errorf("bank: nothing was sent: %w: %w", &refusal{by: "bank", code: "bank_unreachable"}, err)
+	}
 	if err != nil {
 		return fmt.Errorf("bank: outcome unknown: %w", err)
 	}

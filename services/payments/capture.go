@@ -13,17 +13,24 @@ import (
 // capture takes the money that was held. No intent is written before the call:
 // the saga never asks for a void while a capture is open, so there is nobody
 // whom the intent would have to warn, and the key makes a second call harmless.
+// For the same reason the payment may be remembered instead of read: if it has
+// changed since, the write of the outcome fails, and it is read after all.
 func (s *service) capture(ctx context.Context, cmd command) error {
+	p, remembered := s.held.Get(cmd.paymentID)
+	s.held.Remove(cmd.paymentID)
 	return postgres.RetryStale(ctx, func() error {
-		var p payment
-		var seen bool
-		err := postgres.Read(ctx, s.db, func(b *pgx.Batch) {
-			load(b, cmd.paymentID, &p)
-			cmd.message.Seen(b, &seen)
-		})
-		if err != nil || seen {
-			return err
+		if !remembered {
+			var seen bool
+			p = payment{}
+			err := postgres.Read(ctx, s.db, func(b *pgx.Batch) {
+				load(b, cmd.paymentID, &p)
+				cmd.message.Seen(b, &seen)
+			})
+			if err != nil || seen {
+				return err
+			}
 		}
+		remembered = false // whatever fails now, the next try reads
 		switch p.Status {
 		case authorised:
 		case captured:
@@ -40,10 +47,13 @@ func (s *service) capture(ctx context.Context, cmd command) error {
 		outcome := done
 		p.Status = captured
 		// Pattern: idempotency-key-external
-		err = s.processor.capture(ctx, p.wireID()+":capture", p.ChargeID)
+		err := s.processor.capture(ctx, p.wireID()+":capture", p.ChargeID, p.wireID(), p.Amount)
 		if no := (*refusal)(nil); errors.As(err, &no) {
 			outcome, p.Status, p.Reason = refused, captureFailed, no.code
 		} else if err != nil {
+			if errors.Is(err, errContradiction) {
+				s.log.ErrorContext(ctx, "capture: a person must look", "payment_id", p.wireID(), "error", err)
+			}
 			return err
 		}
 		if err := fault.Point(ctx, fault.PaymentsCaptureAfterProcessor); err != nil {

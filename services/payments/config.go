@@ -12,6 +12,7 @@ import (
 // production default; scripts/lab.env shortens them so that one can watch.
 type settings struct {
 	config.Common
+	config.Broker
 
 	// DatabaseConns bounds the pool of database connections.
 	DatabaseConns int32 `env:"DATABASE_CONNS" envDefault:"16"`
@@ -69,7 +70,8 @@ type settings struct {
 
 	// ReceiptPoll is how often to look for payments without a receipt; a capture
 	// wakes the writer at once. ReceiptGrace is the age from which a document that
-	// no payment refers to is removed.
+	// no payment refers to is removed; half of it may pass between storing a document
+	// and referring to it.
 	ReceiptPoll  time.Duration `env:"RECEIPT_POLL" envDefault:"5s"`
 	ReceiptGrace time.Duration `env:"RECEIPT_GRACE" envDefault:"1h"`
 
@@ -105,13 +107,16 @@ type settings struct {
 	Workers int `env:"WORKERS" envDefault:"32"`
 }
 
-// check refuses settings that would make two work on one thing.
+// check refuses settings that would make two work on one thing, or one against the other.
 func (s settings) check() error {
 	if s.KeyLease <= s.CallTimeout {
 		return fmt.Errorf("KEY_LEASE (%s) must exceed CALL_TIMEOUT (%s), or a request that waits for an answer is taken for dead", s.KeyLease, s.CallTimeout)
 	}
 	if s.TwoPhasePatience <= s.CallTimeout {
 		return fmt.Errorf("TWOPHASE_PATIENCE (%s) must exceed CALL_TIMEOUT (%s), or a transaction that is being prepared is aborted", s.TwoPhasePatience, s.CallTimeout)
+	}
+	if s.ReceiptGrace < 4*timeToRefer {
+		return fmt.Errorf("RECEIPT_GRACE (%s) must be at least %s, or a document is removed while the reference to it is being written", s.ReceiptGrace, 4*timeToRefer)
 	}
 	return nil
 }

@@ -5,6 +5,14 @@ import (
 	"example.com/failwell/shared/pattern/inbox"
 )
 
+// goneOnFrom is true of a run r from which no later one needs to know anything.
+const goneOnFrom = `r.requested_at < (
+			              SELECT max(requested_at)
+			                FROM reconciliations
+			               WHERE status = 'finished'
+			                 AND regular
+			                 AND not_compared = '{}')`
+
 // garbageRules says what this service does not need any more. None of them
 // selects anything that is unfinished.
 //
@@ -45,13 +53,37 @@ func (s *service) garbageRules() []garbage.Rule {
 		// lets nobody near the bank again.
 		garbage.SQL(s.db, "guards", s.cfg.InboxRetention, `
 			DELETE FROM guards
-			 WHERE name IN (
-			       SELECT 'bank-transfer:pyo_' || id
-			         FROM payouts
-			        WHERE recovery_point = 'finished'
-			          AND finished_at <= now() - $1::interval
-			          AND EXISTS (SELECT FROM guards WHERE name = 'bank-transfer:pyo_' || payouts.id)
-			        LIMIT $2)`),
+			 WHERE name = ANY(ARRAY(
+			       SELECT g.name
+			         FROM guards g
+			        WHERE g.entered_at <= now() - $1::interval
+			          AND EXISTS (
+			              SELECT FROM payouts p
+			               WHERE p.id = CASE WHEN g.name LIKE 'bank-transfer:pyo\_%' THEN substr(g.name, 19)::uuid END
+			                 AND p.recovery_point = 'finished'
+			                 AND p.finished_at <= now() - $1::interval)
+			        ORDER BY g.entered_at
+			        LIMIT $2))`),
+		// A run is remembered for the next one to go on from: the last that compared
+		// everything, and those since. What earlier ones found is a matter of record.
+		garbage.SQL(s.db, "reconciliation-differences", s.cfg.InboxRetention, `
+			DELETE FROM reconciliation_differences
+			 WHERE ctid = ANY(ARRAY(
+			       SELECT d.ctid
+			         FROM reconciliation_differences d
+			         JOIN reconciliations r ON r.id = d.run_id
+			        WHERE r.finished_at <= now() - $1::interval
+			          AND `+goneOnFrom+`
+			        LIMIT $2))`),
+		garbage.SQL(s.db, "reconciliations", s.cfg.InboxRetention, `
+			DELETE FROM reconciliations
+			 WHERE id = ANY(ARRAY(
+			       SELECT r.id
+			         FROM reconciliations r
+			        WHERE r.finished_at <= now() - $1::interval
+			          AND `+goneOnFrom+`
+			          AND NOT EXISTS (SELECT FROM reconciliation_differences WHERE run_id = r.id)
+			        LIMIT $2))`),
 		{Name: "receipts", Collect: s.sweepReceipts},
 	}
 }

@@ -11,7 +11,10 @@ import (
 	"os/signal"
 	"sync"
 	"syscall"
+	"time"
 
+	"github.com/google/uuid"
+	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/labstack/echo/v4"
@@ -70,14 +73,22 @@ type service struct {
 	events    *sequence.Log
 	twophase  *twophase.Coordinator
 
-	receipts   storeref.Store
-	receiptDue chan struct{}
-	reconciler *reconcile.Reconciler
+	// held are payments that this process has authorised: their capture follows
+	// within moments. docs/decisions/0012-remembered-but-not-believed.md.
+	held *lru.Cache[uuid.UUID, payment]
+
+	receipts      storeref.Store
+	receiptDue    chan struct{}
+	receiptLeased time.Time // when our lease was extended last; for writeReceipts only
+	reconciler    *reconcile.Reconciler
 }
 
 // localPrefix keeps the names of our prepared transactions apart from the
 // ledger's, which may live in the same PostgreSQL server.
 const localPrefix = "payments:"
+
+// mostHeld bounds the memory; what was not used for longest is forgotten, and read.
+const mostHeld = 10_000
 
 // run is the map of the process: what it needs, what runs in it, and in which
 // order it stops.
@@ -150,14 +161,18 @@ func newService(cfg settings, db *pgxpool.Pool, receipts *blob.Bucket, log *slog
 	if err != nil {
 		return nil, fmt.Errorf("PROCESSOR_WEBHOOK_SECRET: %w", err)
 	}
+	held, err := lru.New[uuid.UUID, payment](mostHeld)
+	if err != nil {
+		return nil, err
+	}
 	s := &service{
-		cfg: cfg, db: db, writer: postgres.NewWriter(db), log: log, verifier: verifier, receiptDue: make(chan struct{}, 1),
+		cfg: cfg, db: db, writer: postgres.NewWriter(db), log: log, verifier: verifier, held: held, receiptDue: make(chan struct{}, 1),
 		receipts:  storeref.Store{Bucket: receipts, Dir: "receipts", Grace: cfg.ReceiptGrace},
 		processor: newProcessor(cfg.ProcessorURL, cfg.ProcessorKey, cfg.CallTimeout),
 		bank:      newBank(cfg.BankURL, cfg.CallTimeout), books: newBooks(cfg.LedgerURL, cfg.ServiceKey, cfg.CallTimeout),
 	}
 	s.twophase = &twophase.Coordinator{
-		DB: db, Logger: log, Local: localPrefix, Patience: cfg.TwoPhasePatience, Sweep: cfg.TwoPhaseSweep,
+		DB: db, Logger: log, Metrics: registry, Local: localPrefix, Patience: cfg.TwoPhasePatience, Sweep: cfg.TwoPhaseSweep,
 		Participants: []twophase.Participant{
 			{Name: "payments", Commit: s.commitHere, Rollback: s.rollbackHere},
 			{Name: "ledger", Commit: s.books.commit, Rollback: s.books.rollback},
@@ -165,13 +180,13 @@ func newService(cfg settings, db *pgxpool.Pool, receipts *blob.Bucket, log *slog
 	}
 	s.reconciler = &reconcile.Reconciler{
 		DB: db, Logger: log, Metrics: registry, Holder: cfg.InstanceName(), Sources: s.statements(),
-		Changed: changedSQL, Expected: expectedSQL, Reference: reference, Fetched: s.findMissedNews, Judge: s.judge,
+		Changed: changedSQL, Expected: expectedSQL, Owners: ownersSQL, Reference: reference, Fetched: s.findMissedNews, Judge: s.judge,
 		Overlap: cfg.ReconcileOverlap, Every: cfg.ReconcileEvery, Poll: cfg.EventsPoll,
 	}
 	s.reconciler.Init()
 	s.events = sequence.NewLog(sequence.Config{
 		DB: db, Logger: log, Metrics: registry, Apply: s.settle, Poll: cfg.EventsPoll, Overdue: cfg.EventsOverdue,
-		Applied: func(string) { s.relay.WakeAll() },
+		Applied: func() { s.relay.WakeAll() },
 	})
 	return s, nil
 }
@@ -193,6 +208,7 @@ func (s *service) routes(registry *prometheus.Registry, broker *rabbit.Conn) *ec
 	v1.POST("/reconciliations", s.createReconciliation)
 	v1.GET("/reconciliations/:id", s.getReconciliation)
 
+	e.POST("/v1/payouts/:id/resolve", s.endUnknownPayout, web.ServiceOnly(s.cfg.ServiceKey))
 	e.POST("/webhooks/processor", s.webhook) // its signature is its key
 	e.GET("/2pc/:gid", s.decisionOn, web.ServiceOnly(s.cfg.ServiceKey))
 	return e

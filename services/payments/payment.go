@@ -116,8 +116,12 @@ func (s *service) record(ctx context.Context, cmd command, p payment, answer out
 	case err != nil:
 		return err
 	}
-	s.relay.Wake(cmd.OrderID)
-	if p.Status == captured {
+	s.relay.Offer(answer)
+	switch p.Status {
+	case authorised:
+		p.Version++
+		s.held.Add(p.ID, p)
+	case captured:
 		s.events.Look()
 		s.wakeReceipts()
 	}
@@ -139,7 +143,7 @@ func (s *service) repeat(ctx context.Context, cmd command, step, outcome, reason
 		return nil
 	}
 	if err == nil {
-		s.relay.Wake(cmd.OrderID)
+		s.relay.Offer(answer)
 	}
 	return err
 }

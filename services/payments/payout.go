@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -38,6 +37,10 @@ const (
 	payoutUnknown = "unknown" // the bank was asked and its answer is not known
 	payoutFailed  = "failed"
 )
+
+// timeToDecide is what writing down the bank's answer may take, on top of the call.
+// Both together must fit into the seconds that a process has for stopping.
+const timeToDecide = time.Second
 
 const payoutOperation = "POST /v1/payouts"
 
@@ -77,7 +80,9 @@ func (s *service) createPayout(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(c.Request().Context(), s.cfg.RequestPatience)
+	// A client who hangs up does not stop the work: cut off between two steps, money
+	// would be locked, or of unknown whereabouts, for nothing. Only time ends it.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), s.cfg.RequestPatience)
 	defer cancel()
 	answer, lock, err := request.Take(ctx, s.db, s.cfg.keyPatience(), func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error) {
 		return startPayout(ctx, tx, web.Merchant(c), in.Amount)
@@ -208,13 +213,20 @@ func (s *service) resumePayout(ctx context.Context, lock idempotency.Lock) (idem
 			if !first {
 				continue
 			}
+			// Nobody is let through again, so nothing may cut this short from here on to
+			// the outcome: not the end of our client's patience, not the stop of this
+			// process. A transfer that was never sent would be "unknown" for ever.
+			ctx := context.WithoutCancel(ctx)
 			if err := fault.Point(ctx, fault.PaymentsPayoutAfterGuard); err != nil {
 				return idempotency.Response{}, err
 			}
+			ctx, cancel := context.WithTimeout(ctx, s.cfg.CallTimeout+timeToDecide)
+			defer cancel()
 			outcome, failure := payoutSent, ""
 			err = s.bank.transfer(ctx, p.wireID(), "acct_"+p.MerchantID, p.Amount)
 			if no := (*refusal)(nil); errors.As(err, &no) {
 				outcome, failure = payoutFailed, no.code
+				s.log.WarnContext(ctx, "payout: the bank has not sent it, it returns to the merchant", "payout_id", p.wireID(), "error", err)
 			} else if err != nil {
 				outcome = payoutUnknown
 				s.log.ErrorContext(ctx, "payout: nobody knows whether the bank has sent it", "payout_id", p.wireID(), "error", err)
@@ -350,8 +362,10 @@ func tellLedger(ctx context.Context, tx pgx.Tx, p payout, outcome string) error 
 	return message.AppendTx(ctx, tx)
 }
 
-// resolvePayout ends an unknown payout once the bank's statement shows it. It is
-// the way that reconciliation mends; asked twice, it does nothing the second time.
+// resolvePayout ends an unknown payout: reconciliation does it when the bank's
+// statement shows it, a person when the bank has told. Nothing changes when it was
+// ended before, nor when somebody says that the bank has not sent what stands on its
+// statement.
 func (s *service) resolvePayout(ctx context.Context, id uuid.UUID, outcome string) (changed bool, err error) {
 	p, err := s.loadPayout(ctx, id)
 	if err != nil {
@@ -361,9 +375,14 @@ func (s *service) resolvePayout(ctx context.Context, id uuid.UUID, outcome strin
 		changed = false
 		tag, err := tx.Exec(ctx, `
 			UPDATE payouts
-			   SET outcome = $2
+			   SET outcome = $2,
+			       failure = CASE $2 WHEN 'failed' THEN 'not_sent' ELSE '' END
 			 WHERE id = $1
-			   AND outcome = 'unknown'`,
+			   AND outcome = 'unknown'
+			   AND NOT ($2 = 'failed' AND EXISTS (
+			       SELECT FROM statement_lines
+			        WHERE subject = $1
+			          AND source = 'bank'))`,
 			id, outcome)
 		if err != nil || tag.RowsAffected() == 0 {
 			return err
@@ -373,26 +392,4 @@ func (s *service) resolvePayout(ctx context.Context, id uuid.UUID, outcome strin
 	})
 	s.relay.Wake(p.wireID())
 	return changed, err
-}
-
-// answer composes what is recorded under the key.
-func (p payout) answer() (idempotency.Response, error) {
-	if p.Outcome == payoutFailed && p.Failure == "insufficient_balance" {
-		body, err := json.Marshal(web.NewProblem(http.StatusUnprocessableEntity, "insufficient-balance", "Not enough available",
-			"The available balance is below "+p.Amount.String()+".").WithField("amount"))
-		return idempotency.Response{Status: http.StatusUnprocessableEntity, Header: map[string]string{echo.HeaderContentType: "application/problem+json"}, Body: body}, err
-	}
-	status := http.StatusCreated
-	if p.Outcome == payoutUnknown {
-		status = http.StatusAccepted
-	}
-	body, err := json.Marshal(p.view())
-	return idempotency.Response{
-		Status: status,
-		Header: map[string]string{
-			echo.HeaderContentType: echo.MIMEApplicationJSON,
-			echo.HeaderLocation:    "/v1/payouts/" + p.wireID(),
-		},
-		Body: body,
-	}, err
 }

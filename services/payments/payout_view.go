@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -11,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/labstack/echo/v4"
 
+	"example.com/failwell/shared/pattern/idempotency"
 	"example.com/failwell/shared/platform/money"
 	"example.com/failwell/shared/platform/web"
 )
@@ -20,13 +22,17 @@ type newPayout struct {
 	Amount money.Money `json:"amount"`
 }
 
+// maxPayout is the largest amount that the ledger books. It refuses more as a mistake
+// of ours, not of the merchant's, and the payout would be tried for ever.
+const maxPayout = 1_000_000_000_000_000
+
 // Validate checks the form. Whether there is enough is the ledger's to say.
 func (n newPayout) Validate() error {
 	if err := n.Amount.Validate(); err != nil {
 		return invalid("amount.currency", err.Error())
 	}
-	if n.Amount.Minor <= 0 {
-		return invalid("amount.minor", "Must be above zero.")
+	if n.Amount.Minor <= 0 || n.Amount.Minor > maxPayout {
+		return invalid("amount.minor", fmt.Sprintf("Must be above zero, and at most %d.", maxPayout))
 	}
 	return nil
 }
@@ -60,6 +66,28 @@ func (p payout) view() payoutView {
 	return payoutView{ID: p.wireID(), Status: p.Outcome, Failure: p.Failure, Amount: p.Amount, CreatedAt: p.CreatedAt.UTC()}
 }
 
+// answer composes what is recorded under the key.
+func (p payout) answer() (idempotency.Response, error) {
+	if p.Outcome == payoutFailed && p.Failure == "insufficient_balance" {
+		body, err := json.Marshal(web.NewProblem(http.StatusUnprocessableEntity, "insufficient-balance", "Not enough available",
+			"The available balance is below "+p.Amount.String()+".").WithField("amount"))
+		return idempotency.Response{Status: http.StatusUnprocessableEntity, Header: map[string]string{echo.HeaderContentType: "application/problem+json"}, Body: body}, err
+	}
+	status := http.StatusCreated
+	if p.Outcome == payoutUnknown {
+		status = http.StatusAccepted
+	}
+	body, err := json.Marshal(p.view())
+	return idempotency.Response{
+		Status: status,
+		Header: map[string]string{
+			echo.HeaderContentType: echo.MIMEApplicationJSON,
+			echo.HeaderLocation:    "/v1/payouts/" + p.wireID(),
+		},
+		Body: body,
+	}, err
+}
+
 // getPayout shows a payout: GET /v1/payouts/{id}.
 func (s *service) getPayout(c echo.Context) error {
 	id, ok := parseID("pyo_", c.Param("id"))
@@ -69,10 +97,14 @@ func (s *service) getPayout(c echo.Context) error {
 		p, err = s.loadPayout(c.Request().Context(), id)
 	}
 	if errors.Is(err, pgx.ErrNoRows) || err == nil && p.MerchantID != web.Merchant(c) {
-		return web.NewProblem(http.StatusNotFound, "no-such-payout", "No such payout", fmt.Sprintf("There is no payout %q.", c.Param("id")))
+		return noSuchPayout(c.Param("id"))
 	}
 	if err != nil {
 		return err
 	}
 	return c.JSON(http.StatusOK, p.view())
+}
+
+func noSuchPayout(id string) error {
+	return web.NewProblem(http.StatusNotFound, "no-such-payout", "No such payout", fmt.Sprintf("There is no payout %q.", id))
 }

@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"example.com/failwell/shared/platform/money"
@@ -26,15 +28,10 @@ type refusal struct {
 
 func (r *refusal) Error() string { return "the " + r.by + " refuses: " + r.code }
 
-// definite lists the codes that settle a question, by the meaning that the
-// processor documents. What is not listed is indefinite, whatever its status:
-// a 401 means that our key is wrong and a 404 that our address is, and neither
-// says anything about the customer's card.
-var definite = map[string]bool{
-	"card_declined": true, "insufficient_funds": true, "unknown_token": true, "token_already_used": true,
-	"capture_failed": true, "already_captured": true, "already_voided": true,
-	"refund_failed": true, "refund_exceeds_capture": true, "not_captured": true,
-}
+// errContradiction means: the processor refuses what by our own record cannot be
+// refused. Mostly it has done it already, for us, and has forgotten the key. It is
+// not a "no": taken for one, money that has moved would be booked as if it had not.
+var errContradiction = errors.New("the processor contradicts our record")
 
 // processor is the card processor's API.
 type processor struct {
@@ -61,7 +58,8 @@ func (p processor) redeem(ctx context.Context, token, reference string) (method 
 	var out struct {
 		PaymentMethod string `json:"payment_method"`
 	}
-	err = p.call(ctx, http.MethodPost, "/v1/payment_methods", "", map[string]string{"token": token, "reference": reference}, &out)
+	err = p.call(ctx, http.MethodPost, "/v1/payment_methods", "", map[string]string{"token": token, "reference": reference}, &out,
+		"card_declined", "unknown_token", "token_already_used")
 	return out.PaymentMethod, err
 }
 
@@ -81,29 +79,60 @@ func (p processor) redeemedFor(ctx context.Context, reference string) (method st
 
 func (p processor) authorise(ctx context.Context, key string, r authoriseRequest) (charge, error) {
 	var out charge
-	err := p.call(ctx, http.MethodPost, "/v1/charges", key, r, &out)
+	err := p.call(ctx, http.MethodPost, "/v1/charges", key, r, &out, "card_declined", "insufficient_funds")
 	if err == nil && out.ID == "" {
 		err = fmt.Errorf("processor: an authorisation without an id")
 	}
 	return out, err
 }
 
-func (p processor) capture(ctx context.Context, key, chargeID string) error {
-	return p.call(ctx, http.MethodPost, "/v1/charges/"+url.PathEscape(chargeID)+"/capture", key, struct{}{}, nil)
+// capture takes the amount that is held. "It is taken already" is no refusal if it
+// was taken for us, all of it: the charge tells.
+func (p processor) capture(ctx context.Context, key, chargeID, reference string, amount money.Money) error {
+	address := "/v1/charges/" + url.PathEscape(chargeID)
+	err := p.call(ctx, http.MethodPost, address+"/capture", key, struct{}{}, nil, "capture_failed", "already_voided", "already_captured")
+	if no := (*refusal)(nil); !errors.As(err, &no) || no.code != "already_captured" {
+		return err
+	}
+	var is struct {
+		Status    string      `json:"status"`
+		Reference string      `json:"reference"`
+		Amount    money.Money `json:"amount"`
+		Captured  int64       `json:"captured_minor"`
+	}
+	if err := p.call(ctx, http.MethodGet, address, "", nil, &is); err != nil {
+		return err
+	}
+	if is.Status != captured || is.Reference != reference || (money.Money{Minor: is.Captured, Currency: is.Amount.Currency}) != amount {
+		return fmt.Errorf("%w: charge %s is already captured, over %d of %s for %q", errContradiction, chargeID, is.Captured, is.Amount, is.Reference)
+	}
+	return nil
 }
 
 func (p processor) void(ctx context.Context, key, chargeID string) error {
-	return p.call(ctx, http.MethodPost, "/v1/charges/"+url.PathEscape(chargeID)+"/void", key, struct{}{}, nil)
+	return p.call(ctx, http.MethodPost, "/v1/charges/"+url.PathEscape(chargeID)+"/void", key, struct{}{}, nil, "already_voided", "already_captured")
 }
 
+// refund gives money back. That there is nothing to give back cannot be: the amount
+// was set aside from what our own row says was taken and not given back.
 func (p processor) refund(ctx context.Context, key, chargeID string, amount money.Money) error {
 	in := map[string]money.Money{"amount": amount}
-	return p.call(ctx, http.MethodPost, "/v1/charges/"+url.PathEscape(chargeID)+"/refund", key, in, nil)
+	err := p.call(ctx, http.MethodPost, "/v1/charges/"+url.PathEscape(chargeID)+"/refund", key, in, nil,
+		"refund_failed", "refund_exceeds_capture", "not_captured")
+	if no := (*refusal)(nil); errors.As(err, &no) && no.code != "refund_failed" {
+		return fmt.Errorf("%w: refund of %s on charge %s: %s", errContradiction, amount, chargeID, no.code)
+	}
+	return err
 }
 
 // call makes one call. It returns nil for a 2xx whose body could be read, a
 // *refusal for a definite "no", and any other error where the outcome is open.
-func (p processor) call(ctx context.Context, method, path, key string, in, out any) error {
+//
+// definite lists the codes that settle this very question, by the meaning that the
+// processor documents. What is not listed is indefinite, whatever its status: a 401
+// means that our key is wrong and a 404 that our address is, and neither says
+// anything about the customer's card.
+func (p processor) call(ctx context.Context, method, path, key string, in, out any, definite ...string) error {
 	var body io.Reader
 	if in != nil {
 		encoded, err := json.Marshal(in)
@@ -146,7 +175,7 @@ func (p processor) call(ctx context.Context, method, path, key string, in, out a
 		Code string `json:"code"`
 	}
 	_ = json.Unmarshal(answer, &problem) // an answer without a code is indefinite below
-	if !web.Indefinite(nil, response.StatusCode) && definite[problem.Code] {
+	if !web.Indefinite(nil, response.StatusCode) && slices.Contains(definite, problem.Code) {
 		return &refusal{by: "processor", code: problem.Code}
 	}
 	return fmt.Errorf("processor: outcome unknown: status %d, code %q", response.StatusCode, problem.Code)

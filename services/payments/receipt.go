@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"html/template"
 	"net/http"
+	"strconv"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/labstack/echo/v4"
 
@@ -35,6 +37,10 @@ const receiptPause = 50 * time.Millisecond
 // receiptLease is how long a replica is the one that writes receipts. Two who
 // both do it leave documents without a reference, and nothing worse.
 const receiptLease = 10 * time.Second
+
+// timeToRefer bounds what is left to do once it is known that a reference is in time:
+// the statement that writes it. The commit has as long again; see settings.check.
+const timeToRefer = time.Second
 
 // receiptNews is the data of orders.receipts.
 type receiptNews struct {
@@ -85,14 +91,13 @@ func (s *service) writeReceipts(ctx context.Context) {
 //
 // Pattern: store-then-reference
 func (s *service) writeSomeReceipts(ctx context.Context) (int, error) {
-	ours, err := postgres.TryLease(ctx, s.db, "receipts", s.cfg.InstanceName(), receiptLease)
-	if err != nil || !ours {
+	if ours, err := s.receiptsAreOurs(ctx); err != nil || !ours {
 		return 0, err
 	}
-	var now time.Time
+	now := storeref.Moment{Read: time.Now()}
 	var due []payment
-	err = postgres.Read(ctx, s.db, func(b *pgx.Batch) {
-		b.Queue(`SELECT now()`).QueryRow(func(row pgx.Row) error { return row.Scan(&now) })
+	err := postgres.Read(ctx, s.db, func(b *pgx.Batch) {
+		b.Queue(`SELECT now()`).QueryRow(func(row pgx.Row) error { return row.Scan(&now.Database) })
 		b.Queue(selectPayment+`
 			 WHERE status = 'captured'
 			   AND receipt_name = ''
@@ -106,16 +111,19 @@ func (s *service) writeSomeReceipts(ctx context.Context) (int, error) {
 	if err != nil || len(due) == 0 {
 		return 0, err
 	}
-	refs := make([]storeref.Ref, len(due))
+	ids, names := make([]uuid.UUID, len(due)), make([]string, len(due))
+	var before time.Time // the same for all: they have one moment
 	news := receiptNews{}
 	for i, p := range due {
 		var page bytes.Buffer
 		if err := receiptPage.Execute(&page, p.view()); err != nil {
 			return 0, fmt.Errorf("receipt of %s: %w", p.wireID(), err)
 		}
-		if refs[i], err = s.receipts.Put(ctx, now, "text/html; charset=utf-8", page.Bytes()); err != nil {
+		ref, err := s.receipts.Put(ctx, now, "text/html; charset=utf-8", page.Bytes())
+		if err != nil {
 			return 0, err
 		}
+		ids[i], names[i], before = p.ID, ref.Name, ref.Before
 		news.Receipts = append(news.Receipts, receiptOfOrder{OrderID: p.wireOrderID(), ReceiptID: p.receiptID()})
 	}
 	if err := fault.Point(ctx, fault.PaymentsReceiptAfterStore); err != nil {
@@ -126,26 +134,50 @@ func (s *service) writeSomeReceipts(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	err = postgres.Write(ctx, s.db, func(b *pgx.Batch) {
-		for i, p := range due {
-			// Only where there is none: a document that somebody may have seen is
-			// never exchanged for another. Too late a reference is refused by
-			// payments_receipt_in_time, because the sweep may have begun.
-			b.Queue(`
-				UPDATE payments
-				   SET receipt_name   = $2,
-				       receipt_at     = now(),
-				       receipt_before = $3
-				 WHERE id = $1
-				   AND receipt_name = ''`,
-				p.ID, refs[i].Name, refs[i].Before)
-		}
 		message.Append(b)
+		// Whoever holds one of the rows is waited for here. The time is read after
+		// that: now() is when the transaction began, and would call a reference "in
+		// time" that is written after its document was swept.
+		b.Queue(`
+			SELECT FROM payments
+			 WHERE id = ANY($1)
+			 ORDER BY id
+			   FOR NO KEY UPDATE`,
+			ids)
+		b.Queue(`SELECT set_config('statement_timeout', $1, true)`, strconv.FormatInt(timeToRefer.Milliseconds(), 10))
+		// Only where there is none: a document that somebody may have seen is
+		// never exchanged for another. Too late a reference is refused by
+		// payments_receipt_in_time, because the sweep may have begun.
+		b.Queue(`
+			UPDATE payments
+			   SET receipt_name   = stored.name,
+			       receipt_at     = clock_timestamp(),
+			       receipt_before = $3
+			  FROM unnest($1::uuid[], $2::text[]) AS stored (id, name)
+			 WHERE payments.id = stored.id
+			   AND receipt_name = ''`,
+			ids, names, before)
 	})
 	if err != nil {
 		return 0, err
 	}
-	s.relay.Wake(due[0].wireOrderID())
+	s.relay.Offer(message)
 	return len(due), fault.Point(ctx, fault.PaymentsReceiptAfterReference)
+}
+
+// receiptsAreOurs tells whether this replica is the one that writes receipts. The
+// lease is extended when a third of it has passed, not at each batch: a batch has
+// three round trips, and this would be a fourth, with a write.
+func (s *service) receiptsAreOurs(ctx context.Context) (bool, error) {
+	if time.Since(s.receiptLeased) < receiptLease/3 {
+		return true, nil
+	}
+	begun := time.Now()
+	ours, err := postgres.TryLease(ctx, s.db, "receipts", s.cfg.InstanceName(), receiptLease)
+	if err == nil && ours {
+		s.receiptLeased = begun
+	}
+	return ours, err
 }
 
 // wakeReceipts tells the writer that there is one to write. It never blocks.

@@ -12,6 +12,7 @@ import (
 	"example.com/failwell/shared/pattern/outbox"
 	"example.com/failwell/shared/pattern/reconcile"
 	"example.com/failwell/shared/pattern/sequence"
+	"example.com/failwell/shared/platform/money"
 	"example.com/failwell/shared/platform/postgres"
 )
 
@@ -29,6 +30,12 @@ const changedSQL = `
 	SELECT id FROM payments WHERE id >= (lpad(to_hex(GREATEST(0, extract(epoch FROM $1::timestamptz) * 1000)::bigint), 12, '0') || '00000000000000000000')::uuid
 	UNION ALL
 	SELECT id FROM payouts  WHERE id >= (lpad(to_hex(GREATEST(0, extract(epoch FROM $1::timestamptz) * 1000)::bigint), 12, '0') || '00000000000000000000')::uuid`
+
+// ownersSQL selects whose the payments and payouts in $1 are.
+const ownersSQL = `
+	SELECT id, merchant_id FROM payments WHERE id = ANY($1)
+	UNION ALL
+	SELECT id, merchant_id FROM payouts  WHERE id = ANY($1)`
 
 // expectedSQL selects what each of the others should say of the payments and
 // payouts in $1, if we are right.
@@ -154,7 +161,7 @@ func (s *service) judgeTransfer(ctx context.Context, p reconcile.Pair) (reconcil
 		return unresolvable("sent-twice", "The bank sent the money more than once."), nil
 	case out.Outcome == payoutUnknown && p.Theirs == nil:
 		return unresolvable("not-on-statement", "The bank never answered, and its statement does not show it. Ask the bank, then resolve it by hand."), nil
-	case out.Outcome == payoutUnknown && p.Theirs.Minor != out.Amount.Minor:
+	case out.Outcome == payoutUnknown && (money.Money{Minor: p.Theirs.Minor, Currency: p.Theirs.Currency}) != out.Amount:
 		return unresolvable("amount-differs", "The bank sent another amount."), nil
 	case out.Outcome == payoutUnknown:
 		_, err := s.resolvePayout(ctx, out.ID, payoutSent)
@@ -267,53 +274,87 @@ func (s *service) paymentOf(ctx context.Context, id uuid.UUID) (payment, error) 
 	return p, err
 }
 
+// missedAtOnce bounds one look for missed webhooks.
+const missedAtOnce = 1000
+
+// missedCaptures and missedRefunds select lines of the processor's report that are
+// older than $1, of which we have applied no news. They begin with what has not
+// settled here: that is little, however long the report is, and it has no lower
+// bound of age, so that nothing is forgotten because it was missed for too long.
+// What was taken from the report before is left out, or the same full batch would
+// be all that is ever looked at.
+const (
+	missedCaptures = `
+		SELECT l.line_id::uuid, l.kind, l.reference, l.minor, l.currency, l.merchant_id, l.at
+		  FROM payments p
+		  JOIN statement_lines l ON l.subject = p.id AND l.source = 'processor' AND l.kind = 'capture'
+		 WHERE p.status = 'captured'
+		   AND p.settled_at IS NULL
+		   AND p.updated_at < now() - $1::interval
+		   AND l.at < now() - $1::interval
+		   AND NOT EXISTS (SELECT FROM sequence_events WHERE event_id = 'report:' || l.line_id::uuid)
+		 ORDER BY p.updated_at
+		 LIMIT $2`
+	missedRefunds = `
+		SELECT DISTINCT l.line_id::uuid, l.kind, l.reference, l.minor, l.currency, l.merchant_id, l.at
+		  FROM refunds r
+		  JOIN statement_lines l ON l.subject = r.payment_id AND l.source = 'processor' AND l.kind = 'refund'
+		 WHERE r.decision = 'succeeded'
+		   AND r.settled_at IS NULL
+		   AND r.created_at < now() - $1::interval
+		   AND l.at < now() - $1::interval
+		   AND NOT EXISTS (SELECT FROM refunds WHERE settled_operation = l.line_id::uuid)
+		   AND NOT EXISTS (SELECT FROM sequence_events WHERE event_id = 'report:' || l.line_id::uuid)
+		 ORDER BY l.at
+		 LIMIT $2`
+)
+
 // findMissedNews makes up for webhooks that never came. The report of the
 // processor shows a capture or a refund that is long settled, and no news of it
 // was applied: the news is put into the log as if it had come, under an id of
 // its own. Should the webhook come after all, the log knows the operation.
 func (s *service) findMissedNews(ctx context.Context) error {
-	rows, err := s.db.Query(ctx, `
-		SELECT l.line_id::uuid, l.kind, l.reference, l.minor, l.currency, l.merchant_id, l.at
-		  FROM statement_lines l
-		  JOIN payments p ON p.id = l.subject
-		 WHERE l.source = 'processor'
-		   AND l.at < now() - $1::interval
-		   AND p.status = 'captured'
-		   AND (l.kind = 'capture' AND p.settled_at IS NULL
-		     OR l.kind = 'refund' AND NOT EXISTS (SELECT FROM refunds r WHERE r.settled_operation = l.line_id::uuid))
-		   AND l.at > now() - $2::interval
-		 LIMIT $3`,
-		s.cfg.SettlementOverdue, s.cfg.ReconcileOverlap+s.cfg.SettlementOverdue, missedAtOnce)
-	if err != nil {
-		return err
-	}
-	missed, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (n news, err error) {
-		var kind string
-		err = row.Scan(&n.Data.OperationID, &kind, &n.Data.Reference, &n.Data.Amount.Minor, &n.Data.Amount.Currency, &n.Data.MerchantID, &n.Timestamp)
-		n.Type = map[string]string{"capture": chargeSettled, "refund": refundSettled}[kind]
-		return n, err
-	})
-	if err != nil {
-		return err
-	}
-	for _, n := range missed {
-		body, err := n.encode()
-		if err != nil {
-			return err
-		}
-		isNew, err := s.events.Append(ctx, sequence.Event{
-			ID: "report:" + n.Data.OperationID.String(), Stream: n.Data.Reference, Rank: rankOf[n.Type], HappenedAt: n.Timestamp, Type: n.Type, Body: body,
-		})
-		if err != nil {
-			return err
-		}
-		if isNew {
-			s.log.Warn("a webhook never came; taken from the processor's report", "type", n.Type, "payment_id", n.Data.Reference)
+	for _, missed := range []string{missedCaptures, missedRefunds} {
+		for full := true; full; {
+			found, err := s.takeMissedNews(ctx, missed)
+			if err != nil {
+				return err
+			}
+			full = found == missedAtOnce
 		}
 	}
 	s.events.Look()
 	return nil
 }
 
-// missedAtOnce bounds one look for missed webhooks.
-const missedAtOnce = 1000
+func (s *service) takeMissedNews(ctx context.Context, missed string) (found int, err error) {
+	rows, err := s.db.Query(ctx, missed, s.cfg.SettlementOverdue, missedAtOnce)
+	if err != nil {
+		return 0, err
+	}
+	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (n news, err error) {
+		var kind string
+		err = row.Scan(&n.Data.OperationID, &kind, &n.Data.Reference, &n.Data.Amount.Minor, &n.Data.Amount.Currency, &n.Data.MerchantID, &n.Timestamp)
+		n.Type = map[string]string{"capture": chargeSettled, "refund": refundSettled}[kind]
+		return n, err
+	})
+	if err != nil {
+		return 0, err
+	}
+	for _, n := range all {
+		body, err := n.encode()
+		if err != nil {
+			return 0, err
+		}
+		isNew, err := s.events.Append(ctx, sequence.Event{
+			ID: "report:" + n.Data.OperationID.String(), Stream: n.Data.Reference, Rank: rankOf[n.Type], HappenedAt: n.Timestamp, Type: n.Type, Body: body,
+		})
+		if err != nil {
+			return 0, err
+		}
+		if isNew {
+			s.log.Warn("a webhook never came; taken from the processor's report", "type", n.Type, "payment_id", n.Data.Reference)
+		}
+	}
+	return len(all), nil
+}

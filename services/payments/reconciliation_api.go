@@ -18,8 +18,9 @@ import (
 
 // newReconciliation is the body of POST /v1/reconciliations; it may be empty.
 type newReconciliation struct {
-	// Since is from when on both sides are looked at. Absent: since the last run,
-	// and some time before it.
+	// Since is from when on both sides are looked at, at the latest: a run is shared
+	// with whoever asked for one that has not begun. Absent: since the last run, and
+	// some time before it.
 	Since *time.Time `json:"since"`
 }
 
@@ -32,6 +33,7 @@ type reconciliationView struct {
 	RequestedAt time.Time        `json:"requested_at"`
 	FinishedAt  *time.Time       `json:"finished_at,omitempty"`
 	Subjects    int64            `json:"subjects"`
+	NotCompared []string         `json:"not_compared,omitempty"` // who made no statement
 	Pending     int              `json:"pending"`
 	Resolved    int              `json:"resolved"`
 	Unresolved  int              `json:"unresolvable"`
@@ -107,7 +109,7 @@ func (s *service) loadReconciliation(ctx context.Context, id uuid.UUID, merchant
 	v := reconciliationView{ID: "rec_" + id.String(), Status: "running"}
 	var status string
 	err := s.db.QueryRow(ctx, `
-		SELECT r.status, r.since, r.requested_at, r.finished_at, r.subjects,
+		SELECT r.status, r.since, r.requested_at, r.finished_at, r.subjects, r.not_compared,
 		       count(*) FILTER (WHERE d.verdict = 'pending'),
 		       count(*) FILTER (WHERE d.verdict = 'resolved'),
 		       count(*) FILTER (WHERE d.verdict = 'unresolvable')
@@ -115,7 +117,7 @@ func (s *service) loadReconciliation(ctx context.Context, id uuid.UUID, merchant
 		  LEFT JOIN reconciliation_differences d ON d.run_id = r.id AND d.merchant_id IN ($2, '')
 		 WHERE r.id = $1
 		 GROUP BY r.id`,
-		id, merchant).Scan(&status, &v.Since, &v.RequestedAt, &v.FinishedAt, &v.Subjects, &v.Pending, &v.Resolved, &v.Unresolved)
+		id, merchant).Scan(&status, &v.Since, &v.RequestedAt, &v.FinishedAt, &v.Subjects, &v.NotCompared, &v.Pending, &v.Resolved, &v.Unresolved)
 	if err != nil {
 		return v, err
 	}

@@ -23,7 +23,7 @@ import (
 const (
 	refundStarted  = "started"  // the amount is set aside from what can be given back
 	refundDecided  = "decided"  // the processor has given the money back, or refused to
-	refundPosted   = "posted"   // the books have it; a refused refund skips this
+	refundPosted   = "posted"   // the books have it; of a refused refund they hear nothing
 	refundFinished = "finished" // the answer is recorded under the key
 )
 
@@ -78,7 +78,9 @@ func (s *service) createRefund(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(c.Request().Context(), s.cfg.RequestPatience)
+	// A client who hangs up does not stop the work: half of it done, it would wait for
+	// the completer, and the client's own retry for the lock.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), s.cfg.RequestPatience)
 	defer cancel()
 	answer, lock, err := request.Take(ctx, s.db, s.cfg.keyPatience(), func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error) {
 		return startRefund(ctx, tx, web.Merchant(c), in)
@@ -201,6 +203,9 @@ func (s *service) resumeRefund(ctx context.Context, lock idempotency.Lock) (idem
 				r.Status = refundSucceeded
 			case errors.As(err, &no):
 				r.Status, r.Failure = refundFailed, no.code
+			case errors.Is(err, errContradiction):
+				s.log.ErrorContext(ctx, "refund: a person must look", "refund_id", r.wireID(), "payment_id", r.wirePaymentID(), "error", err)
+				return idempotency.Response{}, err
 			default:
 				return idempotency.Response{}, err // not known: neither given back nor refused
 			}

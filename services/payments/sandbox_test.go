@@ -50,7 +50,7 @@ func startSandbox(t *testing.T) string {
 	cmd := exec.Command(binary)
 	cmd.Stderr = &log
 	cmd.Env = []string{
-		"HTTP_ADDR=" + address, "DATABASE_URL=" + testenv.Postgres(t, os.DirFS("../../scripts/sandbox")), "PROCESSOR_KEY=" + processorKey,
+		"HTTP_ADDR=" + address, "DATABASE_URL=" + testenv.Postgres(t, os.DirFS("../../scripts/sandbox")), "PROCESSOR_KEY=" + processorKey, "REPORT_LAG=1ms",
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // it does not outlive us, however we die
 	started, ended := make(chan error, 1), make(chan struct{})

@@ -69,7 +69,8 @@ func (s *service) settle(ctx context.Context, tx pgx.Tx, e sequence.Event) error
 	if e.Type == refundSettled {
 		kind, note = "refund", settleRefund
 	}
-	isNew, err := note(ctx, tx, p, n.Data)
+	var writes pgx.Batch
+	isNew, err := note(ctx, tx, &writes, p, n.Data)
 	if err != nil || !isNew {
 		return err
 	}
@@ -79,7 +80,8 @@ func (s *service) settle(ctx context.Context, tx pgx.Tx, e sequence.Event) error
 	if err != nil {
 		return err
 	}
-	if err := message.AppendTx(ctx, tx); err != nil {
+	message.Append(&writes)
+	if err := tx.SendBatch(ctx, &writes).Close(); err != nil {
 		return err
 	}
 	return fault.Point(ctx, fault.PaymentsSettleBeforeCommit)
@@ -88,26 +90,26 @@ func (s *service) settle(ctx context.Context, tx pgx.Tx, e sequence.Event) error
 // settleCharge marks the payment as settled; false when this very operation has
 // marked it before. An amount that is not ours is not settled: it stays held, and
 // reconciliation shows both sides.
-func settleCharge(ctx context.Context, tx pgx.Tx, p payment, n settled) (isNew bool, err error) {
+func settleCharge(_ context.Context, _ pgx.Tx, writes *pgx.Batch, p payment, n settled) (isNew bool, err error) {
 	if n.Amount != p.Amount {
 		return false, sequence.ErrNotYet
 	}
 	if p.SettledAt != nil {
 		return false, nil
 	}
-	_, err = tx.Exec(ctx, `
+	writes.Queue(`
 		UPDATE payments
 		   SET settled_at        = now(),
 		       settled_operation = $2
 		 WHERE id = $1`,
 		p.ID, n.OperationID)
-	return true, err
+	return true, nil
 }
 
 // settleRefund marks one refund of this amount; false when this very operation
 // has marked one before. The processor names the charge and the amount only; of
 // two equal refunds it does not matter which is which.
-func settleRefund(ctx context.Context, tx pgx.Tx, p payment, n settled) (isNew bool, err error) {
+func settleRefund(ctx context.Context, tx pgx.Tx, _ *pgx.Batch, p payment, n settled) (isNew bool, err error) {
 	if p.SettledAt == nil {
 		return false, sequence.ErrNotYet
 	}

@@ -78,16 +78,14 @@ func (s *service) void(ctx context.Context, cmd command) error {
 }
 
 // known finds out whether there is a charge for a payment whose authorise was
-// begun and not recorded. Without a payment method in the row there is none, and
-// there will be none: whoever authorises writes the method first, and cannot any
-// more. With one, asking the processor "is there a charge?" would not help: the
-// request may still be on its way, and arrive after the answer. So it is made
+// begun and not recorded. Asking the processor "is there a charge?" would not help:
+// the request may still be on its way, and arrive after the answer. So it is made
 // definite: asked again under the same key, the processor either repeats the
 // outcome of the first request, or does the work now and will repeat that to the
 // first request when it arrives. Either way there is one charge at most, and we
 // know it.
 func (s *service) known(ctx context.Context, p payment) (payment, error) {
-	if p.ChargeID != "" || p.Method == "" {
+	if p.ChargeID != "" {
 		return p, nil
 	}
 	chargeID, err := s.hold(ctx, p)

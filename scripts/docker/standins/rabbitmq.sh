@@ -11,8 +11,8 @@ CONF
 echo '[rabbitmq_management].' >/etc/rabbitmq/enabled_plugins
 mkdir -p /var/lib/rabbitmq
 chown -R rabbitmq:rabbitmq /var/lib/rabbitmq /etc/rabbitmq
-# Half the boot time on a small machine: Erlang's schedulers sleep less readily.
-export RABBITMQ_SCHEDULER_BUSY_WAIT_THRESHOLD=very_long
+# Erlang's schedulers do not spin when they have nothing to do.
+export RABBITMQ_SCHEDULER_BUSY_WAIT_THRESHOLD=none
 # The script becomes the broker, so that it is the broker that gets the signals.
 export RUNNING_UNDER_SYSTEMD=true
 unset RABBITMQ_DEFAULT_USER RABBITMQ_DEFAULT_PASS

@@ -16,7 +16,7 @@ import (
 var idempotencyKey = Experiment{
 	ID:    "idempotency-key",
 	Says:  "The answer to an order is lost; the client sends it again.",
-	Fault: "the process dies after the commit, before the answer; the client retries",
+	Fault: "the process dies after one of the commits, before the answer; the client retries",
 	Code:  "services/orders/accept.go",
 	Without: func(ctx context.Context, w *World, r *Run) Verdict {
 		w.exec(ctx, `CREATE TABLE orders (id serial, sku text)`)
@@ -27,16 +27,20 @@ var idempotencyKey = Experiment{
 			}
 			return nil
 		}
+		for range w.Dice.Hit - 1 {
+			must(post(false))
+		}
 		r.Log("POST /orders: %v", post(true))
 		r.Log("the client does not know whether it was placed, and sends it again")
 		r.Log("POST /orders: 201 %v", post(false))
 		n := w.number(ctx, `SELECT count(*) FROM orders`)
-		return verdict(n == 1, "%d orders", n)
+		return verdict(n == w.Dice.Hit, "%d wanted, %d ordered", w.Dice.Hit, n)
 	},
 	With: func(ctx context.Context, w *World, r *Run) Verdict {
-		key, body := uuid.NewString(), w.Shop.Basket(w.token(ctx, shop.CardWorks), mug)
 		before := w.truth(ctx, stack.Orders, `SELECT count(*) FROM orders`)
-		died := w.crashAt(ctx, stack.Orders, fault.OrdersAcceptAfterCommit)
+		died := w.crashAt(ctx, stack.Orders, fault.OrdersAcceptAfterCommit, w.Dice.Hit)
+		w.orders(ctx, w.Dice.Hit-1)
+		key, body := uuid.NewString(), w.Shop.Basket(w.token(ctx, shop.CardWorks), w.mugs())
 		_, err := w.Shop.Place(ctx, key, body)
 		r.Log("POST /v1/orders, Idempotency-Key: %s…: no answer (%v)", key[:8], err != nil)
 		died()
@@ -45,8 +49,14 @@ var idempotencyKey = Experiment{
 		r.Log("again with the same key: %d, Idempotent-Replayed: %s (%d tries)", a.Status, a.Header.Get("Idempotent-Replayed"), tries)
 		w.quiet(ctx)
 		n := w.truth(ctx, stack.Orders, `SELECT count(*) FROM orders`) - before
-		return verdict(n == 1, "%d order", n)
+		return verdict(n == w.Dice.Hit, "%d wanted, %d ordered", w.Dice.Hit, n)
 	},
+}
+
+// baskets are two different things to buy.
+func (w *World) baskets() []string {
+	all := []string{"mug", "shirt", "poster", "mug"}
+	return all[w.Dice.Hit-1 : w.Dice.Hit+1]
 }
 
 var rejectNonIdentical = Experiment{
@@ -61,19 +71,20 @@ var rejectNonIdentical = Experiment{
 			must(w.Naive.QueryRow(ctx, `SELECT sku FROM orders WHERE key = $1`, key).Scan(&ordered))
 			return http.StatusCreated, ordered
 		}
-		for _, sku := range []string{"mug", "poster"} {
+		baskets := w.baskets()
+		for _, sku := range baskets {
 			status, ordered := post("key-1", sku)
 			r.Log("POST %s under key-1: %d, ordered: %s", sku, status, ordered)
 		}
-		n := w.number(ctx, `SELECT count(*) FROM orders WHERE sku = 'poster'`)
-		return verdict(n == 1, "2 baskets answered with 201, %d of them ordered; the poster is gone without a word", 1+n)
+		n := w.number(ctx, `SELECT count(*) FROM orders`)
+		return verdict(n == len(baskets), "%d baskets answered with 201, %d of them ordered; the %s is gone without a word", len(baskets), n, baskets[1])
 	},
 	With: func(ctx context.Context, w *World, r *Run) Verdict {
 		key := uuid.NewString()
 		before := w.truth(ctx, stack.Orders, `SELECT count(*) FROM orders`)
 		var statuses []int
-		for _, sku := range []string{"mug", "poster"} {
-			a := got(w.Shop.Place(ctx, key, w.Shop.Basket(w.token(ctx, shop.CardWorks), shop.Item{SKU: sku, Quantity: 1})))
+		for _, sku := range w.baskets() {
+			a := got(w.Shop.Place(ctx, key, w.Shop.Basket(w.token(ctx, shop.CardWorks), shop.Item{SKU: sku, Quantity: w.Dice.Quantity})))
 			r.Log("POST %s under one key: %d", sku, a.Status)
 			statuses = append(statuses, a.Status)
 		}
@@ -86,30 +97,45 @@ var rejectNonIdentical = Experiment{
 var callbackExperiment = Experiment{
 	ID:    "callback",
 	Says:  "The merchant's endpoint is down when the order is finished.",
-	Fault: "the endpoint fails its first three tries",
+	Fault: "the endpoint is closed at the first tries",
 	Code:  "shared/pattern/callback/worker.go",
 	Without: func(ctx context.Context, w *World, r *Run) Verdict {
-		w.misbehave(ctx, `[{"contract":"merchant","fault":"refuse","times":3}]`)
-		order := "ord_" + uuid.NewString()
-		// Once, after the commit, best effort.
-		status, err := w.call(ctx, http.MethodPost, w.System.URL[stack.Sandbox]+"/merchant/webhooks/mer_acme", nil,
-			map[string]any{"type": "order.confirmed", "data": map[string]string{"id": order}}, nil)
+		// Once, after the commit, best effort; signed as it should be.
+		notify := func(order string) (int, error) {
+			return w.signed(ctx, w.System.URL[stack.Sandbox]+"/merchant/webhooks/mer_acme",
+				fmt.Appendf(nil, `{"type":"order.confirmed","data":{"id":%q}}`, order))
+		}
+		heard := func(order string) int {
+			return w.truth(ctx, "sandbox", `SELECT count(*) FROM merchant_deliveries WHERE order_id = $1 AND answered BETWEEN 200 AND 299`, order)
+		}
+		before, order := "ord_"+uuid.NewString(), "ord_"+uuid.NewString()
+		status, err := notify(before)
+		r.Log("an order while the endpoint is open: POST to the merchant: %d %v, heard %d time", status, err, heard(before))
+		w.misbehave(ctx, w.closedAtFirst())
+		status, err = notify(order)
 		r.Log("order confirmed; POST to the merchant: %d %v", status, err)
 		r.Log("logged as a warning; nobody sends it again")
-		n := w.truth(ctx, "sandbox", `SELECT count(*) FROM merchant_deliveries WHERE order_id = $1 AND answered BETWEEN 200 AND 299`, order)
-		return verdict(n > 0, "the merchant heard of it %d times", n)
+		return verdict(heard(order) > 0 || heard(before) == 0, "the merchant heard of it %d times", heard(order))
 	},
 	With: func(ctx context.Context, w *World, r *Run) Verdict {
-		w.misbehave(ctx, `[{"contract":"merchant","fault":"refuse","times":3}]`)
-		o := w.order(ctx, shop.CardWorks, mug)
+		w.misbehave(ctx, w.closedAtFirst())
+		o := w.order(ctx, shop.CardWorks, w.mugs())
 		r.Log("order %s", o.Status)
 		w.quiet(ctx)
 		tries := w.truth(ctx, stack.Orders, `SELECT attempts FROM callbacks WHERE subject = $1`, o.ID)
 		taken := w.truth(ctx, "sandbox", `SELECT count(*) FROM merchant_deliveries WHERE order_id = $1 AND answered BETWEEN 200 AND 299 AND signature_valid`, o.ID)
+		signed := w.truth(ctx, "sandbox", `SELECT count(*) FROM merchant_deliveries WHERE order_id = $1 AND signature_valid`, o.ID)
 		ids := w.truth(ctx, "sandbox", `SELECT count(DISTINCT webhook_id) FROM merchant_deliveries WHERE order_id = $1`, o.ID)
-		r.Log("%d tries, each with the same webhook-id and a valid signature", tries)
-		return verdict(taken == 1 && ids == 1 && tries == 4, "delivered at try %d, under %d webhook-id", tries, ids)
+		r.Log("%d tries, %d with a valid signature, under %d webhook-id", tries, signed, ids)
+		return verdict(taken == 1 && ids == 1 && signed == tries && tries == w.closedTries()+1, "delivered at try %d, under %d webhook-id", tries, ids)
 	},
+}
+
+// closedTries is how many tries the merchant's endpoint is closed for.
+func (w *World) closedTries() int { return w.Dice.Hit + 1 }
+
+func (w *World) closedAtFirst() string {
+	return fmt.Sprintf(`[{"contract":"merchant","fault":"refuse","times":%d}]`, w.closedTries())
 }
 
 var responseRecord = Experiment{
@@ -133,7 +159,7 @@ var responseRecord = Experiment{
 		return verdict(first == second, "2 different answers to one request")
 	},
 	With: func(ctx context.Context, w *World, r *Run) Verdict {
-		key, body := uuid.NewString(), w.Shop.Basket(w.token(ctx, shop.CardDeclined), mug)
+		key, body := uuid.NewString(), w.Shop.Basket(w.token(ctx, shop.CardDeclined), w.mugs())
 		first, _, err := w.Shop.Insist(ctx, key, body, nil)
 		must(err)
 		r.Log("POST: %d, %d bytes", first.Status, len(first.Body))
@@ -171,8 +197,9 @@ var rejectDuplicate = Experiment{
 		return verdict(id != "", "the client got %d and no order id; the order exists", status)
 	},
 	With: func(ctx context.Context, w *World, r *Run) Verdict {
-		key, body := uuid.NewString(), w.Shop.Basket(w.token(ctx, shop.CardWorks), mug)
-		died := w.crashAt(ctx, stack.Orders, fault.OrdersAcceptAfterCommit)
+		died := w.crashAt(ctx, stack.Orders, fault.OrdersAcceptAfterCommit, w.Dice.Hit)
+		w.orders(ctx, w.Dice.Hit-1)
+		key, body := uuid.NewString(), w.Shop.Basket(w.token(ctx, shop.CardWorks), w.mugs())
 		_, _ = w.Shop.Place(ctx, key, body)
 		r.Log("POST: the process dies, no answer")
 		died()

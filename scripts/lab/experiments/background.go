@@ -3,9 +3,15 @@ package experiments
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"gocloud.dev/blob"
 	"gocloud.dev/blob/memblob"
 
@@ -23,50 +29,76 @@ var storeThenReference = Experiment{
 		w.exec(ctx, `CREATE TABLE receipts (name text)`)
 		store := memblob.OpenBucket(nil)
 		defer store.Close() //nolint:errcheck // in memory
-		write := func(dies bool) error {
-			w.exec(ctx, `INSERT INTO receipts VALUES ('receipt-1.html')`)
+		write := func(name string, dies bool) error {
+			w.exec(ctx, `INSERT INTO receipts VALUES ($1)`, name)
 			if dies {
 				return errCrash
 			}
-			return store.WriteAll(ctx, "receipt-1.html", []byte("…"), nil)
+			return store.WriteAll(ctx, name, []byte("…"), nil)
 		}
-		r.Log("row written, then: %v", write(true))
-		_, err := store.ReadAll(ctx, "receipt-1.html")
-		r.Log("the customer opens the receipt: %v", err != nil)
-		return verdict(err == nil, "1 reference, 0 documents")
+		for n := range w.Dice.Hit {
+			r.Log("receipt-%d: row written, then: %v", n+1, write(fmt.Sprintf("receipt-%d", n+1), n+1 == w.Dice.Hit))
+		}
+		names := got(pgx.CollectRows(got(w.Naive.Query(ctx, `SELECT name FROM receipts`)), pgx.RowTo[string]))
+		dangling, orphans := compare(names, documents(ctx, store, ""))
+		return verdict(len(dangling) == 0, "%d of %d references lead nowhere: %s; %d documents without one", len(dangling), len(names), strings.Join(dangling, ", "), len(orphans))
 	},
 	With: func(ctx context.Context, w *World, r *Run) Verdict {
-		died := w.crashAt(ctx, stack.Payments, fault.PaymentsReceiptAfterStore)
-		o := w.order(ctx, shop.CardWorks, mug)
+		died := w.crashAt(ctx, stack.Payments, fault.PaymentsReceiptAfterStore, 1)
+		o := w.order(ctx, shop.CardWorks, w.mugs())
 		died()
-		r.Log("killed after the document was stored: a document that no row speaks of")
+		state := func() (names, dangling, orphans []string) {
+			names = got(pgx.CollectRows(got(w.Truth.Payments.Query(ctx, `SELECT receipt_name FROM payments WHERE receipt_name <> ''`)), pgx.RowTo[string]))
+			dangling, orphans = compare(names, documents(ctx, w.Truth.Receipts, "receipts/"))
+			return names, dangling, orphans
+		}
 		await(ctx, "the receipt", func() bool {
 			return got(w.Shop.Get(ctx, w.Shop.Payments+"/v1/payments/"+o.PaymentID+"/receipt")).Status == http.StatusOK
 		})
-		r.Log("restarted: another document is stored, then referred to: the receipt opens")
+		_, _, orphans := state()
+		r.Log("killed after the document was stored; another one was stored, then referred to; %d without a reference", len(orphans))
 		w.quiet(ctx)
-		r.Log("the first one was swept up after its grace")
-		documents := 0
-		objects := w.Truth.Receipts.List(&blob.ListOptions{Prefix: "receipts/"})
-		for {
-			if _, err := objects.Next(ctx); err != nil {
-				break
-			}
-			documents++
-		}
-		references := w.truth(ctx, stack.Payments, `SELECT count(*) FROM payments WHERE receipt_name <> ''`)
-		return verdict(documents == references, "every reference has its document, %d documents without one", documents-references)
+		names, dangling, left := state()
+		r.Log("after its grace, and the sweep: %d without a reference", len(left))
+		return verdict(len(names) > 0 && len(orphans) > 0 && len(dangling)+len(left) == 0,
+			"%d references lead nowhere, %d documents without one", len(dangling), len(left))
 	},
+}
+
+// documents are the names in a store.
+func documents(ctx context.Context, store *blob.Bucket, prefix string) (names []string) {
+	objects := store.List(&blob.ListOptions{Prefix: prefix})
+	for {
+		object, err := objects.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			return names
+		}
+		must(err)
+		names = append(names, object.Key)
+	}
+}
+
+// compare holds references and documents against each other, name by name.
+func compare(references, documents []string) (dangling, orphans []string) {
+	without := func(some, others []string) (left []string) {
+		for _, name := range some {
+			if !slices.Contains(others, name) {
+				left = append(left, name)
+			}
+		}
+		return left
+	}
+	return without(references, documents), without(documents, references)
 }
 
 var garbageCollection = Experiment{
 	ID:    "garbage-collection",
 	Says:  "Keys are kept for a day and written with every request.",
-	Fault: "10,000 keys have expired",
+	Fault: "thousands of keys have expired",
 	Code:  "shared/pattern/garbage/garbage_collection.go",
 	Without: func(ctx context.Context, w *World, r *Run) Verdict {
 		w.exec(ctx, `CREATE TABLE keys (key text PRIMARY KEY, expires_at timestamptz)`)
-		w.exec(ctx, `INSERT INTO keys SELECT n::text, now() - interval '1 day' FROM generate_series(1, 10000) n`)
+		w.exec(ctx, `INSERT INTO keys SELECT n::text, now() - interval '1 day' FROM generate_series(1, $1::int) n`, 1000*w.Dice.Crowd)
 		r.Log("expired keys are ignored when they are read, and never deleted")
 		n := w.number(ctx, `SELECT count(*) FROM keys WHERE expires_at < now()`)
 		return verdict(n == 0, "%d rows that nobody needs, more every day", n)
@@ -74,7 +106,7 @@ var garbageCollection = Experiment{
 	With: func(ctx context.Context, w *World, r *Run) Verdict {
 		_, err := w.Truth.Orders.Exec(ctx, `
 			INSERT INTO idempotency_keys (merchant_id, operation, key, fingerprint, status, headers, body, expires_at)
-			SELECT 'mer_acme', 'POST /v1/orders', 'old-' || n, '\x00', 202, '{}', '', now() - interval '1 day' FROM generate_series(1, 10000) n`)
+			SELECT 'mer_acme', 'POST /v1/orders', 'old-' || n, '\x00', 202, '{}', '', now() - interval '1 day' FROM generate_series(1, $1::int) n`, 1000*w.Dice.Crowd)
 		must(err)
 		left := func() int {
 			return w.truth(ctx, stack.Orders, `SELECT count(*) FROM idempotency_keys WHERE expires_at < now()`)
@@ -96,7 +128,7 @@ var reconciliation = Experiment{
 		reference := w.name("naive")
 		w.misbehave(ctx, `[{"contract":"bank.transfers","fault":"lose_answer","times":1}]`)
 		_, err := w.call(ctx, http.MethodPost, w.System.URL[stack.Sandbox]+"/bank/transfers", nil, map[string]any{
-			"reference": reference, "account": "acct_1", "amount": map[string]any{"minor": 100, "currency": "GBP"}}, nil)
+			"reference": reference, "account": "acct_1", "amount": map[string]any{"minor": w.Dice.Minor, "currency": "GBP"}}, nil)
 		w.exec(ctx, `INSERT INTO payouts VALUES ('failed')`)
 		r.Log("POST /bank/transfers: no answer (%v); noted as failed", err != nil)
 		sent, known := w.transfers(ctx, reference), w.number(ctx, `SELECT count(*) FROM payouts WHERE status = 'sent'`)
@@ -106,7 +138,7 @@ var reconciliation = Experiment{
 		w.payable(ctx)
 		w.misbehave(ctx, `[{"contract":"bank.transfers","fault":"lose_answer","times":1}]`)
 		var p struct{ ID, Status string }
-		a, _, err := w.Shop.InsistAt(ctx, w.Shop.Payments+"/v1/payouts", uuid.NewString(), []byte(payoutOf1), nil)
+		a, _, err := w.Shop.InsistAt(ctx, w.Shop.Payments+"/v1/payouts", uuid.NewString(), w.payoutBody(), nil)
 		must(err)
 		must(json.Unmarshal(a.Body, &p))
 		r.Log("POST /v1/payouts: %d %s", a.Status, p.Status)

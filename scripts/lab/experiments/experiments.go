@@ -9,6 +9,7 @@ package experiments
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -55,8 +56,8 @@ func verdict(good bool, format string, args ...any) Verdict {
 
 // Line is one event of a run.
 type Line struct {
-	At   time.Duration `json:"at"`
-	Text string        `json:"text"`
+	AtMS int64  `json:"at_ms"` // from the beginning
+	Text string `json:"text"`
 }
 
 // Run collects what happens in one of the two versions.
@@ -70,7 +71,7 @@ type Run struct {
 func (r *Run) Log(format string, args ...any) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.Lines = append(r.Lines, Line{At: time.Since(r.begun), Text: fmt.Sprintf(format, args...)})
+	r.Lines = append(r.Lines, Line{AtMS: time.Since(r.begun).Milliseconds(), Text: fmt.Sprintf(format, args...)})
 }
 
 // World is what experiments play with: the whole running system, the outside
@@ -81,63 +82,76 @@ type World struct {
 	Truth  *audit.Databases
 	Naive  *pgxpool.Pool // search_path is a schema that is new for each run
 	Seed   uint64
-	Number int // of this run; makes names that are used once
+	Dice   Dice // what the seed decides about the experiment that is running
+	Number int  // of this run; makes names that are used once
 }
 
 // Result is an experiment that was run.
 type Result struct {
-	ID      string        `json:"id"`
-	Says    string        `json:"says"`
-	Fault   string        `json:"fault"`
-	Without Verdict       `json:"without"`
-	With    Verdict       `json:"with"`
-	Left    []Line        `json:"without_timeline"`
-	Right   []Line        `json:"with_timeline"`
-	Code    string        `json:"code"`
-	Page    string        `json:"page"`
-	Took    time.Duration `json:"took"`
+	ID      string  `json:"id"`
+	Seed    uint64  `json:"seed"`
+	Says    string  `json:"says"`
+	Fault   string  `json:"fault"`
+	Error   string  `json:"error,omitempty"` // it could not be run to its end, and shows nothing
+	Without Verdict `json:"without"`
+	With    Verdict `json:"with"`
+	Left    []Line  `json:"without_timeline"`
+	Right   []Line  `json:"with_timeline"`
+	Code    string  `json:"code"`
+	Page    string  `json:"page"`
+	TookMS  int64   `json:"took_ms"`
 }
 
 // Expected tells whether both verdicts are as they should be: bad without the
 // pattern, good with it.
-func (r Result) Expected() bool { return !r.Without.Good && r.With.Good }
+func (r Result) Expected() bool { return r.Error == "" && !r.Without.Good && r.With.Good }
 
-// oneExperiment bounds the time of both runs.
+// oneExperiment bounds the time of one version.
 const oneExperiment = 45 * time.Second
 
 // Perform runs an experiment, both versions. Anything that goes wrong in the
-// experiment itself (and not in what it shows) is an error.
-func (e Experiment) Perform(ctx context.Context, w *World) (result Result, err error) {
-	ctx, cancel := context.WithTimeout(ctx, oneExperiment)
-	defer cancel()
+// experiment itself (and not in what it shows) is the result's Error.
+func (e Experiment) Perform(ctx context.Context, w *World) Result {
 	begun := time.Now()
-	result = Result{ID: e.ID, Says: e.Says, Fault: e.Fault, Code: e.Code, Page: "docs/patterns/" + e.ID + ".md"}
+	result := Result{ID: e.ID, Seed: w.Seed, Says: e.Says, Fault: e.Fault, Code: e.Code, Page: "docs/patterns/" + e.ID + ".md"}
+	for _, v := range []struct {
+		name    string
+		run     func(context.Context, *World, *Run) Verdict
+		verdict *Verdict
+		lines   *[]Line
+	}{{"without", e.Without, &result.Without, &result.Left}, {"with", e.With, &result.With, &result.Right}} {
+		w.begin(e.ID, v.name)
+		r := &Run{begun: time.Now()}
+		err := w.perform(ctx, func(ctx context.Context) { *v.verdict = v.run(ctx, w, r) })
+		*v.lines = r.Lines
+		if err != nil {
+			result.Error = fmt.Sprintf("%s: %v", v.name, err)
+			break
+		}
+	}
+	result.TookMS = time.Since(begun).Milliseconds()
+	return result
+}
+
+// perform runs one version on a clean table, and clears up after it.
+func (w *World) perform(ctx context.Context, version func(ctx context.Context)) (err error) {
+	limited, cancel := context.WithTimeout(ctx, oneExperiment)
+	defer cancel()
 	defer func() {
 		if p := recover(); p != nil {
 			broken, ok := p.(broken)
 			if !ok {
 				panic(p)
 			}
-			err = fmt.Errorf("%s: %w", e.ID, broken.error)
+			err = broken.error
 		}
-	}()
-	for _, version := range []struct {
-		run     func(context.Context, *World, *Run) Verdict
-		verdict *Verdict
-		lines   *[]Line
-	}{{e.Without, &result.Without, &result.Left}, {e.With, &result.With, &result.Right}} {
-		w.Number++
-		if err := w.freshSchema(ctx); err != nil {
-			return result, err
-		}
-		r := &Run{begun: time.Now()}
-		*version.verdict = version.run(ctx, w, r)
-		*version.lines = r.Lines
 		// Faults that were not met must not meet the next experiment.
-		w.misbehave(ctx, `[]`)
-	}
-	result.Took = time.Since(begun)
-	return result, nil
+		err = errors.Join(err, w.behave(ctx))
+	}()
+	w.Number++
+	must(w.freshSchema(limited))
+	version(limited)
+	return nil
 }
 
 // broken carries an error of the experiment's own machinery up to Perform, so that

@@ -54,21 +54,26 @@ var transactionalOutbox = Experiment{
 			published++
 			return nil
 		}
+		for range w.Dice.Hit - 1 {
+			must(place(false))
+		}
 		r.Log("order committed, then: %v", place(true))
 		r.Log("restarted: nothing in the database says that a message is owed")
 		orders := w.number(ctx, `SELECT count(*) FROM orders`)
-		return verdict(orders == published, "%d order, %d messages", orders, published)
+		return verdict(orders == published, "%d ordered, %d messages", orders, published)
 	},
 	With: func(ctx context.Context, w *World, r *Run) Verdict {
 		before := w.truth(ctx, stack.Payments, `SELECT count(*) FROM payments`)
-		died := w.crashAt(ctx, stack.Orders, fault.OutboxRelayBeforePublish)
-		key, body := uuid.NewString(), w.Shop.Basket(w.token(ctx, shop.CardWorks), mug)
+		w.orders(ctx, w.Dice.Hit-1)
+		w.quiet(ctx)
+		died := w.crashAt(ctx, stack.Orders, fault.OutboxRelayBeforePublish, 1)
+		key, body := uuid.NewString(), w.Shop.Basket(w.token(ctx, shop.CardWorks), w.mugs())
 		_, _ = w.Shop.Place(ctx, key, body) // with or without an answer
 		died()
 		r.Log("order committed with its message; killed before the publish; restarted, the relay finds it")
 		w.quiet(ctx)
 		n := w.truth(ctx, stack.Payments, `SELECT count(*) FROM payments`) - before
-		return verdict(n == 1, "1 order, %d payment begun", n)
+		return verdict(n == w.Dice.Hit, "%d ordered, payments has heard of %d", w.Dice.Hit, n)
 	},
 }
 
@@ -78,24 +83,21 @@ var quietLog = slog.New(slog.NewTextHandler(io.Discard, nil))
 var reliableRetries = Experiment{
 	ID:    "reliable-retries",
 	Says:  "A consumer fails on a message a few times, and on another one always.",
-	Fault: "one message fails 3 times, one every time, 19 are fine",
+	Fault: "one message fails a few times, one until its consumer is mended, the others are fine",
 	Code:  "shared/pattern/retries/reliable_retries.go",
 	Without: func(ctx context.Context, w *World, r *Run) Verdict {
 		conn := got(amqp.Dial(w.System.Servers.AMQPURL))
 		defer conn.Close() //nolint:errcheck // nothing is owed to it
 		channel := got(conn.Channel())
 		queue := got(channel.QueueDeclare("", false, true, true, false, nil))
-		subjects := []string{"shaky", "poison"}
-		for n := range 19 {
-			subjects = append(subjects, fmt.Sprintf("good-%d", n))
-		}
+		subjects := w.subjects()
 		for _, subject := range subjects {
 			must(channel.PublishWithContext(ctx, "", queue.Name, false, false, amqp.Publishing{Body: []byte(subject)}))
 		}
 		tries, handled := map[string]int{}, 0
 		handle := func(subject string) error {
 			tries[subject]++
-			if subject == "poison" || subject == "shaky" && tries[subject] <= 3 {
+			if subject == "poison" || subject == "shaky" && tries[subject] <= w.shakes() {
 				return errors.New("no")
 			}
 			handled++
@@ -112,7 +114,7 @@ var reliableRetries = Experiment{
 			}
 			must(d.Ack(false))
 		}
-		return verdict(handled == 20, "%d of 20 good messages handled; the shaky one is gone, and so is the poison", handled)
+		return verdict(handled == len(subjects), "%d of %d messages handled; the shaky one is gone, and so is the poison", handled, len(subjects))
 	},
 	With: func(ctx context.Context, w *World, r *Run) Verdict {
 		queue := w.name("lab.retries")
@@ -120,7 +122,7 @@ var reliableRetries = Experiment{
 		defer conn.Close()
 		await(ctx, "the broker", func() bool { return conn.Ready() == nil })
 		var mu sync.Mutex
-		tries, handled := map[string]int{}, map[string]bool{}
+		tries, handled, mended := map[string]int{}, map[string]bool{}, false
 		working, stop := context.WithCancel(ctx)
 		var consumer sync.WaitGroup
 		consumer.Go(func() {
@@ -132,7 +134,7 @@ var reliableRetries = Experiment{
 					mu.Lock()
 					defer mu.Unlock()
 					tries[e.Subject()]++
-					if e.Subject() == "poison" || e.Subject() == "shaky" && tries["shaky"] <= 3 {
+					if e.Subject() == "poison" && !mended || e.Subject() == "shaky" && tries["shaky"] <= w.shakes() {
 						return errors.New("no")
 					}
 					handled[e.Subject()] = true
@@ -146,22 +148,62 @@ var reliableRetries = Experiment{
 			_, err := publisher.Publish(ctx, []rabbit.Message{labMessage(queue, "hello")})
 			return err == nil
 		})
-		var messages []rabbit.Message
-		for _, subject := range []string{"shaky", "poison"} {
+		subjects, messages := w.subjects(), []rabbit.Message{}
+		for _, subject := range subjects {
 			messages = append(messages, labMessage(queue, subject))
-		}
-		for n := range 18 {
-			messages = append(messages, labMessage(queue, fmt.Sprintf("good-%d", n)))
 		}
 		_, err := publisher.Publish(ctx, messages)
 		must(err)
-		await(ctx, "the good messages", func() bool { mu.Lock(); defer mu.Unlock(); return len(handled) == 20 })
+		count := func() int { mu.Lock(); defer mu.Unlock(); return len(handled) - 1 } // but for the hello
+		await(ctx, "the good messages", func() bool { return count() == len(subjects)-1 })
 		var parked []retries.Parked
 		await(ctx, "the poison to be parked", func() bool { parked = got(retries.List(conn, queue, 10)); return len(parked) == 1 })
+		mu.Lock()
 		r.Log("the shaky one: handled at try %d; the poison: parked after %d tries, with its error", tries["shaky"], tries["poison"])
-		r.Log("the others did not wait for either")
-		return verdict(len(parked) == 1, "%d of 20 good messages handled, %d parked for a person", len(handled), len(parked))
+		mended = true
+		mu.Unlock()
+		replayed := got(retries.Replay(ctx, conn, queue, 10))
+		await(ctx, "the poison to be handled", func() bool { return count() == len(subjects) })
+		r.Log("the others did not wait for either; the consumer is mended, %d replayed", replayed)
+		return verdict(len(parked) == 1 && replayed == 1, "%d of %d messages handled, one of them after a person replayed it", count(), len(subjects))
 	},
+}
+
+// subjects are the messages of reliable-retries.
+func (w *World) subjects() []string {
+	subjects := []string{"shaky", "poison"}
+	for n := range w.Dice.Crowd {
+		subjects = append(subjects, fmt.Sprintf("good-%d", n))
+	}
+	return subjects
+}
+
+// shakes is how often the shaky one fails: less often than it is tried.
+func (w *World) shakes() int { return w.Dice.Hit + 1 }
+
+// deliverTwice has the next message of a kind delivered to its queue a second time,
+// as a broker may, and returns a function that waits until that has happened.
+func (w *World) deliverTwice(ctx context.Context, kind, queue string) (delivered func()) {
+	conn := got(amqp.Dial(w.System.Servers.AMQPURL))
+	channel := got(conn.Channel())
+	ear := got(channel.QueueDeclare("", false, true, true, false, nil))
+	must(channel.QueueBind(ear.Name, kind, rabbit.Exchange, false, nil))
+	heard := got(channel.ConsumeWithContext(ctx, ear.Name, "", true, true, false, false, nil))
+	done := make(chan error, 1)
+	go func() {
+		d, ok := <-heard
+		if !ok {
+			done <- errors.New("no " + kind + " was heard")
+			return
+		}
+		done <- channel.PublishWithContext(ctx, "", queue, true, false, amqp.Publishing{
+			Headers: d.Headers, ContentType: d.ContentType, MessageId: d.MessageId, DeliveryMode: amqp.Persistent, Body: d.Body,
+		})
+	}()
+	return func() {
+		must(<-done)
+		_ = conn.Close() // nothing is owed to it
+	}
 }
 
 func labMessage(queue, subject string) rabbit.Message {
@@ -191,7 +233,7 @@ var outOfOrderMessages = Experiment{
 	},
 	With: func(ctx context.Context, w *World, r *Run) Verdict {
 		must(w.Shop.ArmDelay(ctx, w.Shop.Payments, fault.PaymentsCaptureAfterProcessor, time.Second))
-		a, _, err := w.Shop.Insist(ctx, uuid.NewString(), w.Shop.Basket(w.token(ctx, shop.CardWorks), mug), nil)
+		a, _, err := w.Shop.Insist(ctx, uuid.NewString(), w.Shop.Basket(w.token(ctx, shop.CardWorks), w.mugs()), nil)
 		must(err)
 		id := string(bytes.Split(bytes.Split(a.Body, []byte(`"payment_id":"`))[1], []byte(`"`))[0])
 		await(ctx, "the news", func() bool {
@@ -213,23 +255,28 @@ var sagaExperiment = Experiment{
 	Without: func(ctx context.Context, w *World, r *Run) Verdict {
 		w.exec(ctx, `CREATE TABLE products (available int); INSERT INTO products VALUES (10)`)
 		reference := w.name("naive")
-		w.exec(ctx, `UPDATE products SET available = available - 1`)
+		w.exec(ctx, `UPDATE products SET available = available - $1`, w.Dice.Quantity)
 		id := got(w.charge(ctx, reference, w.paymentMethod(ctx, shop.CardCaptureFails, reference), reference))
-		r.Log("stock taken; 12.50 held on the card")
+		r.Log("stock taken; %s held on the card", money(w.price()))
 		status, err := w.processor(ctx, "/v1/charges/"+id+"/capture", reference+":capture", struct{}{}, nil)
 		must(err)
 		r.Log("capture: %d; return 500 to the client", status)
-		held := w.truth(ctx, "sandbox", `SELECT count(*) FROM processor_charges WHERE reference = $1 AND status = 'authorised'`, reference)
+		held := w.held(ctx, reference)
 		gone := 10 - w.number(ctx, `SELECT available FROM products`)
-		return verdict(held == 0 && gone == 0, "%d held on the card, %d gone from the shelf, no order", held, gone)
+		return verdict(held == 0 && gone == 0, "%s held on the card, %d gone from the shelf, no order", money(held), gone)
 	},
 	With: func(ctx context.Context, w *World, r *Run) Verdict {
-		o := w.order(ctx, shop.CardCaptureFails, mug)
+		o := w.order(ctx, shop.CardCaptureFails, w.mugs())
 		r.Log("stock reserved → authorised → booked → capture refused")
 		w.quiet(ctx)
 		r.Log("sale reversed → hold released → stock released: order %s (%s)", o.Status, o.Reason)
-		held := w.truth(ctx, "sandbox", `SELECT count(*) FROM processor_charges WHERE reference = $1 AND status = 'authorised'`, o.PaymentID)
+		held := w.held(ctx, o.PaymentID)
 		reserved := w.truth(ctx, stack.Orders, `SELECT sum(reserved)::int FROM products`)
-		return verdict(o.Status == "cancelled" && held == 0 && reserved == 0, "%d held on the card, %d reserved, order cancelled", held, reserved)
+		return verdict(o.Status == "cancelled" && held == 0 && reserved == 0, "%s held on the card, %d reserved, order %s", money(held), reserved, o.Status)
 	},
+}
+
+// held is what the processor holds on a card, and nobody has taken or let go.
+func (w *World) held(ctx context.Context, reference string) int {
+	return w.truth(ctx, "sandbox", `SELECT COALESCE(sum(amount_minor), 0)::int FROM processor_charges WHERE reference = $1 AND status = 'authorised'`, reference)
 }

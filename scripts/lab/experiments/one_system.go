@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"sync"
+	"slices"
+	"sync/atomic"
+	"syscall"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -20,88 +22,142 @@ var acidTransaction = Experiment{
 	Fault: "the process dies between the two writes",
 	Code:  "services/orders/accept.go",
 	Without: func(ctx context.Context, w *World, r *Run) Verdict {
-		w.exec(ctx, `CREATE TABLE products (available int); INSERT INTO products VALUES (10); CREATE TABLE orders (id serial)`)
-		place := func(dies bool) error {
-			w.exec(ctx, `UPDATE products SET available = available - 1`)
+		w.exec(ctx, `CREATE TABLE products (available int); INSERT INTO products VALUES (10); CREATE TABLE orders (quantity int)`)
+		place := func(quantity int, dies bool) error {
+			w.exec(ctx, `UPDATE products SET available = available - $1`, quantity)
 			if dies {
 				return errCrash
 			}
-			w.exec(ctx, `INSERT INTO orders DEFAULT VALUES`)
+			w.exec(ctx, `INSERT INTO orders VALUES ($1)`, quantity)
 			return nil
 		}
-		r.Log("stock taken, then: %v", place(true))
-		gone, orders := 10-w.number(ctx, `SELECT available FROM products`), w.number(ctx, `SELECT count(*) FROM orders`)
-		return verdict(gone == orders, "%d gone from the shelf, %d ordered", gone, orders)
+		r.Log("stock taken, then: %v", place(w.Dice.Quantity, true))
+		gone, ordered := 10-w.number(ctx, `SELECT available FROM products`), w.number(ctx, `SELECT COALESCE(sum(quantity), 0) FROM orders`)
+		return verdict(gone == ordered, "%d gone from the shelf, %d ordered", gone, ordered)
 	},
 	With: func(ctx context.Context, w *World, r *Run) Verdict {
-		shelf := func() int {
-			return w.truth(ctx, stack.Orders, `SELECT (initial - available)::int FROM products WHERE sku = 'poster' AND merchant_id = 'mer_acme'`)
-		}
-		ordered := func() int {
-			return w.truth(ctx, stack.Orders, `SELECT COALESCE(sum(l.quantity), 0)::int FROM order_lines l JOIN orders o ON o.id = l.order_id WHERE l.sku = 'poster' AND o.status <> 'cancelled' AND o.merchant_id = 'mer_acme'`)
-		}
-		died := w.crashAt(ctx, stack.Orders, fault.OrdersAcceptBeforeCommit)
-		_, err := w.Shop.Place(ctx, uuid.NewString(), w.Shop.Basket(w.token(ctx, shop.CardWorks), shop.Item{SKU: "poster", Quantity: 1}))
-		r.Log("POST /v1/orders: no answer (%v); the client gives up", err != nil)
+		before := w.posters(ctx)
+		letGo, waiting := w.holdPosters(ctx)
+		died := w.dying(ctx, stack.Orders, "its own transaction")
+		body := w.Shop.Basket(w.token(ctx, shop.CardWorks), shop.Item{SKU: "poster", Quantity: w.Dice.Quantity})
+		noAnswer := make(chan error, 1)
+		go func() {
+			_, err := w.Shop.Place(ctx, uuid.NewString(), body)
+			noAnswer <- err
+		}()
+		var found []waiter
+		await(ctx, "the order to reach the stock", func() bool { found = waiting(); return len(found) > 0 })
+		r.Log("POST /v1/orders: the order is written, in a transaction whose %s waits for us to let go of the row", found[0].Does)
+		w.System.Signal(stack.Orders, syscall.SIGKILL)
 		died()
+		// The database would notice the death when it next writes to that connection:
+		// after the commit. This is a machine that died, connections and all.
+		await(ctx, "the end of its transaction", func() bool { return w.end(ctx, waiting()) == 0 })
+		letGo()
+		r.Log("killed there, and its transaction with it: no answer (%v); the client gives up", <-noAnswer != nil)
 		w.quiet(ctx)
-		return verdict(shelf() == ordered(), "%d gone from the shelf, %d ordered: all or nothing", shelf(), ordered())
+		after := w.posters(ctx)
+		gone, ordered := after.gone-before.gone, after.ordered-before.ordered
+		return verdict(gone == 0 && ordered == 0, "%d gone from the shelf, %d ordered", gone, ordered)
 	},
+}
+
+// posters is where the posters are.
+type posters struct{ gone, ordered int }
+
+func (w *World) posters(ctx context.Context) posters {
+	return posters{
+		gone:    w.truth(ctx, stack.Orders, `SELECT (initial - available)::int FROM products WHERE sku = 'poster' AND merchant_id = 'mer_acme'`),
+		ordered: w.truth(ctx, stack.Orders, `SELECT COALESCE(sum(l.quantity), 0)::int FROM order_lines l JOIN orders o ON o.id = l.order_id WHERE l.sku = 'poster' AND o.merchant_id = 'mer_acme'`),
+	}
+}
+
+// holdPosters locks the poster's row until it is let go. waiting are the
+// transactions that stand before it: their process ids, with what they want to do.
+func (w *World) holdPosters(ctx context.Context) (letGo func(), waiting func() []waiter) {
+	tx := got(w.Truth.Orders.Begin(ctx))
+	_, err := tx.Exec(ctx, `SELECT FROM products WHERE sku = 'poster' AND merchant_id = 'mer_acme' FOR UPDATE`)
+	must(err)
+	us := tx.Conn().PgConn().PID()
+	waiting = func() []waiter {
+		rows, err := w.Truth.Orders.Query(ctx, `
+			SELECT pid, COALESCE(substring(query FROM '(?i)update +[a-z]+'), 'statement')
+			  FROM pg_stat_activity
+			 WHERE $1 = ANY(pg_blocking_pids(pid))`, us)
+		must(err)
+		return got(pgx.CollectRows(rows, pgx.RowToStructByPos[waiter]))
+	}
+	return func() { must(tx.Rollback(ctx)) }, waiting
+}
+
+type waiter struct {
+	PID  int
+	Does string
+}
+
+// end ends transactions, as their machine's death would, and returns how many there were.
+func (w *World) end(ctx context.Context, all []waiter) int {
+	for _, each := range all {
+		_, err := w.Truth.Orders.Exec(ctx, `SELECT pg_terminate_backend($1)`, each.PID)
+		must(err)
+	}
+	return len(all)
 }
 
 var atomicReadThenWrite = Experiment{
 	ID:    "atomic-read-then-write",
-	Says:  "Many buyers want the last one at the same moment.",
-	Fault: "20 buyers at once",
+	Says:  "Many buyers want the last one at the same moment, and two editors change one product.",
+	Fault: "all of them have read before the first of them writes",
 	Code:  "services/orders/stock.go",
 	Without: func(ctx context.Context, w *World, r *Run) Verdict {
-		w.exec(ctx, `CREATE TABLE products (available int); INSERT INTO products VALUES (1); CREATE TABLE orders (id serial)`)
-		var everybodyHasRead, buyers sync.WaitGroup
-		everybodyHasRead.Add(20)
-		for range 20 {
-			buyers.Go(func() {
-				available := w.number(ctx, `SELECT available FROM products`)
-				everybodyHasRead.Done()
-				everybodyHasRead.Wait() // the moment that a slow network makes
-				if available > 0 {
-					w.exec(ctx, `UPDATE products SET available = $1`, available-1)
-					w.exec(ctx, `INSERT INTO orders DEFAULT VALUES`)
-				}
-			})
-		}
-		buyers.Wait()
+		w.exec(ctx, `CREATE TABLE products (available int, name text, minor int); INSERT INTO products VALUES (1, 'Rare', 100); CREATE TABLE orders (id serial)`)
+		everybodyHasRead := barrier(ctx, w.Dice.Crowd)
+		together(w.Dice.Crowd, func(int) {
+			available := w.number(ctx, `SELECT available FROM products`)
+			everybodyHasRead() // the moment that a slow network makes
+			if available > 0 {
+				w.exec(ctx, `UPDATE products SET available = $1`, available-1)
+				w.exec(ctx, `INSERT INTO orders DEFAULT VALUES`)
+			}
+		})
 		sold := w.number(ctx, `SELECT count(*) FROM orders`)
-		r.Log("everybody read: 1 available; everybody wrote: 0 available")
-		return verdict(sold == 1, "1 on the shelf, %d sold", sold)
+		r.Log("%d buyers read: 1 available; all of them wrote: 0 available", w.Dice.Crowd)
+		var name string
+		must(w.Naive.QueryRow(ctx, `SELECT name FROM products`).Scan(&name)) // both editors read
+		w.exec(ctx, `UPDATE products SET name = $1, minor = 200`, name)      // one changes the price
+		w.exec(ctx, `UPDATE products SET name = 'Rarest', minor = 100`)      // the other one the name, as it saw the rest
+		r.Log("one editor: the price is 2.00; the other one, who read before: the name is Rarest")
+		kept := w.number(ctx, `SELECT count(*) FROM products WHERE minor = 200`) + w.number(ctx, `SELECT count(*) FROM products WHERE name = 'Rarest'`)
+		return verdict(sold == 1 && kept == 2, "1 on the shelf, %d sold; %d of 2 edits lost", sold, 2-kept)
 	},
 	With: func(ctx context.Context, w *World, r *Run) Verdict {
 		sku := w.name("rare")
-		product := map[string]any{"name": "The only one", "price": map[string]any{"minor": 100, "currency": "GBP"}, "stock": 1}
-		status, err := w.call(ctx, http.MethodPut, w.Shop.Orders+"/v1/products/"+sku,
-			map[string]string{"Authorization": "Bearer " + w.Shop.Key, "If-None-Match": "*"}, product, nil)
-		must(err)
-		if status >= http.StatusMultipleChoices {
+		edit := func(condition, version, name string, minor int) int {
+			return got(w.call(ctx, http.MethodPut, w.Shop.Orders+"/v1/products/"+sku, map[string]string{"Authorization": "Bearer " + w.Shop.Key, condition: version},
+				map[string]any{"name": name, "price": map[string]any{"minor": minor, "currency": "GBP"}, "stock": 1}, nil))
+		}
+		if status := edit("If-None-Match", "*", "Rare", 100); status != http.StatusCreated {
 			panic(broken{fmt.Errorf("product %s: status %d", sku, status)})
 		}
-		var mu sync.Mutex
-		statuses := map[int]int{}
-		var buyers sync.WaitGroup
-		for range 20 {
-			token := w.token(ctx, shop.CardWorks)
-			buyers.Go(func() {
-				a, _, err := w.Shop.Insist(ctx, uuid.NewString(), w.Shop.Basket(token, shop.Item{SKU: sku, Quantity: 1}), nil)
-				mu.Lock()
-				defer mu.Unlock()
-				if err == nil {
-					statuses[a.Status]++
-				}
-			})
-		}
-		buyers.Wait()
+		seen := got(w.Shop.Get(ctx, w.Shop.Orders+"/v1/products/"+sku)).Header.Get("ETag") // both editors read
+		one, other := edit("If-Match", seen, "Rare", 200), edit("If-Match", seen, "Rarest", 100)
+		r.Log("two editors with If-Match: %s: %d, %d", seen, one, other)
+		var accepted, refused atomic.Int32
+		together(w.Dice.Crowd, func(int) {
+			a, _, err := w.Shop.Insist(ctx, uuid.NewString(), w.Shop.Basket(w.token(ctx, shop.CardWorks), shop.Item{SKU: sku, Quantity: 1}), nil)
+			must(err)
+			switch a.Status {
+			case http.StatusAccepted:
+				accepted.Add(1)
+			case http.StatusUnprocessableEntity, http.StatusConflict:
+				refused.Add(1)
+			}
+		})
 		w.quiet(ctx)
-		r.Log("20 buyers: %d accepted, %d told that it is sold out", statuses[http.StatusAccepted], 20-statuses[http.StatusAccepted])
+		r.Log("%d buyers: %d accepted, %d told that it is sold out", w.Dice.Crowd, accepted.Load(), refused.Load())
 		sold := w.truth(ctx, stack.Orders, `SELECT sold::int FROM products WHERE sku = $1`, sku)
-		return verdict(sold == 1 && statuses[http.StatusAccepted] == 1, "1 on the shelf, %d sold", sold)
+		return verdict(sold == 1 && accepted.Load() == 1 && int(accepted.Load()+refused.Load()) == w.Dice.Crowd && one == http.StatusOK && other == http.StatusPreconditionFailed,
+			"1 on the shelf, %d sold; the second editor is told: %d", sold, other)
 	},
 }
 
@@ -119,16 +175,16 @@ var idempotencyKeyExternal = Experiment{
 		id, err := w.charge(ctx, "", method, reference)
 		r.Log("POST /v1/charges again: %s… %v", id[:9], err)
 		n := w.charges(ctx, reference)
-		return verdict(n == 1, "%d charges on the customer's card", n)
+		return verdict(n == 1, "%d charges on the customer's card: %s instead of %s", n, money(n*w.price()), money(w.price()))
 	},
 	With: func(ctx context.Context, w *World, r *Run) Verdict {
 		w.misbehave(ctx, `[{"contract":"charges.create","fault":"lose_answer","times":1}]`)
-		o := w.order(ctx, shop.CardWorks, mug)
-		r.Log("the processor's answer was lost; the same call was made again with the same key")
+		o := w.order(ctx, shop.CardWorks, w.mugs())
+		r.Log("the processor's answer was lost %d time; the same call was made again with the same key", w.asked(ctx))
 		r.Log("order %s", o.Status)
 		w.quiet(ctx)
 		n := w.charges(ctx, o.PaymentID)
-		return verdict(n == 1 && o.Status == "confirmed", "%d charge", n)
+		return verdict(n == 1 && o.Status == "confirmed", "%d charge on the customer's card: %s", n, money(n*w.price()))
 	},
 }
 
@@ -139,22 +195,32 @@ var changeRecord = Experiment{
 	Code:  "shared/pattern/inbox/change_record.go",
 	Without: func(ctx context.Context, w *World, r *Run) Verdict {
 		w.exec(ctx, `CREATE TABLE accounts (balance int); INSERT INTO accounts VALUES (0)`)
-		handle := func() { w.exec(ctx, `UPDATE accounts SET balance = balance + 1250`) }
+		handle := func() { w.exec(ctx, `UPDATE accounts SET balance = balance + $1`, w.price()) }
+		for n := range w.Dice.Hit {
+			handle()
+			r.Log("message %d: balance + %s, committed", n+1, money(w.price()))
+		}
+		r.Log("the process dies before the acknowledgement of message %d", w.Dice.Hit)
 		handle()
-		r.Log("message 1: balance + 12.50, committed; the process dies before the acknowledgement")
-		handle()
-		r.Log("message 1, delivered again: balance + 12.50")
-		n := w.number(ctx, `SELECT balance FROM accounts`)
-		return verdict(n == 1250, "the balance moved by %d.%02d instead of 12.50", n/100, n%100)
+		r.Log("message %d, delivered again: balance + %s", w.Dice.Hit, money(w.price()))
+		n, right := w.number(ctx, `SELECT balance FROM accounts`), w.Dice.Hit*w.price()
+		return verdict(n == right, "%d sold, the balance moved by %s instead of %s", w.Dice.Hit, money(n), money(right))
 	},
 	With: func(ctx context.Context, w *World, r *Run) Verdict {
-		died := w.crashAt(ctx, stack.Ledger, fault.LedgerSaleAfterCommit)
-		o := w.order(ctx, shop.CardWorks, mug)
+		booked := func() int {
+			return w.truth(ctx, stack.Ledger, `
+				SELECT COALESCE(-sum(p.amount_minor), 0)::int
+				  FROM postings p JOIN entries e ON e.id = p.entry_id
+				 WHERE e.kind = 'sale' AND p.account_id LIKE 'card\_receivable:%'`)
+		}
+		before := booked()
+		died := w.crashAt(ctx, stack.Ledger, fault.LedgerSaleAfterCommit, w.Dice.Hit)
+		w.orders(ctx, w.Dice.Hit)
 		died()
-		r.Log("the sale was committed, the ledger died before the acknowledgement, the message came again")
+		r.Log("sale %d was committed, the ledger died before the acknowledgement, the message came again", w.Dice.Hit)
 		w.quiet(ctx)
-		n := w.truth(ctx, stack.Ledger, `SELECT count(*) FROM entries WHERE source = $1 AND kind = 'sale'`, o.ID)
-		return verdict(n == 1, "booked %d time", n)
+		n, right := booked()-before, w.Dice.Hit*w.price()
+		return verdict(n == right, "%d sold, the balance moved by %s", w.Dice.Hit, money(n))
 	},
 }
 
@@ -182,8 +248,8 @@ var ioInsideTransaction = Experiment{
 	With: func(ctx context.Context, w *World, r *Run) Verdict {
 		refused := refusedInsideTransaction(ctx, w)
 		r.Log("our HTTP client, asked to call inside a transaction: %v", refused)
-		died := w.crashAt(ctx, stack.Payments, fault.PaymentsAuthoriseAfterProcessor)
-		o := w.order(ctx, shop.CardWorks, mug)
+		died := w.crashAt(ctx, stack.Payments, fault.PaymentsAuthoriseAfterProcessor, 1)
+		o := w.order(ctx, shop.CardWorks, w.mugs())
 		died()
 		r.Log("so the call is made between two transactions; killed there, it is made again with its key")
 		w.quiet(ctx)
@@ -195,27 +261,44 @@ var ioInsideTransaction = Experiment{
 
 var singleUseTokenRecovery = Experiment{
 	ID:    "single-use-token-recovery",
-	Says:  "A card token can be redeemed once, and we die after redeeming it.",
-	Fault: "the answer to the redemption is lost; we try again",
+	Says:  "A card token can be redeemed once. We die after redeeming it; and two of us redeem one at once.",
+	Fault: "the answer to a redemption is lost, and we try again; then, the broker delivers the order to pay twice at once",
 	Code:  "services/payments/authorise.go",
 	Without: func(ctx context.Context, w *World, r *Run) Verdict {
+		redeem := func(token, reference string) int {
+			status, err := w.processor(ctx, "/v1/payment_methods", "", map[string]string{"token": token, "reference": reference}, nil)
+			if err != nil {
+				r.Log("redeem the token: no answer")
+			}
+			return status
+		}
 		token, reference := w.token(ctx, shop.CardWorks), w.name("naive")
 		w.misbehave(ctx, `[{"contract":"payment_methods","fault":"lose_answer","times":1}]`)
-		redeem := func() (int, error) {
-			return w.processor(ctx, "/v1/payment_methods", "", map[string]string{"token": token, "reference": reference}, nil)
-		}
-		_, err := redeem()
-		r.Log("redeem the token: no answer (%v)", err != nil)
-		status, err := redeem()
-		must(err)
-		r.Log("redeem it again: %d, already used; the order fails", status)
-		return verdict(status < http.StatusMultipleChoices, "the order failed with %d, although the token was ours", status)
+		redeem(token, reference)
+		again := redeem(token, reference)
+		r.Log("redeem it again: %d, already used; the order fails", again)
+		token, reference = w.token(ctx, shop.CardWorks), w.name("naive")
+		var statuses [2]int
+		together(2, func(i int) { statuses[i] = redeem(token, reference) })
+		slices.Sort(statuses[:])
+		r.Log("two at once, for one order: %d, %d; the slower one fails it", statuses[0], statuses[1])
+		return verdict(again < http.StatusMultipleChoices && statuses[1] < http.StatusMultipleChoices,
+			"both orders failed with %d and %d, although the tokens were ours", again, statuses[1])
 	},
 	With: func(ctx context.Context, w *World, r *Run) Verdict {
 		w.misbehave(ctx, `[{"contract":"payment_methods","fault":"lose_answer","times":1}]`)
-		o := w.order(ctx, shop.CardWorks, mug)
-		r.Log("the answer was lost; \"already used\" by whom? The reference is ours: go on from there")
+		lost := w.order(ctx, shop.CardWorks, w.mugs())
+		r.Log("the answer was lost; \"already used\" by whom? The reference is ours: go on from there: %s", lost.Status)
 		w.quiet(ctx)
-		return verdict(o.Status == "confirmed", "the order is %s", o.Status)
+		// The first redemption does its work and is slow to say so; the second comes meanwhile.
+		w.misbehave(ctx, `[{"contract":"payment_methods","fault":"delay","delay_ms":0},{"contract":"payment_methods","fault":"delay","delay_ms":700,"times":1}]`)
+		delivered := w.deliverTwice(ctx, "payments.authorise", "payments.commands")
+		twice := w.order(ctx, shop.CardWorks, w.mugs())
+		delivered()
+		w.quiet(ctx)
+		asked, charges := w.asked(ctx), w.charges(ctx, twice.PaymentID)
+		r.Log("two at once: %d redemptions, %d charge: %s", asked, charges, twice.Status)
+		return verdict(lost.Status == "confirmed" && twice.Status == "confirmed" && asked >= 2 && charges == 1,
+			"both orders are confirmed, %d charge for two redeemers", charges)
 	},
 }

@@ -8,9 +8,14 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/google/uuid"
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"example.com/failwell/scripts/lab/audit"
 	"example.com/failwell/scripts/shop"
@@ -19,8 +24,6 @@ import (
 
 // What experiments need of the world. Each of these panics with broken when the
 // machinery fails, so that a story is not interrupted by its stage hands.
-
-var mug = shop.Item{SKU: "mug", Quantity: 1} // 12.50
 
 // exec runs SQL in the naive database.
 func (w *World) exec(ctx context.Context, sql string, args ...any) {
@@ -40,13 +43,56 @@ func (w *World) misbehave(ctx context.Context, rules string) {
 	must(w.Shop.Misbehave(ctx, `{"rules":`+rules+`}`))
 }
 
-// crashAt arms a SIGKILL at a fault point of a service, and returns a function
-// that waits until the service has died there and been started again.
-func (w *World) crashAt(ctx context.Context, service, point string) (died func()) {
+// behave takes all faults back: those of the outside world, and the armed points.
+func (w *World) behave(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	for _, service := range stack.Services {
+		w.System.Signal(service, syscall.SIGCONT) // a story that broke may have left it paused
+		for {
+			_, err := w.call(ctx, http.MethodDelete, w.System.URL[service]+"/lab/faults", nil, nil, nil)
+			if err == nil {
+				break
+			}
+			if ctx.Err() != nil {
+				return err
+			}
+			time.Sleep(50 * time.Millisecond) // it is just being started again
+		}
+	}
+	return w.Shop.Misbehave(ctx, `{"rules":[]}`)
+}
+
+// watched is the rule that changes nothing and counts the calls of a contract.
+func watched(contract string) string {
+	return fmt.Sprintf(`[{"contract":%q,"fault":"delay","delay_ms":0}]`, contract)
+}
+
+// asked is how many calls the first rule has met.
+func (w *World) asked(ctx context.Context) int {
+	var list struct{ Rules []struct{ Struck int } }
+	_, err := w.call(ctx, http.MethodGet, w.System.URL[stack.Sandbox]+"/faults", nil, nil, &list)
+	must(err)
+	if len(list.Rules) == 0 {
+		panic(broken{errors.New("nobody counts the calls")})
+	}
+	return list.Rules[0].Struck
+}
+
+// crashAt arms a SIGKILL at the hit-th time that a service passes a fault point,
+// and returns a function that waits until it has died there and been started again.
+func (w *World) crashAt(ctx context.Context, service, point string, hit int) (died func()) {
+	died = w.dying(ctx, service, point)
+	must(w.Shop.Arm(ctx, w.System.URL[service], point, "crash", hit))
+	return died
+}
+
+// dying returns a function that waits until a service has died since now, of
+// something, and been started again.
+func (w *World) dying(ctx context.Context, service, of string) (died func()) {
 	before, _ := w.System.Starts(service)
-	must(w.Shop.Arm(ctx, w.System.URL[service], point, "crash", 1))
 	return func() {
-		await(ctx, "the death of "+service+" at "+point, func() bool { now, _ := w.System.Starts(service); return now > before })
+		await(ctx, "the death of "+service+" at "+of, func() bool { now, _ := w.System.Starts(service); return now > before })
 		await(ctx, service+" to be ready", func() bool { return w.ready(ctx, service) })
 	}
 }
@@ -63,6 +109,45 @@ func await(ctx context.Context, what string, holds func() bool) {
 		case <-time.After(10 * time.Millisecond):
 		case <-ctx.Done():
 			panic(broken{fmt.Errorf("waited in vain for %s: %w", what, ctx.Err())})
+		}
+	}
+}
+
+// together runs n at once and waits for all. What breaks in one breaks the story.
+func together(n int, do func(i int)) {
+	var all sync.WaitGroup
+	broke := make(chan any, n)
+	for i := range n {
+		all.Go(func() {
+			defer func() {
+				if p := recover(); p != nil {
+					broke <- p
+				}
+			}()
+			do(i)
+		})
+	}
+	all.Wait()
+	select {
+	case p := <-broke:
+		panic(p)
+	default:
+	}
+}
+
+// barrier returns a function that holds everybody up until n have come.
+func barrier(ctx context.Context, n int) (wait func()) {
+	var missing atomic.Int32
+	missing.Store(int32(n)) //nolint:gosec // a few dozen
+	open := make(chan struct{})
+	return func() {
+		if missing.Add(-1) == 0 {
+			close(open)
+		}
+		select {
+		case <-open:
+		case <-ctx.Done():
+			panic(broken{fmt.Errorf("not everybody came: %w", ctx.Err())})
 		}
 	}
 }
@@ -123,6 +208,16 @@ func (w *World) call(ctx context.Context, method, url string, headers map[string
 	return response.StatusCode, nil
 }
 
+// signed posts a webhook as a merchant wants it, signed with its secret.
+func (w *World) signed(ctx context.Context, url string, body []byte) (status int, err error) {
+	id, at := "msg_"+uuid.NewString(), time.Now()
+	signature := got(got(standardwebhooks.NewWebhook(w.System.Env()["WEBHOOK_SECRET"])).Sign(id, at, body))
+	return w.call(ctx, http.MethodPost, url, map[string]string{
+		standardwebhooks.HeaderWebhookID: id, standardwebhooks.HeaderWebhookSignature: signature,
+		standardwebhooks.HeaderWebhookTimestamp: strconv.FormatInt(at.Unix(), 10),
+	}, json.RawMessage(body), nil)
+}
+
 // paymentMethod redeems a token at the processor under a reference.
 func (w *World) paymentMethod(ctx context.Context, card, reference string) string {
 	var out struct {
@@ -137,13 +232,13 @@ func (w *World) paymentMethod(ctx context.Context, card, reference string) strin
 	return out.PaymentMethod
 }
 
-// charge asks the processor for a hold of 12.50, with a key or without one ("").
+// charge asks the processor for a hold of the price, with a key or without one ("").
 func (w *World) charge(ctx context.Context, key, method, reference string) (id string, err error) {
 	var out struct {
 		ID string `json:"id"`
 	}
 	status, err := w.processor(ctx, "/v1/charges", key, map[string]any{
-		"payment_method": method, "amount": map[string]any{"minor": 1250, "currency": "GBP"}, "reference": reference, "merchant_id": "mer_naive",
+		"payment_method": method, "amount": map[string]any{"minor": w.price(), "currency": "GBP"}, "reference": reference, "merchant_id": "mer_naive",
 	}, &out)
 	if err == nil && status >= http.StatusMultipleChoices {
 		err = fmt.Errorf("status %d", status)
@@ -172,9 +267,16 @@ func (w *World) truth(ctx context.Context, database, sql string, args ...any) in
 	return n
 }
 
+// orders places orders that go well, one after the other.
+func (w *World) orders(ctx context.Context, n int) {
+	for range n {
+		w.order(ctx, shop.CardWorks, w.mugs())
+	}
+}
+
 // name is a name that no run before has used.
 func (w *World) name(prefix string) string {
-	return fmt.Sprintf("%s-%d-%d-%s", prefix, w.Seed, w.Number, uuid.NewString()[:8])
+	return fmt.Sprintf("%s-%d-%s", prefix, w.Number, uuid.NewString()[:8])
 }
 
 // errCrash is the death of a naive process: it returns, and forgets.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/google/uuid"
@@ -18,6 +19,11 @@ import (
 // refundOf is the body of a refund of all of an order.
 func refundOf(o shop.Order) []byte { return fmt.Appendf(nil, `{"payment_id":%q}`, o.PaymentID) }
 
+// partOf is the body of a refund of a part.
+func (w *World) partOf(o shop.Order) []byte {
+	return fmt.Appendf(nil, `{"payment_id":%q,"amount":{"minor":%d,"currency":"GBP"}}`, o.PaymentID, w.Dice.Minor)
+}
+
 // processorRefunds counts what the processor gave back for a payment.
 func (w *World) processorRefunds(ctx context.Context, reference string) int {
 	return w.truth(ctx, "sandbox", `
@@ -25,7 +31,7 @@ func (w *World) processorRefunds(ctx context.Context, reference string) int {
 		 WHERE o.kind = 'refund' AND c.reference = $1`, reference)
 }
 
-// captured is a charge of 12.50 that the naive version has taken.
+// captured is a charge that the naive version has taken.
 func (w *World) captured(ctx context.Context) (reference, charge string) {
 	reference = w.name("naive")
 	charge = got(w.charge(ctx, reference, w.paymentMethod(ctx, shop.CardWorks, reference), reference))
@@ -37,51 +43,75 @@ func (w *World) captured(ctx context.Context) (reference, charge string) {
 	return reference, charge
 }
 
-// giveBack asks the processor for a refund of part of a charge.
-func (w *World) giveBack(ctx context.Context, key, charge string, minor int) (int, error) {
-	return w.processor(ctx, "/v1/charges/"+charge+"/refund", key,
+// giveBack asks the processor for a refund of part of a charge. Its no is an error, too.
+func (w *World) giveBack(ctx context.Context, key, charge string, minor int) error {
+	status, err := w.processor(ctx, "/v1/charges/"+charge+"/refund", key,
 		map[string]any{"amount": map[string]any{"minor": minor, "currency": "GBP"}}, nil)
+	if err == nil && status >= http.StatusMultipleChoices {
+		err = fmt.Errorf("refund: status %d", status)
+	}
+	return err
+}
+
+// refundDies is where the seed has a refund die, in the order of its steps.
+var refundDies = []struct{ after, point string }{
+	{"it was begun", fault.PaymentsRefundAfterStart},
+	{"the processor's answer", fault.PaymentsRefundAfterProcessor},
+	{"the books were told", fault.PaymentsRefundAfterLedger},
 }
 
 var resumableOperation = Experiment{
 	ID:    "resumable-operation",
 	Says:  "A refund dies half-way, and its client sends it again.",
-	Fault: "the process dies after the refund is begun; the client retries",
+	Fault: "the process dies after one of the refund's steps; the client retries",
 	Code:  "services/payments/refund.go",
 	Without: func(ctx context.Context, w *World, r *Run) Verdict {
 		reference, charge := w.captured(ctx)
-		w.exec(ctx, `CREATE TABLE refunds (key text PRIMARY KEY, done boolean DEFAULT false)`)
-		post := func(dies bool) string {
-			if _, err := w.Naive.Exec(ctx, `INSERT INTO refunds (key) VALUES ('key-1')`); err != nil {
-				return "409 this refund exists already"
+		w.exec(ctx, `CREATE TABLE refunds (key text PRIMARY KEY, done boolean DEFAULT false); CREATE TABLE books (minor int)`)
+		post := func(diesAfter int) string {
+			steps := []func() error{
+				func() error { _, err := w.Naive.Exec(ctx, `INSERT INTO refunds (key) VALUES ('key-1')`); return err },
+				func() error { return w.giveBack(ctx, reference+":refund", charge, w.price()) },
+				func() error { _, err := w.Naive.Exec(ctx, `INSERT INTO books VALUES ($1)`, -w.price()); return err },
 			}
-			if dies {
-				return errCrash.Error()
+			for i, step := range steps {
+				if err := step(); err != nil {
+					return "409 this refund exists already"
+				}
+				if i == diesAfter {
+					return errCrash.Error()
+				}
 			}
-			_, err := w.giveBack(ctx, "key-1", charge, 1250)
-			must(err)
 			w.exec(ctx, `UPDATE refunds SET done = true`)
 			return "201"
 		}
-		r.Log("POST /refunds: %s", post(true))
-		r.Log("POST /refunds again: %s", post(false))
-		n := w.processorRefunds(ctx, reference)
-		return verdict(n == 1, "%d given back; every retry gets an error", n)
+		r.Log("POST /refunds: %s after %s", post(w.Dice.Hit-1), refundDies[w.Dice.Hit-1].after)
+		r.Log("POST /refunds again: %s", post(-1))
+		done := w.number(ctx, `SELECT count(*) FROM refunds WHERE done`)
+		return verdict(done == 1, "%d given back, %d finished; every retry gets an error", w.processorRefunds(ctx, reference), done)
 	},
 	With: func(ctx context.Context, w *World, r *Run) Verdict {
-		o := w.order(ctx, shop.CardWorks, mug)
-		key := uuid.NewString()
-		died := w.crashAt(ctx, stack.Payments, fault.PaymentsRefundAfterStart)
+		o := w.order(ctx, shop.CardWorks, w.mugs())
+		key, dies := uuid.NewString(), refundDies[w.Dice.Hit-1]
+		died := w.crashAt(ctx, stack.Payments, dies.point, 1)
 		_, err := w.Shop.Post(ctx, w.Shop.Payments+"/v1/refunds", key, refundOf(o))
-		r.Log("POST /v1/refunds: no answer (%v)", err != nil)
+		point := w.recoveryPoint(ctx, o)
+		r.Log("POST /v1/refunds: the process dies after %s, no answer (%v)", dies.after, err != nil)
 		died()
 		a, tries, err := w.Shop.InsistAt(ctx, w.Shop.Payments+"/v1/refunds", key, refundOf(o), nil)
 		must(err)
-		r.Log("the same again: %d (%d tries): it went on from \"started\"", a.Status, tries)
+		r.Log("the same again: %d (%d tries): it went on from %q", a.Status, tries, point)
 		w.quiet(ctx)
 		n := w.processorRefunds(ctx, o.PaymentID)
-		return verdict(n == 1 && a.Status == http.StatusCreated, "%d given back, the retry finished it: %d", n, a.Status)
+		done := w.truth(ctx, stack.Payments, `SELECT count(*) FROM refunds WHERE 'pay_' || payment_id = $1 AND recovery_point = 'finished'`, o.PaymentID)
+		return verdict(n == 1 && done == 1 && a.Status == http.StatusCreated, "%d given back, %d finished; the retry gets %d", n, done, a.Status)
 	},
+}
+
+// recoveryPoint is how far the refund of an order has come.
+func (w *World) recoveryPoint(ctx context.Context, o shop.Order) (point string) {
+	must(w.Truth.Payments.QueryRow(ctx, `SELECT recovery_point FROM refunds WHERE 'pay_' || payment_id = $1`, o.PaymentID).Scan(&point))
+	return point
 }
 
 var recoveryPoint = Experiment{
@@ -90,40 +120,41 @@ var recoveryPoint = Experiment{
 	Fault: "the process dies after the books were told; the client retries",
 	Code:  "services/payments/refund.go",
 	Without: func(ctx context.Context, w *World, r *Run) Verdict {
-		// Every try begins at the beginning. The processor is given no key here:
-		// its answer of the first try is not known any more.
+		// Nobody has written down how far it came, so every try begins at the
+		// beginning. All it has is what the others know: a key at the processor, a
+		// name in the books.
 		reference, charge := w.captured(ctx)
-		w.exec(ctx, `CREATE TABLE books (minor int)`)
+		w.exec(ctx, `CREATE TABLE books (source text PRIMARY KEY, minor int)`)
+		w.misbehave(ctx, watched("charges.refund"))
 		post := func(dies bool) error {
-			_, err := w.giveBack(ctx, "", charge, 500)
-			must(err)
-			w.exec(ctx, `INSERT INTO books VALUES (-500)`)
+			must(w.giveBack(ctx, reference+":refund", charge, w.Dice.Minor))
+			w.exec(ctx, `INSERT INTO books VALUES ('refund-1', $1) ON CONFLICT DO NOTHING`, -w.Dice.Minor)
 			if dies {
 				return errCrash
 			}
 			return nil
 		}
-		r.Log("refund 5.00: processor, books, then %v", post(true))
+		r.Log("refund %s: processor, books, then %v", money(w.Dice.Minor), post(true))
 		r.Log("the retry: processor, books, done %v", post(false))
-		n := w.processorRefunds(ctx, reference)
-		return verdict(n == 1, "the steps were made %d times: %d.00 given back instead of 5.00", n, 5*n)
+		asked, n := w.asked(ctx), w.processorRefunds(ctx, reference)
+		return verdict(asked == 1, "the processor was asked %d times for %d refund: only its memory of our key keeps it at one", asked, n)
 	},
 	With: func(ctx context.Context, w *World, r *Run) Verdict {
-		o := w.order(ctx, shop.CardWorks, mug)
-		key := uuid.NewString()
-		died := w.crashAt(ctx, stack.Payments, fault.PaymentsRefundAfterLedger)
-		_, _ = w.Shop.Post(ctx, w.Shop.Payments+"/v1/refunds", key, refundOf(o))
+		o := w.order(ctx, shop.CardWorks, w.mugs())
+		key, part := uuid.NewString(), w.partOf(o)
+		w.misbehave(ctx, watched("charges.refund"))
+		died := w.crashAt(ctx, stack.Payments, fault.PaymentsRefundAfterLedger, 1)
+		_, _ = w.Shop.Post(ctx, w.Shop.Payments+"/v1/refunds", key, part)
+		r.Log("refund %s: processor, books, then the process dies; the row says: %s", money(w.Dice.Minor), w.recoveryPoint(ctx, o))
 		died()
-		point := ""
-		must(w.Truth.Payments.QueryRow(ctx, `SELECT recovery_point FROM refunds WHERE 'pay_' || payment_id = $1`, o.PaymentID).Scan(&point))
-		r.Log("killed after the books were told; the row says: %s", point)
-		_, _, err := w.Shop.InsistAt(ctx, w.Shop.Payments+"/v1/refunds", key, refundOf(o), nil)
+		before := w.asked(ctx)
+		a, _, err := w.Shop.InsistAt(ctx, w.Shop.Payments+"/v1/refunds", key, part, nil)
 		must(err)
-		r.Log("the retry goes on from there; the processor is not asked again")
 		w.quiet(ctx)
-		n := w.processorRefunds(ctx, o.PaymentID)
+		asked, n := w.asked(ctx), w.processorRefunds(ctx, o.PaymentID)
+		r.Log("the retry goes on from there: %d; the processor was asked %d times more", a.Status, asked-before)
 		entries := w.truth(ctx, stack.Ledger, `SELECT count(*) FROM entries WHERE reference = $1 AND kind = 'refund'`, o.PaymentID)
-		return verdict(n == 1 && entries == 1, "%d refund, %d entry", n, entries)
+		return verdict(asked == 1 && n == 1 && entries == 1, "the processor was asked %d time for %d refund", asked, n)
 	},
 }
 
@@ -134,49 +165,45 @@ var idempotencyKeyLock = Experiment{
 	Code:  "shared/pattern/idempotency/lock.go",
 	Without: func(ctx context.Context, w *World, r *Run) Verdict {
 		reference, charge := w.captured(ctx)
-		w.exec(ctx, `CREATE TABLE refunds (key text)`)
-		var bothHaveLooked, both sync.WaitGroup
-		bothHaveLooked.Add(2)
-		for range 2 {
-			both.Go(func() {
-				seen := w.number(ctx, `SELECT count(*) FROM refunds WHERE key = 'key-1'`)
-				bothHaveLooked.Done()
-				bothHaveLooked.Wait()
-				if seen == 0 {
-					_, err := w.giveBack(ctx, "", charge, 500)
-					must(err)
-					w.exec(ctx, `INSERT INTO refunds VALUES ('key-1')`)
-				}
-			})
-		}
-		both.Wait()
+		w.exec(ctx, `CREATE TABLE refunds (key text); CREATE TABLE books (minor int)`)
+		w.misbehave(ctx, watched("charges.refund"))
+		bothHaveLooked := barrier(ctx, 2)
+		together(2, func(int) {
+			seen := w.number(ctx, `SELECT count(*) FROM refunds WHERE key = 'key-1'`)
+			bothHaveLooked()
+			if seen == 0 {
+				must(w.giveBack(ctx, reference+":refund", charge, w.Dice.Minor))
+				w.exec(ctx, `INSERT INTO books VALUES ($1)`, -w.Dice.Minor)
+				w.exec(ctx, `INSERT INTO refunds VALUES ('key-1')`)
+			}
+		})
 		r.Log("both looked for the key and found nothing; both went on")
-		n := w.processorRefunds(ctx, reference)
-		return verdict(n == 1, "%d refunds under one key", n)
+		asked, moved := w.asked(ctx), -w.number(ctx, `SELECT sum(minor) FROM books`)
+		return verdict(asked == 1 && moved == w.Dice.Minor, "%d at work under one key: the books moved by %s instead of %s", asked, money(moved), money(w.Dice.Minor))
 	},
 	With: func(ctx context.Context, w *World, r *Run) Verdict {
-		o := w.order(ctx, shop.CardWorks, mug)
+		o := w.order(ctx, shop.CardWorks, w.mugs())
 		key := uuid.NewString()
+		w.misbehave(ctx, watched("charges.refund"))
 		must(w.Shop.ArmDelay(ctx, w.Shop.Payments, fault.PaymentsRefundAfterStart, 1800*time.Millisecond))
 		var mu sync.Mutex
 		var statuses []int
-		var both sync.WaitGroup
-		for range 2 {
-			both.Go(func() {
-				a, err := w.Shop.Post(ctx, w.Shop.Payments+"/v1/refunds", key, refundOf(o))
-				mu.Lock()
-				defer mu.Unlock()
-				if err == nil {
-					statuses = append(statuses, a.Status)
-					r.Log("answer: %d, Retry-After: %q", a.Status, a.Header.Get("Retry-After"))
-				}
-			})
-		}
-		both.Wait()
+		together(2, func(int) {
+			a, err := w.Shop.Post(ctx, w.Shop.Payments+"/v1/refunds", key, w.partOf(o))
+			must(err)
+			mu.Lock()
+			defer mu.Unlock()
+			statuses = append(statuses, a.Status)
+			r.Log("answer: %d, Retry-After: %q", a.Status, a.Header.Get("Retry-After"))
+		})
 		w.quiet(ctx)
-		n := w.processorRefunds(ctx, o.PaymentID)
+		asked := w.asked(ctx)
+		moved := w.truth(ctx, stack.Ledger, `
+			SELECT COALESCE(sum(p.amount_minor), 0)::int
+			  FROM postings p JOIN entries e ON e.id = p.entry_id
+			 WHERE e.kind = 'refund' AND e.reference = $1 AND p.amount_minor > 0`, o.PaymentID)
 		oneWaited := len(statuses) == 2 && statuses[0] == http.StatusConflict && statuses[1] == http.StatusCreated
-		return verdict(n == 1 && oneWaited, "%d refund; the second waited its time and was told to come back", n)
+		return verdict(asked == 1 && moved == w.Dice.Minor && oneWaited, "%d at work under one key: the books moved by %s; the other one waited its time and was told to come back", asked, money(moved))
 	},
 }
 
@@ -189,16 +216,15 @@ var completer = Experiment{
 		reference, charge := w.captured(ctx)
 		w.exec(ctx, `CREATE TABLE refunds (status text)`)
 		w.exec(ctx, `INSERT INTO refunds VALUES ('started')`)
-		_, err := w.giveBack(ctx, "key-1", charge, 1250)
-		must(err)
+		must(w.giveBack(ctx, reference+":refund", charge, w.price()))
 		r.Log("started; given back at the processor; %v", errCrash)
 		r.Log("a retry would go on from here, but no retry comes")
 		n := w.number(ctx, `SELECT count(*) FROM refunds WHERE status = 'started'`)
 		return verdict(n == 0, "%d given back, %d refund unfinished for ever", w.processorRefunds(ctx, reference), n)
 	},
 	With: func(ctx context.Context, w *World, r *Run) Verdict {
-		o := w.order(ctx, shop.CardWorks, mug)
-		died := w.crashAt(ctx, stack.Payments, fault.PaymentsRefundAfterProcessor)
+		o := w.order(ctx, shop.CardWorks, w.mugs())
+		died := w.crashAt(ctx, stack.Payments, fault.PaymentsRefundAfterProcessor, 1)
 		_, _ = w.Shop.Post(ctx, w.Shop.Payments+"/v1/refunds", uuid.NewString(), refundOf(o))
 		died()
 		gone := time.Now()
@@ -217,11 +243,14 @@ func (w *World) transfers(ctx context.Context, reference string) int {
 
 // payable sells and waits until the money is available.
 func (w *World) payable(ctx context.Context) {
-	w.order(ctx, shop.CardWorks, mug)
+	w.order(ctx, shop.CardWorks, w.mugs())
 	w.quiet(ctx)
 }
 
-const payoutOf1 = `{"amount":{"minor":100,"currency":"GBP"}}`
+// payoutBody asks for a payout of what the dice say.
+func (w *World) payoutBody() []byte {
+	return fmt.Appendf(nil, `{"amount":{"minor":%d,"currency":"GBP"}}`, w.Dice.Minor)
+}
 
 var atMostOnceGuard = Experiment{
 	ID:    "at-most-once-guard",
@@ -233,14 +262,14 @@ var atMostOnceGuard = Experiment{
 		w.misbehave(ctx, `[{"contract":"bank.transfers","fault":"lose_answer","times":1}]`)
 		transfer := func() (int, error) {
 			return w.call(ctx, http.MethodPost, w.System.URL[stack.Sandbox]+"/bank/transfers", nil, map[string]any{
-				"reference": reference, "account": "acct_1", "amount": map[string]any{"minor": 100, "currency": "GBP"}}, nil)
+				"reference": reference, "account": "acct_1", "amount": map[string]any{"minor": w.Dice.Minor, "currency": "GBP"}}, nil)
 		}
 		_, err := transfer()
 		r.Log("POST /bank/transfers: no answer (%v)", err != nil)
 		status, err := transfer()
 		r.Log("so it is sent again: %d %v", status, err)
 		n := w.transfers(ctx, reference)
-		return verdict(n <= 1, "paid out %d times", n)
+		return verdict(n <= 1, "paid out %d times: %s instead of %s", n, money(n*w.Dice.Minor), money(w.Dice.Minor))
 	},
 	With: func(ctx context.Context, w *World, r *Run) Verdict {
 		w.payable(ctx)
@@ -248,7 +277,7 @@ var atMostOnceGuard = Experiment{
 		key := uuid.NewString()
 		var p struct{ ID, Status string }
 		for range 2 {
-			a, _, err := w.Shop.InsistAt(ctx, w.Shop.Payments+"/v1/payouts", key, []byte(payoutOf1), nil)
+			a, _, err := w.Shop.InsistAt(ctx, w.Shop.Payments+"/v1/payouts", key, w.payoutBody(), nil)
 			must(err)
 			must(json.Unmarshal(a.Body, &p))
 			r.Log("POST /v1/payouts: %d %s", a.Status, p.Status)
@@ -256,43 +285,61 @@ var atMostOnceGuard = Experiment{
 		r.Log("nobody knows whether it was sent, and nobody asks the bank again")
 		w.quiet(ctx)
 		n := w.transfers(ctx, p.ID)
-		return verdict(n <= 1 && p.Status == "unknown", "paid out %d time, known as %q until it is reconciled", n, p.Status)
+		return verdict(n <= 1 && p.Status == "unknown", "paid out %d time: %s, known as %q until it is reconciled", n, money(n*w.Dice.Minor), p.Status)
 	},
 }
 
 var distributedTransaction = Experiment{
 	ID:    "distributed-transaction",
 	Says:  "A payout must leave two books together.",
-	Fault: "the process dies after the first book has moved",
+	Fault: "the processes die when the first book has moved and the second one has not",
 	Code:  "shared/pattern/twophase/distributed_transaction.go",
 	Without: func(ctx context.Context, w *World, r *Run) Verdict {
-		w.exec(ctx, `CREATE TABLE ledger (balance int); INSERT INTO ledger VALUES (1000); CREATE TABLE payouts (id serial)`)
+		w.exec(ctx, `CREATE TABLE payouts (minor int); CREATE TABLE ledger (minor int)`)
 		payout := func(dies bool) error {
-			w.exec(ctx, `UPDATE ledger SET balance = balance - 100`) // one database
+			w.exec(ctx, `INSERT INTO payouts VALUES ($1)`, w.Dice.Minor) // one database
 			if dies {
 				return errCrash
 			}
-			w.exec(ctx, `INSERT INTO payouts DEFAULT VALUES`) // the other one
+			w.exec(ctx, `INSERT INTO ledger VALUES ($1)`, w.Dice.Minor) // the other one
 			return nil
 		}
-		r.Log("ledger: 100 less; then %v", payout(true))
-		moved, payouts := (1000-w.number(ctx, `SELECT balance FROM ledger`))/100, w.number(ctx, `SELECT count(*) FROM payouts`)
-		return verdict(moved == payouts, "the ledger paid %d, payments knows of %d", moved, payouts)
+		r.Log("payments: a payout of %s; then %v", money(w.Dice.Minor), payout(true))
+		payments, ledger := w.number(ctx, `SELECT count(*) FROM payouts`), w.number(ctx, `SELECT count(*) FROM ledger`)
+		return verdict(payments == ledger, "payments has %d payout, the ledger %d", payments, ledger)
 	},
 	With: func(ctx context.Context, w *World, r *Run) Verdict {
 		w.payable(ctx)
-		count := func() (ledger, payments int) {
-			return w.truth(ctx, stack.Ledger, `SELECT count(*) FROM entries WHERE kind = 'payout'`),
-				w.truth(ctx, stack.Payments, `SELECT count(*) FROM payouts WHERE recovery_point <> 'started' AND failure <> 'insufficient_balance'`)
+		books := func() (payments, ledger, prepared int) {
+			return w.truth(ctx, stack.Payments, `SELECT count(*) FROM payouts WHERE recovery_point <> 'started' AND failure <> 'insufficient_balance'`),
+				w.truth(ctx, stack.Ledger, `SELECT count(*) FROM entries WHERE kind = 'payout'`),
+				w.truth(ctx, stack.Payments, `SELECT count(*) FROM pg_prepared_xacts`)
 		}
-		died := w.crashAt(ctx, stack.Payments, fault.TwoPhaseAfterDecision)
-		_, _ = w.Shop.Post(ctx, w.Shop.Payments+"/v1/payouts", uuid.NewString(), []byte(payoutOf1))
-		r.Log("both have prepared, the decision is logged, the coordinator is killed before it tells anybody")
+		decisions := func() int { return w.truth(ctx, stack.Payments, `SELECT count(*) FROM twophase_decisions`) }
+		paymentsBefore, ledgerBefore, _ := books()
+		before := decisions()
+		died, alsoDied := w.dying(ctx, stack.Payments, "a payout"), w.dying(ctx, stack.Ledger, "a payout")
+		must(w.Shop.ArmDelay(ctx, w.Shop.Payments, fault.TwoPhaseAfterDecision, time.Second))
+		noAnswer := make(chan error, 1)
+		go func() {
+			_, err := w.Shop.Post(ctx, w.Shop.Payments+"/v1/payouts", uuid.NewString(), w.payoutBody())
+			noAnswer <- err
+		}()
+		await(ctx, "the decision", func() bool { return decisions() > before })
+		w.System.Signal(stack.Ledger, syscall.SIGSTOP) // it will not hear of the decision
+		await(ctx, "the first book", func() bool { payments, _, _ := books(); return payments > paymentsBefore })
+		payments, ledger, prepared := books()
+		r.Log("both have prepared, it is decided; payments has moved %d, the ledger %d and holds %d prepared", payments-paymentsBefore, ledger-ledgerBefore, prepared)
+		halfWay := payments-paymentsBefore == 1 && ledger == ledgerBefore && prepared == 1
+		w.System.Signal(stack.Payments, syscall.SIGKILL)
+		w.System.Signal(stack.Ledger, syscall.SIGKILL)
+		r.Log("both are killed: no answer (%v)", <-noAnswer != nil)
 		died()
+		alsoDied()
 		w.quiet(ctx)
-		ledger, payments := count()
-		left := w.truth(ctx, stack.Payments, `SELECT count(*) FROM pg_prepared_xacts`)
-		r.Log("recovered: both were told; %d prepared transactions are left", left)
-		return verdict(ledger == payments && left == 0, "both books have it: they differ by %d", ledger-payments)
+		payments, ledger, prepared = books()
+		payments, ledger = payments-paymentsBefore, ledger-ledgerBefore
+		r.Log("recovered: the ledger was told; %d prepared transactions are left", prepared)
+		return verdict(halfWay && payments == 1 && ledger == 1 && prepared == 0, "payments has %d payout, the ledger %d", payments, ledger)
 	},
 }

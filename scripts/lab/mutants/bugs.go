@@ -57,8 +57,8 @@ var Bugs = []Bug{
 		ID: "one-merchant-takes-all-places", Date: "2026-11-23",
 		FoundBy: "forty deliveries to an endpoint that hangs",
 		Broke:   "one merchant's backlog took every place that there is for sending; the others' callbacks waited for its time-outs",
-		Mended:  "a merchant has eight places",
-		Edits:   []Edit{{"shared/pattern/callback/worker.go", `	perMerchant = 8`, `	perMerchant = 1000`}},
+		Mended:  "a merchant has places of its own, a fraction of all",
+		Edits:   []Edit{{"shared/pattern/callback/worker.go", `	perMerchant = 32`, `	perMerchant = 1000`}},
 		Package: "./shared/pattern/callback", Test: "TestAMerchantWithABacklogLeavesPlacesForOthers",
 	},
 	{
@@ -66,12 +66,12 @@ var Bugs = []Bug{
 		FoundBy:   "tests of payments against the sandbox: slow to redeem for one, refusing another",
 		Broke:     "redeeming a card token takes no key, so a refusal of one redemption says nothing about another that is under way. A void whose own redemption was refused said \"nothing is held\", and then the slow one came through and held the money: voided here, authorised at the processor, for as long as the card's bank likes. Two who authorised at once could do the same",
 		Invariant: "charged-once",
-		Mended:    "the payment method is written down before a hold is asked for, by a write that a void or a refusal has made stale: a recovery point. The void needs no redemption of its own any more",
-		Edits: []Edit{{"services/payments/authorise.go", `			       version        = CASE WHEN version = $2 THEN version + 1 ELSE -1 END
-			 WHERE id = $1` + "`" + `,
-			p.ID, p.Version, method)`, `			       version        = CASE WHEN $2 > 0 THEN version + 1 ELSE -1 END
-			 WHERE id = $1` + "`" + `,
-			p.ID, p.Version, method)`}},
+		Mended:    "nobody asks for a hold before the payment is begun in our books by one insert; whoever inserts first decides, the authorisation, a refusal or a void. The void needs no redemption of its own any more",
+		Edits: []Edit{
+			{"services/payments/authorise.go", `		case declined:`, `		case "never":`},
+			{"services/payments/authorise.go", `		p.ChargeID, err = s.hold(ctx, p)`, `		p.Method = method
+		p.ChargeID, err = s.hold(ctx, p)`},
+		},
 		Package: "./services/payments", Test: "TestARefusalToOneOfTwoWhoRedeemLeavesNothingHeld",
 	},
 	{

@@ -53,8 +53,10 @@ CREATE INDEX postings_of_account ON postings (account_id);
 -- reversal overtook its sale, and the late sale is refused.
 CREATE TABLE sales (
     order_id uuid    PRIMARY KEY,
-    state    text    NOT NULL CHECK (state IN ('posted', 'reversed')),
+    state    text    NOT NULL,
     version  integer NOT NULL DEFAULT 1,
+    -- A sale on a closed account writes 'account_closed' here, and its whole transaction fails.
+    CONSTRAINT sales_state_known CHECK (state IN ('posted', 'reversed')),
     CONSTRAINT sales_version_current CHECK (version > 0)
 );
 

@@ -46,6 +46,8 @@ CREATE TABLE payments (
 ) WITH (fillfactor = 70);
 
 CREATE INDEX payments_without_receipt ON payments (updated_at) WHERE status = 'captured' AND receipt_name = '';
+-- By the time of the capture: a new entry goes to the end, where it is cheap.
+CREATE INDEX payments_unsettled ON payments (updated_at) WHERE status = 'captured' AND settled_at IS NULL;
 CREATE INDEX payments_of_receipt ON payments (receipt_name) WHERE receipt_name <> '';
 
 -- Money that is given back. recovery_point is how far it has come; decision is
@@ -67,6 +69,7 @@ CREATE TABLE refunds (
 ) WITH (fillfactor = 70);
 
 CREATE INDEX refunds_of_payment ON refunds (payment_id);
+CREATE INDEX refunds_unsettled ON refunds (created_at) WHERE decision = 'succeeded' AND settled_at IS NULL;
 
 -- Money that leaves for a merchant's bank account.
 CREATE TABLE payouts (
@@ -114,6 +117,8 @@ CREATE TABLE guards (
     entered_at timestamptz NOT NULL DEFAULT now()
 );
 
+CREATE INDEX guards_by_age ON guards (entered_at);
+
 -- The coordinator's log. A row is the decision; there is none before it, and no
 -- other after it.
 CREATE TABLE twophase_decisions (
@@ -124,6 +129,7 @@ CREATE TABLE twophase_decisions (
 );
 
 CREATE INDEX twophase_decisions_unfinished ON twophase_decisions (decided_at) WHERE finished_at IS NULL;
+CREATE INDEX twophase_decisions_finished ON twophase_decisions (finished_at) WHERE finished_at IS NOT NULL;
 
 -- The processor's webhooks as they came, and which of them have been applied.
 CREATE TABLE sequence_events (
@@ -171,12 +177,17 @@ CREATE TABLE reconciliations (
     id           uuid        PRIMARY KEY,
     status       text        NOT NULL DEFAULT 'requested' CHECK (status IN ('requested', 'finished')),
     since        timestamptz,            -- from when on both sides are looked at; NULL: from the beginning
+    regular      boolean     NOT NULL DEFAULT true, -- false: somebody chose where it begins, and the next run does not go on from it
     requested_at timestamptz NOT NULL DEFAULT now(),
+    started_at   timestamptz,
     finished_at  timestamptz,
-    subjects     bigint      NOT NULL DEFAULT 0
+    subjects     bigint      NOT NULL DEFAULT 0,
+    not_compared text[]      NOT NULL DEFAULT '{}'  -- the sources that made no statement
 );
 
-CREATE INDEX reconciliations_requested ON reconciliations (requested_at) WHERE status = 'requested';
+-- One waits at most; whoever asks meanwhile shares it.
+CREATE UNIQUE INDEX reconciliations_waiting ON reconciliations (status) WHERE status = 'requested' AND started_at IS NULL;
+CREATE INDEX reconciliations_by_time ON reconciliations (requested_at);
 
 -- What a run has to look at.
 CREATE TABLE reconciliation_subjects (

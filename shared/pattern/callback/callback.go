@@ -37,74 +37,154 @@ func Enqueue(b *pgx.Batch, d Delivery) {
 // claimed is a delivery that is ours to send until its lease ends.
 type claimed struct {
 	Delivery
-	attempts int // this one included
+	attempts int     // this one included
+	secret   *string // the merchant's; nil when there is no such merchant
 }
 
-// lookedAtOnce bounds how many due deliveries are looked at to find some of
-// different merchants.
-const lookedAtOnce = 1000
+// claiming says how much to claim.
+type claiming struct {
+	limit       int            // at most so many
+	perMerchant int            // of one merchant, together with what is
+	inWork      map[string]int // in work already
+	after       string         // begin with the merchant that follows this one
+	lease       time.Duration
+}
 
-// claim takes up to limit deliveries that are due, at most perMerchant of one
-// merchant and none of those in full, and pushes their next attempt beyond the
-// lease. The statement is its own transaction: nothing stays locked or open while
-// a merchant takes its time, and if we die, the delivery is due again when the
-// lease ends. SKIP LOCKED lets replicas claim side by side.
-func claim(ctx context.Context, db *pgxpool.Pool, limit, perMerchant int, full []string, lease time.Duration) ([]claimed, error) {
-	rows, err := db.Query(ctx, `
-		UPDATE callbacks
-		   SET next_attempt_at = now() + $2::interval,
-		       attempts        = attempts + 1
-		 WHERE id IN (
-		       SELECT c.id
-		         FROM (SELECT id, row_number() OVER (PARTITION BY merchant_id ORDER BY next_attempt_at) AS place, next_attempt_at
-		                 FROM (SELECT id, merchant_id, next_attempt_at
-		                         FROM callbacks
-		                        WHERE state = 'pending'
-		                          AND next_attempt_at <= now()
-		                          AND merchant_id <> ALL($4)
-		                        ORDER BY next_attempt_at
-		                        LIMIT $5) due) ranked
-		         JOIN callbacks c ON c.id = ranked.id
-		        WHERE ranked.place <= $3
-		          AND c.state = 'pending'
-		          AND c.next_attempt_at <= now() -- another replica may have claimed it since
-		        ORDER BY ranked.next_attempt_at
-		        LIMIT $1
-		          FOR UPDATE OF c SKIP LOCKED)
-		RETURNING id, merchant_id, subject, url, payload, attempts`,
-		limit, lease, perMerchant, full, lookedAtOnce)
-	if err != nil {
-		return nil, err
+// queue queues the claim of deliveries that are due: their next attempt is pushed
+// beyond the lease, so if we die, they are due again when it ends. Nothing stays
+// locked or open while a merchant takes its time. SKIP LOCKED lets replicas claim
+// side by side.
+//
+// It goes from merchant to merchant, one look into the index for each who has
+// something to come, and takes the oldest of each who has places left. So it costs
+// the same whether a merchant has three deliveries due or a million, and nobody
+// stands in a queue behind those of somebody else.
+func (c claiming) queue(b *pgx.Batch, due *[]claimed) {
+	merchants, counts := []string{}, []int{}
+	for merchant, n := range c.inWork {
+		merchants, counts = append(merchants, merchant), append(counts, n)
 	}
-	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (claimed, error) {
-		var c claimed
-		err := row.Scan(&c.ID, &c.MerchantID, &c.Subject, &c.URL, &c.Payload, &c.attempts)
-		return c, err
+	b.Queue(`
+		WITH RECURSIVE waiting (merchant_id) AS (
+		       (SELECT merchant_id
+		          FROM callbacks
+		         WHERE state = 'pending'
+		           AND merchant_id > $4
+		         ORDER BY merchant_id
+		         LIMIT 1)
+		       UNION ALL
+		       SELECT (SELECT merchant_id
+		                 FROM callbacks
+		                WHERE state = 'pending'
+		                  AND merchant_id > waiting.merchant_id
+		                ORDER BY merchant_id
+		                LIMIT 1)
+		         FROM waiting
+		        WHERE waiting.merchant_id IS NOT NULL)
+		UPDATE callbacks
+		   SET next_attempt_at = now() + $3::interval,
+		       attempts        = attempts + 1
+		 WHERE id = ANY(ARRAY(
+		       SELECT due.id
+		         FROM waiting
+		        CROSS JOIN LATERAL (
+		              SELECT id
+		                FROM callbacks
+		               WHERE merchant_id = waiting.merchant_id
+		                 AND state = 'pending'
+		                 AND next_attempt_at <= now()
+		               ORDER BY next_attempt_at
+		               LIMIT $2 - coalesce((
+		                     SELECT n
+		                       FROM unnest($5::text[], $6::int[]) AS in_work (merchant_id, n)
+		                      WHERE in_work.merchant_id = waiting.merchant_id), 0)
+		                 FOR UPDATE SKIP LOCKED) due
+		        LIMIT $1))
+		RETURNING id, merchant_id, subject, url, payload, attempts,
+		          (SELECT webhook_secret FROM merchants WHERE merchants.merchant_id = callbacks.merchant_id)`,
+		c.limit, c.perMerchant, c.lease, c.after, merchants, counts,
+	).Query(func(rows pgx.Rows) (err error) {
+		*due, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (claimed, error) {
+			var c claimed
+			err := row.Scan(&c.ID, &c.MerchantID, &c.Subject, &c.URL, &c.Payload, &c.attempts, &c.secret)
+			return c, err
+		})
+		return err
 	})
 }
 
-func markDelivered(ctx context.Context, db *pgxpool.Pool, id uuid.UUID) error {
-	_, err := db.Exec(ctx, `
-		UPDATE callbacks
-		   SET state        = 'delivered',
-		       delivered_at = now(),
-		       last_error   = ''
-		 WHERE id = $1`,
-		id)
-	return err
+// ended is a try and what became of it.
+type ended struct {
+	id      uuid.UUID
+	attempt int
+	state   string        // delivered, parked, or pending: to be tried again
+	next    time.Duration // until that
+	cause   string        // of the failure
 }
 
-func markFailed(ctx context.Context, db *pgxpool.Pool, id uuid.UUID, state string, next time.Duration, cause string) error {
-	_, err := db.Exec(ctx, `
-		UPDATE callbacks
-		   SET state           = $2,
-		       next_attempt_at = now() + $3::interval,
-		       last_error      = $4
-		 WHERE id = $1
-		   AND state = 'pending'`, // a slow try of ours must not undo the success of a faster one
-		id, state, next, cause)
-	return err
+// outcome is what it is called in the log and the metrics.
+func (e ended) outcome() string {
+	if e.state == "pending" {
+		return "failed" // and will be tried again
+	}
+	return e.state
 }
+
+// record queues what became of some tries.
+func record(b *pgx.Batch, all []ended) {
+	var ids, delivered []uuid.UUID
+	var attempts []int
+	var states, causes []string
+	var next []time.Duration
+	for _, e := range all {
+		if e.state == "delivered" {
+			delivered = append(delivered, e.id)
+			continue
+		}
+		ids, attempts, states = append(ids, e.id), append(attempts, e.attempt), append(states, e.state)
+		next, causes = append(next, e.next), append(causes, e.cause)
+	}
+	if len(delivered) > 0 {
+		b.Queue(`
+			UPDATE callbacks
+			   SET state        = 'delivered',
+			       delivered_at = now(),
+			       last_error   = ''
+			 WHERE id = ANY($1)`,
+			delivered)
+	}
+	if len(ids) > 0 {
+		// On condition that the delivery is still ours: a try that was slower than its
+		// lease must undo neither the success of a later one nor its lease.
+		b.Queue(`
+			UPDATE callbacks
+			   SET state           = failed.state,
+			       next_attempt_at = now() + failed.next,
+			       last_error      = failed.cause
+			  FROM unnest($1::uuid[], $2::int[], $3::text[], $4::interval[], $5::text[]) AS failed (id, attempt, state, next, cause)
+			 WHERE callbacks.id       = failed.id
+			   AND callbacks.state    = 'pending'
+			   AND callbacks.attempts = failed.attempt`,
+			ids, attempts, states, next, causes)
+	}
+}
+
+// DeleteDelivered is the statement that forgets what was delivered longer than $1
+// ago, at most $2 at a time. Ids are UUIDv7 and begin with the time at which they
+// were made, and nothing is delivered before that: so the primary key leads to what
+// is old, and the index that finds it by delivered_at, one more write for each
+// callback, is not needed.
+const DeleteDelivered = `
+	DELETE FROM callbacks
+	 WHERE ctid = ANY(ARRAY(
+	       SELECT ctid
+	         FROM callbacks
+	        WHERE id < (lpad(to_hex((extract(epoch FROM now() - $1::interval) * 1000)::bigint), 12, '0') || '00000000000000000000')::uuid
+	          AND state = 'delivered'
+	          AND delivered_at <= now() - $1::interval
+	        ORDER BY id
+	        LIMIT $2
+	          FOR UPDATE SKIP LOCKED))`
 
 // Replay makes a parked delivery due again, with its schedule from the start
 // and its webhook-id unchanged.

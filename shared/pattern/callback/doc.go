@@ -11,6 +11,7 @@
 // endpoint answers 2xx or the schedule is exhausted; then it is parked for a
 // person and can be replayed. Every try carries the same webhook-id and a fresh,
 // valid signature (Standard Webhooks 1.0.0), so the receiver can drop repetitions.
+// A merchant whose endpoint hangs uses up its own places and nobody else's.
 //
 // # What it does not promise
 //

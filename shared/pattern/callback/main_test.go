@@ -37,6 +37,7 @@ const (
 var migrations = fstest.MapFS{"migrations/00001_callback.sql": {Data: []byte("-- +goose Up\n" + schema + `
 CREATE TABLE merchants (merchant_id text PRIMARY KEY, webhook_secret text NOT NULL);
 INSERT INTO merchants VALUES ('acme', '` + acmeSecret + `'), ('other', '` + otherSecret + `'), ('bare', ''), ('blank', 'whsec_');
+INSERT INTO merchants SELECT 'hangs-' || n, '` + otherSecret + `' FROM generate_series(1, 5) n;
 `)}}
 
 // patience is for what should take milliseconds, on a machine that is busy. It

@@ -1,6 +1,6 @@
 CREATE TABLE callbacks (
     id              uuid        PRIMARY KEY,    -- msg_<id> is the webhook-id of every try
-    merchant_id     text        NOT NULL,
+    merchant_id     text        COLLATE "C" NOT NULL, -- "C": ordered as the worker orders them
     subject         text        NOT NULL,
     url             text        NOT NULL,
     payload         bytea       NOT NULL,
@@ -10,8 +10,16 @@ CREATE TABLE callbacks (
     last_error      text        NOT NULL DEFAULT '',
     created_at      timestamptz NOT NULL DEFAULT now(),
     delivered_at    timestamptz
-) WITH (fillfactor = 70);
+) WITH (
+    fillfactor = 70,
+    -- The index below is a queue: what was delivered leaves dead entries at its front,
+    -- over which every look for what is due must step until they are vacuumed away.
+    autovacuum_vacuum_scale_factor = 0.01,
+    autovacuum_vacuum_threshold    = 5000,
+    vacuum_index_cleanup           = on
+);
 
--- Only what is still to be sent is in the index; it stays small for ever.
-CREATE INDEX callbacks_due ON callbacks (next_attempt_at) WHERE state = 'pending';
+-- Only what is still to be sent is in the index; it stays small for ever. By merchant:
+-- the worker serves them in turn.
+CREATE INDEX callbacks_due ON callbacks (merchant_id, next_attempt_at) WHERE state = 'pending';
 CREATE INDEX callbacks_of_subject ON callbacks (subject);

@@ -15,17 +15,18 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 )
 
+// maxHeader bounds the headers of an answer, of which we read one.
+const maxHeader = 16 << 10
+
 // sender makes one signed POST.
 type sender struct {
-	db     *pgxpool.Pool
 	client *http.Client
 }
 
-func newSender(db *pgxpool.Pool, allowPrivate bool, timeout time.Duration) sender {
+func newSender(allowPrivate bool, timeout time.Duration) sender {
 	dialer := &net.Dialer{Timeout: 5 * time.Second}
 	if !allowPrivate {
 		// Control runs after the name was resolved, with the very address that
@@ -33,13 +34,16 @@ func newSender(db *pgxpool.Pool, allowPrivate bool, timeout time.Duration) sende
 		// by a name that resolves to something else the second time.
 		dialer.Control = func(_, address string, _ syscall.RawConn) error { return publicOnly(address) }
 	}
-	return sender{db: db, client: &http.Client{
+	return sender{client: &http.Client{
 		Timeout: timeout,
 		Transport: &http.Transport{
 			DialContext:         dialer.DialContext,
 			TLSHandshakeTimeout: 5 * time.Second,
 			MaxIdleConns:        100,
+			MaxIdleConnsPerHost: perMerchant, // two, by default: the others would be opened anew for each try
 			IdleConnTimeout:     30 * time.Second,
+			// Go reads a megabyte of headers. Times atOnce, that is ours to give away.
+			MaxResponseHeaderBytes: maxHeader,
 			// No Proxy: a proxy would connect for us, past the check above.
 		},
 		// A redirect could lead anywhere, and a POST that follows one becomes a GET.
@@ -82,19 +86,13 @@ var notPublic = []netip.Prefix{
 }
 
 func (s sender) send(ctx context.Context, d claimed) error {
-	var secret string
-	err := s.db.QueryRow(ctx, `
-		SELECT webhook_secret
-		  FROM merchants
-		 WHERE merchant_id = $1`,
-		d.MerchantID).Scan(&secret)
-	if err == nil && strings.TrimPrefix(secret, "whsec_") == "" {
-		err = errors.New("it is empty") // and anybody could sign with it
+	switch {
+	case d.secret == nil:
+		return fmt.Errorf("callback: secret of %s: there is no such merchant", d.MerchantID)
+	case strings.TrimPrefix(*d.secret, "whsec_") == "":
+		return fmt.Errorf("callback: secret of %s: it is empty", d.MerchantID) // and anybody could sign with it
 	}
-	if err != nil {
-		return fmt.Errorf("callback: secret of %s: %w", d.MerchantID, err)
-	}
-	signer, err := standardwebhooks.NewWebhook(secret)
+	signer, err := standardwebhooks.NewWebhook(*d.secret)
 	if err != nil {
 		return fmt.Errorf("callback: secret of %s: %w", d.MerchantID, err)
 	}
@@ -147,4 +145,16 @@ func parseRetryAfter(value string) (time.Duration, bool) {
 		return max(0, time.Until(at)), true
 	}
 	return 0, false
+}
+
+// mostSaid bounds what is kept of an error, in bytes: some of them quote the
+// endpoint, and it may say anything at any length.
+const mostSaid = 1024
+
+// said is an error as it may be logged and stored. PostgreSQL refuses a zero byte
+// and half a character, and with them would fail all that is recorded beside them.
+func said(err error) string {
+	text := err.Error()
+	text = text[:min(len(text), mostSaid)]
+	return strings.ReplaceAll(strings.ToValidUTF8(text, "?"), "\x00", "?")
 }

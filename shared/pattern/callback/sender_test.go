@@ -1,6 +1,7 @@
 package callback_test
 
 import (
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -232,4 +233,51 @@ func TestAPrivateAddressIsNotCalledByAnyName(t *testing.T) {
 		}
 	}
 	e.wantNoMore()
+}
+
+// rude answers each connection with these bytes.
+func (w *world) rude(answer string) (url string) {
+	listener, err := (&net.ListenConfig{}).Listen(w.t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Read(make([]byte, 4096))
+			_, _ = conn.Write([]byte(answer))
+			_ = conn.Close()
+		}
+	}()
+	return "http://" + listener.Addr().String()
+}
+
+// Go's errors quote the endpoint. What it says must neither fill the table nor fail
+// the transaction in which it is noted, for that is also everybody else's.
+func TestWhateverAnEndpointSaysItsFailureIsNoted(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ answer, noted string }{
+		"a zero byte and half a character": {"HTTP/1.1 200 OK\r\nX\x00\xff\r\n\r\n", "malformed MIME header"},
+		"a line of 8 kB":                   {"HTTP/1.1 200 OK\r\n" + strings.Repeat("é", 4096) + "\r\n\r\n", "malformed MIME header"},
+		"20 kB of headers":                 {"HTTP/1.1 200 OK\r\n" + strings.Repeat("X: yyyyyyyyyyyyyyyy\r\n", 1000) + "\r\n", "headers exceeded"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			cfg := w.config()
+			cfg.Delays = []time.Duration{0}
+			quick := w.endpoint(status(http.StatusOK))
+			rude := w.enqueue("acme", w.rude(c.answer), "{}")
+			good := w.enqueue("other", quick.url, "{}")
+			w.start(cfg)
+			w.becomes(good, "delivered")
+			if s := w.becomes(rude, "parked"); !strings.Contains(s.LastError, c.noted) || len(s.LastError) > 1024 {
+				t.Errorf("noted: %d bytes, %.100q", len(s.LastError), s.LastError)
+			}
+		})
+	}
 }

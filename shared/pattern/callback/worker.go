@@ -5,14 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"example.com/failwell/shared/platform/fault"
+	"example.com/failwell/shared/platform/postgres"
 )
 
 const (
@@ -23,11 +27,27 @@ const (
 	// what it takes to record the outcome, or a second worker would send beside us.
 	lease = perTry + 10*time.Second
 
+	// perRound bounds the transaction that claims and records: a connection that died
+	// without a word must not stop the worker for longer than what is left of a lease.
+	perRound = (lease - perTry) / 2
+
 	// atOnce is how many deliveries are sent at the same time, and perMerchant how
-	// many of them to one merchant: an endpoint that takes its full fifteen seconds
-	// for each must not hold up the others.
-	atOnce      = 32
-	perMerchant = 8
+	// many of them to one merchant. An endpoint that takes its full fifteen seconds
+	// for each must not hold up the others: it takes sixteen of those to fill all
+	// places. A try is little more than an open connection, so places are cheap.
+	atOnce      = 512
+	perMerchant = 32
+
+	// breath is the least time between two rounds. What ends and what becomes due
+	// within it is written down and claimed together: a transaction for dozens of
+	// deliveries, and not two for each.
+	breath = 50 * time.Millisecond
+
+	// rest keeps a claim that has become slow (thousands of merchants with something
+	// still to come) from taking more than a fifth of one connection's time; within
+	// maxRest, for outcomes are waiting to be recorded.
+	rest    = 4
+	maxRest = time.Second
 
 	// jitter spreads tries, so that an endpoint that comes back is not met by
 	// everything that failed at the same moment.
@@ -64,9 +84,12 @@ type Worker struct {
 	sender sender
 	wake   chan struct{}
 	tries  *prometheus.CounterVec
+	after  string // the merchant that was served last, while there were too few places for all
 
 	mu     sync.Mutex
 	inWork map[string]int // by merchant
+	places int            // left
+	ended  []ended        // and not recorded yet
 }
 
 // NewWorker returns a worker that is not running yet.
@@ -76,9 +99,10 @@ func NewWorker(cfg Config) *Worker {
 	}
 	w := &Worker{
 		Config: cfg,
-		sender: newSender(cfg.DB, cfg.AllowPrivate, min(perTry, cfg.Lease*2/3)),
+		sender: newSender(cfg.AllowPrivate, min(perTry, cfg.Lease*2/3)),
 		wake:   make(chan struct{}, 1),
 		inWork: map[string]int{},
+		places: atOnce,
 		tries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "failwell_callback_tries_total",
 			Help: "Tries to deliver a callback, by what became of it: delivered, failed (will be tried again), parked.",
@@ -104,26 +128,19 @@ func (w *Worker) Wake() {
 // Pattern: callback (the sending half)
 // Pattern: reliable-retries
 func (w *Worker) Run(ctx context.Context) {
-	var running sync.WaitGroup
-	defer running.Wait()
-	places := make(chan struct{}, atOnce)
-	for ctx.Err() == nil {
-		due, err := claim(ctx, w.DB, atOnce-len(places), perMerchant, w.full(), w.Lease)
-		if err != nil && ctx.Err() == nil {
-			w.Logger.Warn("callbacks: looking for what is due failed", "error", err)
+	for {
+		begun, stopping := time.Now(), ctx.Err() != nil
+		// Neither a round nor a try in work is cut off by the end of ctx: what it has
+		// sent would only be sent again.
+		idle, err := w.round(context.WithoutCancel(ctx), stopping)
+		if err != nil {
+			w.Logger.Warn("callbacks: neither recorded nor claimed, will try again", "error", err)
 		}
-		for _, d := range due {
-			places <- struct{}{}
-			w.busy(d.MerchantID, 1)
-			running.Go(func() {
-				defer func() { <-places; w.busy(d.MerchantID, -1); w.Wake() }()
-				// The try in work outlives ctx: cutting it off would only send it again.
-				w.try(context.WithoutCancel(ctx), d)
-			})
+		if stopping && idle {
+			return // what could not be recorded even now is sent again
 		}
-		if len(due) > 0 && len(places) < atOnce {
-			continue
-		}
+		took := time.Since(begun)
+		time.Sleep(max(breath-took, min(rest*took, maxRest)))
 		select {
 		case <-w.wake:
 		case <-time.After(w.Poll):
@@ -132,50 +149,87 @@ func (w *Worker) Run(ctx context.Context) {
 	}
 }
 
+// round records what has ended and claims what is due, in one transaction, and
+// sends what it has claimed. If we die before the record, the lease ends and the
+// delivery is sent again under the same id.
+func (w *Worker) round(ctx context.Context, stopping bool) (idle bool, err error) {
+	w.mu.Lock()
+	over, claim := w.ended, claiming{limit: w.places, perMerchant: perMerchant, inWork: maps.Clone(w.inWork), after: w.after, lease: w.Lease}
+	idle = w.places == atOnce
+	w.mu.Unlock()
+	if stopping {
+		claim.limit = 0
+	}
+	if len(over) == 0 && claim.limit == 0 {
+		return idle, nil
+	}
+
+	var due []claimed
+	bounded, cancel := context.WithTimeout(ctx, perRound)
+	defer cancel()
+	err = postgres.Write(bounded, w.DB, func(b *pgx.Batch) {
+		record(b, over)
+		if claim.limit > 0 {
+			claim.queue(b, &due)
+		}
+	})
+	if err != nil {
+		return idle, err // recorded in the next round; what was claimed nevertheless is due when its lease ends
+	}
+	w.mu.Lock()
+	w.ended = slices.Clone(w.ended[len(over):])
+	w.mu.Unlock()
+	for _, e := range over {
+		w.tries.WithLabelValues(e.outcome()).Inc()
+	}
+
+	last := ""
+	for _, d := range due {
+		last = max(last, d.MerchantID)
+		w.busy(d.MerchantID, 1)
+		go func() {
+			result := w.try(ctx, d)
+			w.busy(d.MerchantID, -1, result)
+			w.Wake()
+		}()
+	}
+	// Too few places for all: those who come after in the index are first in the
+	// next round. Otherwise everybody was served, or everybody from here to the end.
+	if len(due) < claim.limit {
+		last = ""
+	}
+	if w.after != "" && last == "" {
+		w.Wake() // for those at the beginning
+	}
+	w.after = last
+	return idle, nil
+}
+
 // busy counts the deliveries to a merchant that are in work.
-func (w *Worker) busy(merchant string, change int) {
+func (w *Worker) busy(merchant string, change int, over ...ended) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.ended = append(w.ended, over...)
+	w.places -= change
 	if w.inWork[merchant] += change; w.inWork[merchant] == 0 {
 		delete(w.inWork, merchant)
 	}
 }
 
-// full names the merchants that have no place left. A claim may take perMerchant
-// more of one that has some in work, so twice that is the most.
-func (w *Worker) full() []string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	full := []string{}
-	for merchant, n := range w.inWork {
-		if n >= perMerchant {
-			full = append(full, merchant)
-		}
-	}
-	return full
-}
-
-// try makes one attempt and records what became of it. If we die before the
-// record, the lease ends and the delivery is sent again under the same id.
-func (w *Worker) try(ctx context.Context, d claimed) {
+// try makes one attempt and tells what became of it.
+func (w *Worker) try(ctx context.Context, d claimed) ended {
 	log := w.Logger.With("callback_id", "msg_"+d.ID.String(), "subject", d.Subject, "url", d.URL, "attempt", d.attempts)
 	err := w.sender.send(ctx, d)
 	if err == nil {
 		err = fault.Point(ctx, fault.CallbackDeliverAfterPost)
 	}
-	outcome := "delivered"
 	if err == nil {
-		err = markDelivered(ctx, w.DB, d.ID)
-	} else {
-		state, next := w.schedule(d.attempts, err)
-		outcome = map[string]string{"pending": "failed", "parked": "parked"}[state]
-		log.Warn("callback not delivered", "outcome", outcome, "next_in", next, "error", err)
-		err = markFailed(ctx, w.DB, d.ID, state, next, err.Error())
+		return ended{id: d.ID, attempt: d.attempts, state: "delivered"}
 	}
-	if err != nil {
-		log.Warn("callback: outcome not recorded, it will be sent again", "error", err)
-	}
-	w.tries.WithLabelValues(outcome).Inc()
+	state, next := w.schedule(d.attempts, err)
+	result := ended{id: d.ID, attempt: d.attempts, state: state, next: next, cause: said(err)}
+	log.Warn("callback not delivered", "outcome", result.outcome(), "next_in", next, "error", result.cause)
+	return result
 }
 
 // schedule decides what follows a failed try.

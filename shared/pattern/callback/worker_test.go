@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"example.com/failwell/shared/pattern/callback"
 	"example.com/failwell/shared/platform/fault"
 	"example.com/failwell/shared/platform/postgres"
 )
@@ -46,51 +47,6 @@ func counted(t *testing.T, registry *prometheus.Registry, outcome string) float6
 		}
 	}
 	return 0
-}
-
-func TestASlowEndpointDoesNotHoldUpTheOthers(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	slow, release := w.held(status(http.StatusOK))
-	quick := w.endpoint(status(http.StatusOK))
-	w.start(w.config())
-	t.Cleanup(release) // before the worker is stopped, which waits for its tries
-
-	waiting := w.enqueue("other", slow.url, "{}")
-	slow.next()
-	for n := range 100 {
-		w.enqueue("acme", quick.url, fmt.Sprint(n))
-	}
-	for range 100 {
-		quick.next()
-	}
-	if s := w.standing(waiting); s.State != "pending" || s.LastError != "" {
-		t.Errorf("the slow one stands as %+v already", s)
-	}
-	release()
-	w.becomes(waiting, "delivered")
-	slow.wantNoMore()
-}
-
-// A merchant whose endpoint hangs has more due than there are places. The others
-// are served all the same.
-func TestAMerchantWithABacklogLeavesPlacesForOthers(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	slow, release := w.held(status(http.StatusOK))
-	quick := w.endpoint(status(http.StatusOK))
-	for range 100 {
-		w.enqueue("other", slow.url, "{}")
-	}
-	w.start(w.config())
-	t.Cleanup(release) // before the worker is stopped, which waits for its tries
-	slow.next()
-	for n := range 20 {
-		w.enqueue("acme", quick.url, fmt.Sprint(n))
-	}
-	for range 20 {
-		quick.next()
-	}
 }
 
 func TestAnEndpointThatNeverAnswersIsCutOff(t *testing.T) {
@@ -205,6 +161,42 @@ func TestASlowFailureDoesNotUndoADelivery(t *testing.T) {
 	}
 }
 
+// Nor may it end the lease of the try that has followed it: a third would be made
+// beside that one.
+func TestASlowFailureDoesNotEndTheLeaseOfALaterTry(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	first, second := make(chan struct{}), make(chan struct{})
+	e := w.endpoint(func(n int, out http.ResponseWriter) {
+		switch n {
+		case 1:
+			<-first
+			out.WriteHeader(http.StatusInternalServerError)
+		case 2:
+			<-second
+		}
+	})
+	registry := prometheus.NewRegistry()
+	cfg := w.config()
+	cfg.Metrics = registry
+	w.start(cfg)
+	t.Cleanup(sync.OnceFunc(func() { close(second) }))
+
+	id := w.enqueue("acme", e.url, "{}")
+	e.next()
+	w.exec(`UPDATE callbacks SET next_attempt_at = now()`) // the lease is over
+	e.next()
+	close(first)
+	eventually(t, "the slow try has failed", func() bool { return counted(t, registry, "failed") == 1 })
+	// Whatever is enqueued now is claimed in the round that records the failure, or after it.
+	w.becomes(w.enqueue("other", e.url, "{}"), "delivered")
+	e.next()
+	if s := w.standing(id); s.State != "pending" || s.Attempts != 2 || s.Wait < 5 || s.LastError != "" {
+		t.Errorf("it stands as %+v", s)
+	}
+	e.wantNoMore()
+}
+
 // Cutting off a try that is in work would only send it again.
 func TestAStoppedWorkerFinishesWhatItHasBegun(t *testing.T) {
 	t.Parallel()
@@ -226,6 +218,40 @@ func TestAStoppedWorkerFinishesWhatItHasBegun(t *testing.T) {
 	<-stopped
 	if s := w.standing(id); s.State != "delivered" || s.Attempts != 1 {
 		t.Errorf("it stands as %+v", s)
+	}
+}
+
+// What is kept for a week is found by its age, not by looking at all of it: once a
+// minute, a look at all of it would be most of what the database does.
+func TestWhatIsOldIsFoundWithoutLookingAtTheRest(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	const v7 = `(lpad(to_hex((extract(epoch FROM now() - %s) * 1000)::bigint), 12, '0') || lpad(to_hex(n), 20, '0'))::uuid`
+	for age, count := range map[string]int{"interval '9 days'": 30, "interval '1 hour'": 20_000} {
+		w.exec(fmt.Sprintf(`
+			INSERT INTO callbacks (id, merchant_id, subject, url, payload, state, delivered_at)
+			SELECT `+v7+`, 'acme', 'ord_1', 'u', '{}', 'delivered', now() - %s FROM generate_series(1, %d) n`, age, age, count))
+	}
+	w.exec(`UPDATE callbacks SET state = 'pending', delivered_at = NULL WHERE id IN (SELECT id FROM callbacks ORDER BY id LIMIT 5)`)
+	w.exec(`UPDATE callbacks SET state = 'parked', delivered_at = NULL WHERE id IN (SELECT id FROM callbacks ORDER BY id OFFSET 5 LIMIT 5)`)
+	w.exec(`UPDATE callbacks SET delivered_at = now() WHERE id IN (SELECT id FROM callbacks ORDER BY id OFFSET 10 LIMIT 5)`)
+	w.exec(`ANALYZE callbacks`)
+	var plan string
+	if err := w.db.QueryRow(t.Context(), `EXPLAIN (FORMAT JSON) `+callback.DeleteDelivered, 7*24*time.Hour, 500).Scan(&plan); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(plan, `"Index Name": "callbacks_pkey"`) || strings.Contains(plan, "Seq Scan") {
+		t.Errorf("the plan: %s", plan)
+	}
+	for _, want := range []int64{10, 5, 0} {
+		tag, err := w.db.Exec(t.Context(), callback.DeleteDelivered, 7*24*time.Hour, 10)
+		if err != nil || tag.RowsAffected() != want {
+			t.Errorf("deleted %d, want %d, %v", tag.RowsAffected(), want, err)
+		}
+	}
+	var rest int
+	if err := w.db.QueryRow(t.Context(), `SELECT count(*) FROM callbacks`).Scan(&rest); err != nil || rest != 20_015 {
+		t.Errorf("%d are left, %v", rest, err)
 	}
 }
 

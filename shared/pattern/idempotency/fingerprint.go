@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"sort"
+	"strings"
+	"unicode"
 )
 
 // fingerprint identifies what a request asks for: method, path and body. White
@@ -34,7 +36,9 @@ func fingerprint(method, path string, body []byte) ([sha256.Size]byte, error) {
 
 // canonicalise copies one JSON value with its object keys sorted. A key that
 // stands twice in an object is refused: which of the two counts is up to the
-// decoder, and the fingerprint must not be of the other one.
+// decoder, and the fingerprint must not be of the other one. Twice is "items" and
+// "Items" too: encoding/json takes both for the same field, and the last one counts,
+// of which the sorted fingerprint says nothing.
 func canonicalise(d *json.Decoder, out *bytes.Buffer) error {
 	token, err := d.Token()
 	if err != nil {
@@ -63,17 +67,31 @@ func canonicalise(d *json.Decoder, out *bytes.Buffer) error {
 	return err
 }
 
+// fold makes equal what encoding/json takes for the same name.
+func fold(key string) string {
+	return strings.Map(func(r rune) rune {
+		for { // to the smallest of the letters that differ only in case
+			next := unicode.SimpleFold(r)
+			if next <= r {
+				return next
+			}
+			r = next
+		}
+	}, key)
+}
+
 func canonicaliseObject(d *json.Decoder, out *bytes.Buffer) error {
-	values := map[string][]byte{}
+	values, seen := map[string][]byte{}, map[string]bool{}
 	for d.More() {
 		token, err := d.Token()
 		if err != nil {
 			return err
 		}
 		key, _ := token.(string) // the decoder lets only strings stand here
-		if _, twice := values[key]; twice {
-			return fmt.Errorf("the key %q stands twice in one object", key)
+		if seen[fold(key)] {
+			return fmt.Errorf("the key %q stands twice in one object (small and capital letters are the same)", key)
 		}
+		seen[fold(key)] = true
 		var value bytes.Buffer
 		if err := canonicalise(d, &value); err != nil {
 			return err

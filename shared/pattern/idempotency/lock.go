@@ -73,12 +73,14 @@ func (r Request) Take(ctx context.Context, db *pgxpool.Pool, patience Patience, 
 	giveUp := time.Now().Add(patience.Wait)
 	for {
 		answer, lock, err := r.try(ctx, db, patience.Lease, start)
+		if errors.Is(err, errGone) {
+			continue // at once: the next try makes the row
+		}
 		if !errors.Is(err, errInUse) {
 			return answer, lock, err
 		}
 		if time.Now().After(giveUp) {
-			return Recorded{}, Lock{}, web.NewProblem(http.StatusConflict, "idempotency-key-in-use", "A request with this key is in work",
-				"Another request with this key has not finished. Send it again with the same key.").WithRetryAfter(time.Second).WithField(HeaderKey)
+			return Recorded{}, Lock{}, InUse()
 		}
 		select {
 		case <-time.After(lookAgain):
@@ -88,8 +90,19 @@ func (r Request) Take(ctx context.Context, db *pgxpool.Pool, patience Patience, 
 	}
 }
 
+// InUse is the answer to a request whose key another one has worked on for longer than
+// we let it wait.
+func InUse() *web.Problem {
+	return web.NewProblem(http.StatusConflict, "idempotency-key-in-use", "A request with this key is in work",
+		"Another request with this key has not finished. Send it again with the same key.").WithRetryAfter(time.Second).WithField(HeaderKey)
+}
+
 // errInUse: somebody holds the key.
 var errInUse = errors.New("idempotency: the key is in use")
+
+// errGone: the key was there when we wanted to make it, and had expired: it was
+// collected before we could lock it.
+var errGone = errors.New("idempotency: the key was collected meanwhile")
 
 func (r Request) try(ctx context.Context, db *pgxpool.Pool, lease time.Duration, start func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error)) (Recorded, Lock, error) {
 	var answer Recorded
@@ -159,7 +172,11 @@ func (r Request) read(ctx context.Context, tx pgx.Tx) (row, error) {
 	if err != nil {
 		return row{}, err
 	}
-	return pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[row])
+	now, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[row])
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = errGone
+	}
+	return now, err
 }
 
 // Renew extends the lease inside the transaction that writes a recovery point.

@@ -95,6 +95,60 @@ func TestOfFiftyWhoTakeAKeyOneWorks(t *testing.T) {
 	}
 }
 
+// The collector deletes an expired key between our look at it and our lock on it. That
+// is no failure of the request: it is the first with this key.
+func TestAKeyThatIsCollectedMeanwhileIsNew(t *testing.T) {
+	t.Parallel()
+	db := open(t)
+	lock := take(t, db, patience)
+	if err := finish(t, db, lock, "old"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Exec(t.Context(), `UPDATE idempotency_keys SET expires_at = now() - interval '1 second'`); err != nil {
+		t.Fatal(err)
+	}
+	// The trigger runs between the two: it waits for whoever holds this lock.
+	_, err := db.Exec(t.Context(), `
+		CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_xact_lock(7); RETURN NULL; END';
+		CREATE TRIGGER wait AFTER INSERT ON idempotency_keys FOR EACH STATEMENT EXECUTE FUNCTION wait()`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	collector, err := db.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer collector.Rollback(context.WithoutCancel(t.Context())) //nolint:errcheck // after the commit it does nothing
+	if _, err := collector.Exec(t.Context(), `SELECT pg_advisory_xact_lock(7)`); err != nil {
+		t.Fatal(err)
+	}
+	var started atomic.Int32
+	ended := make(chan error, 1)
+	go func() {
+		_, _, err := refund(1).Take(context.WithoutCancel(t.Context()), db, patience, begin(&started))
+		ended <- err
+	}()
+	for waits := false; !waits; time.Sleep(time.Millisecond) {
+		err := db.QueryRow(t.Context(), `
+			SELECT EXISTS (
+			       SELECT FROM pg_stat_activity
+			        WHERE datname = current_database()
+			          AND wait_event = 'advisory')`).Scan(&waits)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := collector.Exec(t.Context(), `DELETE FROM idempotency_keys`); err != nil {
+		t.Fatal(err)
+	}
+	if err := collector.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err != nil || started.Load() != 1 {
+		t.Errorf("begun %d times, %v", started.Load(), err)
+	}
+}
+
 // Who waits gets the answer as soon as there is one.
 func TestAWaitingRequestGetsTheAnswerOfTheFirst(t *testing.T) {
 	t.Parallel()

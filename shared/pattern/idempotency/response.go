@@ -63,9 +63,12 @@ func (r Request) Lookup(b *pgx.Batch, found *Recorded) {
 // The key and its answer are one row, written with the work: there is no moment
 // at which the key is taken and the work is not done.
 //
+// The result tells that the key is ours: who waited for a row longer than it may
+// learns from it whether it was the key (then answer with InUse) or the work.
+//
 // Pattern: response-record
-func (r Request) Record(b *pgx.Batch, answer Response) {
-	b.Queue(`
+func (r Request) Record(b *pgx.Batch, answer Response) *pgx.QueuedQuery {
+	return b.Queue(`
 		INSERT INTO idempotency_keys AS k (merchant_id, operation, key, fingerprint, status, headers, body, expires_at)
 		VALUES ($1, $2, $3, $4, $5, COALESCE($6::jsonb, '{}'), COALESCE($7::bytea, ''), now() + $8::interval)
 		ON CONFLICT (merchant_id, operation, key) DO UPDATE

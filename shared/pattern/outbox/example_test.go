@@ -11,7 +11,7 @@ import (
 
 // The message is sealed first, then appended in the transaction of the change
 // that it speaks of. In a service, postgres.Write takes place, and
-// Relay.Wake("order-7") follows it.
+// Relay.Offer(message) follows it.
 func Example() {
 	message, err := outbox.Source("/orders").Seal(context.Background(), outbox.Message{
 		Type:    "payments.capture",

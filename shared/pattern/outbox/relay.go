@@ -3,29 +3,42 @@ package outbox
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
-	amqp "github.com/rabbitmq/amqp091-go"
 
 	"example.com/failwell/shared/platform/fault"
-	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/platform/rabbit"
 )
 
-// batchSize is how many messages travel in one pipeline. A larger one is hardly
-// faster and makes more duplicates when the process dies before the delete.
-const batchSize = 500
+// batchSize is how many messages are read at once, and mostOffered how many can wait
+// that were handed over. Together they are one pipeline at most. Larger ones are
+// hardly faster, and make more duplicates when the process dies before the delete.
+const (
+	batchSize   = 500
+	mostOffered = 500
+)
+
+// A confirmed message may stay in the table for deleteLag, so that those which come
+// one by one are deleted together: a commit for each would cost as much as the
+// transaction that wrote it. If the process dies, what it has not deleted is
+// published again. At deleteAt of them nobody waits for company.
+const (
+	deleteLag = 100 * time.Millisecond
+	deleteAt  = 200
+)
 
 // failurePause is waited after a failed batch, so that a broker that is away
 // costs a few tries a second and not a core.
 const failurePause = 250 * time.Millisecond
+
+// asidePause is for how long a message that no queue is bound for is left alone. It
+// stays in the table, and the others must get past it.
+const asidePause = 2 * time.Second
 
 // Config configures a relay.
 type Config struct {
@@ -51,9 +64,15 @@ type Config struct {
 // Relay moves messages from the outbox to the broker.
 type Relay struct {
 	Config
-	wake      [Shards]chan struct{}
+	shards    [Shards]queue
 	published prometheus.Counter
 	failures  prometheus.Counter
+}
+
+// queue is what a shard hears of from inside the process.
+type queue struct {
+	wake    chan struct{}
+	offered chan row
 }
 
 // NewRelay returns a relay that is not running yet.
@@ -66,30 +85,44 @@ func NewRelay(cfg Config) *Relay {
 	if cfg.Metrics != nil {
 		cfg.Metrics.MustRegister(r.published, r.failures)
 	}
-	for shard := range r.wake {
-		r.wake[shard] = make(chan struct{}, 1)
+	for shard := range r.shards {
+		r.shards[shard] = queue{wake: make(chan struct{}, 1), offered: make(chan row, mostOffered)}
 	}
 	return r
+}
+
+// Offer hands over messages that were committed a moment ago, so that they need not
+// be read back from the table. Call it after the commit and never before: the relay
+// publishes what it is given. It never blocks, and nothing depends on it. What is
+// lost on this way, because the process died or the queue was full or another
+// replica has the lease, is in the table, and found there after one Poll at the latest.
+func (r *Relay) Offer(messages ...Sealed) {
+	for _, m := range messages {
+		select {
+		case r.shards[shardOf(m.subject)].offered <- m.asRow():
+		default:
+			r.Wake(m.subject)
+		}
+	}
 }
 
 // Wake tells the relay that a message of this subject was committed. It never
 // blocks. A wake-up that is lost costs one Poll, never the message. There is no
 // LISTEN/NOTIFY here: NOTIFY takes a lock across all commits of the database,
 // and a transaction that used it cannot be prepared.
-func (r *Relay) Wake(subject string) {
-	select {
-	case r.wake[shardOf(subject)] <- struct{}{}:
-	default: // a wake-up is pending already
-	}
-}
+func (r *Relay) Wake(subject string) { r.wake(shardOf(subject)) }
 
 // WakeAll is Wake for whoever does not know the subject.
 func (r *Relay) WakeAll() {
-	for _, wake := range r.wake {
-		select {
-		case wake <- struct{}{}:
-		default:
-		}
+	for shard := range int16(Shards) {
+		r.wake(shard)
+	}
+}
+
+func (r *Relay) wake(shard int16) {
+	select {
+	case r.shards[shard].wake <- struct{}{}:
+	default: // a wake-up is pending already
 	}
 }
 
@@ -104,115 +137,83 @@ func (r *Relay) Run(ctx context.Context) {
 	shards.Wait()
 }
 
-// relayShard holds the lease of a shard and empties it, one batch after the other.
+// relayShard holds the lease of a shard and publishes what is in it, one batch after
+// the other: what was handed over at once, and what is in the table when there may
+// be something that was not.
 func (r *Relay) relayShard(ctx context.Context, shard int16) {
 	publisher := r.Broker.Publisher()
 	var leasedUntil time.Time
-	var sent []int64 // confirmed, to be deleted with the next read
+	var sent delivered
+	var aside unroutable
+	var offered []row
+	look := true // in the table
 	for ctx.Err() == nil {
 		// Renewed after a third of its life, on our clock from before we asked:
 		// we believe in the lease for less time than the database does.
 		if now := time.Now(); leasedUntil.Sub(now) < r.Lease*2/3 {
 			held, err := r.acquire(ctx, shard)
 			if err != nil || !held {
+				offered = r.take(shard, offered)[:0] // whoever has the lease finds them
+				look = true
 				r.pause(ctx, shard, err)
 				continue
 			}
 			leasedUntil = now.Add(r.Lease)
 		}
 
+		batch := sent.without(r.take(shard, offered))
+		offered = nil
 		// While the broker is away there is no use in reading what cannot be sent.
-		if err := r.Broker.Ready(); err != nil && len(sent) == 0 {
+		if err := r.Broker.Ready(); err != nil && len(sent.ids) == 0 {
 			r.failures.Inc()
+			look = true
 			r.pause(ctx, shard, err)
 			continue
 		}
-		batch, err := r.next(ctx, shard, sent)
-		if err != nil {
-			r.pause(ctx, shard, err)
-			continue
+		if look {
+			read, err := r.next(ctx, shard, &sent, append(ids(batch), aside.ids(time.Now())...))
+			if err != nil {
+				r.pause(ctx, shard, err)
+				continue
+			}
+			look = len(read) == batchSize
+			batch = append(batch, read...)
+			slices.SortFunc(batch, func(a, b row) int { return int(a.id - b.id) })
 		}
-		sent = sent[:0]
 		if len(batch) == 0 {
-			r.sleep(ctx, shard)
+			offered, look = r.sleep(ctx, shard, &sent)
 			continue
 		}
-		if sent, err = r.publish(ctx, publisher, batch); err != nil {
+
+		confirmed, err := r.publish(ctx, publisher, batch)
+		sent.add(confirmed)
+		if err != nil {
 			r.failures.Inc()
-			r.pause(ctx, shard, err)
+			look = true
+			if returned := errors.Is(err, rabbit.ErrUnroutable) && !errors.Is(err, rabbit.ErrUnconfirmed); returned {
+				r.Logger.Warn("outbox: set aside for a while", "shard", shard, "error", err)
+				aside.add(sent.without(batch), time.Now().Add(asidePause))
+			} else {
+				r.pause(ctx, shard, err)
+			}
+		}
+		look = look || sent.rest() <= 0
+	}
+	r.deleteLast(ctx, shard, sent.ids)
+	r.giveBack(ctx, shard)
+}
+
+// take adds what was handed over to what we have, without waiting.
+func (r *Relay) take(shard int16, offered []row) []row {
+	for len(offered) < mostOffered {
+		select {
+		case m := <-r.shards[shard].offered:
+			offered = append(offered, m)
+		default:
+			return offered
 		}
 	}
-	r.deleteLast(ctx, shard, sent)
-}
-
-// acquire takes or renews the lease of a shard. One conditional statement: two
-// replicas that ask at the same moment cannot both succeed.
-func (r *Relay) acquire(ctx context.Context, shard int16) (bool, error) {
-	tag, err := r.DB.Exec(ctx, `
-		INSERT INTO outbox_leases (shard, holder, expires_at)
-		VALUES ($1, $2, now() + $3::interval)
-		ON CONFLICT (shard) DO UPDATE
-		   SET holder     = EXCLUDED.holder,
-		       expires_at = EXCLUDED.expires_at
-		 WHERE outbox_leases.holder = EXCLUDED.holder
-		    OR outbox_leases.expires_at < now()`,
-		shard, r.Holder, r.Lease)
-	return tag.RowsAffected() == 1, err
-}
-
-type row struct {
-	id      int64
-	message rabbit.Message
-}
-
-// next deletes what the broker has confirmed and reads on, in one round trip.
-//
-// It reads from the start every time and never remembers a last id: ids become
-// visible in the order of commits, not of numbers, so `id > last` would skip
-// the rows of a slow transaction for ever. For the same reason it deletes
-// exactly the ids that were confirmed. No transaction is open while the batch
-// is published; the lease keeps others away from it, not a row lock.
-func (r *Relay) next(ctx context.Context, shard int16, sent []int64) ([]row, error) {
-	var batch []row
-	err := postgres.Write(ctx, r.DB, func(b *pgx.Batch) {
-		batch = batch[:0]
-		if len(sent) > 0 {
-			queueDelete(b, shard, sent)
-		}
-		b.Queue(`
-			SELECT id, message_id, type, body, traceparent
-			  FROM outbox
-			 WHERE shard = $1
-			 ORDER BY id
-			 LIMIT $2`,
-			shard, batchSize,
-		).Query(func(rows pgx.Rows) error {
-			for rows.Next() {
-				var m row
-				var messageID uuid.UUID
-				var traceparent string
-				if err := rows.Scan(&m.id, &messageID, &m.message.RoutingKey, &m.message.Body, &traceparent); err != nil {
-					return err
-				}
-				m.message.ID = messageID.String()
-				m.message.ContentType = "application/cloudevents+json"
-				if traceparent != "" {
-					m.message.Headers = amqp.Table{"traceparent": traceparent}
-				}
-				batch = append(batch, m)
-			}
-			return rows.Err()
-		})
-	})
-	return batch, err
-}
-
-func queueDelete(b *pgx.Batch, shard int16, sent []int64) {
-	b.Queue(`
-		DELETE FROM outbox
-		 WHERE shard = $1
-		   AND id = ANY($2)`,
-		shard, sent)
+	return offered
 }
 
 // publish returns the ids that the broker has for certain, also when it failed
@@ -237,27 +238,23 @@ func (r *Relay) publish(ctx context.Context, publisher *rabbit.Publisher, batch 
 	return sent, errors.Join(err, fault.Point(ctx, fault.OutboxRelayAfterPublish))
 }
 
-// deleteLast forgets what was confirmed just before the stop. It only saves the
-// receivers some duplicates, so it gets little time and its failure is no loss.
-func (r *Relay) deleteLast(ctx context.Context, shard int16, sent []int64) {
-	if len(sent) == 0 {
-		return
+// sleep waits for a message that is handed over; or until there is something to do
+// in the table: a wake-up, the next poll, or what was sent must be deleted.
+func (r *Relay) sleep(ctx context.Context, shard int16, sent *delivered) (offered []row, look bool) {
+	wait := r.Poll
+	if len(sent.ids) > 0 {
+		wait = min(wait, sent.rest())
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-	defer cancel()
-	err := postgres.Write(ctx, r.DB, func(b *pgx.Batch) { queueDelete(b, shard, sent) })
-	if err != nil {
-		r.Logger.Warn("outbox: published messages left behind, they will be published again", "shard", shard, "error", err)
-	}
-}
-
-// sleep waits for a wake-up or the next poll.
-func (r *Relay) sleep(ctx context.Context, shard int16) {
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
 	select {
-	case <-r.wake[shard]:
-	case <-time.After(r.Poll):
+	case m := <-r.shards[shard].offered:
+		return []row{m}, false
+	case <-r.shards[shard].wake:
+	case <-timer.C:
 	case <-ctx.Done():
 	}
+	return nil, true
 }
 
 // pause waits after a failure; err is nil when another process holds the lease.
@@ -269,15 +266,4 @@ func (r *Relay) pause(ctx context.Context, shard int16, err error) {
 	case <-time.After(failurePause):
 	case <-ctx.Done():
 	}
-}
-
-// Pending counts the messages that wait and tells the age of the oldest.
-func Pending(ctx context.Context, db *pgxpool.Pool) (count int, oldest time.Duration, err error) {
-	err = db.QueryRow(ctx, `
-		SELECT count(*), COALESCE(now() - min(created_at), '0'::interval)
-		  FROM outbox`).Scan(&count, &oldest)
-	if err != nil {
-		err = fmt.Errorf("outbox: pending: %w", err)
-	}
-	return count, oldest, err
 }

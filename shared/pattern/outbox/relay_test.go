@@ -9,7 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -404,12 +406,30 @@ func TestTwoRelaysDoNotPublishTwiceAndOneTakesOverFromTheOther(t *testing.T) {
 		t.Errorf("holders of the leases are %v, and the first is alive", holders)
 	}
 
+	// One that stops gives its leases back; nobody waits until they expire.
 	stopFirst()
 	w.say("order-1", "after the first")
+	hear(t, arrived)
+	w.emptied()
+	w.silence(arrived)
+}
+
+// The holder may be alive and only slow: until its lease ends nobody else publishes.
+func TestTheLeaseOfADeadRelayIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	arrived := w.listen()
 	var expires, now time.Time
-	if err := w.db.QueryRow(t.Context(), `SELECT min(expires_at) FROM outbox_leases WHERE holder = 'first'`).Scan(&expires); err != nil {
+	err := w.db.QueryRow(t.Context(), `
+		INSERT INTO outbox_leases (shard, holder, expires_at)
+		SELECT shard, 'dead', now() + interval '2 seconds'
+		  FROM generate_series(0, $1 - 1) shard
+		RETURNING expires_at`, outbox.Shards).Scan(&expires)
+	if err != nil {
 		t.Fatal(err)
 	}
+	w.say("order-1", "after the dead one")
+	w.start(w.config("alive"))
 	hear(t, arrived)
 	if err := w.db.QueryRow(t.Context(), `SELECT now()`).Scan(&now); err != nil {
 		t.Fatal(err)
@@ -417,8 +437,6 @@ func TestTwoRelaysDoNotPublishTwiceAndOneTakesOverFromTheOther(t *testing.T) {
 	if now.Before(expires) {
 		t.Errorf("taken over %s before the lease had expired", expires.Sub(now))
 	}
-	w.emptied()
-	w.silence(arrived)
 }
 
 // A relay that restarts under its own name is not kept out by its own lease.
@@ -511,6 +529,176 @@ func TestAWokenRelayDoesNotWaitForThePoll(t *testing.T) {
 		relay.Wake(fmt.Sprintf("order-%d", n))
 		hear(t, arrived)
 	}
+}
+
+// deletes counts the statements that delete what was sent.
+type deletes struct{ n atomic.Int64 }
+
+func (d *deletes) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
+	return ctx
+}
+func (d *deletes) TraceBatchQuery(_ context.Context, _ *pgx.Conn, data pgx.TraceBatchQueryData) {
+	if strings.Contains(data.SQL, "DELETE FROM outbox") {
+		d.n.Add(1)
+	}
+}
+func (d *deletes) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData) {}
+func (d *deletes) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	return ctx
+}
+func (d *deletes) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+// A commit for the delete of each message would cost as much as its writing did.
+func TestMessagesThatComeOneByOneAreDeletedTogether(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	arrived := w.listen()
+	cfg, err := pgxpool.ParseConfig(w.dbURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	counted := &deletes{}
+	cfg.ConnConfig.Tracer = counted
+	db, err := pgxpool.NewWithConfig(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(db.Close)
+	config := w.config("relay")
+	config.DB, config.Poll = db, patience
+	relay, _ := w.start(config)
+	begun := time.Now()
+	const messages = 50
+	for n := range messages {
+		w.say("order-1", fmt.Sprint(n))
+		relay.Wake("order-1")
+		hear(t, arrived)
+	}
+	w.emptied()
+	// One each time that the lag has passed, one at the end, and one to spare.
+	if n, most := counted.n.Load(), int64(time.Since(begun)/(100*time.Millisecond))+2; n > min(most, messages/2) {
+		t.Errorf("%d deletes of %d messages in %s, want %d at most", n, messages, time.Since(begun), most)
+	}
+	w.silence(arrived)
+}
+
+// What was handed over is published although nobody looks into the table; what was
+// not is found there; and what is both is published once.
+func TestWhatIsHandedOverIsPublishedOnceAndWhatIsNotIsFound(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	arrived := w.listen()
+	cfg := w.config("relay")
+	cfg.Poll, cfg.Lease = 10*patience, 10*patience
+	relay, _ := w.start(cfg)
+	w.say("order-1", "the first") // the relay looks once when it starts; from here on it must be told
+	relay.Wake("order-1")
+	hear(t, arrived)
+	w.emptied()
+
+	const messages = 200
+	for n := range messages {
+		m := seal(t, t.Context(), fmt.Sprintf("order-%d", n%16), fmt.Sprint(n))
+		if err := postgres.Write(t.Context(), w.db, m.Append); err != nil {
+			t.Fatal(err)
+		}
+		if n%3 != 0 {
+			relay.Offer(m)
+		}
+		if n%5 == 0 {
+			relay.WakeAll() // finds what was offered, too
+		}
+	}
+	relay.WakeAll()
+	seen := map[string]int{}
+	for range messages {
+		h, _ := hear(t, arrived)
+		seen[h.says]++
+	}
+	for n := range messages {
+		if seen[fmt.Sprint(n)] != 1 {
+			t.Errorf("message %d arrived %d times", n, seen[fmt.Sprint(n)])
+		}
+	}
+	w.emptied()
+	w.silence(arrived)
+}
+
+// More than the queue holds, from a writer who does not wait.
+func TestMoreThanCanBeHandedOverIsNotLost(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	arrived := w.listen()
+	cfg := w.config("relay")
+	cfg.Poll = 10 * patience
+	relay := outbox.NewRelay(cfg) // it is not running: nothing is taken out
+	const messages = 700
+	sealed := make([]outbox.Sealed, messages)
+	err := postgres.Write(t.Context(), w.db, func(b *pgx.Batch) {
+		for n := range sealed {
+			sealed[n] = seal(t, t.Context(), "order-1", fmt.Sprint(n))
+			sealed[n].Append(b)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	relay.Offer(sealed...)
+	ctx, stop := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { relay.Run(ctx) })
+	defer func() { stop(); running.Wait() }()
+	for n := range messages {
+		if h, _ := hear(t, arrived); h.says != fmt.Sprint(n) {
+			t.Fatalf("message %s arrived in the place of %d", h.says, n)
+		}
+	}
+	w.emptied()
+}
+
+// Messages for nobody stay in the table; the others get past them, however many
+// they are.
+func TestMessagesForNobodyDoNotHoldUpTheOthers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	q, err := w.ch.QueueDeclare("listener", true, false, false, false, nil)
+	if err == nil {
+		err = w.ch.QueueBind(q.Name, "tests.wanted", rabbit.Exchange, false, nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	const nobody = 600 // more than one batch
+	say := func(kind string, n int) {
+		t.Helper()
+		err := postgres.Write(t.Context(), w.db, func(b *pgx.Batch) {
+			for range n {
+				m, err := source.Seal(t.Context(), outbox.Message{Type: kind, Subject: "order-1", Data: kind})
+				if err != nil {
+					t.Fatal(err)
+				}
+				m.Append(b)
+			}
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	say("tests.unwanted", nobody)
+	say("tests.wanted", 3)
+	w.start(w.config("relay"))
+	arrived, err := w.ch.Consume(q.Name, "", true, false, false, false, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		select {
+		case <-arrived:
+		case <-time.After(patience):
+			t.Fatal("it waits behind messages for nobody")
+		}
+	}
+	eventually(t, "only those for nobody are left", func() bool { return w.pending() == nobody })
 }
 
 // A message that cannot be encoded is an error before the transaction, not inside.

@@ -40,6 +40,7 @@ type Sealed struct {
 	id                         uuid.UUID
 	subject, kind, traceparent string
 	body                       []byte
+	row                        *int64 // the id of its row, once it was appended
 }
 
 // Seal numbers and encodes m. It happens before the transaction, so that
@@ -63,7 +64,7 @@ func (s Source) Seal(ctx context.Context, m Message) (Sealed, error) {
 	if err != nil {
 		return Sealed{}, fmt.Errorf("outbox: encode %s: %w", m.Type, err)
 	}
-	return Sealed{id: id, subject: m.Subject, kind: m.Type, traceparent: telemetry.Traceparent(ctx), body: body}, nil
+	return Sealed{id: id, subject: m.Subject, kind: m.Type, traceparent: telemetry.Traceparent(ctx), body: body, row: new(int64)}, nil
 }
 
 // Append queues the insert of the message beside the writes that it speaks of.
@@ -72,8 +73,10 @@ func (s Source) Seal(ctx context.Context, m Message) (Sealed, error) {
 func (m Sealed) Append(b *pgx.Batch) {
 	b.Queue(`
 		INSERT INTO outbox (shard, message_id, type, body, traceparent)
-		VALUES ($1, $2, $3, $4, $5)`,
-		shardOf(m.subject), m.id, m.kind, m.body, m.traceparent)
+		VALUES ($1, $2, $3, $4, $5)
+		RETURNING id`,
+		shardOf(m.subject), m.id, m.kind, m.body, m.traceparent,
+	).QueryRow(func(row pgx.Row) error { return row.Scan(m.row) })
 }
 
 // AppendTx is Append for a transaction that is not a batch.

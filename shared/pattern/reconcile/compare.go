@@ -9,11 +9,11 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"example.com/failwell/shared/platform/fault"
-	"example.com/failwell/shared/platform/postgres"
 )
 
-// compare looks at the subjects of a run in the order of their ids.
-func (r *Reconciler) compare(ctx context.Context, id uuid.UUID) error {
+// compare looks at the subjects of a run in the order of their ids, but not at
+// what the sources say that made no statement: all of theirs would seem to be missing.
+func (r *Reconciler) compare(ctx context.Context, id uuid.UUID, notCompared []string) error {
 	found := map[[2]string]int{}
 	total, after := 0, uuid.Nil
 	for first := true; ; first = false {
@@ -25,30 +25,34 @@ func (r *Reconciler) compare(ctx context.Context, id uuid.UUID) error {
 			break
 		}
 		total, after = total+len(subjects), subjects[len(subjects)-1]
-		pairs, err := r.differing(ctx, subjects)
+		pairs, err := r.differing(ctx, subjects, notCompared)
 		if err != nil {
 			return err
 		}
 		if err := r.judge(ctx, id, pairs, found); err != nil {
 			return err
 		}
-		if _, err := postgres.TryLease(ctx, r.DB, "reconciliation", r.Holder, lease); err != nil {
+		// Done with; should this run break off, it notes them again.
+		_, err = r.DB.Exec(ctx, `
+			DELETE FROM reconciliation_subjects
+			 WHERE run_id = $1
+			   AND subject = ANY($2)`,
+			id, subjects)
+		if err != nil {
+			return err
+		}
+		if err := r.keepLease(ctx); err != nil {
 			return err
 		}
 	}
-	err := postgres.Write(ctx, r.DB, func(b *pgx.Batch) {
-		b.Queue(`
-			UPDATE reconciliations
-			   SET status      = 'finished',
-			       finished_at = now(),
-			       subjects    = $2
-			 WHERE id = $1`,
-			id, total)
-		b.Queue(`
-			DELETE FROM reconciliation_subjects
-			 WHERE run_id = $1`,
-			id)
-	})
+	_, err := r.DB.Exec(ctx, `
+		UPDATE reconciliations
+		   SET status       = 'finished',
+		       finished_at  = now(),
+		       subjects     = $2,
+		       not_compared = $3
+		 WHERE id = $1`,
+		id, total, notCompared)
 	if err != nil {
 		return err
 	}
@@ -59,7 +63,7 @@ func (r *Reconciler) compare(ctx context.Context, id uuid.UUID) error {
 			r.Logger.Error("reconciliation: differences that a person must look at", "reconciliation_id", id, "source", key[0], "differences", n)
 		}
 	}
-	r.Logger.Info("reconciliation finished", "reconciliation_id", id, "subjects", total)
+	r.Logger.Info("reconciliation finished", "reconciliation_id", id, "subjects", total, "not_compared", notCompared)
 	return fault.Point(ctx, fault.ReconcileAfterFinish)
 }
 
@@ -81,9 +85,10 @@ func (r *Reconciler) subjects(ctx context.Context, id, after uuid.UUID, first bo
 // differing holds both sides of some subjects against each other, in the
 // database: only what differs comes out. Lines whose reference means nothing
 // here share no subject with each other, so those are told apart by reference.
-func (r *Reconciler) differing(ctx context.Context, subjects []uuid.UUID) ([]Pair, error) {
+func (r *Reconciler) differing(ctx context.Context, subjects []uuid.UUID, notCompared []string) ([]Pair, error) {
 	rows, err := r.DB.Query(ctx, `
 		WITH ours (source, kind, subject, merchant_id, count, minor, currency, at) AS (`+r.Expected+`),
+		owners (subject, merchant_id) AS (`+r.Owners+`),
 		theirs AS (
 			SELECT source, kind, subject,
 			       CASE WHEN subject = $2 THEN reference ELSE '' END AS stranger,
@@ -98,14 +103,17 @@ func (r *Reconciler) differing(ctx context.Context, subjects []uuid.UUID) ([]Pai
 			 GROUP BY source, kind, subject, stranger
 			HAVING sum(sign) <> 0 OR sum(sign * minor) <> 0)
 		SELECT COALESCE(o.source, t.source), COALESCE(o.kind, t.kind), COALESCE(o.subject, t.subject),
-		       COALESCE(t.reference, ''), COALESCE(o.merchant_id, t.merchant_id),
+		       COALESCE(t.reference, ''), COALESCE(w.merchant_id, o.merchant_id, t.merchant_id),
 		       o.count, o.minor, o.currency, o.at, t.count, t.minor, t.currency, t.at
 		  FROM ours o
 		  FULL JOIN theirs t
 		    ON t.source = o.source AND t.kind = o.kind AND t.subject = o.subject
-		 WHERE (o.count, o.minor, o.currency) IS DISTINCT FROM (t.count, t.minor, t.currency)
+		  LEFT JOIN owners w
+		    ON w.subject = COALESCE(o.subject, t.subject)
+		 WHERE COALESCE(o.source, t.source) <> ALL ($3::text[])
+		   AND (o.count, o.minor, o.currency) IS DISTINCT FROM (t.count, t.minor, t.currency)
 		 ORDER BY 1, 2, 3, 4`,
-		subjects, uuid.Nil)
+		subjects, uuid.Nil, notCompared)
 	if err != nil {
 		return nil, fmt.Errorf("compare: %w", err)
 	}
@@ -126,9 +134,17 @@ func scanPair(row pgx.CollectableRow) (Pair, error) {
 // two finds the difference again, or finds it mended.
 func (r *Reconciler) judge(ctx context.Context, id uuid.UUID, pairs []Pair, found map[[2]string]int) error {
 	for _, p := range pairs {
+		if err := r.keepLease(ctx); err != nil {
+			return err
+		}
 		judgement, err := r.Judge(ctx, p)
-		if err != nil {
-			return fmt.Errorf("%s %s of %s: %w", p.Source, p.Kind, r.Reference(p), err)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			// One that cannot be mended today must not hide all the others.
+			r.Logger.Error("reconciliation: a difference could not be looked at", "source", p.Source, "kind", p.Kind, "reference", r.Reference(p), "error", err)
+			judgement = Judgement{Finding: "mend-failed", Verdict: Pending, Note: "It could not be looked at or mended now; the next run tries again."}
 		}
 		if judgement.Verdict == Resolved {
 			if err := fault.Point(ctx, fault.ReconcileAfterMend); err != nil {

@@ -17,6 +17,13 @@
 // Memory is bounded by a page and a chunk, whatever the size of either side. A run
 // that dies is executed again and finds the same.
 //
+// Who makes no statement is left out of the run, and noted; the others are compared.
+// The next run begins where the last one did that left nobody out. A difference whose
+// mending fails is pending, and hides no other.
+//
+// One run waits at most, whoever asks how often. Whoever chooses where a run begins
+// does not choose it for the next.
+//
 // # What it does not promise
 //
 // That nothing else is wrong: it sees what both sides write down, and a mistake

@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -87,13 +88,19 @@ type Reconciler struct {
 	// row for a source, kind and subject.
 	Expected string
 
+	// Owners is SQL that selects subject and merchant_id of those subjects in $1
+	// (uuid[]) that are ours. Whose a difference is must not depend on their side:
+	// a bank knows no merchants.
+	Owners string
+
 	// Fetched is called when the statements are there, before the comparison.
 	Fetched func(ctx context.Context) error
 
 	// Reference writes a subject as the outside knows it.
 	Reference func(p Pair) string
 
-	// Judge looks at a pair that differs, and mends it where it can.
+	// Judge looks at a pair that differs, and mends it where it can. An error is
+	// noted as pending, and the next run looks again.
 	Judge func(ctx context.Context, p Pair) (Judgement, error)
 
 	// Overlap is how far a run looks back behind the one before. It must exceed
@@ -103,18 +110,33 @@ type Reconciler struct {
 	// Every is the pause between two runs that nobody asked for; 0: none.
 	Every time.Duration
 
-	// Poll is how often to look for runs that were asked for.
+	// Poll is how often to look for runs that were asked for, and the first pause
+	// after something failed; each further pause is twice as long.
 	Poll time.Duration
 
 	wake        chan struct{}
+	renewed     time.Time // when our lease was extended last
 	differences *prometheus.GaugeVec
 }
 
-// lease is how long a replica runs reconciliations without a sign of life.
-const lease = 15 * time.Second
+const (
+	// lease is how long a replica runs reconciliations without a sign of life.
+	lease = 15 * time.Second
 
-// chunk bounds how many subjects are compared by one statement.
-const chunk = 5_000
+	// chunk bounds how many subjects one statement notes, compares or deletes: a
+	// day's payments in one statement would not end within its time-out.
+	chunk = 5_000
+
+	// pageTries is how often a page of a statement is asked for before its source
+	// counts as dead for this run.
+	pageTries = 4
+
+	// longestPause bounds the pause before a run that broke off is executed again.
+	longestPause = time.Minute
+)
+
+// errLeaseLost means: another replica runs reconciliations now.
+var errLeaseLost = errors.New("reconcile: the lease was taken over")
 
 // Init prepares the reconciler; call it once.
 func (r *Reconciler) Init() {
@@ -128,19 +150,32 @@ func (r *Reconciler) Init() {
 	}
 }
 
-// Request asks for a run and returns its id. since overrides where it begins.
+// Request asks for a run and returns its id. since overrides where it begins; the
+// next run does not care about such a one, or whoever asks for "since now" would
+// keep everybody's past from being looked at.
+//
+// One run waits at most, and whoever asks while it does shares it: it begins at
+// the earliest time that any of them wants. A run that has begun is not shared, it
+// may be past what this caller wants to have looked at.
 func (r *Reconciler) Request(ctx context.Context, since *time.Time) (uuid.UUID, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return id, err
 	}
-	_, err = r.DB.Exec(ctx, `
-		INSERT INTO reconciliations (id, since)
-		SELECT $1, COALESCE($2::timestamptz,
+	err = r.DB.QueryRow(ctx, `
+		INSERT INTO reconciliations AS r (id, regular, since)
+		VALUES ($1, $2::timestamptz IS NULL, COALESCE($2::timestamptz,
 		       (SELECT max(requested_at) - $3::interval
 		          FROM reconciliations
-		         WHERE status = 'finished'))`,
-		id, since, r.Overlap)
+		         WHERE status = 'finished'
+		           AND regular
+		           AND not_compared = '{}')))
+		    ON CONFLICT (status) WHERE status = 'requested' AND started_at IS NULL DO UPDATE
+		   SET regular = r.regular OR EXCLUDED.regular,
+		       since   = CASE WHEN r.since < EXCLUDED.since THEN r.since
+		                      WHEN r.since IS NOT NULL THEN EXCLUDED.since END -- NULL is the beginning of time
+		RETURNING id`,
+		id, since, r.Overlap).Scan(&id)
 	select {
 	case r.wake <- struct{}{}:
 	default:
@@ -151,140 +186,127 @@ func (r *Reconciler) Request(ctx context.Context, since *time.Time) (uuid.UUID, 
 // Run executes what is asked for until ctx ends. A run whose process died is
 // still asked for: whoever gets the lease executes it again.
 func (r *Reconciler) Run(ctx context.Context) {
-	last := time.Now()
+	pause := r.Poll
 	for ctx.Err() == nil {
-		if r.Every > 0 && time.Since(last) > r.Every {
-			last = time.Now()
-			if _, err := r.Request(ctx, nil); err != nil && ctx.Err() == nil {
-				r.Logger.Warn("reconciliation not begun, will be tried later", "error", err)
-			}
-		}
-		if err := r.executeNext(ctx); err != nil && ctx.Err() == nil {
-			r.Logger.Warn("reconciliation broke off, will be executed again", "error", err)
+		wake := r.wake
+		err := r.executeNext(ctx)
+		switch {
+		case err == nil:
+			pause = r.Poll
+		case ctx.Err() == nil:
+			// Whatever it is, more of the same will not mend it.
+			pause, wake = min(2*pause, longestPause), nil
+			r.Logger.Error("reconciliation broke off, will be executed again", "error", err, "in", pause)
 		}
 		select {
-		case <-r.wake:
-		case <-time.After(r.Poll):
+		case <-wake:
+		case <-time.After(pause):
 		case <-ctx.Done():
 		}
 	}
 }
 
+// run is one reconciliation that was asked for.
+type run struct {
+	ID    uuid.UUID
+	Since *time.Time // nil: from the beginning
+}
+
 func (r *Reconciler) executeNext(ctx context.Context) error {
-	ours, err := postgres.TryLease(ctx, r.DB, "reconciliation", r.Holder, lease)
-	if err != nil || !ours {
+	// Due is read from the table: a clock of each replica's own would make as many
+	// runs as there are replicas, and none while they are restarted all the time.
+	var waiting, due bool
+	err := r.DB.QueryRow(ctx, `
+		SELECT EXISTS (SELECT FROM reconciliations WHERE status = 'requested'),
+		       $1::interval > '0' AND NOT EXISTS (
+		       SELECT FROM reconciliations
+		        WHERE regular
+		          AND requested_at > now() - $1::interval)`,
+		r.Every).Scan(&waiting, &due)
+	if err == nil && due {
+		_, err = r.Request(ctx, nil)
+	}
+	if err != nil || !waiting && !due {
+		return err
+	}
+	r.renewed = time.Time{}
+	if err := r.keepLease(ctx); errors.Is(err, errLeaseLost) {
+		return nil // another replica is at it
+	} else if err != nil {
 		return err
 	}
 	rows, err := r.DB.Query(ctx, `
-		SELECT id, since
-		  FROM reconciliations
-		 WHERE status = 'requested'
-		 ORDER BY requested_at
-		 LIMIT 1`)
+		UPDATE reconciliations
+		   SET started_at = now()
+		 WHERE id = (SELECT id
+		               FROM reconciliations
+		              WHERE status = 'requested'
+		              ORDER BY requested_at
+		              LIMIT 1)
+		RETURNING id, since`)
 	if err != nil {
 		return err
-	}
-	type run struct {
-		ID    uuid.UUID
-		Since *time.Time
 	}
 	next, err := pgx.CollectRows(rows, pgx.RowToStructByPos[run])
 	if err != nil || len(next) == 0 {
 		return err
 	}
-	since := time.Time{}
-	if next[0].Since != nil {
-		since = *next[0].Since
+	return r.execute(ctx, next[0])
+}
+
+// keepLease extends our lease when a third of it has passed, and fails when it is
+// not ours any more. Call it as often as you like.
+func (r *Reconciler) keepLease(ctx context.Context) error {
+	if time.Since(r.renewed) < lease/3 {
+		return nil
 	}
-	return r.execute(ctx, next[0].ID, since)
+	begun := time.Now()
+	ours, err := postgres.TryLease(ctx, r.DB, "reconciliation", r.Holder, lease)
+	if err != nil {
+		return err
+	}
+	if !ours {
+		return errLeaseLost
+	}
+	r.renewed = begun
+	return nil
 }
 
 // execute runs one reconciliation from beginning to end. Everything in it can be
 // done twice.
 //
-//  1. Fetch the statements. Each page is kept before the next is asked for.
+//  1. Fetch the statements. Each page is kept before the next is asked for. Who
+//     does not answer is left out of the comparison: a bank that is down must not
+//     keep us from seeing what the processor says.
 //  2. Note every subject that there is something to compare of.
 //  3. Compare them, chunk by chunk, and judge what differs.
 //
 // Pattern: reconciliation
-func (r *Reconciler) execute(ctx context.Context, id uuid.UUID, since time.Time) error {
+func (r *Reconciler) execute(ctx context.Context, asked run) error {
+	since, notCompared := time.Time{}, []string{}
+	if asked.Since != nil {
+		since = *asked.Since
+	}
 	for _, source := range r.Sources {
-		if err := r.fetch(ctx, id, source, since); err != nil {
+		whole, err := r.fetch(ctx, asked.ID, source, since)
+		if err != nil {
 			return fmt.Errorf("statement of %s: %w", source.Name, err)
+		}
+		if !whole {
+			notCompared = append(notCompared, source.Name)
 		}
 	}
 	if err := fault.Point(ctx, fault.ReconcileAfterFetch); err != nil {
 		return err
 	}
 	if err := r.Fetched(ctx); err != nil {
-		return err
+		return fmt.Errorf("when fetched: %w", err)
 	}
-	_, err := r.DB.Exec(ctx, `
-		INSERT INTO reconciliation_subjects (run_id, subject)
-		SELECT $2::uuid, changed.subject
-		  FROM (`+r.Changed+`) AS changed (subject)
-		    ON CONFLICT DO NOTHING`,
-		since, id)
-	if err != nil {
+	if err := r.noteChanged(ctx, asked.ID, since); err != nil {
 		return fmt.Errorf("what changed: %w", err)
 	}
-	// What was different last time and not mended.
-	_, err = r.DB.Exec(ctx, `
-		INSERT INTO reconciliation_subjects (run_id, subject)
-		SELECT DISTINCT $1::uuid, subject
-		  FROM reconciliation_differences
-		 WHERE run_id = (SELECT id
-		                   FROM reconciliations
-		                  WHERE status = 'finished'
-		                  ORDER BY requested_at DESC
-		                  LIMIT 1)
-		   AND verdict <> 'resolved'
-		    ON CONFLICT DO NOTHING`,
-		id)
-	if err != nil {
+	if err := r.noteDifferent(ctx, asked.ID); err != nil {
 		return fmt.Errorf("what was different: %w", err)
 	}
-	return r.compare(ctx, id)
-}
-
-// fetch keeps one side's lines, and notes their subjects.
-func (r *Reconciler) fetch(ctx context.Context, id uuid.UUID, source Source, since time.Time) error {
-	for cursor, first := "", true; first || cursor != ""; first = false {
-		lines, next, err := source.Fetch(ctx, since, cursor)
-		if err != nil {
-			return err
-		}
-		cursor = next
-		if err := r.keep(ctx, id, source.Name, lines); err != nil {
-			return err
-		}
-		if _, err := postgres.TryLease(ctx, r.DB, "reconciliation", r.Holder, lease); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (r *Reconciler) keep(ctx context.Context, id uuid.UUID, source string, lines []Line) error {
-	n := len(lines)
-	ids, kinds, references, merchants, currencies := make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n)
-	subjects, signs, minors, ats := make([]uuid.UUID, n), make([]int16, n), make([]int64, n), make([]time.Time, n)
-	for i, l := range lines {
-		ids[i], kinds[i], references[i], merchants[i], currencies[i] = l.ID, l.Kind, l.Reference, l.MerchantID, l.Currency
-		subjects[i], signs[i], minors[i], ats[i] = l.Subject, int16(l.Sign), l.Minor, l.At //nolint:gosec // 1 or -1
-	}
-	return postgres.Write(ctx, r.DB, func(b *pgx.Batch) {
-		b.Queue(`
-			INSERT INTO statement_lines (source, line_id, kind, reference, subject, merchant_id, sign, minor, currency, at)
-			SELECT $1, line.*
-			  FROM unnest($2::text[], $3::text[], $4::text[], $5::uuid[], $6::text[], $7::smallint[], $8::bigint[], $9::text[], $10::timestamptz[]) AS line
-			    ON CONFLICT (source, line_id) DO NOTHING`,
-			source, ids, kinds, references, subjects, merchants, signs, minors, currencies, ats)
-		b.Queue(`
-			INSERT INTO reconciliation_subjects (run_id, subject)
-			SELECT DISTINCT $1::uuid, subject
-			  FROM unnest($2::uuid[]) AS subject
-			    ON CONFLICT DO NOTHING`,
-			id, subjects)
-	})
+	return r.compare(ctx, asked.ID, notCompared)
 }

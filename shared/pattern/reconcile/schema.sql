@@ -20,12 +20,17 @@ CREATE TABLE reconciliations (
     id           uuid        PRIMARY KEY,
     status       text        NOT NULL DEFAULT 'requested' CHECK (status IN ('requested', 'finished')),
     since        timestamptz,            -- from when on both sides are looked at; NULL: from the beginning
+    regular      boolean     NOT NULL DEFAULT true, -- false: somebody chose where it begins, and the next run does not go on from it
     requested_at timestamptz NOT NULL DEFAULT now(),
+    started_at   timestamptz,
     finished_at  timestamptz,
-    subjects     bigint      NOT NULL DEFAULT 0
+    subjects     bigint      NOT NULL DEFAULT 0,
+    not_compared text[]      NOT NULL DEFAULT '{}'  -- the sources that made no statement
 );
 
-CREATE INDEX reconciliations_requested ON reconciliations (requested_at) WHERE status = 'requested';
+-- One waits at most; whoever asks meanwhile shares it.
+CREATE UNIQUE INDEX reconciliations_waiting ON reconciliations (status) WHERE status = 'requested' AND started_at IS NULL;
+CREATE INDEX reconciliations_by_time ON reconciliations (requested_at);
 
 -- What a run has to look at.
 CREATE TABLE reconciliation_subjects (

@@ -14,12 +14,19 @@ import (
 // above what an innocent message sees while processes around it are being killed.
 const deliveryLimit = 50
 
+// deadDeliveryLimit is as good as none. RabbitMQ 4 limits a queue that names no limit
+// to 20; a look at the parked messages that dies with one in its hand counts, and
+// what exceeds the limit of a queue with none behind it is thrown away. (-1, none at
+// all, is for RabbitMQ 4 only.)
+const deadDeliveryLimit = 1_000_000
+
 // Declare declares the queues of a consumer. All are quorum queues: a message
 // that was confirmed is on the disks of a majority of the brokers.
 func Declare(ch *amqp.Channel, queue string, bindings []string, delays []time.Duration) error {
 	dead := queue + ".dead"
 	if _, err := ch.QueueDeclare(dead, true, false, false, false, amqp.Table{
-		amqp.QueueTypeArg: amqp.QueueTypeQuorum,
+		amqp.QueueTypeArg:  amqp.QueueTypeQuorum,
+		"x-delivery-limit": deadDeliveryLimit,
 	}); err != nil {
 		return fmt.Errorf("queue %s: %w", dead, err)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
+	amqp "github.com/rabbitmq/amqp091-go"
 
 	"example.com/failwell/shared/pattern/retries"
 	"example.com/failwell/shared/platform/rabbit"
@@ -242,4 +243,43 @@ func TestWhatIsNotAcknowledgedComesAgain(t *testing.T) {
 	w.run()
 	w.await("again", func() bool { return w.all() == "m" })
 	w.empty()
+}
+
+// Whoever reads the parked messages may die with one in hand, as often as it likes.
+// RabbitMQ 4 drops it the 21st time unless told otherwise; 3.10 does not, so the
+// limit is also looked at.
+func TestAParkedMessageIsNotLostByBeingLookedAt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(string, int) error { return retries.Permanent(errors.New("no")) })
+	w.publish(message("m"))
+	w.run()
+	w.await("parked", func() bool { return len(w.parked()) == 1 })
+	for i := range 25 {
+		ch, err := w.conn.Channel()
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.await(fmt.Sprint("look ", i), func() bool {
+			_, ok, err := ch.Get(queue+".dead", false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return ok
+		})
+		if err := ch.Close(); err != nil { // as its death would
+			t.Fatal(err)
+		}
+	}
+	w.await("still there", func() bool { return len(w.parked()) == 1 })
+
+	ch, err := w.conn.Channel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = ch.QueueDeclare(queue+".dead", true, false, false, false, amqp.Table{
+		amqp.QueueTypeArg: amqp.QueueTypeQuorum, "x-delivery-limit": 1_000_000,
+	})
+	if err != nil {
+		t.Errorf("its delivery limit is another one: %v", err)
+	}
 }

@@ -1,7 +1,9 @@
 package saga
 
 import (
+	"bytes"
 	"context"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -87,26 +89,40 @@ func IsStale(err error) bool {
 	return postgres.Violates(err, "sagas_version_current")
 }
 
-// Overdue returns up to limit sagas whose question has been open for longer
-// than the patience it was asked with.
+// Overdue hands out up to limit sagas whose question has been open for longer than
+// the patience it was asked with. Each is handed to one caller: replicas that all read
+// the same first hundred would do one replica's work together. Whoever asks again sets
+// a later time; if the caller dies before that, it is handed out again after hold.
+// Begin after the zero id, and go on after the last one that was returned: they come
+// in the order of their ids.
 //
 // Pattern: completer (sagas that nobody would touch again)
-func Overdue(ctx context.Context, db *pgxpool.Pool, limit int) ([]uuid.UUID, error) {
+func Overdue(ctx context.Context, db *pgxpool.Pool, after uuid.UUID, limit int, hold time.Duration) ([]uuid.UUID, error) {
 	rows, err := db.Query(ctx, `
-		SELECT id
-		  FROM sagas
-		 WHERE ask_again_at < now()
-		 ORDER BY ask_again_at
-		 LIMIT $1`,
-		limit)
+		UPDATE sagas
+		   SET ask_again_at = now() + $2::interval
+		 WHERE id = ANY(ARRAY(
+		       SELECT id
+		         FROM sagas
+		        WHERE phase IN ('forward', 'backward')
+		          AND ask_again_at < now()
+		          AND id > $3
+		        ORDER BY id
+		        LIMIT $1
+		          FOR UPDATE SKIP LOCKED))
+		RETURNING id`,
+		limit, hold, after)
 	if err != nil {
 		return nil, err
 	}
-	return pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+	slices.SortFunc(ids, func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
+	return ids, err
 }
 
-// maxPatience bounds the time between two questions of a saga that is stuck.
-const maxPatience = 10 * time.Minute
+// maxPatience bounds the time between two questions of a saga that is stuck. It must
+// exceed the patience that one begins with.
+const maxPatience = time.Hour
 
 // Patience is how long to wait for an answer that was asked for asked times
 // already: doubled each time, so that a participant that is down is not buried.

@@ -39,7 +39,7 @@ func advance(t *testing.T, db *pgxpool.Pool, row saga.Row, next saga.State, reas
 
 func overdue(t *testing.T, db *pgxpool.Pool) string {
 	t.Helper()
-	ids, err := saga.Overdue(t.Context(), db, 10)
+	ids, err := saga.Overdue(t.Context(), db, uuid.Nil, 10, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,14 +126,29 @@ func TestASagaIsOverdueUntilItIsAskedAgainOrEnds(t *testing.T) {
 	}
 }
 
+// What is handed to one replica is not handed to another at the same time, and is
+// handed out again when that one has died.
+func TestAnOverdueSagaIsHandedOutOnce(t *testing.T) {
+	t.Parallel()
+	db := database(t)
+	row := begin(t, db, -time.Second)
+	if one, other := overdue(t, db), overdue(t, db); one != fmt.Sprint([]uuid.UUID{row.ID}) || other != "[]" {
+		t.Errorf("handed out: %s and %s", one, other)
+	}
+	var again float64
+	if err := db.QueryRow(t.Context(), `SELECT extract(epoch FROM ask_again_at - now())::float8 FROM sagas`).Scan(&again); err != nil || again < 10 || again > 60 {
+		t.Errorf("handed out again in %v s, %v", again, err)
+	}
+}
+
 func TestPatienceGrowsAndEnds(t *testing.T) {
 	t.Parallel()
-	for asked, want := range []time.Duration{time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute, 10 * time.Minute} {
-		if got := saga.Patience(time.Minute, asked); got != want {
+	for asked, want := range []time.Duration{15 * time.Minute, 30 * time.Minute, time.Hour, time.Hour} {
+		if got := saga.Patience(15*time.Minute, asked); got != want {
 			t.Errorf("asked %d times: %v, want %v", asked, got, want)
 		}
 	}
-	if got := saga.Patience(time.Minute, 1_000_000); got != 10*time.Minute {
+	if got := saga.Patience(time.Minute, 1_000_000); got != time.Hour {
 		t.Errorf("asked a million times: %v", got)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -30,6 +31,10 @@ type Event struct {
 // streamsAtOnce bounds one look at what is held.
 const streamsAtOnce = 100
 
+// streamsTogether is how many streams share a transaction: most have one event, and
+// a commit for each would cost more than the work.
+const streamsTogether = 16
+
 // longestHold bounds how long a held event waits for the next look.
 const longestHold = 10 * time.Minute
 
@@ -43,8 +48,8 @@ type Config struct {
 	// applied. ErrNotYet holds it; any other error leaves it for another try.
 	Apply func(ctx context.Context, tx pgx.Tx, e Event) error
 
-	// Applied is called after the commit, with the stream.
-	Applied func(stream string)
+	// Applied is called after each commit that has applied something.
+	Applied func()
 
 	// Poll is how often to look for held events whose time may have come.
 	Poll time.Duration
@@ -146,9 +151,10 @@ func (l *Log) runOnce(ctx context.Context) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	for _, stream := range streams {
-		if err := l.apply(ctx, stream); err != nil && ctx.Err() == nil {
-			l.Logger.Warn("event not applied, will be tried again", "stream", stream, "error", err)
+	slices.Sort(streams) // everybody locks them in one order
+	for some := range slices.Chunk(streams, streamsTogether) {
+		if _, err := l.apply(ctx, some...); err != nil && ctx.Err() == nil {
+			l.applyEach(ctx, some)
 		}
 	}
 	if len(streams) == streamsAtOnce || time.Since(l.counted) < l.Poll {
@@ -158,76 +164,105 @@ func (l *Log) runOnce(ctx context.Context) (more bool, err error) {
 	return false, l.count(ctx)
 }
 
-// apply applies what can be applied of one stream.
+// applyEach applies each stream by itself, after one of them has failed: the others
+// have nothing to do with it.
+func (l *Log) applyEach(ctx context.Context, streams []string) {
+	for _, stream := range streams {
+		events, err := l.apply(ctx, stream)
+		if err == nil || ctx.Err() != nil {
+			continue
+		}
+		// Its own try later, so that one event that fails does not keep the
+		// loop busy. When this fails too, the next look is at the next poll.
+		err = errors.Join(err, postgres.InTx(ctx, l.DB, func(ctx context.Context, tx pgx.Tx) error { return hold(ctx, tx, stream, events) }))
+		l.Logger.Warn("event not applied, will be tried again", "stream", stream, "error", err)
+	}
+}
+
+// apply applies what can be applied of some streams, in one transaction, and returns
+// what it has looked at.
 //
 // Pattern: out-of-order-messages
-func (l *Log) apply(ctx context.Context, stream string) error {
-	applied := 0
-	err := postgres.InTx(ctx, l.DB, func(ctx context.Context, tx pgx.Tx) error {
-		applied = 0
+func (l *Log) apply(ctx context.Context, streams ...string) (events []held, err error) {
+	var applied []string
+	err = postgres.InTx(ctx, l.DB, func(ctx context.Context, tx pgx.Tx) error {
+		applied = nil
 		// One at a time for a stream, whatever replica: two that apply its
 		// events side by side would each miss what the other is doing.
-		var events []Event
 		b := &pgx.Batch{}
-		b.Queue(`SELECT pg_advisory_xact_lock(hashtextextended('sequence:' || $1, 0))`, stream)
 		b.Queue(`
-			SELECT event_id, stream, rank, happened_at, type, body
+			SELECT pg_advisory_xact_lock(hashtextextended('sequence:' || stream, 0))
+			  FROM unnest($1::text[]) AS stream`,
+			streams)
+		b.Queue(`
+			SELECT event_id, stream, rank, happened_at, type, body, look_at
 			  FROM sequence_events
-			 WHERE stream = $1
+			 WHERE stream = ANY($1)
 			   AND applied_at IS NULL
-			 ORDER BY rank, happened_at, event_id`,
-			stream,
+			 ORDER BY stream, rank, happened_at, event_id`,
+			streams,
 		).Query(func(rows pgx.Rows) (err error) {
-			events, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Event])
+			events, err = pgx.CollectRows(rows, pgx.RowToStructByPos[held])
 			return err
 		})
 		if err := tx.SendBatch(ctx, b).Close(); err != nil {
 			return err
 		}
+		heldUp := "" // the stream whose next event has to wait, and with it all that follow
 		for _, e := range events {
-			if err := l.Apply(ctx, tx, e); errors.Is(err, ErrNotYet) {
-				return hold(ctx, tx, stream)
-			} else if err != nil {
+			if e.Stream == heldUp {
+				continue
+			}
+			switch err := l.Apply(ctx, tx, e.Event); {
+			case errors.Is(err, ErrNotYet):
+				heldUp = e.Stream
+				if err := hold(ctx, tx, e.Stream, events); err != nil {
+					return err
+				}
+			case err != nil:
 				return fmt.Errorf("%s %s: %w", e.Type, e.ID, err)
+			default:
+				applied = append(applied, e.ID)
 			}
-			_, err := tx.Exec(ctx, `
-				UPDATE sequence_events
-				   SET applied_at = now()
-				 WHERE event_id = $1`,
-				e.ID)
-			if err != nil {
-				return err
-			}
-			applied++
 		}
-		return nil
+		_, err := tx.Exec(ctx, `
+			UPDATE sequence_events
+			   SET applied_at = now()
+			 WHERE event_id = ANY($1)`,
+			applied)
+		return err
 	})
-	if err != nil {
-		// Its own try later, so that one event that fails does not keep the
-		// loop busy. When this fails too, the next look is at the next poll.
-		return errors.Join(err, holdAfterError(ctx, l.DB, stream))
+	if err == nil && len(applied) > 0 && l.Applied != nil {
+		l.Applied()
 	}
-	if applied > 0 && l.Applied != nil {
-		l.Applied(stream)
-	}
-	return nil
+	return events, err
+}
+
+// held is an event that was read to be applied.
+type held struct {
+	Event
+	LookAt time.Time
 }
 
 // hold puts the rest of a stream off by as long as it has waited already: an
 // event that is a second early is looked at after a second, one that waits for
 // days is not looked at every second.
-func hold(ctx context.Context, tx pgx.Tx, stream string) error {
+//
+// But not one that was woken since it was read: what it waits for was not there
+// when we looked, and is now. Putting it off would lose the wake.
+func hold(ctx context.Context, tx pgx.Tx, stream string, events []held) error {
+	seen := make([]time.Time, len(events))
+	for i, e := range events {
+		seen[i] = e.LookAt
+	}
 	_, err := tx.Exec(ctx, `
 		UPDATE sequence_events
 		   SET look_at = now() + LEAST(GREATEST(now() - received_at, interval '100 milliseconds'), $2::interval)
 		 WHERE stream = $1
-		   AND applied_at IS NULL`,
-		stream, longestHold)
+		   AND applied_at IS NULL
+		   AND look_at = ANY($3::timestamptz[])`,
+		stream, longestHold, seen)
 	return err
-}
-
-func holdAfterError(ctx context.Context, db *pgxpool.Pool, stream string) error {
-	return postgres.InTx(ctx, db, func(ctx context.Context, tx pgx.Tx) error { return hold(ctx, tx, stream) })
 }
 
 func (l *Log) count(ctx context.Context) error {

@@ -145,6 +145,53 @@ func TestAWokenStreamIsLookedAtAtOnce(t *testing.T) {
 	}
 }
 
+// What an event waits for commits after we have looked for it, and before we put the
+// event off. Putting it off now would lose the wake, for as long as ten minutes.
+func TestAWakeThatComesBetweenLookingAndPuttingOffIsNotLost(t *testing.T) {
+	t.Parallel()
+	db := database(t, applied)
+	var once sync.Once
+	var l *sequence.Log
+	ready := make(chan struct{})
+	l = start(t, db, func(ctx context.Context, tx pgx.Tx, e sequence.Event) error {
+		<-ready
+		err := inRank(ctx, tx, e)
+		once.Do(func() {
+			other, begin := db.Begin(t.Context())
+			if begin != nil {
+				t.Error(begin)
+				return
+			}
+			_, insert := other.Exec(t.Context(), `INSERT INTO applied (stream, rank) VALUES ('s', 1)`)
+			if err := errors.Join(insert, l.Wake(t.Context(), other, "s")); err != nil {
+				t.Error(err)
+			}
+			go func() {
+				for waiting := 0; waiting == 0; time.Sleep(time.Millisecond) { // for us, to put the event off
+					if db.QueryRow(t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`).Scan(&waiting) != nil {
+						break
+					}
+				}
+				if err := other.Commit(t.Context()); err != nil {
+					t.Error(err)
+				}
+			}()
+		})
+		return err
+	})
+	if _, err := l.Append(t.Context(), event("s", 2)); err != nil {
+		t.Fatal(err)
+	}
+	// As if it had waited for days already: then it is put off by ten minutes.
+	if _, err := db.Exec(t.Context(), `UPDATE sequence_events SET received_at = now() - interval '3 days'`); err != nil {
+		t.Fatal(err)
+	}
+	close(ready)
+	if got := await(t, db, "s", 2); got != "[1 2]" {
+		t.Error(got)
+	}
+}
+
 // The work of an event and the mark that it was done are one transaction.
 func TestWorkThatIsUndoneIsNotMarkedAsDone(t *testing.T) {
 	t.Parallel()

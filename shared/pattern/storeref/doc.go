@@ -26,7 +26,9 @@
 //
 //	CHECK (referenced_at <= reference_before)
 //
-// and storeref_sweeps, see schema.sql.
+// in which referenced_at is clock_timestamp(), read when every lock is taken: now()
+// is the beginning of a transaction that may have waited since. And storeref_sweeps,
+// see schema.sql.
 //
 // # Built on
 //

@@ -21,6 +21,10 @@ import (
 // was open, which would hold its locks for as long as the store takes.
 var ErrInTransaction = errors.New("storeref: store inside a database transaction")
 
+// ErrTooLate means: so much time has passed since the database's time was read that
+// the sweep may have gone past it. Read the time again, and store again.
+var ErrTooLate = errors.New("storeref: the moment of the document is too long ago")
+
 // Store keeps the documents of one directory.
 type Store struct {
 	Bucket *blob.Bucket
@@ -43,18 +47,32 @@ type Ref struct {
 // something unique. The sweep can go on where it stopped without reading the past.
 const (
 	hourLayout   = "2006010215"
+	minuteLayout = "20060102T1504"
 	momentLayout = "20060102T150405.000000Z"
 )
 
-// Put stores a document under a name that is new. now is the database's time,
-// read before; two clocks would disagree about what is old.
+// Moment is the database's time, and when it was read by our clock; two clocks would
+// disagree about what is old, but each can tell how much time has passed.
+type Moment struct {
+	Database time.Time
+	Read     time.Time // taken before the database was asked
+}
+
+// Put stores a document under a name that is new, at a moment not long ago: the
+// sweep goes by the names, and does not come back for one that appears where it has
+// been already.
 //
 // Pattern: store-then-reference
-func (s Store) Put(ctx context.Context, now time.Time, contentType string, body []byte) (Ref, error) {
+func (s Store) Put(ctx context.Context, at Moment, contentType string, body []byte) (Ref, error) {
 	if txmark.InTransaction(ctx) {
 		return Ref{}, ErrInTransaction
 	}
-	now = now.UTC()
+	ctx, cancel := context.WithDeadlineCause(ctx, at.Read.Add(s.Grace/2), ErrTooLate)
+	defer cancel()
+	if ctx.Err() != nil {
+		return Ref{}, context.Cause(ctx)
+	}
+	now := at.Database.UTC()
 	ref := Ref{
 		Name:   path.Join(s.Dir, now.Format(hourLayout), now.Format(momentLayout)+"-"+uuid.NewString()),
 		Before: now.Add(s.Grace / 2),
@@ -68,6 +86,9 @@ func (s Store) Put(ctx context.Context, now time.Time, contentType string, body 
 
 // Get reads a document.
 func (s Store) Get(ctx context.Context, name string) ([]byte, error) {
+	if txmark.InTransaction(ctx) {
+		return nil, ErrInTransaction
+	}
 	body, err := s.Bucket.ReadAll(ctx, name)
 	if err != nil {
 		return nil, fmt.Errorf("storeref: read %s: %w", name, err)
@@ -76,29 +97,35 @@ func (s Store) Get(ctx context.Context, name string) ([]byte, error) {
 }
 
 // Sweep removes up to limit documents that no row speaks of and that are older
-// than the grace, hour by hour from where it stopped. known returns those of the
-// names that are referenced.
+// than the grace, from where it stopped. known returns those of the names that are
+// referenced.
+//
+// A whole hour is listed at once, the one that is not old enough yet minute by
+// minute: a round a minute would otherwise read the hour's names sixty times.
 //
 // Pattern: garbage-collection
 func (s Store) Sweep(ctx context.Context, db *pgxpool.Pool, limit int, known func(ctx context.Context, names []string) (map[string]bool, error)) (removed int64, err error) {
+	if txmark.InTransaction(ctx) {
+		return 0, ErrInTransaction
+	}
 	from, until, err := s.span(ctx, db)
 	if err != nil {
 		return 0, err
 	}
-	for hour := from.Truncate(time.Hour); !hour.After(until); hour = hour.Add(time.Hour) {
-		n, err := s.sweepHour(ctx, hour, until, limit-int(removed), known)
-		removed += n
-		if err != nil || int(removed) >= limit {
-			return removed, err
+	round := sweep{Store: s, db: db, from: from, until: until, left: limit, known: known}
+	for at := from; at.Before(until) && round.left > 0 && err == nil; {
+		hour, minute := at.Truncate(time.Hour), at.Truncate(time.Minute)
+		prefix, next := hour.Format(hourLayout)+"/"+minute.Format(minuteLayout), minute.Add(time.Minute)
+		if end := hour.Add(time.Hour); at.Equal(hour) && !end.After(until) {
+			prefix, next = hour.Format(hourLayout)+"/", end
 		}
-		// The hour that is not over yet is looked at again next time.
-		if swept := hour.Add(time.Hour); !swept.After(until) {
-			if err := s.sweptUntil(ctx, db, swept); err != nil {
-				return removed, err
-			}
-		}
+		err = round.stretch(ctx, prefix)
+		at = next
 	}
-	return removed, nil
+	if err == nil && round.left > 0 {
+		err = s.sweptUntil(ctx, db, until)
+	}
+	return int64(limit - round.left), err
 }
 
 // span is what is old enough and has not been swept.
@@ -151,56 +178,79 @@ func (s Store) sweptUntil(ctx context.Context, db *pgxpool.Pool, until time.Time
 // lookedUpAtOnce bounds one question to the database.
 const lookedUpAtOnce = 500
 
-func (s Store) sweepHour(ctx context.Context, hour, until time.Time, limit int, known func(context.Context, []string) (map[string]bool, error)) (removed int64, err error) {
-	objects := s.Bucket.List(&blob.ListOptions{Prefix: path.Join(s.Dir, hour.Format(hourLayout)) + "/"})
+// sweep is one round.
+type sweep struct {
+	Store
+	db          *pgxpool.Pool
+	from, until time.Time // the moments that are looked at
+	left        int       // how many may still be removed
+	known       func(ctx context.Context, names []string) (map[string]bool, error)
+}
+
+// stretch sweeps the documents whose names begin with prefix.
+func (w *sweep) stretch(ctx context.Context, prefix string) error {
+	objects := w.Bucket.List(&blob.ListOptions{Prefix: w.Dir + "/" + prefix})
 	var names []string
-	for end := false; !end && int(removed) < limit; {
+	var last time.Time
+	for end := false; !end && w.left > 0; {
 		object, err := objects.Next(ctx)
 		end = errors.Is(err, io.EOF)
 		if err != nil && !end {
-			return removed, fmt.Errorf("storeref: list %s: %w", s.Dir, err)
+			return fmt.Errorf("storeref: list %s: %w", w.Dir, err)
 		}
-		if !end && olderThan(object.Key, until) {
-			names = append(names, object.Key)
+		if !end {
+			at, ours := momentOf(object.Key)
+			switch {
+			case !ours || at.Before(w.from):
+				continue
+			case at.Before(w.until):
+				names, last = append(names, object.Key), at
+			default:
+				end = true // names come in order, so the rest is younger still
+			}
 		}
-		if len(names) < lookedUpAtOnce && !end {
+		if len(names) == 0 || len(names) < lookedUpAtOnce && !end {
 			continue
 		}
-		n, err := s.remove(ctx, names, limit-int(removed), known)
-		removed += n
+		whole, err := w.remove(ctx, names)
+		if err == nil && whole {
+			// Others of this very moment may follow, so not a moment further.
+			err = w.sweptUntil(ctx, w.db, last)
+		}
 		if err != nil {
-			return removed, err
+			return err
 		}
 		names = nil
 	}
-	return removed, nil
+	return nil
 }
 
-// olderThan reads the age from the name. What has no such name is not ours.
-func olderThan(name string, until time.Time) bool {
+// momentOf reads the moment from a name. What has none is not ours.
+func momentOf(name string) (at time.Time, ours bool) {
 	moment, _, _ := strings.Cut(path.Base(name), "-")
 	at, err := time.Parse(momentLayout, moment)
-	return err == nil && at.Before(until)
+	return at, err == nil
 }
 
-func (s Store) remove(ctx context.Context, names []string, limit int, known func(context.Context, []string) (map[string]bool, error)) (removed int64, err error) {
-	if len(names) == 0 {
-		return 0, nil
-	}
-	referenced, err := known(ctx, names)
+// remove removes those of the names that nobody knows; false when it had to stop.
+func (w *sweep) remove(ctx context.Context, names []string) (whole bool, err error) {
+	referenced, err := w.known(ctx, names)
 	if err != nil {
-		return 0, err
+		return false, err
 	}
 	for _, name := range names {
-		if referenced[name] || int(removed) >= limit {
+		if referenced[name] {
 			continue
 		}
-		if err := s.Bucket.Delete(ctx, name); err != nil {
-			return removed, fmt.Errorf("storeref: remove %s: %w", name, err)
+		if w.left == 0 {
+			return false, nil
 		}
-		removed++
+		if err := w.Bucket.Delete(ctx, name); err != nil {
+			return false, fmt.Errorf("storeref: remove %s: %w", name, err)
+		}
+		w.left--
 	}
-	return removed, nil
+	return true, nil
 }
 
 // Known collects the names that a query returns.

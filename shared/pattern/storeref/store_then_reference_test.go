@@ -35,7 +35,7 @@ func newStore(t *testing.T) storeref.Store {
 
 func put(t *testing.T, s storeref.Store, at time.Time, body string) storeref.Ref {
 	t.Helper()
-	ref, err := s.Put(t.Context(), at, "text/plain", []byte(body))
+	ref, err := s.Put(t.Context(), storeref.Moment{Database: at, Read: time.Now()}, "text/plain", []byte(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,10 +158,61 @@ func TestStoringInsideATransactionIsRefused(t *testing.T) {
 	t.Parallel()
 	db, s := database(t, documents), newStore(t)
 	err := postgres.InTx(t.Context(), db, func(ctx context.Context, _ pgx.Tx) error {
-		_, err := s.Put(ctx, time.Now(), "text/plain", nil)
-		return err
+		_, put := s.Put(ctx, storeref.Moment{Database: time.Now(), Read: time.Now()}, "text/plain", nil)
+		_, get := s.Get(ctx, "receipts/x")
+		_, sweep := s.Sweep(ctx, db, 1, nil)
+		for what, err := range map[string]error{"put": put, "get": get, "sweep": sweep} {
+			if !errors.Is(err, storeref.ErrInTransaction) {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+		return nil
 	})
-	if !errors.Is(err, storeref.ErrInTransaction) {
+	if err != nil {
 		t.Error(err)
+	}
+}
+
+// A round reads what has grown old enough since the one before, and nothing else.
+func TestARoundDoesNotLookUpAgainWhatTheOneBeforeHasSeen(t *testing.T) {
+	t.Parallel()
+	db, s := database(t, documents), newStore(t)
+	asked := 0
+	round := func() int64 {
+		asked = 0
+		removed, err := s.Sweep(t.Context(), db, 1000, func(_ context.Context, names []string) (map[string]bool, error) {
+			asked += len(names)
+			known := map[string]bool{}
+			for _, name := range names {
+				known[name] = true // all of them have a reference
+			}
+			return known, nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return removed
+	}
+	old := time.Now().Add(-s.Grace - time.Second)
+	for i := range 600 { // more than are looked up at once
+		put(t, s, old.Add(-time.Duration(i)*10*time.Millisecond), "kept")
+	}
+	if round(); asked != 600 {
+		t.Errorf("the first round asks for %d", asked)
+	}
+	put(t, s, time.Now().Add(10*time.Millisecond-s.Grace), "kept, and old enough in a moment")
+	time.Sleep(20 * time.Millisecond)
+	if round(); asked > 1 {
+		t.Errorf("the second round asks for %d", asked)
+	}
+}
+
+// The sweep does not come back, so nothing may appear where it has been.
+func TestAWriterThatWasHeldUpCannotStoreWhereTheSweepHasBeen(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	_, err := s.Put(t.Context(), storeref.Moment{Database: time.Now(), Read: time.Now().Add(-31 * time.Minute)}, "text/plain", nil)
+	if !errors.Is(err, storeref.ErrTooLate) {
+		t.Errorf("late: %v", err)
 	}
 }

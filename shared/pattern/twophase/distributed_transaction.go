@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"example.com/failwell/shared/platform/fault"
 )
@@ -34,6 +35,7 @@ type Participant struct {
 type Coordinator struct {
 	DB           *pgxpool.Pool
 	Logger       *slog.Logger
+	Metrics      prometheus.Registerer // nil: none
 	Participants []Participant
 
 	// Local is the prefix of the coordinator's own prepared transactions.
@@ -45,9 +47,18 @@ type Coordinator struct {
 
 	// Sweep is how often Run looks for what was left behind.
 	Sweep time.Duration
+
+	age prometheus.Gauge
 }
 
-// Transact runs one distributed transaction.
+// timeToEnd bounds deciding and telling everybody. Neither ends with the caller's
+// context: a participant that has prepared holds locks, and would hold them until
+// somebody recovers, because a client hung up or a process was asked to stop. A
+// process that stops has ten seconds in all.
+const timeToEnd = 7 * time.Second
+
+// Transact runs one distributed transaction. A ctx that ends stops the preparing,
+// and nothing later.
 //
 //  1. Everybody prepares. Power fails here: nothing is decided, so it is aborted.
 //  2. The decision is committed to the log. This is the moment of truth.
@@ -70,6 +81,8 @@ func (c *Coordinator) Transact(ctx context.Context, gid string, prepare ...func(
 			return decision, errors.Join(cause, err)
 		}
 	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeToEnd)
+	defer cancel()
 	decision, err := c.decide(ctx, gid, Committed)
 	if err != nil {
 		return "", err
@@ -84,6 +97,8 @@ func (c *Coordinator) Transact(ctx context.Context, gid string, prepare ...func(
 // carried out; if not, it is aborted now, and whoever still works on it will find
 // that out when it tries to decide.
 func (c *Coordinator) Settle(ctx context.Context, gid string) (Decision, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeToEnd)
+	defer cancel()
 	decision, err := c.decide(ctx, gid, Aborted)
 	if err != nil {
 		return "", err
@@ -151,6 +166,13 @@ const recoverBatch = 100
 
 // Run recovers until ctx ends.
 func (c *Coordinator) Run(ctx context.Context) {
+	c.age = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "failwell_prepared_transaction_age_seconds",
+		Help: "Age of the oldest transaction of ours that is prepared and has not ended. It holds locks, and keeps vacuum from its work.",
+	})
+	if c.Metrics != nil {
+		c.Metrics.MustRegister(c.age)
+	}
 	tick := time.NewTicker(c.Sweep)
 	defer tick.Stop()
 	for {
@@ -186,15 +208,21 @@ func (c *Coordinator) Recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	undecided, err := InDoubt(ctx, c.DB, c.Local, c.Patience)
+	prepared, err := InDoubt(ctx, c.DB, c.Local, 0)
 	if err != nil {
 		return err
 	}
-	for _, p := range undecided {
-		gids = append(gids, p.GID[len(c.Local):])
+	c.measure(prepared)
+	for _, p := range prepared {
+		if p.Age >= c.Patience {
+			gids = append(gids, p.GID[len(c.Local):])
+		}
 	}
 	var all error
 	for _, gid := range gids {
+		if ctx.Err() != nil {
+			break // Settle would not notice; the next process goes on
+		}
 		decision, err := c.Settle(ctx, gid)
 		if err == nil {
 			c.Logger.Warn("distributed transaction recovered", "gid", gid, "decision", decision)
@@ -202,4 +230,15 @@ func (c *Coordinator) Recover(ctx context.Context) error {
 		all = errors.Join(all, err)
 	}
 	return all
+}
+
+// measure shows the age of the oldest, if Run is running.
+func (c *Coordinator) measure(prepared []Prepared) {
+	if c.age == nil {
+		return
+	}
+	c.age.Set(0)
+	if len(prepared) > 0 {
+		c.age.Set(prepared[0].Age.Seconds())
+	}
 }

@@ -13,7 +13,8 @@
 // there is no other. A transaction that was prepared and not decided is rolled
 // back, by whoever asks first: the log takes one decision for a name, and only
 // the first. So after any crash, of anybody, everyone ends on the same side, as
-// soon as Recover runs at the coordinator and Ask at the participants.
+// soon as Recover runs at the coordinator and Ask at the participants. A caller that
+// goes away stops nothing that has been prepared from being decided.
 //
 // # What it does not promise
 //

@@ -8,3 +8,4 @@ CREATE TABLE twophase_decisions (
 );
 
 CREATE INDEX twophase_decisions_unfinished ON twophase_decisions (decided_at) WHERE finished_at IS NULL;
+CREATE INDEX twophase_decisions_finished ON twophase_decisions (finished_at) WHERE finished_at IS NOT NULL;

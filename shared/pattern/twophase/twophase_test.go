@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"example.com/failwell/shared/pattern/twophase"
 	"example.com/failwell/shared/platform/postgres"
@@ -151,6 +152,64 @@ func TestBothOrNeitherWhereverItFails(t *testing.T) {
 			w.agree(gid, c.want)
 		})
 	}
+}
+
+// A client hangs up, or a process is asked to stop, while a participant prepares.
+// Nothing may stay locked until somebody recovers: it is decided at once.
+func TestACallerThatGoesAwayAmidAVoteLeavesNothingPrepared(t *testing.T) {
+	t.Parallel()
+	w, gid := newWorld(t), "payout-1"
+	ctx, hangUp := context.WithCancel(t.Context())
+	decision, err := w.coordinator.Transact(ctx, gid, w.prepareThere(gid), func(ctx context.Context) error {
+		hangUp()
+		return w.prepareHere(gid)(ctx)
+	})
+	if decision != twophase.Aborted || !errors.Is(err, context.Canceled) {
+		t.Errorf("decision %q, %v", decision, err)
+	}
+	w.agree(gid, false)
+	// Gone when both have voted yes: then it is committed.
+	gid = "payout-2"
+	ctx, hangUp = context.WithCancel(t.Context())
+	decision, err = w.coordinator.Transact(ctx, gid, w.prepareThere(gid), func(ctx context.Context) error {
+		defer hangUp()
+		return w.prepareHere(gid)(ctx)
+	})
+	if decision != twophase.Committed || err != nil {
+		t.Errorf("decision %q, %v", decision, err)
+	}
+	w.agree(gid, true)
+}
+
+// What is prepared and does not end must be seen: it holds locks.
+func TestTheAgeOfWhatIsPreparedIsShown(t *testing.T) {
+	t.Parallel()
+	w, gid, registry := newWorld(t), "payout-1", prometheus.NewRegistry()
+	w.coordinator.Metrics, w.coordinator.Sweep, w.coordinator.Patience = registry, 5*time.Millisecond, time.Hour
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { w.coordinator.Run(ctx) })
+	defer func() { stop(); running.Wait() }()
+	shows := func(what string, holds func(age float64) bool) {
+		t.Helper()
+		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+			families, err := registry.Gather()
+			if err != nil || time.Now().After(deadline) {
+				t.Fatalf("never %s: %v", what, err)
+			}
+			if len(families) == 1 && holds(families[0].Metric[0].Gauge.GetValue()) {
+				return
+			}
+		}
+	}
+	if err := w.prepareHere(gid)(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	shows("above zero", func(age float64) bool { return age > 0 })
+	if _, err := w.coordinator.Settle(t.Context(), gid); err != nil {
+		t.Fatal(err)
+	}
+	shows("zero again", func(age float64) bool { return age == 0 })
 }
 
 // One decides to commit, others to abort, all at once: there is one decision, and

@@ -4,8 +4,10 @@ package config
 import (
 	"errors"
 	"fmt"
+	"net/url"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/caarlos0/env/v11"
@@ -17,10 +19,7 @@ type Common struct {
 	HTTPAddr string `env:"HTTP_ADDR" envDefault:"127.0.0.1:8080"`
 
 	// DatabaseURL is the service's own database, postgres://…. Required.
-	DatabaseURL string `env:"DATABASE_URL,required,notEmpty"`
-
-	// AMQPURL is the broker, amqp://…. Required by services that use one.
-	AMQPURL string `env:"AMQP_URL"`
+	DatabaseURL string `env:"DATABASE_URL,required,notEmpty" scheme:"postgres,postgresql"`
 
 	// Instance names this process in leases; stable across restarts, different
 	// for each replica. Default: the host's name, which suits containers.
@@ -37,6 +36,14 @@ type Common struct {
 
 	// Merchants to create at start, id:key:webhook_secret, separated by commas.
 	Merchants []Merchant `env:"MERCHANTS"`
+}
+
+// Broker is for services that send or receive messages; embed it beside Common. Apart
+// from it, because a process that needs a broker and is given none would start,
+// accept work, and try in vain to connect for ever.
+type Broker struct {
+	// AMQPURL is the broker, amqp://…. Required.
+	AMQPURL string `env:"AMQP_URL,required,notEmpty" scheme:"amqp,amqps"`
 }
 
 // Merchant is a client of ours with its secrets.
@@ -61,18 +68,38 @@ func (m *Merchant) UnmarshalText(text []byte) error {
 // missing or malformed, in one line, so that a start-up is mended in one go.
 func Load[T any]() (T, error) {
 	cfg, err := env.ParseAs[T]()
-	if err == nil {
-		return cfg, nil
-	}
+	var complaints []string
 	var all env.AggregateError
-	if !errors.As(err, &all) {
+	switch {
+	case errors.As(err, &all):
+		for _, e := range all.Errors {
+			complaints = append(complaints, complaint(reflect.TypeFor[T](), e))
+		}
+	case err != nil:
 		return cfg, fmt.Errorf("configuration: %w", err)
 	}
-	complaints := make([]string, len(all.Errors))
-	for i, e := range all.Errors {
-		complaints[i] = complaint(reflect.TypeFor[T](), e)
+	complaints = append(complaints, malformedURLs(reflect.ValueOf(cfg))...)
+	if len(complaints) > 0 {
+		return cfg, fmt.Errorf("configuration: %s", strings.Join(complaints, "; "))
 	}
-	return cfg, fmt.Errorf("configuration: %s", strings.Join(complaints, "; "))
+	return cfg, nil
+}
+
+// malformedURLs checks the fields that name their schemes. The value itself is not
+// shown: it holds a password, and errors are logged.
+func malformedURLs(settings reflect.Value) (complaints []string) {
+	for _, field := range reflect.VisibleFields(settings.Type()) {
+		schemes := strings.Split(field.Tag.Get("scheme"), ",")
+		text := settings.FieldByIndex(field.Index).String()
+		if schemes[0] == "" || text == "" { // whether it may be empty is not asked here
+			continue
+		}
+		u, err := url.Parse(text)
+		if err != nil || !slices.Contains(schemes, u.Scheme) || u.Host == "" && u.RawQuery == "" {
+			complaints = append(complaints, fmt.Sprintf("%s must read %s://user:password@host:port/name", variable(field), schemes[0]))
+		}
+	}
+	return complaints
 }
 
 // complaint puts the variable's name into an error that only knows the Go
@@ -83,12 +110,17 @@ func complaint(settings reflect.Type, err error) string {
 	if errors.As(err, &malformed) {
 		for _, field := range reflect.VisibleFields(settings) {
 			if field.Name == malformed.Name && field.Type == malformed.Type {
-				name, _, _ := strings.Cut(field.Tag.Get("env"), ",")
-				text = fmt.Sprintf("%s: %v", name, malformed.Err)
+				text = fmt.Sprintf("%s: %v", variable(field), malformed.Err)
 			}
 		}
 	}
 	return strings.ReplaceAll(text, "\n", " ")
+}
+
+// variable is the name of the environment variable that a field is read from.
+func variable(field reflect.StructField) string {
+	name, _, _ := strings.Cut(field.Tag.Get("env"), ",")
+	return name
 }
 
 // InstanceName is the configured instance, or the host's name.

@@ -106,6 +106,47 @@ func TestWhatIsNotSetHasTheDocumentedDefault(t *testing.T) {
 	}
 }
 
+func TestAnAddressThatIsNoneIsRefusedAtTheStart(t *testing.T) {
+	type withBroker struct {
+		config.Common
+		config.Broker
+	}
+	const database, broker = "postgres://orders:hush@127.0.0.1/orders", "amqp://orders:hush@127.0.0.1:5672/"
+	for name, c := range map[string]struct{ database, broker, wrong string }{
+		"both right":             {database, broker, ""},
+		"a socket, TLS":          {"postgresql:///orders?host=/run/postgresql", "amqps://broker/", ""},
+		"no broker":              {database, "", "AMQP_URL"},
+		"another scheme":         {database, "http://orders:hush@127.0.0.1:5672/", "AMQP_URL must read amqp://"},
+		"no scheme":              {database, "orders:hush@127.0.0.1:5672", "AMQP_URL must read amqp://"},
+		"no host":                {database, "amqp://", "AMQP_URL must read amqp://"},
+		"no port":                {database, "amqp://orders:hush@127.0.0.1:port/", "AMQP_URL must read amqp://"},
+		"no database":            {"", broker, "DATABASE_URL"},
+		"another database":       {"mysql://orders:hush@127.0.0.1/orders", broker, "DATABASE_URL must read postgres://"},
+		"the host only":          {"127.0.0.1", broker, "DATABASE_URL must read postgres://"},
+		"a stray control sign":   {database + "\n", broker, "DATABASE_URL must read postgres://"},
+		"database beside broker": {"x", "y", "AMQP_URL must read"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			clean(t)
+			t.Setenv("DATABASE_URL", c.database)
+			t.Setenv("AMQP_URL", c.broker)
+			_, err := config.Load[withBroker]()
+			if (err != nil) != (c.wrong != "") {
+				t.Fatal(err)
+			}
+			if err == nil {
+				return
+			}
+			if text := err.Error(); !strings.Contains(text, c.wrong) || strings.Contains(text, "hush") || strings.Contains(text, "\n") {
+				t.Errorf("got %q, want %q, in one line and without the password", text, c.wrong)
+			}
+			if c.database == "x" && !strings.Contains(err.Error(), "DATABASE_URL") {
+				t.Errorf("only one of two is named: %v", err)
+			}
+		})
+	}
+}
+
 func TestMerchantsAreReadWithTheirSecrets(t *testing.T) {
 	clean(t)
 	t.Setenv("DATABASE_URL", "postgres://127.0.0.1/orders")

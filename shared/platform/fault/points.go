@@ -13,9 +13,9 @@ const (
 	OrdersSagaBeforeCommit   = "orders.saga.before-commit"
 	OrdersSagaAfterCommit    = "orders.saga.after-commit"
 
-	PaymentsAuthoriseBeforeProcessor = "payments.authorise.before-processor"
 	PaymentsRedeemBeforeRecovery     = "payments.redeem.before-recovery"
-	PaymentsRedeemAfterRecord        = "payments.redeem.after-record"
+	PaymentsRedeemAfterProcessor     = "payments.redeem.after-processor"
+	PaymentsAuthoriseBeforeProcessor = "payments.authorise.before-processor"
 	PaymentsAuthoriseAfterProcessor  = "payments.authorise.after-processor"
 	PaymentsCaptureBeforeProcessor   = "payments.capture.before-processor"
 	PaymentsCaptureAfterProcessor    = "payments.capture.after-processor"
@@ -72,9 +72,9 @@ var Points = []Info{
 	{OrdersAcceptAfterCommit, "an order is written, the client has no answer"},
 	{OrdersSagaBeforeCommit, "a reply was received, the next step is not written"},
 	{OrdersSagaAfterCommit, "the next step is written, the reply not acknowledged"},
-	{PaymentsAuthoriseBeforeProcessor, "a payment is begun, the processor knows nothing"},
 	{PaymentsRedeemBeforeRecovery, "the card token was used before, we have not looked by whom"},
-	{PaymentsRedeemAfterRecord, "the payment method is noted, no hold has been asked for"},
+	{PaymentsRedeemAfterProcessor, "the card token is redeemed, no row of ours says so"},
+	{PaymentsAuthoriseBeforeProcessor, "a payment is begun with what the token gave, no hold has been asked for"},
 	{PaymentsAuthoriseAfterProcessor, "the money is held, we have not noted it"},
 	{PaymentsCaptureBeforeProcessor, "the money is held, a capture is due"},
 	{PaymentsCaptureAfterProcessor, "the money is taken, we have not noted it"},

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
+	"strings"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -24,10 +27,19 @@ var (
 	ErrStale = errors.New("postgres: the row changed since it was read")
 )
 
-// SQLSTATE codes that mean: this transaction lost a race, run it again.
+// errNotBegun means: there was no connection, or no transaction on it. Nothing was sent.
+var errNotBegun = errors.New("postgres: the transaction did not begin")
+
 const (
+	// SQLSTATE codes that mean: this transaction lost a race, run it again.
 	serializationFailure = "40001"
 	deadlockDetected     = "40P01"
+
+	// Somebody else holds the row for longer than we are willing to wait.
+	lockNotAvailable = "55P03"
+
+	// The statement was ended because it took too long.
+	queryCanceled = "57014"
 )
 
 // Violates tells whether err is PostgreSQL's refusal by the named constraint.
@@ -38,43 +50,68 @@ func Violates(err error, constraint string) bool {
 
 // IsIndefinite tells whether err leaves open what happened. An error with a
 // SQLSTATE is PostgreSQL's own word that the transaction was rolled back, with
-// two exceptions: 57P0x (the server was stopped while we waited) and 08xxx
-// (the connection broke), where the commit may have come first.
+// three exceptions, where the commit may have come first: 57P0x (the server was
+// stopped while we waited), 08xxx (the connection broke), and a PANIC (the server
+// failed to write its log, and the restart decides).
 func IsIndefinite(err error) bool {
-	if err == nil {
+	if err == nil || neverSent(err) || errors.Is(err, ErrStale) {
 		return false
 	}
 	if errors.Is(err, ErrCommitUnknown) {
 		return true
 	}
-	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) {
-		return pgErr.Code[:2] == "08" || pgErr.Code[:3] == "57P"
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return inClass(pgErr, "08", "57P") || pgErr.SeverityUnlocalized == "PANIC"
 	}
 	return true
+}
+
+// neverSent tells whether err came before the first statement was on its way: no
+// connection, or an argument that has no form in PostgreSQL. The latter is a bug of
+// one writing and must not look like a lost answer to all that travel with it.
+func neverSent(err error) bool {
+	_, unsent := errors.AsType[pgx.ErrPreprocessingBatch](err)
+	return unsent || errors.Is(err, errNotBegun) || errors.Is(err, ErrClosed)
 }
 
 // IsUnavailable tells whether err means that the database could not be asked:
 // no connection, or a server that is starting or stopping.
 func IsUnavailable(err error) bool {
-	var connectErr *pgconn.ConnectError
-	var pgErr *pgconn.PgError
-	switch {
-	case errors.As(err, &connectErr), pgconn.SafeToRetry(err):
+	if errors.Is(err, errNotBegun) || errors.Is(err, ErrClosed) || pgconn.SafeToRetry(err) {
 		return true
-	case errors.As(err, &pgErr):
-		return pgErr.Code[:2] == "08" || pgErr.Code[:3] == "57P" || pgErr.Code[:2] == "53"
+	}
+	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
+		return true
+	}
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
+		return inClass(pgErr, "08", "57P", "53")
 	}
 	var netErr net.Error
 	return errors.As(err, &netErr) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
+// IsBusy tells whether others were in the way for longer than we wait: a row stayed
+// locked, a statement took too long, every try lost its race or found the row
+// changed. Nothing was written, and the same may succeed later.
+func IsBusy(err error) bool {
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	return errors.Is(err, ErrStale) || lostRace(err) || LockTimedOut(err) || ok && pgErr.Code == queryCanceled
+}
+
+// LockTimedOut tells whether somebody else held a row for longer than we were
+// willing to wait. The transaction was rolled back.
+func LockTimedOut(err error) bool {
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pgErr.Code == lockNotAvailable
+}
+
 func lostRace(err error) bool {
-	var pgErr *pgconn.PgError
-	if !errors.As(err, &pgErr) {
-		return false
-	}
-	return pgErr.Code == serializationFailure || pgErr.Code == deadlockDetected
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (pgErr.Code == serializationFailure || pgErr.Code == deadlockDetected)
+}
+
+func inClass(err *pgconn.PgError, classes ...string) bool {
+	return slices.ContainsFunc(classes, func(class string) bool { return strings.HasPrefix(err.Code, class) })
 }
 
 // maxTries bounds how often a transaction that lost a race is run again. Each

@@ -1,13 +1,16 @@
 package postgres_test
 
 import (
+	"context"
 	"errors"
-	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"example.com/failwell/shared/platform/postgres"
 )
@@ -77,38 +80,312 @@ func TestALockedRowHoldsUpOnlyThoseWhoWantIt(t *testing.T) {
 	}
 }
 
+// One row that many want, and the rest of the service: it goes on, and so do those
+// who would free the row.
+func TestALockedRowDoesNotTakeThePool(t *testing.T) {
+	t.Parallel()
+	db, dbURL := database(t)
+	holder := open(t, dbURL)
+	g := postgres.NewWriter(db)
+	defer g.Close()
+	lock, err := holder.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lock.Exec(t.Context(), count, "b"); err != nil {
+		t.Fatal(err)
+	}
+	waits := make(chan []error, 1)
+	go func() {
+		waits <- writeAll(t, g, 40, func(_ int, b *pgx.Batch) { b.Queue(count, "b") })
+	}()
+	awaitLockWaiters(t, holder, 1)
+
+	for begun := time.Now(); time.Since(begun) < 2*time.Second; {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second) // as a readiness check has
+		err := db.Ping(ctx)
+		cancel()
+		if err != nil {
+			t.Fatal("no connection was left: ", err)
+		}
+		at := time.Now()
+		for i, err := range writeAll(t, g, 20, func(_ int, b *pgx.Batch) { b.Queue(count, "a") }) {
+			if err != nil {
+				t.Errorf("%d: %v", i, err)
+			}
+		}
+		if took := time.Since(at); took > 2*time.Second {
+			t.Fatalf("those who want another row took %v", took)
+		}
+	}
+	if long := lockWaiters(t, holder); long > 4 { // those who tried with little patience are through
+		t.Errorf("%d of 16 connections wait for the row", long)
+	}
+	if err := lock.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for i, err := range <-waits {
+		if err != nil {
+			t.Errorf("waiter %d: %v", i, err)
+		}
+	}
+	if got := n(t, db, "b"); got != 40 {
+		t.Errorf("b = %d, want 40", got)
+	}
+}
+
+func lockWaiters(t *testing.T, db *pgxpool.Pool) (n int) {
+	t.Helper()
+	err := db.QueryRow(t.Context(), `
+		SELECT count(*)
+		  FROM pg_stat_activity
+		 WHERE datname = current_database()
+		   AND wait_event_type = 'Lock'`).Scan(&n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func awaitLockWaiters(t *testing.T, db *pgxpool.Pool, atLeast int) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); lockWaiters(t, db) < atLeast; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("nobody waits for the row")
+		}
+	}
+}
+
+// held is a group whose first transaction is being put together until goOn is closed;
+// so what is handed in meanwhile is in the second one together.
+func held(t *testing.T, db *pgxpool.Pool, timeout time.Duration) (g *postgres.Group[func(b *pgx.Batch)], goOn chan struct{}) {
+	t.Helper()
+	g, goOn = postgres.NewWriter(db), make(chan struct{})
+	g.SetTimeout(timeout)
+	begun := make(chan struct{})
+	var once sync.Once
+	go func() {
+		_ = g.Write(context.Background(), func(b *pgx.Batch) {
+			once.Do(func() { close(begun) })
+			<-goOn
+			b.Queue(`SELECT 1`)
+		})
+	}()
+	<-begun
+	return g, goOn
+}
+
+func awaitHandedIn(t *testing.T, g *postgres.Group[func(b *pgx.Batch)], n int) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); g.Waiting() < n; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d handed in, want %d", g.Waiting(), n)
+		}
+	}
+}
+
 // The answer to a common commit is lost: everybody in it hears that it is open
-// what happened, and nobody is told that it failed.
+// what happened, and nobody is told that it failed, or tried again.
 func TestALostAnswerIsLostForAll(t *testing.T) {
 	t.Parallel()
 	db, dbURL := database(t)
-	g := postgres.NewWriter(through(t, dbURL, "the last"))
+	g, goOn := held(t, through(t, dbURL, "the last"), 15*time.Second)
 	defer g.Close()
-	err := g.Write(t.Context(), func(b *pgx.Batch) {
-		b.Queue(count, "a")
-		b.Queue(`SELECT $1::text`, "the last")
-	})
-	if !errors.Is(err, postgres.ErrCommitUnknown) {
+	results := make(chan []error, 1)
+	go func() {
+		results <- writeAll(t, g, 6, func(i int, b *pgx.Batch) {
+			b.Queue(count, "a")
+			if i == 3 {
+				b.Queue(`SELECT $1::text`, "the last")
+			}
+		})
+	}()
+	awaitHandedIn(t, g, 6)
+	close(goOn)
+	for i, err := range <-results {
+		if !errors.Is(err, postgres.ErrCommitUnknown) {
+			t.Errorf("%d: %v", i, err)
+		}
+	}
+	for deadline := time.Now().Add(10 * time.Second); n(t, db, "a") != 6; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("a = %d, want 6, committed once: the cable was cut too early, or somebody tried again", n(t, db, "a"))
+		}
+	}
+}
+
+// A network that swallows everything ends no connection. Who is behind it hears after
+// a while that it is open what happened, and those behind them go on.
+func TestAConnectionThatDiedWithoutAWordHoldsNobodyUpForLong(t *testing.T) {
+	t.Parallel()
+	_, dbURL := database(t)
+	g := postgres.NewWriter(throughCable(t, dbURL, "the last", true))
+	g.SetTimeout(500 * time.Millisecond)
+	write := func(text string) error {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		begun := time.Now()
+		err := g.Write(ctx, func(b *pgx.Batch) { b.Queue(`SELECT $1::text`, text) })
+		if took := time.Since(begun); took > 5*time.Second {
+			t.Fatalf("%s: %v after %v", text, err, took)
+		}
+		return err
+	}
+	if err := write("the last"); !errors.Is(err, postgres.ErrCommitUnknown) {
 		t.Errorf("error %v", err)
 	}
-	for deadline := time.Now().Add(10 * time.Second); n(t, db, "a") != 1; time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("it was not committed: the cable was cut too early, this test tests nothing")
+	if err := write("the next"); err != nil {
+		t.Errorf("over another connection: %v", err)
+	}
+	g.Close()
+}
+
+// Without a connection nobody would fare better alone.
+func TestWithoutAConnectionNobodyIsTriedAlone(t *testing.T) {
+	t.Parallel()
+	db, _ := database(t)
+	g, goOn := held(t, db, 300*time.Millisecond)
+	defer g.Close()
+	var fills atomic.Int32
+	results := make(chan []error, 1)
+	go func() { results <- writeAll(t, g, 6, func(int, *pgx.Batch) { fills.Add(1) }) }()
+	awaitHandedIn(t, g, 6)
+	for range db.Config().MaxConns { // with the first one's still free, they wait for nothing else
+		conn, err := db.Acquire(t.Context())
+		if err != nil {
+			t.Fatal(err)
 		}
+		defer conn.Release()
+	}
+	close(goOn)
+	for i, err := range <-results {
+		if !postgres.IsUnavailable(err) || postgres.IsIndefinite(err) {
+			t.Errorf("%d: %v", i, err)
+		}
+	}
+	if fills.Load() != 6 {
+		t.Errorf("6 writings were put into a transaction %d times", fills.Load())
+	}
+}
+
+// What one hands in that cannot be encoded is its own affair.
+func TestOneThatCannotBeEncodedTakesNobodyWithIt(t *testing.T) {
+	t.Parallel()
+	db, _ := database(t)
+	g := postgres.NewWriter(db)
+	defer g.Close()
+	results := writeAll(t, g, 20, func(i int, b *pgx.Batch) {
+		b.Queue(count, "a")
+		if i == 7 {
+			b.Queue(count, make(chan int))
+		}
+	})
+	for i, err := range results {
+		if (err != nil) != (i == 7) || postgres.IsIndefinite(err) {
+			t.Errorf("%d: %v", i, err)
+		}
+	}
+	if got := n(t, db, "a"); got != 19 {
+		t.Errorf("a = %d, want 19", got)
 	}
 }
 
 func TestCloseWritesWhatWasHandedIn(t *testing.T) {
 	t.Parallel()
-	db, _ := database(t)
+	db, dbURL := database(t)
+	holder := open(t, dbURL)
 	g := postgres.NewWriter(db)
-	for i, err := range writeAll(t, g, 200, func(_ int, b *pgx.Batch) { b.Queue(count, "a") }) {
-		if err != nil {
+	lock, err := holder.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lock.Exec(t.Context(), count, "a"); err != nil {
+		t.Fatal(err)
+	}
+	results := make(chan []error, 1)
+	go func() { results <- writeAll(t, g, 200, func(_ int, b *pgx.Batch) { b.Queue(count, "a") }) }()
+	awaitLockWaiters(t, holder, 1)
+	awaitHandedIn(t, g, 30)
+	closed := make(chan struct{})
+	go func() { g.Close(); close(closed) }()
+	select {
+	case <-closed:
+		t.Error("closed while somebody waits")
+	case <-time.After(300 * time.Millisecond): // by now some are tried alone
+	}
+	if err := lock.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	<-closed
+	after, written := n(t, db, "a"), 0
+	for i, err := range <-results {
+		switch {
+		case err == nil:
+			written++
+		case !errors.Is(err, postgres.ErrClosed):
 			t.Errorf("%d: %v", i, err)
 		}
 	}
+	if after != written || written < 31 {
+		t.Errorf("a = %d when Close had returned, %d were told that they are written", after, written)
+	}
+}
+
+// A handler that the server no longer waited for may come after the end.
+func TestWhoComesAfterTheCloseIsRefused(t *testing.T) {
+	t.Parallel()
+	db, _ := database(t)
+	g := postgres.NewWriter(db)
+	var all sync.WaitGroup
+	var written atomic.Int32
+	for range 8 {
+		all.Go(func() {
+			for {
+				err := g.Write(t.Context(), func(b *pgx.Batch) { b.Queue(count, "a") })
+				if err != nil {
+					if !errors.Is(err, postgres.ErrClosed) {
+						t.Error(err)
+					}
+					return
+				}
+				written.Add(1)
+			}
+		})
+	}
+	time.Sleep(50 * time.Millisecond) // in the middle of it
 	g.Close()
-	if got := n(t, db, "a"); got != 200 {
-		t.Error(fmt.Sprint("a = ", got))
+	all.Wait()
+	g.Close() // once more is no harm
+	if got := n(t, db, "a"); got != int(written.Load()) {
+		t.Errorf("a = %d, %d were told that they are written", got, written.Load())
+	}
+}
+
+// What the server says beside an answer goes into its log, a thousand times a second.
+func TestACommitDrawsNoWarning(t *testing.T) {
+	t.Parallel()
+	_, dbURL := database(t)
+	cfg, err := pgxpool.ParseConfig(dbURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.ConnConfig.OnNotice = func(_ *pgconn.PgConn, notice *pgconn.Notice) { t.Error(notice.Severity, notice.Message) }
+	db, err := pgxpool.NewWithConfig(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(db.Close)
+	g := postgres.NewWriter(db)
+	defer g.Close()
+	var patience string
+	err = g.Write(t.Context(), func(b *pgx.Batch) {
+		b.Queue(`SELECT current_setting('lock_timeout')`).QueryRow(func(row pgx.Row) error { return row.Scan(&patience) })
+	})
+	if err != nil || patience != "100ms" {
+		t.Errorf("lock_timeout %q, %v", patience, err)
+	}
+	var afterwards string
+	if err := db.QueryRow(t.Context(), `SHOW lock_timeout`).Scan(&afterwards); err != nil || afterwards == "100ms" {
+		t.Errorf("the patience of one transaction has stayed with the connection: %q, %v", afterwards, err)
 	}
 }

@@ -3,8 +3,8 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/url"
 	"strings"
@@ -148,8 +148,9 @@ func TestALostRaceIsRunAgain(t *testing.T) {
 }
 
 // cable is a TCP connection to PostgreSQL that is cut once it has passed a
-// message on: the server commits, and nobody hears of it.
-func cable(t *testing.T, to string, cutAfter string) (address string) {
+// message on: the server commits, and nobody hears of it. A silent cut is that of a
+// network: the answer does not come, and neither does an end of the connection.
+func cable(t *testing.T, to string, cutAfter string, silent bool) (address string) {
 	t.Helper()
 	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -185,6 +186,9 @@ func cable(t *testing.T, to string, cutAfter string) (address string) {
 				buf := make([]byte, 1<<16)
 				for {
 					got, err := server.Read(buf)
+					if cut.Load() && silent && err == nil {
+						continue
+					}
 					if cut.Load() || err != nil {
 						_ = client.Close()
 						_ = server.Close()
@@ -203,11 +207,16 @@ func cable(t *testing.T, to string, cutAfter string) (address string) {
 
 func through(t *testing.T, dbURL, cutAfter string) *pgxpool.Pool {
 	t.Helper()
+	return throughCable(t, dbURL, cutAfter, false)
+}
+
+func throughCable(t *testing.T, dbURL, cutAfter string, silent bool) *pgxpool.Pool {
+	t.Helper()
 	u, err := url.Parse(dbURL)
 	if err != nil {
 		t.Fatal(err)
 	}
-	u.Host = cable(t, u.Host, cutAfter)
+	u.Host = cable(t, u.Host, cutAfter, silent)
 	q := u.Query()
 	q.Set("sslmode", "disable")
 	u.RawQuery = q.Encode()
@@ -260,17 +269,29 @@ func TestACommitIsNotCancelledWithItsRequest(t *testing.T) {
 func TestWhichErrorsLeaveOpenWhatHappened(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		err                     error
-		indefinite, unavailable bool
+		err                           error
+		indefinite, unavailable, busy bool
 	}{
-		{nil, false, false},
-		{&pgconn.PgError{Code: "23505"}, false, false}, // a unique violation
-		{&pgconn.PgError{Code: "57P01"}, true, true},   // stopped by its administrator
-		{&pgconn.PgError{Code: "08006"}, true, true},   // the connection broke
-		{&pgconn.PgError{Code: "57014"}, false, false}, // cancelled: rolled back
-		{&pgconn.PgError{Code: "53300"}, false, true},  // too many connections
-		{io.ErrUnexpectedEOF, true, true},
-		{context.DeadlineExceeded, true, true},
+		{nil, false, false, false},
+		{&pgconn.PgError{Code: "23505"}, false, false, false}, // a unique violation
+		{&pgconn.PgError{Code: "57P01"}, true, true, false},   // stopped by its administrator
+		{&pgconn.PgError{Code: "08006"}, true, true, false},   // the connection broke
+		{&pgconn.PgError{Code: "53300"}, false, true, false},  // too many connections
+		{io.ErrUnexpectedEOF, true, true, false},
+		{context.DeadlineExceeded, true, true, false},
+		{&pgconn.PgError{}, false, false, false}, // by a proxy that knows no codes
+
+		// Others were in the way; rolled back.
+		{&pgconn.PgError{Code: "57014"}, false, false, true},                                             // it took too long
+		{&pgconn.PgError{Code: "55P03"}, false, false, true},                                             // the row stayed locked
+		{fmt.Errorf("gave up: %w", &pgconn.PgError{Code: "40001"}), false, false, true},                  // lost every race
+		{fmt.Errorf("gave up: %w", &pgconn.PgError{Code: "40P01"}), false, false, true},                  // and every deadlock
+		{fmt.Errorf("gave up: %w", postgres.ErrStale), false, false, true},                               // found it changed each time
+		{&pgconn.PgError{Code: "XX000", SeverityUnlocalized: "ERROR"}, false, false, false},              // a bug of the server
+		{&pgconn.PgError{Code: "58030", SeverityUnlocalized: "PANIC"}, true, false, false},               // it could not write its log
+		{fmt.Errorf("%w: %w", postgres.ErrNotBegun, context.DeadlineExceeded), false, true, false},       // no connection
+		{fmt.Errorf("%w: %w", postgres.ErrNotBegun, &pgconn.PgError{Code: "57P03"}), false, true, false}, // the server starts
+		{postgres.ErrClosed, false, true, false},
 	} {
 		if got := postgres.IsIndefinite(c.err); got != c.indefinite {
 			t.Errorf("indefinite %v: %v", c.err, got)
@@ -278,6 +299,34 @@ func TestWhichErrorsLeaveOpenWhatHappened(t *testing.T) {
 		if got := c.err != nil && postgres.IsUnavailable(c.err); got != c.unavailable {
 			t.Errorf("unavailable %v: %v", c.err, got)
 		}
+		if got := postgres.IsBusy(c.err); got != c.busy {
+			t.Errorf("busy %v: %v", c.err, got)
+		}
+	}
+}
+
+// The server ends a session (FATAL) or itself (PANIC) while it flushes the commit: the
+// code looks like a refusal, and the commit may be in the log all the same.
+func TestAServerThatDiesCommittingHasNotRefused(t *testing.T) {
+	t.Parallel()
+	for severity, unknown := range map[string]bool{"ERROR": false, "FATAL": true, "PANIC": true} {
+		err := postgres.CommitError(&pgconn.PgError{Code: "58030", SeverityUnlocalized: severity})
+		if errors.Is(err, postgres.ErrCommitUnknown) != unknown {
+			t.Errorf("%s: %v", severity, err)
+		}
+	}
+}
+
+// An argument that has no form in PostgreSQL is a bug, and nothing was sent.
+func TestWhatCannotBeEncodedWasNotSent(t *testing.T) {
+	t.Parallel()
+	db, _ := database(t)
+	err := postgres.Write(t.Context(), db, func(b *pgx.Batch) {
+		b.Queue(count, "a")
+		b.Queue(count, make(chan int))
+	})
+	if err == nil || postgres.IsIndefinite(err) || postgres.IsUnavailable(err) || n(t, db, "a") != 0 {
+		t.Errorf("%v, a = %d", err, n(t, db, "a"))
 	}
 }
 
@@ -332,27 +381,5 @@ func TestALeaseHasOneHolderUntilItEnds(t *testing.T) {
 	}
 	if !try("successor", time.Minute) || try(holder, time.Minute) {
 		t.Error("a lease that has ended has not passed on")
-	}
-}
-
-// What waiting cannot mend is reported at once; a server that is not there yet
-// is waited for.
-func TestOpenWaitsOnlyForWhatTimeMends(t *testing.T) {
-	t.Parallel()
-	_, dbURL := database(t)
-	u, err := url.Parse(dbURL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	u.Path = "/no_such_database"
-	if _, err := postgres.Open(t.Context(), postgres.Options{URL: u.String(), Logger: slog.New(slog.DiscardHandler)}); err == nil || !strings.Contains(err.Error(), "3D000") {
-		t.Errorf("no such database: %v", err)
-	}
-	u.Host = "127.0.0.1:1"
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer cancel()
-	begun := time.Now()
-	if _, err := postgres.Open(ctx, postgres.Options{URL: u.String(), Logger: slog.New(slog.DiscardHandler)}); err == nil || time.Since(begun) < 250*time.Millisecond {
-		t.Errorf("no server: %v after %v", err, time.Since(begun))
 	}
 }

@@ -39,7 +39,7 @@ func InTx(ctx context.Context, db *pgxpool.Pool, fn func(ctx context.Context, tx
 func once(ctx context.Context, db *pgxpool.Pool, fn func(ctx context.Context, tx pgx.Tx) error) error {
 	tx, err := db.Begin(ctx)
 	if err != nil {
-		return fmt.Errorf("begin: %w", err)
+		return fmt.Errorf("%w: %w", errNotBegun, err)
 	}
 	// After a commit this does nothing; after an error or a panic it gives the
 	// locks back. Its own context: a cancelled request must still roll back.
@@ -54,15 +54,16 @@ func once(ctx context.Context, db *pgxpool.Pool, fn func(ctx context.Context, tx
 }
 
 // commitError keeps a definite refusal as it is and turns everything else into
-// ErrCommitUnknown.
+// ErrCommitUnknown. A FATAL error is no refusal: the server ended the session, and
+// may have done so after the commit, whatever the code says.
 func commitError(err error) error {
-	if err == nil {
-		return nil
-	}
-	if errors.Is(err, pgx.ErrTxCommitRollback) || !IsIndefinite(err) {
+	if err == nil || errors.Is(err, pgx.ErrTxCommitRollback) || neverSent(err) {
 		return err
 	}
-	return fmt.Errorf("%w: %w", ErrCommitUnknown, err)
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); IsIndefinite(err) || ok && pgErr.SeverityUnlocalized == "FATAL" {
+		return fmt.Errorf("%w: %w", ErrCommitUnknown, err)
+	}
+	return err
 }
 
 // Write sends everything that fill queues in one round trip and one
@@ -93,16 +94,15 @@ func Write(ctx context.Context, db *pgxpool.Pool, fill func(b *pgx.Batch)) error
 func send(ctx context.Context, db *pgxpool.Pool, batch *pgx.Batch) error {
 	conn, err := db.Acquire(ctx)
 	if err != nil {
-		return fmt.Errorf("connect: %w", err) // nothing was sent: safe to call a failure
+		return fmt.Errorf("%w: %w", errNotBegun, err)
 	}
 	defer conn.Release()
 	// Close runs the queued callbacks and reports the first error of any statement.
 	err = conn.SendBatch(ctx, batch).Close()
-	var connectErr *pgconn.ConnectError
-	if err == nil || !IsIndefinite(err) || errors.As(err, &connectErr) || pgconn.SafeToRetry(err) {
-		return err
+	if pgconn.SafeToRetry(err) {
+		return fmt.Errorf("%w: %w", errNotBegun, err) // the connection was gone before the first byte
 	}
-	return fmt.Errorf("%w: %w", ErrCommitUnknown, err)
+	return commitError(err)
 }
 
 // Read sends everything that fill queues in one round trip, as one snapshot

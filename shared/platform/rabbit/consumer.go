@@ -38,7 +38,7 @@ const reconsumePause = 500 * time.Millisecond
 // what was only prefetched goes back to the broker.
 func (c *Conn) Consume(ctx context.Context, what Consumption) {
 	for ctx.Err() == nil {
-		if c.Wait(ctx) != nil {
+		if c.consuming.wait(ctx) != nil {
 			return
 		}
 		if err := c.consumeOnce(ctx, what); err != nil && ctx.Err() == nil {
@@ -56,7 +56,7 @@ func (c *Conn) consumeOnce(ctx context.Context, what Consumption) error {
 	if err != nil {
 		return err
 	}
-	defer ch.Close() //nolint:errcheck // unacknowledged deliveries go back to the queue either way
+	defer closeSoon(ch) // unacknowledged deliveries go back to the queue either way
 
 	if err := DeclareExchange(ch); err != nil {
 		return fmt.Errorf("declare exchange: %w", err)

@@ -1,5 +1,6 @@
-// Package rabbit is a thin layer over amqp091-go: a connection that comes back,
-// a publisher that knows what arrived, a consumer that never loses a delivery.
+// Package rabbit is a thin layer over amqp091-go: connections that come back, one
+// to publish and one to consume, a publisher that knows what arrived, a consumer
+// that never loses a delivery.
 //
 // It has no opinion on patterns. What to do with a message that cannot be
 // handled is decided in shared/pattern/retries; when to publish, in

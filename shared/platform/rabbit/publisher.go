@@ -76,7 +76,7 @@ func (p *Publisher) Publish(ctx context.Context, msgs []Message) (confirmed []bo
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	confirmed = make([]bool, len(msgs))
-	if err := p.open(); err != nil {
+	if err := p.open(ctx); err != nil {
 		return confirmed, err
 	}
 	confirms, err := p.send(ctx, msgs)
@@ -91,32 +91,60 @@ func (p *Publisher) Publish(ctx context.Context, msgs []Message) (confirmed []bo
 	return confirmed, errors.Join(err, p.takeBackReturned(msgs, confirmed))
 }
 
-func (p *Publisher) open() error {
-	if err := p.conn.Ready(); err != nil {
+func (p *Publisher) open(ctx context.Context) error {
+	if err := p.conn.publishing.ready(); err != nil {
 		return err
 	}
 	if p.ch != nil && !p.ch.IsClosed() {
 		return nil
 	}
-	ch, err := p.conn.Channel()
+	// Three questions to the broker, of which none takes a deadline. When nobody
+	// answers, they end with the connection, and nobody waits for that.
+	type opened struct {
+		ch  *amqp.Channel
+		err error
+	}
+	answered := make(chan opened, 1)
+	go func() {
+		ch, err := newChannel(p.conn.publishing)
+		answered <- opened{ch, err}
+	}()
+	select {
+	case now := <-answered:
+		if now.err != nil {
+			return now.err
+		}
+		p.ch, p.returns = now.ch, now.ch.NotifyReturn(make(chan amqp.Return, maxPipeline))
+		return nil
+	case <-ctx.Done():
+		go func() {
+			if late := <-answered; late.err == nil {
+				closeSoon(late.ch)
+			}
+		}()
+		return fmt.Errorf("%w: %w", ErrNotConnected, ctx.Err())
+	}
+}
+
+func newChannel(l *link) (*amqp.Channel, error) {
+	ch, err := l.channel()
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrNotConnected, err)
+		return nil, fmt.Errorf("%w: %w", ErrNotConnected, err)
 	}
 	if err := ch.Confirm(false); err != nil {
-		return fmt.Errorf("rabbit: confirm mode: %w", err)
+		return nil, fmt.Errorf("rabbit: confirm mode: %w", err)
 	}
 	// Somebody must have declared the exchange before the first publish; a
 	// publisher that starts before any consumer does it itself.
 	if err := DeclareExchange(ch); err != nil {
-		return fmt.Errorf("rabbit: declare exchange: %w", err)
+		return nil, fmt.Errorf("rabbit: declare exchange: %w", err)
 	}
-	p.ch, p.returns = ch, ch.NotifyReturn(make(chan amqp.Return, maxPipeline))
-	return nil
+	return ch, nil
 }
 
 func (p *Publisher) drop() {
 	if p.ch != nil {
-		_ = p.ch.Close() // it is given up because it failed; a second failure adds nothing
+		closeSoon(p.ch)
 	}
 	p.ch = nil
 }

@@ -3,7 +3,9 @@ package testenv
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"strconv"
@@ -22,10 +24,22 @@ const (
 	rabbitImage   = "rabbitmq:4.2.1-management"
 )
 
+// perTry bounds one look at whether a server answers: one that takes connections and
+// says nothing must not use up the whole time that it has for its start.
+const perTry = 5 * time.Second
+
+// Labels of our containers: the machine of their owner, and the directory that is
+// there for as long as the owner lives.
+const (
+	labelHost = "failwell.testenv.host"
+	labelDir  = "failwell.testenv.dir"
+)
+
 // container is a server in a container whose port stays the same.
 type container struct {
 	pool  *dockertest.Pool
 	id    string
+	clean docker.Signal // ends it in good order
 	ready func(ctx context.Context) error
 }
 
@@ -53,12 +67,18 @@ func startDocker(ctx context.Context, opts Options) (*Env, error) {
 		}
 	}
 
-	env := &Env{Source: "docker"}
+	dir, remove, err := tempDir()
+	if err != nil {
+		return nil, err
+	}
+	env := &Env{Source: "docker", cleanup: []func(){remove}}
+	owner := map[string]string{labelHost: hostname(), labelDir: dir}
+	sweepContainers(pool)
 	if !opts.WithoutPostgres {
-		err = env.startDockerPostgres(ctx, pool, pg)
+		err = env.startDockerPostgres(ctx, pool, pg, owner)
 	}
 	if err == nil && !opts.WithoutRabbit {
-		err = env.startDockerRabbit(ctx, pool, rabbit)
+		err = env.startDockerRabbit(ctx, pool, rabbit, owner)
 	}
 	if err != nil {
 		env.Close()
@@ -75,7 +95,24 @@ func havePulled(pool *dockertest.Pool, image string) error {
 	return pool.Client.PullImage(docker.PullImageOptions{Repository: repository, Tag: tag}, docker.AuthConfiguration{})
 }
 
-func (e *Env) startDockerPostgres(ctx context.Context, pool *dockertest.Pool, image string) error {
+func hostname() string {
+	name, _ := os.Hostname()
+	return name
+}
+
+// sweepContainers removes what was left by processes that were killed: the engine does
+// not end our containers with us. The directory of a dead owner is gone, tempDir has
+// just seen to that; that of an owner on another machine we cannot see, and leave.
+func sweepContainers(pool *dockertest.Pool) {
+	left, _ := pool.Client.ListContainers(docker.ListContainersOptions{All: true, Filters: map[string][]string{"label": {labelHost + "=" + hostname()}}})
+	for _, c := range left {
+		if _, err := os.Stat(c.Labels[labelDir]); errors.Is(err, fs.ErrNotExist) {
+			_ = pool.Client.RemoveContainer(docker.RemoveContainerOptions{ID: c.ID, Force: true, RemoveVolumes: true})
+		}
+	}
+}
+
+func (e *Env) startDockerPostgres(ctx context.Context, pool *dockertest.Pool, image string, owner map[string]string) error {
 	port, release, err := HoldPort()
 	if err != nil {
 		return err
@@ -83,6 +120,7 @@ func (e *Env) startDockerPostgres(ctx context.Context, pool *dockertest.Pool, im
 	e.cleanup = append(e.cleanup, release)
 	e.PostgresURL = fmt.Sprintf("postgres://postgres:%s@127.0.0.1:%d/postgres", postgresPassword, port)
 	c, err := e.run(pool, image, dockertest.RunOptions{
+		Labels:       owner,
 		Env:          []string{"POSTGRES_PASSWORD=" + postgresPassword},
 		Cmd:          []string{"postgres", "-c", "max_connections=300", "-c", "max_prepared_transactions=100"},
 		PortBindings: map[docker.Port][]docker.PortBinding{"5432/tcp": loopback(port)},
@@ -97,11 +135,12 @@ func (e *Env) startDockerPostgres(ctx context.Context, pool *dockertest.Pool, im
 		}
 		return conn.Close(ctx)
 	}
+	c.clean = docker.SIGINT // fast shutdown: open transactions roll back; SIGTERM would wait for them
 	e.postgres = c
 	return c.await(ctx)
 }
 
-func (e *Env) startDockerRabbit(ctx context.Context, pool *dockertest.Pool, image string) error {
+func (e *Env) startDockerRabbit(ctx context.Context, pool *dockertest.Pool, image string, owner map[string]string) error {
 	port, release, err := HoldPort()
 	if err != nil {
 		return err
@@ -116,6 +155,7 @@ func (e *Env) startDockerRabbit(ctx context.Context, pool *dockertest.Pool, imag
 	e.RabbitAPI = fmt.Sprintf("http://failwell:failwell@127.0.0.1:%d", apiPort)
 	c, err := e.run(pool, image, dockertest.RunOptions{
 		Hostname: "failwell", // the node is named after it; a restart under another name would find no data
+		Labels:   owner,
 		Env:      []string{"RABBITMQ_DEFAULT_USER=failwell", "RABBITMQ_DEFAULT_PASS=failwell"},
 		PortBindings: map[docker.Port][]docker.PortBinding{
 			"5672/tcp": loopback(port), "15672/tcp": loopback(apiPort),
@@ -125,13 +165,14 @@ func (e *Env) startDockerRabbit(ctx context.Context, pool *dockertest.Pool, imag
 		return err
 	}
 	c.ready = func(ctx context.Context) error {
-		conn, err := amqp.Dial(e.AMQPURL)
+		conn, err := amqp.DialConfig(e.AMQPURL, amqp.Config{Dial: amqp.DefaultDial(perTry)})
 		if err != nil {
 			return err
 		}
 		_ = conn.Close()
 		return e.apiAnswers(ctx)
 	}
+	c.clean = docker.SIGTERM
 	e.rabbit = c
 	return c.await(ctx)
 }
@@ -154,7 +195,9 @@ func loopback(port int) []docker.PortBinding {
 
 func (e *Env) run(pool *dockertest.Pool, image string, options dockertest.RunOptions) (*container, error) {
 	options.Repository, options.Tag = docker.ParseRepositoryTag(image)
-	resource, err := pool.RunWithOptions(&options)
+	resource, err := pool.RunWithOptions(&options, func(host *docker.HostConfig) {
+		host.PublishAllPorts = false // it would publish every other port of the image to the network outside
+	})
 	if err != nil {
 		return nil, fmt.Errorf("docker: start %s: %w", image, err)
 	}
@@ -169,7 +212,7 @@ func (c *container) await(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, bootTimeout)
 	defer cancel()
 	for {
-		err := c.ready(ctx)
+		err := c.look(ctx)
 		if err == nil {
 			return nil
 		}
@@ -181,6 +224,12 @@ func (c *container) await(ctx context.Context) error {
 	}
 }
 
+func (c *container) look(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, perTry)
+	defer cancel()
+	return c.ready(ctx)
+}
+
 func (c *container) start(ctx context.Context) error {
 	if err := c.pool.Client.StartContainer(c.id, nil); err != nil {
 		return fmt.Errorf("docker: start container: %w", err)
@@ -188,10 +237,20 @@ func (c *container) start(ctx context.Context) error {
 	return c.await(ctx)
 }
 
-func (c *container) stop(ctx context.Context) error {
-	return c.pool.Client.StopContainerWithContext(c.id, 30, ctx)
-}
+// stop does not ask the engine to stop it: that sends the signal which dockertest has
+// put into the container's configuration, SIGWINCH. Nobody ends on that, and half a
+// minute later everybody is killed.
+func (c *container) stop(ctx context.Context) error { return c.signal(ctx, c.clean) }
 
-func (c *container) kill(ctx context.Context) error {
-	return c.pool.Client.KillContainer(docker.KillContainerOptions{ID: c.id, Signal: docker.SIGKILL, Context: ctx})
+func (c *container) kill(ctx context.Context) error { return c.signal(ctx, docker.SIGKILL) }
+
+// signal returns when the container has ended; sooner, a start would find it running.
+func (c *container) signal(ctx context.Context, signal docker.Signal) error {
+	if err := c.pool.Client.KillContainer(docker.KillContainerOptions{ID: c.id, Signal: signal, Context: ctx}); err != nil {
+		return fmt.Errorf("docker: signal %d: %w", signal, err)
+	}
+	if _, err := c.pool.Client.WaitContainerWithContext(c.id, ctx); err != nil {
+		return fmt.Errorf("docker: container %s does not end after signal %d: %w", c.id[:12], signal, err)
+	}
+	return nil
 }

@@ -102,7 +102,9 @@ func (e *Env) closeLocal() {
 // process id could have been given to somebody else.
 func tempDir() (dir string, remove func(), err error) {
 	// One at a time: between the making of a directory and its lock it looks dead.
-	turn, err := os.OpenFile(filepath.Join(os.TempDir(), "failwell-env.lock"), os.O_CREATE|os.O_RDWR, 0o666)
+	// Each user has names of its own: another's files cannot be opened, or removed.
+	ours := filepath.Join(os.TempDir(), fmt.Sprintf("failwell-env-%d", os.Getuid()))
+	turn, err := os.OpenFile(ours+".lock", os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return "", nil, err
 	}
@@ -110,14 +112,14 @@ func tempDir() (dir string, remove func(), err error) {
 	if err := syscall.Flock(int(turn.Fd()), syscall.LOCK_EX); err != nil {
 		return "", nil, err
 	}
-	old, _ := filepath.Glob(filepath.Join(os.TempDir(), "failwell-env-*"))
+	old, _ := filepath.Glob(ours + "-*")
 	for _, d := range old {
 		if lock, err := lockDir(d); err == nil {
 			_ = os.RemoveAll(d)
 			_ = lock.Close()
 		}
 	}
-	dir, err = os.MkdirTemp("", "failwell-env-")
+	dir, err = os.MkdirTemp("", filepath.Base(ours)+"-")
 	if err != nil {
 		return "", nil, err
 	}

@@ -3,6 +3,7 @@ package testenv
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -23,15 +24,18 @@ const (
 // a server can be killed and come back at the same address. release gives it up.
 func HoldPort() (port int, release func(), err error) {
 	dir := filepath.Join(os.TempDir(), "failwell-ports")
-	if err := os.MkdirAll(dir, 0o1777); err != nil {
+	// Of all users, as /tmp itself: they share the ports. The umask takes bits from
+	// Mkdir, so they are given again; that fails when another user made it, who has
+	// done this already.
+	if err := os.Mkdir(dir, os.ModeSticky|0o777); err != nil && !errors.Is(err, fs.ErrExist) {
 		return 0, nil, fmt.Errorf("testenv: ports: %w", err)
 	}
-	_ = os.Chmod(dir, 0o1777) // for other users; fails when one of them made it, who has done this already
+	_ = os.Chmod(dir, os.ModeSticky|0o777)
 	for range 200 {
 		port := lowestPort + rand.IntN(highestPort-lowestPort) //nolint:gosec // avoiding collisions needs no secrecy
-		file, err := os.OpenFile(filepath.Join(dir, strconv.Itoa(port)), os.O_CREATE|os.O_RDWR, 0o666)
+		file, err := openLock(filepath.Join(dir, strconv.Itoa(port)))
 		if err != nil {
-			continue // another user's file
+			continue // made by another user whose umask lets nobody read it
 		}
 		if syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil || !free(port) {
 			_ = file.Close()
@@ -40,6 +44,19 @@ func HoldPort() (port int, release func(), err error) {
 		return port, func() { _ = file.Close() }, nil
 	}
 	return 0, nil, errors.New("testenv: no free loopback port found")
+}
+
+// openLock opens a file for its lock, which needs no right to write; and it makes the
+// file only where there is none, because Linux refuses to open another user's file in a
+// sticky directory with O_CREATE.
+func openLock(path string) (*os.File, error) {
+	file, err := os.Open(path) //nolint:gosec // the path is ours
+	if errors.Is(err, fs.ErrNotExist) {
+		if file, err = os.OpenFile(path, os.O_CREATE|os.O_RDONLY, 0o644); err == nil { //nolint:gosec // for other users
+			_ = file.Chmod(0o644)
+		}
+	}
+	return file, err
 }
 
 func free(port int) bool {

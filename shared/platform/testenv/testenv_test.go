@@ -2,10 +2,14 @@ package testenv_test
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -127,11 +131,20 @@ func TestAKilledPostgresComesBackAtItsAddressWithItsData(t *testing.T) {
 		}
 		exec("INSERT INTO kept VALUES (1)")
 	}
-	dirs, _ := filepath.Glob(filepath.Join(os.TempDir(), "failwell-env-*"))
+	conn, err := pgx.Connect(ctx, env.PostgresURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var data string
+	err = conn.QueryRow(ctx, `SHOW data_directory`).Scan(&data)
+	_ = conn.Close(ctx)
 	env.Close()
-	after, _ := filepath.Glob(filepath.Join(os.TempDir(), "failwell-env-*"))
-	if env.Source == "local binaries" && len(after) >= len(dirs) {
-		t.Errorf("temporary directories before Close %d, after %d", len(dirs), len(after))
+	if err != nil || env.Source != "local binaries" {
+		return // in a container: removed with it
+	}
+	dir := filepath.Dir(filepath.Dir(data)) // with all that this environment has stored
+	if _, err := os.Stat(dir); !strings.HasPrefix(filepath.Base(dir), "failwell-env-") || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("after Close %s is left: %v", dir, err)
 	}
 }
 
@@ -149,15 +162,96 @@ func TestContainersServeWhereAnEngineDoes(t *testing.T) {
 		}
 		t.Skipf("no Docker engine with the images; the servers come from %s", env.Source)
 	}
-	if err := env.KillPostgres(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if err := env.StartPostgres(t.Context()); err != nil {
-		t.Fatal(err)
+	for what, server := range map[string]struct{ kill, stop, start func(context.Context) error }{
+		"PostgreSQL": {env.KillPostgres, env.StopPostgres, env.StartPostgres},
+		"RabbitMQ":   {env.KillRabbit, env.StopRabbit, env.StartRabbit},
+	} {
+		for _, end := range []func(context.Context) error{server.stop, server.kill} {
+			begun := time.Now()
+			if err := end(t.Context()); err != nil {
+				t.Fatal(what, err)
+			}
+			// Both need seconds at most, when they are told by a signal that they know.
+			if took := time.Since(begun); took > 20*time.Second {
+				t.Errorf("%s took %s to end", what, took)
+			}
+			if err := server.start(t.Context()); err != nil {
+				t.Fatal(what, err)
+			}
+		}
 	}
 	conn, err := pgx.Connect(t.Context(), env.PostgresURL)
 	if err != nil {
 		t.Fatal(err)
 	}
 	_ = conn.Close(t.Context())
+}
+
+// The engine does not know that an owner was killed. Whoever starts next sweeps up.
+func TestContainersOfAKilledOwnerAreSweptUp(t *testing.T) {
+	t.Parallel()
+	child := exec.Command(os.Args[0])
+	child.Env = append(os.Environ(), "FAILWELL_TEST_DIE=1")
+	out, _ := child.Output() // it is killed, so there is always an error
+	source, url, _ := strings.Cut(strings.TrimSpace(string(out)), " ")
+	if source != "docker" {
+		t.Skipf("servers come from %q", source)
+	}
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatalf("it should have survived its owner: %v", err)
+	}
+	_ = conn.Close(t.Context())
+	env, err := testenv.Start(t.Context(), testenv.Options{IgnoreGiven: true, WithoutRabbit: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer env.Close()
+	if conn, err := pgx.Connect(t.Context(), url); err == nil {
+		_ = conn.Close(t.Context())
+		t.Error("the container of the killed owner still runs")
+	}
+}
+
+// Users share the ports: a lock file that one has made, the others can lock.
+func TestAPortsLockCanBeTakenByAnotherUser(t *testing.T) {
+	t.Parallel()
+	_, release, err := testenv.HoldPort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	shared := filepath.Join(os.TempDir(), "failwell-ports")
+	if info, err := os.Stat(shared); err != nil || info.Mode().Perm() != 0o777 || info.Mode()&os.ModeSticky == 0 {
+		t.Errorf("%s: %v, %v; it must be as open as /tmp", shared, info.Mode(), err)
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("only root can be another user")
+	}
+	file, err := testenv.OpenLock(filepath.Join(shared, "of-a-test"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()           //nolint:errcheck // nothing was written
+	defer os.Remove(file.Name()) //nolint:errcheck // harmless if it stays
+
+	// This thread alone becomes another user as far as files go. It is not unlocked,
+	// so it ends with its goroutine.
+	as := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		err := errors.Join(syscall.Setfsgid(65534), syscall.Setfsuid(65534))
+		var other *os.File
+		if err == nil {
+			other, err = testenv.OpenLock(file.Name())
+		}
+		if err == nil {
+			err = syscall.Flock(int(other.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+			_ = other.Close()
+		}
+		as <- err
+	}()
+	if err := <-as; err != nil {
+		t.Errorf("as another user: %v", err)
+	}
 }

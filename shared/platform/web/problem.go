@@ -116,6 +116,9 @@ func problemOf(err error) *Problem {
 			"The work may have been done or not. Repeat the request with the same Idempotency-Key to find out.").WithRetryAfter(time.Second)
 		p.OperationState = "unknown"
 		return p
+	case postgres.IsBusy(err):
+		return NewProblem(http.StatusServiceUnavailable, "busy", "Busy",
+			"Others are changing the same thing, for longer than this request can wait. Nothing was done. Repeat it.").WithRetryAfter(time.Second)
 	case postgres.IsUnavailable(err), errors.Is(err, context.DeadlineExceeded):
 		return NewProblem(http.StatusServiceUnavailable, "unavailable", "Temporarily unavailable",
 			"Something this service needs does not answer. Repeat the request.").WithRetryAfter(time.Second)

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -52,12 +53,17 @@ func TestAPanicCostsOneRequestAndTellsTheClientNothing(t *testing.T) {
 
 func TestErrorsAreTranslatedAndKeptFromTheClient(t *testing.T) {
 	t.Parallel()
-	shared := web.NewProblem(http.StatusConflict, "busy", "Busy", "Somebody works on it.").WithRetryAfter(1500 * time.Millisecond)
+	shared := web.NewProblem(http.StatusConflict, "taken", "Taken", "Somebody works on it.").WithRetryAfter(1500 * time.Millisecond)
 	fails := map[string]error{
 		"/secret":  errors.New("password=hush refused"),
 		"/unknown": fmt.Errorf("accept: %w", postgres.ErrCommitUnknown),
 		"/timeout": fmt.Errorf("read: %w", context.DeadlineExceeded),
-		"/busy":    fmt.Errorf("lock: %w", shared),
+		"/taken":   fmt.Errorf("lock: %w", shared),
+		"/locked":  fmt.Errorf("place: %w", &pgconn.PgError{Code: "55P03"}),
+		"/slow":    fmt.Errorf("place: %w", &pgconn.PgError{Code: "57014"}),
+		"/races":   fmt.Errorf("gave up: %w", &pgconn.PgError{Code: "40001"}),
+		"/stale":   fmt.Errorf("gave up: %w", postgres.ErrStale),
+		"/stopped": fmt.Errorf("place: %w", postgres.ErrClosed),
 		"/teapot":  echo.NewHTTPError(http.StatusTeapot, "password=hush"),
 		"/away":    echo.ErrServiceUnavailable,
 	}
@@ -74,7 +80,12 @@ func TestErrorsAreTranslatedAndKeptFromTheClient(t *testing.T) {
 		"/secret":  {status: 500, slug: "internal"},
 		"/unknown": {status: 503, slug: "outcome-unknown", retry: "1", state: "unknown"},
 		"/timeout": {status: 503, slug: "unavailable", retry: "1"},
-		"/busy":    {status: 409, slug: "busy", retry: "2"},
+		"/taken":   {status: 409, slug: "taken", retry: "2"},
+		"/locked":  {status: 503, slug: "busy", retry: "1"},
+		"/slow":    {status: 503, slug: "busy", retry: "1"},
+		"/races":   {status: 503, slug: "busy", retry: "1"},
+		"/stale":   {status: 503, slug: "busy", retry: "1"},
+		"/stopped": {status: 503, slug: "unavailable", retry: "1"},
 		"/teapot":  {status: 418, slug: "http-418"},
 		"/away":    {status: 503, slug: "unavailable", retry: "1"},
 	} {

@@ -1,33 +1,34 @@
-package main
+package commands
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"os"
 	"text/tabwriter"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"example.com/failwell/shared/pattern/twophase"
 )
 
-type preparedCmd struct {
-	List    preparedListCmd    `cmd:"" help:"Show the transactions that are prepared and wait for their decision."`
-	Resolve preparedResolveCmd `cmd:"" help:"End one by hand, when its coordinator is gone for good."`
+// Prepared is about the transactions that are in doubt.
+type Prepared struct {
+	List    ListPrepared    `cmd:"" help:"Show the transactions that are prepared and wait for their decision."`
+	Resolve ResolvePrepared `cmd:"" help:"End one by hand, when its coordinator is gone for good."`
 }
 
-type preparedListCmd struct{}
+// ListPrepared shows them.
+type ListPrepared struct{}
 
-type preparedResolveCmd struct {
+// ResolvePrepared ends one by hand.
+type ResolvePrepared struct {
 	GID      string            `arg:"" help:"The name, as the list shows it."`
 	Decision twophase.Decision `arg:"" enum:"commit,abort" help:"commit or abort. What the coordinator has decided stands, whatever you say."`
 }
 
 // Run lists prepared transactions with the coordinator's decision on each.
-func (preparedListCmd) Run(ctx context.Context) error {
+func (ListPrepared) Run(ctx context.Context) error {
 	server, err := connect(ctx, "postgres")
 	if err != nil {
 		return err
@@ -58,7 +59,7 @@ func (preparedListCmd) Run(ctx context.Context) error {
 // Run ends a prepared transaction by hand: a heuristic decision. It is written
 // into the coordinator's log first, so that the coordinator, should it come back,
 // and the other participants end on the same side.
-func (c preparedResolveCmd) Run(ctx context.Context) error {
+func (c ResolvePrepared) Run(ctx context.Context) error {
 	payments, err := connect(ctx, "payments")
 	if err != nil {
 		return err
@@ -131,20 +132,4 @@ func bare(gid string) string {
 		}
 	}
 	return gid
-}
-
-// connect opens one of the databases of the running system.
-func connect(ctx context.Context, database string) (*pgx.Conn, error) {
-	server, err := fromRun("POSTGRES_URL")
-	if err != nil {
-		return nil, err
-	}
-	u, err := url.Parse(server)
-	if err != nil {
-		return nil, fmt.Errorf("POSTGRES_URL: %w", err)
-	}
-	u.Path = "/" + database
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	return pgx.Connect(ctx, u.String())
 }

@@ -1,34 +1,35 @@
-package main
+package commands
 
 import (
 	"context"
 	"fmt"
-	"net/url"
 	"os"
 	"text/tabwriter"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"example.com/failwell/shared/pattern/callback"
 )
 
-type callbacksCmd struct {
-	List   callbacksListCmd   `cmd:"" help:"Show the callbacks that were given up."`
-	Replay callbacksReplayCmd `cmd:"" help:"Send one again, with its schedule from the start."`
+// Callbacks is about the callbacks that were given up on.
+type Callbacks struct {
+	List   ListCallbacks  `cmd:"" help:"Show the callbacks that were given up."`
+	Replay ReplayCallback `cmd:"" help:"Send one again, with its schedule from the start."`
 }
 
-type callbacksListCmd struct{}
+// ListCallbacks shows them.
+type ListCallbacks struct{}
 
-type callbacksReplayCmd struct {
+// ReplayCallback sends one again.
+type ReplayCallback struct {
 	ID uuid.UUID `arg:"" help:"As the list shows it."`
 }
 
 // Run shows the callbacks that were parked.
-func (callbacksListCmd) Run(ctx context.Context) error {
-	db, err := ordersDatabase(ctx)
+func (ListCallbacks) Run(ctx context.Context) error {
+	db, err := pool(ctx, "orders")
 	if err != nil {
 		return err
 	}
@@ -61,24 +62,11 @@ func (callbacksListCmd) Run(ctx context.Context) error {
 }
 
 // Run makes a parked callback due again.
-func (c callbacksReplayCmd) Run(ctx context.Context) error {
-	db, err := ordersDatabase(ctx)
+func (c ReplayCallback) Run(ctx context.Context) error {
+	db, err := pool(ctx, "orders")
 	if err != nil {
 		return err
 	}
 	defer db.Close()
 	return callback.Replay(ctx, db, c.ID)
-}
-
-func ordersDatabase(ctx context.Context) (*pgxpool.Pool, error) {
-	server, err := fromRun("POSTGRES_URL")
-	if err != nil {
-		return nil, err
-	}
-	u, err := url.Parse(server)
-	if err != nil {
-		return nil, fmt.Errorf("POSTGRES_URL: %w", err)
-	}
-	u.Path = "/orders"
-	return pgxpool.New(ctx, u.String())
 }

@@ -1,4 +1,4 @@
-package main
+package commands
 
 import (
 	"context"
@@ -11,23 +11,26 @@ import (
 	"example.com/failwell/shared/platform/rabbit"
 )
 
-type dlqCmd struct {
-	List   dlqListCmd   `cmd:"" help:"Show the parked messages of a queue."`
-	Replay dlqReplayCmd `cmd:"" help:"Put the parked messages of a queue back into it."`
+// DLQ is about the messages that were parked after all their tries.
+type DLQ struct {
+	List   ListParked   `cmd:"" help:"Show the parked messages of a queue."`
+	Replay ReplayParked `cmd:"" help:"Put the parked messages of a queue back into it."`
 }
 
-type dlqListCmd struct {
+// ListParked shows them.
+type ListParked struct {
 	Queue string `arg:"" help:"orders.replies, payments.commands or ledger.commands."`
 	Limit int    `default:"100" help:"At most so many."`
 }
 
-type dlqReplayCmd struct {
+// ReplayParked puts them back.
+type ReplayParked struct {
 	Queue string `arg:"" help:"orders.replies, payments.commands or ledger.commands."`
 	Limit int    `default:"1000" help:"At most so many."`
 }
 
 // Run shows what is parked.
-func (c dlqListCmd) Run(ctx context.Context) error {
+func (c ListParked) Run(ctx context.Context) error {
 	conn, err := broker(ctx)
 	if err != nil {
 		return err
@@ -45,7 +48,7 @@ func (c dlqListCmd) Run(ctx context.Context) error {
 }
 
 // Run puts what is parked back.
-func (c dlqReplayCmd) Run(ctx context.Context) error {
+func (c ReplayParked) Run(ctx context.Context) error {
 	conn, err := broker(ctx)
 	if err != nil {
 		return err
@@ -57,11 +60,11 @@ func (c dlqReplayCmd) Run(ctx context.Context) error {
 }
 
 func broker(ctx context.Context) (*rabbit.Conn, error) {
-	address, err := fromRun("AMQP_URL")
+	address, err := Setting("AMQP_URL")
 	if err != nil {
 		return nil, err
 	}
-	conn := rabbit.Dial(rabbit.Options{URL: address, Name: "lab", Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	conn := rabbit.Dial(rabbit.Options{URL: address, Name: "ops", Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	if err := conn.Wait(ctx); err != nil {

@@ -1,0 +1,287 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"example.com/failwell/scripts/lab/experiments"
+	"example.com/failwell/shared/platform/fault"
+)
+
+// named is what a page may name: it looks each thing up where it is made.
+type named struct {
+	root    string
+	targets map[string]bool            // of the Makefile
+	metrics map[string]string          // by name: the directory whose code has it
+	tools   map[string]*command        // commands under scripts/, by directory
+	tests   map[string]map[string]bool // by directory: what `go test -run` could match, true for a function
+}
+
+var (
+	target = regexp.MustCompile(`(?m)^([a-z][a-z-]*):`)
+	metric = regexp.MustCompile(`\bfailwell_[a-z_]+[a-z]`)
+	labels = regexp.MustCompile(`\b(failwell_[a-z_]+[a-z])\{(\w+)="(\w+)"\}`)
+	point  = regexp.MustCompile(`\b(?:orders|payments|ledger)\.[a-z]+\.[a-z]+(?:-[a-z]+)+\b`)
+)
+
+func openNames(root string) (*named, error) {
+	n := &named{root: root, targets: map[string]bool{}, metrics: map[string]string{}, tools: map[string]*command{}, tests: map[string]map[string]bool{}}
+	makefile, err := os.ReadFile(filepath.Join(root, "Makefile"))
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range target.FindAllStringSubmatch(string(makefile), -1) {
+		n.targets[m[1]] = true
+	}
+	if err := eachSource(root, func(file, text string) {
+		for _, name := range metric.FindAllString(text, -1) {
+			if strings.Contains(text, `"`+name+`"`) {
+				n.metrics[name] = filepath.Dir(file)
+			}
+		}
+	}); err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+// unknown lists what a page names and the code does not have.
+func (n *named) unknown(path, text string) (gaps []string) {
+	if slices.Contains(remembers, path) {
+		return nil
+	}
+	gap := func(line int, format string, args ...any) {
+		gaps = append(gaps, fmt.Sprintf("%s:%d: ", path, line)+fmt.Sprintf(format, args...))
+	}
+	for i, line := range strings.Split(text, "\n") {
+		for _, name := range metric.FindAllString(line, -1) {
+			if n.metrics[histogram.ReplaceAllString(name, "")] == "" && n.metrics[name] == "" {
+				gap(i+1, "no such metric: %s", name)
+			}
+		}
+		for _, m := range labels.FindAllStringSubmatch(line, -1) {
+			if dir := n.metrics[m[1]]; dir != "" && !n.hasLabel(dir, m[2], m[3]) {
+				gap(i+1, "%s has no %s=%q", m[1], m[2], m[3])
+			}
+		}
+		for _, name := range point.FindAllString(line, -1) {
+			if !slices.ContainsFunc(fault.Points, func(p fault.Info) bool { return p.Name == name }) {
+				gap(i+1, "no such fault point: %s", name)
+			}
+		}
+	}
+	for _, c := range commandLines(text) {
+		if made := newDir.FindStringSubmatch(text); made != nil && strings.Contains(strings.Join(c.words, " "), made[1]) {
+			continue // what the reader of this page has yet to write (docs/fork.md's test writes it)
+		}
+		if err := n.command(c.words); err != nil {
+			gap(c.line, "%v", err)
+		}
+	}
+	return gaps
+}
+
+// remembers are the pages that speak of how it was: the bugs that were mended, with
+// the tests of their day (make record runs them).
+var remembers = []string{"docs/track-record.md"}
+
+var newDir = regexp.MustCompile(`mkdir -p ((?:services|shared|scripts)/\w+)`)
+
+var histogram = regexp.MustCompile(`_(bucket|sum|count)$`)
+
+// hasLabel looks for both words of a label in the code beside its metric.
+func (n *named) hasLabel(dir, name, value string) bool {
+	var all strings.Builder
+	_ = eachSource(n.root, func(file, text string) {
+		if filepath.Dir(file) == dir {
+			all.WriteString(text)
+		}
+	})
+	return strings.Contains(all.String(), `"`+name+`"`) && strings.Contains(all.String(), `"`+value+`"`)
+}
+
+// command checks the words of one command, as a shell would see them.
+func (n *named) command(words []string) error {
+	for i := range words {
+		rest := words[i+1:]
+		switch {
+		case words[i] == "make" && i == 0 && len(rest) > 0 && targetName.MatchString(rest[0]) && !n.targets[rest[0]]:
+			return fmt.Errorf("no such target: make %s", rest[0])
+		case words[i] == "go" && len(rest) > 1 && rest[0] == "run" && strings.HasPrefix(rest[1], "./"):
+			if err := n.tool(rest[1], rest[2:]); err != nil {
+				return err
+			}
+		case words[i] == "go" && len(rest) > 0 && rest[0] == "test":
+			return n.goTest(rest[1:])
+		case i == 0 && words[0] == "lab" && len(rest) > 0:
+			return n.tool("./scripts/lab", rest)
+		}
+	}
+	return nil
+}
+
+var targetName = regexp.MustCompile(`^[a-z][a-z-]*$`)
+
+// tool checks the arguments of a command under scripts/ against its declaration.
+func (n *named) tool(dir string, args []string) error {
+	if _, known := n.tools[dir]; !known {
+		c, err := declared(n.root, filepath.Clean(dir))
+		if err != nil {
+			return err
+		}
+		n.tools[dir] = c
+	}
+	c := n.tools[dir]
+	if c == nil {
+		return nil // it takes its arguments in some other way
+	}
+	path := filepath.Base(dir)
+	for i := 0; i < len(args); i++ {
+		word := args[i]
+		switch {
+		case word == "--" || word == "--help":
+			return nil
+		case strings.HasPrefix(word, "--"):
+			flag, _, _ := strings.Cut(strings.TrimPrefix(word, "--"), "=")
+			if !c.flags[flag] {
+				return fmt.Errorf("%s has no flag --%s", path, flag)
+			}
+		case len(c.commands) > 0:
+			if c.commands[word] == nil {
+				return fmt.Errorf("%s has no command %q", path, word)
+			}
+			c, path = c.commands[word], path+" "+word
+		case path == "lab run" && c.args && word != "all" && targetName.MatchString(word):
+			if _, err := experiments.Find(word); err != nil {
+				return err
+			}
+			return nil
+		}
+	}
+	return nil
+}
+
+// goTest checks that what is to be run is there: the packages, and in at least one
+// of them something that the expression matches.
+func (n *named) goTest(args []string) error {
+	var dirs []string
+	expressions := map[string]string{} // by the beginning of the functions it selects
+	for i := 0; i < len(args); i++ {
+		name, value, given := strings.Cut(strings.TrimLeft(args[i], "-"), "=")
+		switch {
+		case strings.HasPrefix(args[i], "./"):
+			dirs = append(dirs, args[i])
+		case strings.HasPrefix(args[i], "-") && (name == "run" || name == "bench"):
+			if !given && i+1 < len(args) {
+				i++
+				value = args[i]
+			}
+			expressions[map[string]string{"run": "Test", "bench": "Benchmark"}[name]] = value
+		}
+	}
+	for prefix, expression := range expressions {
+		found := false
+		for _, dir := range dirs {
+			if strings.HasSuffix(dir, "...") {
+				return nil
+			}
+			names, err := n.testsOf(dir)
+			if err != nil {
+				return err
+			}
+			ok, err := matches(expression, prefix, names)
+			if err != nil {
+				return err
+			}
+			found = found || ok
+		}
+		if !found && len(dirs) > 0 {
+			return fmt.Errorf("no test of %s is matched by %q", strings.Join(dirs, " "), expression)
+		}
+	}
+	for _, dir := range dirs {
+		if _, err := os.Stat(filepath.Join(n.root, strings.TrimSuffix(dir, "..."))); err != nil {
+			return fmt.Errorf("go test: no package %s", dir)
+		}
+	}
+	return nil
+}
+
+var (
+	testFunc = regexp.MustCompile(`(?m)^func ((?:Test|Benchmark|Example|Fuzz)\w*)\(`)
+	literal  = regexp.MustCompile("\"([^\"\\n]+)\"|`([^`\\n]+)`")
+)
+
+// testsOf are the test functions of a package, and whatever a subtest of theirs may
+// be called: the texts in the tests, the fault points and what the sweep does at each.
+func (n *named) testsOf(dir string) (map[string]bool, error) {
+	if names := n.tests[dir]; names != nil {
+		return names, nil
+	}
+	names := map[string]bool{}
+	files, err := filepath.Glob(filepath.Join(n.root, dir, "*_test.go"))
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file) //nolint:gosec // a test of the repository
+		if err != nil {
+			return nil, err
+		}
+		for _, m := range literal.FindAllStringSubmatch(string(text), -1) {
+			names[strings.ReplaceAll(m[1]+m[2], " ", "_")] = false
+		}
+		for _, m := range testFunc.FindAllStringSubmatch(string(text), -1) {
+			names[m[1]] = true
+		}
+	}
+	for _, p := range fault.Points {
+		names[p.Name] = false
+	}
+	for _, word := range append([]string{"crash", "error", "delay", "client-gone", "client-retries"}, services...) {
+		names[word] = false
+	}
+	n.tests[dir] = names
+	return names, nil
+}
+
+// matches tells whether the expression selects a function and, for each part after a
+// slash, something that a subtest could be called.
+func matches(expression, prefix string, names map[string]bool) (bool, error) {
+	for i, part := range parts(expression) {
+		r, err := regexp.Compile(part)
+		if err != nil {
+			return false, err
+		}
+		found := false
+		for name, function := range names {
+			found = found || r.MatchString(name) && (i > 0 && !function || i == 0 && function && strings.HasPrefix(name, prefix))
+		}
+		if !found {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// parts splits at slashes outside of brackets, as go test does.
+func parts(expression string) (all []string) {
+	depth, begin := 0, 0
+	for i, c := range expression {
+		switch c {
+		case '(', '[':
+			depth++
+		case ')', ']':
+			depth--
+		case '/':
+			if depth == 0 {
+				all, begin = append(all, expression[begin:i]), i+1
+			}
+		}
+	}
+	return append(all, expression[begin:])
+}

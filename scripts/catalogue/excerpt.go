@@ -1,0 +1,169 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// An excerpt is: a file, the text of its first line, and a regular expression that
+// its last line matches. Only one line may contain the text. The line itself is left
+// out where the word "after" stands before the text, or "before" before the expression:
+//
+//	<!-- excerpt shared/pattern/guard/at_most_once_guard.go "func Enter(" "^}" -->
+//	<!-- excerpt services/payments/refund.go "case refundStarted:" before "case refundDecided:" -->
+var excerptArgs = regexp.MustCompile(`^(\S+) (after )?"(.*)" (before )?"(.*)"$`)
+
+func (s source) excerpt(up, args string) ([]string, error) {
+	m := excerptArgs.FindStringSubmatch(args)
+	if m == nil {
+		return nil, errors.New("an excerpt reads: file [after] \"first text\" [before] \"last pattern\"")
+	}
+	file, after, text, before := m[1], m[2] != "", m[3], m[4] != ""
+	content, err := os.ReadFile(filepath.Join(s.root, file))
+	if err != nil {
+		return nil, err
+	}
+	last, err := regexp.Compile(m[5])
+	if err != nil {
+		return nil, err
+	}
+	lines := strings.Split(string(content), "\n")
+	first, err := onlyLine(lines, text)
+	if err != nil {
+		return nil, fmt.Errorf("excerpt of %s: %w", file, err)
+	}
+	end := first
+	if m[5] != "" {
+		for end++; end < len(lines) && !last.MatchString(lines[end]); end++ {
+		}
+	}
+	if end == len(lines) {
+		return nil, fmt.Errorf("%s: no line matches %q after line %d", file, m[5], first+1)
+	}
+	if after {
+		first++
+	}
+	if before {
+		end--
+	}
+	if end < first {
+		return nil, fmt.Errorf("%s: nothing between %q and %q", file, text, m[5])
+	}
+	return shown(up, file, lines, first, end), nil
+}
+
+// onlyLine is the one line that contains the text. Were it the first of several, a
+// page would sooner or later show another function than it speaks of.
+func onlyLine(lines []string, text string) (int, error) {
+	var in []string
+	at := -1
+	for n, line := range lines {
+		if strings.Contains(line, text) {
+			if at < 0 {
+				at = n
+			}
+			in = append(in, strconv.Itoa(n+1))
+		}
+	}
+	switch len(in) {
+	case 0:
+		return 0, fmt.Errorf("no line contains %q", text)
+	case 1:
+		return at, nil
+	}
+	return 0, fmt.Errorf("%q stands in lines %s; make it unique", text, strings.Join(in, " and "))
+}
+
+// shown is a link to the first line, and the lines.
+func shown(up, file string, lines []string, first, end int) []string {
+	block := []string{fmt.Sprintf("[%s:%d](%s%s#L%d)", file, first+1, up, file, first+1), "", "```" + strings.TrimPrefix(filepath.Ext(file), ".")}
+	return append(append(block, outdented(lines[first:end+1])...), "```")
+}
+
+// outdented takes away the tabs that all lines have.
+func outdented(lines []string) []string {
+	least := 99
+	for _, l := range lines {
+		if strings.TrimSpace(l) != "" {
+			least = min(least, len(l)-len(strings.TrimLeft(l, "\t")))
+		}
+	}
+	out := make([]string, len(lines))
+	for i, l := range lines {
+		out[i] = strings.ReplaceAll(l[min(least, len(l)):], "\t", "    ")
+	}
+	return out
+}
+
+const experimentsDir = "scripts/lab/experiments"
+
+// naive shows what the experiment of a pattern does without it: the body of the
+// function Without, where the field ID is the pattern's.
+func (s source) naive(up, id string) ([]string, error) {
+	names, err := filepath.Glob(filepath.Join(s.root, experimentsDir, "*.go"))
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		text, err := os.ReadFile(name) //nolint:gosec // a source file of the repository
+		if err != nil {
+			return nil, err
+		}
+		files := token.NewFileSet()
+		parsed, err := parser.ParseFile(files, name, text, parser.SkipObjectResolution)
+		if err != nil {
+			return nil, err
+		}
+		body := withoutBody(parsed, id)
+		if body == nil {
+			continue
+		}
+		first, end := files.Position(body.Lbrace).Line, files.Position(body.Rbrace).Line-2 // from 0; without the braces
+		file := experimentsDir + "/" + filepath.Base(name)
+		lines := strings.Split(string(text), "\n")
+		if end < first {
+			return nil, fmt.Errorf("%s:%d: the version without %s has no lines of its own", file, first, id)
+		}
+		return shown(up, file, lines, first, end), nil
+	}
+	return nil, fmt.Errorf("%s has no experiment %q with a function Without", experimentsDir, id)
+}
+
+func withoutBody(file *ast.File, id string) (body *ast.BlockStmt) {
+	ast.Inspect(file, func(n ast.Node) bool {
+		experiment, ok := n.(*ast.CompositeLit)
+		if !ok {
+			return body == nil
+		}
+		var found *ast.BlockStmt
+		is := false
+		for _, element := range experiment.Elts {
+			field, ok := element.(*ast.KeyValueExpr)
+			if !ok {
+				continue
+			}
+			name, _ := field.Key.(*ast.Ident)
+			switch value := field.Value.(type) {
+			case *ast.BasicLit:
+				is = is || name != nil && name.Name == "ID" && value.Value == strconv.Quote(id)
+			case *ast.FuncLit:
+				if name != nil && name.Name == "Without" {
+					found = value.Body
+				}
+			}
+		}
+		if is && found != nil {
+			body = found
+		}
+		return body == nil
+	})
+	return body
+}

@@ -1,0 +1,74 @@
+package sweep
+
+import (
+	"fmt"
+	"strings"
+
+	"example.com/failwell/scripts/stack"
+	"example.com/failwell/shared/platform/fault"
+)
+
+// Client is what becomes of whoever sent the request.
+type Client string
+
+// The clients.
+const (
+	Retries Client = "client-retries" // asks until the answer is definite, and then once more
+	Gone    Client = "client-gone"    // sends one request; when that takes long, it hangs up
+	Nobody  Client = "no-client"      // garbage is nobody's request
+)
+
+// Combination is one run of the sweep.
+type Combination struct {
+	Point   string       `json:"point"`
+	Garbage string       `json:"garbage,omitempty"` // the rule that the collector applies, at its point
+	Service string       `json:"service"`           // the process that passes the point
+	Fault   fault.Action `json:"fault"`
+	Client  Client       `json:"client"`
+}
+
+// String names the combination as a test or a command line does.
+func (c Combination) String() string {
+	point := c.Point
+	if c.Garbage != "" {
+		point += ":" + c.Garbage
+	}
+	return fmt.Sprintf("%s/%s/%s/%s", point, c.Service, c.Fault, c.Client)
+}
+
+// All is every combination of the registry's points with the given faults. A point
+// that the sweep does not know how to pass is passed by orders; when no process
+// passes it there, the sweep fails.
+func All(faults ...fault.Action) []Combination {
+	var all []Combination
+	for _, point := range fault.Points {
+		if point.Name == fault.GarbageAfterBatch {
+			for _, h := range heaps {
+				for _, f := range faults {
+					all = append(all, Combination{point.Name, h.rule, h.service, f, Nobody})
+				}
+			}
+			continue
+		}
+		for _, service := range whoPasses(point.Name) {
+			for _, f := range faults {
+				all = append(all, Combination{point.Name, "", service, f, Retries}, Combination{point.Name, "", service, f, Gone})
+			}
+		}
+	}
+	return all
+}
+
+// whoPasses: a service's own points by its name; those of a pattern by everybody
+// who uses it.
+func whoPasses(point string) []string {
+	switch owner, _, _ := strings.Cut(point, "."); owner {
+	case "orders", "callback":
+		return []string{stack.Orders}
+	case "payments", "twophase", "reconcile":
+		return []string{stack.Payments}
+	case "ledger":
+		return []string{stack.Ledger}
+	}
+	return stack.Services
+}

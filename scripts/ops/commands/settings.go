@@ -1,0 +1,72 @@
+// Package commands is what an operator can do by hand: look at what was parked, what
+// is in doubt and what nobody knows, and end it.
+//
+// Each finds the system that `make run` started in this directory by itself. For any
+// other, set AMQP_URL (dlq), POSTGRES_URL (callbacks, prepared, payouts list: a role
+// that may read every database and end its prepared transactions), PAYMENTS_URL and
+// SERVICE_KEY (payouts resolve).
+package commands
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// patience is how long a server may take to answer.
+const patience = 5 * time.Second
+
+// Setting reads an address from the environment, or from what `make run` wrote.
+func Setting(name string) (string, error) {
+	if value := os.Getenv(name); value != "" {
+		return value, nil
+	}
+	text, err := os.ReadFile(filepath.Join(".run", "env"))
+	if err == nil {
+		for line := range strings.Lines(string(text)) {
+			if value, ok := strings.CutPrefix(strings.TrimSpace(line), name+"="); ok {
+				return strings.Trim(value, "'"), nil
+			}
+		}
+	}
+	return "", fmt.Errorf("%s is not set: start the system with `make run` in this directory, or set it", name)
+}
+
+// address of one of the databases of the running system.
+func address(database string) (string, error) {
+	server, err := Setting("POSTGRES_URL")
+	if err != nil {
+		return "", err
+	}
+	u, err := url.Parse(server)
+	if err != nil {
+		return "", fmt.Errorf("POSTGRES_URL: %w", err)
+	}
+	u.Path = "/" + database
+	return u.String(), nil
+}
+
+func connect(ctx context.Context, database string) (*pgx.Conn, error) {
+	at, err := address(database)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	return pgx.Connect(ctx, at)
+}
+
+func pool(ctx context.Context, database string) (*pgxpool.Pool, error) {
+	at, err := address(database)
+	if err != nil {
+		return nil, err
+	}
+	return pgxpool.New(ctx, at)
+}

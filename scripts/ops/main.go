@@ -1,0 +1,32 @@
+// Command ops is for whoever is on call: see docs/runbook.md.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+
+	"example.com/failwell/scripts/ops/commands"
+)
+
+var cli struct {
+	DLQ       commands.DLQ       `cmd:"" name:"dlq" help:"List the messages that were parked, or put them back."`
+	Callbacks commands.Callbacks `cmd:"" help:"List the callbacks that were given up, or send one again."`
+	Prepared  commands.Prepared  `cmd:"" help:"List the transactions that are in doubt, or end one by hand."`
+	Payouts   commands.Payouts   `cmd:"" help:"List the payouts of which nobody knows whether the bank has sent them, or say so."`
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	k := kong.Parse(&cli, kong.Name("ops"), kong.UsageOnError(), kong.BindTo(ctx, (*context.Context)(nil)))
+	if err := k.Run(); err != nil {
+		fmt.Fprintln(os.Stderr, "ops:", err)
+		stop()
+		os.Exit(1)
+	}
+}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Between sales lie entries that say nothing to the outside, more of them than a
+// page holds. Whoever reads the journal sees all of the rest.
+func TestTheJournalDoesNotEndAtEntriesThatItLeavesOut(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	want := []string{}
+	for n := range 12 {
+		e := transfer(fmt.Sprint("inside-", n), cash, available, 1)
+		if n%4 == 3 {
+			e = transfer(fmt.Sprint("seen-", n), cash, transit, 1)
+			want = append(want, e.Source)
+		}
+		l.book(e).want(t, http.StatusCreated, "")
+	}
+	for limit := 1; limit <= 12; limit++ {
+		got, cursor := []string{}, ""
+		for first := true; first || cursor != ""; first = false {
+			var page struct {
+				Data       []struct{ Source string }
+				NextCursor *string `json:"next_cursor"`
+			}
+			l.call(http.MethodGet, fmt.Sprintf("/v1/journal?limit=%d&cursor=%s", limit, cursor), serviceKey, nil).decode(t, &page)
+			for _, line := range page.Data {
+				got = append(got, line.Source)
+			}
+			cursor = ""
+			if page.NextCursor != nil {
+				cursor = *page.NextCursor
+			}
+		}
+		same(t, fmt.Sprint("pages of ", limit), got, want)
+	}
+}
+
+// A settlement has inserted its postings, and so holds its accounts by their keys; it
+// has not moved a balance yet. A payout that locked the accounts against that would
+// wait for it, while it waits for the payout.
+func TestAPayoutIsDecidedBesideASettlementThatHoldsTheSameAccounts(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	const pending = "merchant_pending:mer_acme:GBP"
+	l.book(transfer("opening", cash, pending, 500)).want(t, http.StatusCreated, "")
+	l.book(transfer("funding", cash, available, 500)).want(t, http.StatusCreated, "")
+	settlement := l.beforeItsLocks(stored(transfer("settlement", pending, available, 100)))
+
+	tx, err := l.db.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(t.Context()) //nolint:errcheck // it has changed nothing
+	if _, err := tx.Exec(t.Context(), `SET LOCAL lock_timeout = '2s'`); err != nil {
+		t.Fatal(err)
+	}
+	if err := mayPay(t.Context(), tx, stored(transfer("payout", available, transit, 500))); err != nil {
+		t.Errorf("the payout waits for the settlement's keys: %v", err)
+	}
+	// What it has read cannot change all the same: the balances are locked.
+	if _, err := settlement.Exec(t.Context(), `SET LOCAL lock_timeout = '100ms'`); err != nil {
+		t.Fatal(err)
+	}
+	if settlement.run(t.Context(), 1); settlement.err == nil {
+		t.Error("a balance moves while a payout of it is being decided")
+	}
+}
+
+func TestAnAmountThatCouldOverflowABalanceIsRefusedEverywhere(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	l.book(transfer("largest", cash, transit, maxMinor)).want(t, http.StatusCreated, "")
+	for _, amount := range []int64{maxMinor + 1, math.MaxInt64, math.MinInt64 + 1} {
+		l.book(transfer(fmt.Sprint(amount), cash, transit, amount)).want(t, http.StatusUnprocessableEntity, "invalid-field")
+	}
+	sale := order(math.MaxInt64)
+	for kind, data := range map[string]any{
+		"ledger.post-sale": sale, "ledger.reverse-sale": sale,
+		"ledger.settle":          settlement{Kind: "refund", OperationID: uuid.New(), OrderID: sale.OrderID, PaymentID: sale.PaymentID, MerchantID: acme, Amount: sale.Amount},
+		"ledger.payout-sent":     payoutNews{PayoutID: "pyo_1", MerchantID: acme, Amount: sale.Amount},
+		"ledger.payout-returned": payoutNews{PayoutID: "pyo_2", MerchantID: acme, Amount: sale.Amount},
+	} {
+		if err := l.receive(t.Context(), message(t, kind, data)); err == nil {
+			t.Errorf("%s over %d is accepted", kind, sale.Amount.Minor)
+		}
+	}
+	same(t, "balances", l.balances(), map[string]int64{cash: -maxMinor, transit: maxMinor})
+
+	// All that can come together moves one account without overflowing.
+	full := make([]*entry, 64)
+	for i := range full {
+		e := stored(newEntry{Kind: "test", Source: fmt.Sprint("full-", i), Reference: "r", MerchantID: acme})
+		for range maxPostings {
+			e.Postings = append(e.Postings, posting{cash, maxMinor})
+		}
+		full[i] = &e
+	}
+	var b pgx.Batch
+	insertEntries(&b, full...)
+	moved := b.QueuedQueries[len(b.QueuedQueries)-1].Arguments[1]
+	same(t, "moved", moved, any(int64(64*maxPostings*maxMinor)))
+}
+
+func TestTextThatPostgreSQLCannotHoldIsTheCallersMistake(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	for _, reference := range []string{"%00", "pay_%00", "%ff", ""} {
+		a := l.call(http.MethodGet, "/v1/entries?reference="+reference, acmeKey, nil)
+		a.want(t, http.StatusUnprocessableEntity, "invalid-field")
+		var p struct{ Field string }
+		a.decode(t, &p)
+		same(t, "field", p.Field, "reference")
+	}
+	for _, id := range []string{"%ff", "cash%00", "nothing"} {
+		l.call(http.MethodGet, "/v1/accounts/"+id, acmeKey, nil).want(t, http.StatusNotFound, "no-such-account")
+	}
+}
+
+// A database that cannot be asked says nothing about what is prepared in it: the
+// alert must not fall silent.
+func TestTheAgeOfWhatIsPreparedStaysWhenItCannotBeRead(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	registry := prometheus.NewRegistry()
+	l.preparedAge = newPreparedAge(registry)
+	l.preparedAge.Set(42)
+	l.cfg.TwoPhaseSweep = time.Millisecond
+	l.db.Close()
+	ctx, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer stop()
+	l.askInDoubt(ctx)
+	families, err := registry.Gather()
+	if err != nil || len(families) != 1 {
+		t.Fatal(families, err)
+	}
+	same(t, "age", families[0].Metric[0].Gauge.GetValue(), 42)
+}

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+// call makes a request as a merchant does.
+func (b bench) call(method, target, body string, header ...string) *httptest.ResponseRecorder {
+	request := httptest.NewRequestWithContext(b.t.Context(), method, target, strings.NewReader(body))
+	header = append(header, "Content-Type", "application/json", "Authorization", "Bearer sk_acme")
+	for i := 0; i < len(header); i += 2 {
+		request.Header.Set(header[i], header[i+1])
+	}
+	recorder := httptest.NewRecorder()
+	b.api.ServeHTTP(recorder, request)
+	return recorder
+}
+
+func (b bench) create(escapedSKU string, minor int64) *httptest.ResponseRecorder {
+	return b.call(http.MethodPut, "/v1/products/"+escapedSKU,
+		fmt.Sprintf(`{"name":"A thing","price":{"minor":%d,"currency":"GBP"},"stock":10000}`, minor), "If-None-Match", "*")
+}
+
+// Whatever can stand in a path is either a product's name or refused; PostgreSQL,
+// which has no text with a zero byte or half a character, is not even asked.
+func TestAnSKUThatCannotBeOneIsRefused(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil, 4)
+	for _, sku := range []string{"%00", "%FF", "a%00b", "%C3", "%0A", "%7F", "%20", "%FF%2F", strings.Repeat("x", 256)} {
+		if answer := b.call(http.MethodGet, "/v1/products/"+sku, ""); answer.Code != http.StatusUnprocessableEntity {
+			t.Errorf("GET %s: %d %s", sku, answer.Code, answer.Body)
+		}
+		if answer := b.create(sku, 100); answer.Code != http.StatusUnprocessableEntity {
+			t.Errorf("PUT %s: %d %s", sku, answer.Code, answer.Body)
+		}
+	}
+	if answer := b.call(http.MethodGet, "/v1/products?cursor=%FF", ""); answer.Code != http.StatusUnprocessableEntity {
+		t.Errorf("cursor: %d %s", answer.Code, answer.Body)
+	}
+}
+
+// The Location that a product is created under leads to it.
+func TestAProductIsFoundUnderItsLocation(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil, 4)
+	for escaped, sku := range map[string]string{"a%2Fb": "a/b", "50%25": "50%", "t%C3%A9": "té", "a%20b": "a b", "q%3Fx": "q?x", "%2e%2e": "..", "%252F": "%2F"} {
+		created := b.create(escaped, 100)
+		if created.Code != http.StatusCreated {
+			t.Errorf("%s: %d %s", escaped, created.Code, created.Body)
+			continue
+		}
+		found := b.call(http.MethodGet, created.Header().Get("Location"), "")
+		var p productView
+		if err := json.Unmarshal(found.Body.Bytes(), &p); err != nil || p.SKU != sku {
+			t.Errorf("%s, at %s: %q, %d %s", escaped, created.Header().Get("Location"), p.SKU, found.Code, found.Body)
+		}
+	}
+}
+
+func TestTheShelfIsShownInPages(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil, 4) // with a mug
+	b.exec(`
+		INSERT INTO products (merchant_id, sku, name, price_minor, currency, available, initial)
+		SELECT 'mer_acme', 'p/' || n, 'A thing', 100, 'GBP', 1, 1 FROM generate_series(1, 44) n`)
+	seen, pages := map[string]bool{}, 0
+	for cursor := ""; cursor != "" || pages == 0; pages++ {
+		answer := b.call(http.MethodGet, "/v1/products?limit=15&cursor="+cursor, "")
+		var p page[productView]
+		if err := json.Unmarshal(answer.Body.Bytes(), &p); err != nil || answer.Code != http.StatusOK || len(p.Data) != 15 {
+			t.Fatalf("%d products, %d %s", len(p.Data), answer.Code, answer.Body)
+		}
+		for _, product := range p.Data {
+			seen[product.SKU] = true
+		}
+		cursor = p.NextCursor
+	}
+	if len(seen) != 45 || pages != 3 {
+		t.Errorf("%d products on %d pages", len(seen), pages)
+	}
+	for _, limit := range []string{"0", "101", "-1", "x"} {
+		if answer := b.call(http.MethodGet, "/v1/products?limit="+limit, ""); answer.Code != http.StatusUnprocessableEntity {
+			t.Errorf("limit %s: %d", limit, answer.Code)
+		}
+	}
+}
+
+// What is added up must not overflow: neither the price of many nor the books.
+func TestMoneyIsBounded(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil, 4)
+	for sku, c := range map[string]struct {
+		minor  int64
+		status int
+	}{"free": {0, 422}, "dear": {1_000_000_000_000_000, 201}, "dearer": {1_000_000_000_000_001, 422}, "half": {500_000_000_000_000, 201}} {
+		if answer := b.create(sku, c.minor); answer.Code != c.status {
+			t.Errorf("a price of %d: %d %s", c.minor, answer.Code, answer.Body)
+		}
+	}
+	for items, status := range map[string]int{
+		`{"sku":"half","quantity":2}`:                             202,
+		`{"sku":"half","quantity":3}`:                             422,
+		`{"sku":"dear","quantity":10000}`:                         422,
+		`{"sku":"dear","quantity":1},{"sku":"mug","quantity":1}`:  422,
+		`{"sku":"half","quantity":1},{"sku":"dear","quantity":1}`: 422,
+	} {
+		answer := b.call(http.MethodPost, "/v1/orders", `{"customer_id":"c","payment_token":"t","items":[`+items+`]}`, "Idempotency-Key", items[8:12]+items[len(items)-3:])
+		if answer.Code != status {
+			t.Errorf("%s: %d %s", items, answer.Code, answer.Body)
+		}
+	}
+}

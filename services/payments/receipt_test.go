@@ -1,0 +1,94 @@
+package main
+
+import (
+	"testing"
+	"time"
+
+	"example.com/failwell/shared/platform/postgres"
+)
+
+// shopWithACapture is a shop with one captured payment, and documents that are old after
+// grace.
+func shopWithACapture(t *testing.T, grace time.Duration) (*shop, command) {
+	t.Helper()
+	s := newShop(t).with(func(cfg *settings) { cfg.ReceiptGrace = grace })
+	cmd := s.order(cardWorks)
+	s.deliver(message(t, toAuthorise, cmd), message(t, toCapture, cmd))
+	return s, cmd
+}
+
+// A refund holds the row while the reference is on its way. When it lets go, the
+// document's time is over, however early the transaction has begun.
+func TestAReferenceThatWaitedForALockForTooLongIsRefused(t *testing.T) {
+	t.Parallel()
+	s, cmd := shopWithACapture(t, 2*time.Second)
+	tx, err := s.db.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(t.Context()) //nolint:errcheck // it has changed nothing
+	if _, err := tx.Exec(t.Context(), `SELECT FROM payments FOR UPDATE`); err != nil {
+		t.Fatal(err)
+	}
+	written := make(chan error)
+	go func() {
+		_, err := s.writeSomeReceipts(t.Context())
+		written <- err
+	}()
+	eventually(t, "the writer waits", func() bool {
+		return s.count(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) == 1
+	})
+	time.Sleep(1200 * time.Millisecond) // more than half of the grace
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-written; !postgres.Violates(err, "payments_receipt_in_time") {
+		t.Errorf("answered: %v", err)
+	}
+	same(t, "reference", s.payment(cmd).ReceiptName, "")
+	// The next try has another document.
+	if n, err := s.writeSomeReceipts(t.Context()); n != 1 || err != nil {
+		t.Errorf("%d, %v", n, err)
+	}
+	if _, err := s.receipts.Get(t.Context(), s.payment(cmd).ReceiptName); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAGraceThatTheReferenceCannotKeepIsRefused(t *testing.T) {
+	t.Parallel()
+	cfg := settings{KeyLease: 2, CallTimeout: 1, TwoPhasePatience: 2, ReceiptGrace: 4 * time.Second}
+	if err := cfg.check(); err != nil {
+		t.Error(err)
+	}
+	cfg.ReceiptGrace--
+	if err := cfg.check(); err == nil {
+		t.Error("accepted")
+	}
+}
+
+func TestTheLeaseOnReceiptsIsNotWrittenAtEachBatch(t *testing.T) {
+	t.Parallel()
+	s, _ := shopWithACapture(t, time.Hour)
+	expiry := func() (at time.Time) {
+		if err := s.db.QueryRow(t.Context(), `SELECT expires_at FROM leases WHERE name = 'receipts'`).Scan(&at); err != nil {
+			t.Fatal(err)
+		}
+		return at
+	}
+	written := func() time.Time {
+		t.Helper()
+		if _, err := s.writeSomeReceipts(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		return expiry()
+	}
+	first := written()
+	if again := written(); !again.Equal(first) {
+		t.Errorf("extended at once: %s, %s", first, again)
+	}
+	s.receiptLeased = s.receiptLeased.Add(-receiptLease / 2)
+	if later := written(); !later.After(first) {
+		t.Errorf("not extended: %s, %s", first, later)
+	}
+}

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"example.com/failwell/shared/pattern/garbage"
+	"example.com/failwell/shared/pattern/reconcile"
+)
+
+const (
+	other    = "mer_other"
+	otherKey = "sk_other"
+)
+
+func (s *shop) exec(query string, args ...any) {
+	s.t.Helper()
+	if _, err := s.db.Exec(s.t.Context(), query, args...); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *shop) count(query string, args ...any) (n int) {
+	s.t.Helper()
+	if err := s.db.QueryRow(s.t.Context(), query, args...).Scan(&n); err != nil {
+		s.t.Fatal(err)
+	}
+	return n
+}
+
+// Weeks of webhooks that were never sent, and more of them than one look takes:
+// all of them are made up for, each once, and nothing that is young.
+func TestEveryMissedWebhookIsMadeUpForHoweverOldAndHoweverMany(t *testing.T) {
+	t.Parallel()
+	s := newShop(t).with(func(cfg *settings) { cfg.SettlementOverdue, cfg.ReconcileOverlap = 72*time.Hour, 24*time.Hour })
+	plant := func(n int, age string, minor int) {
+		s.exec(`
+			WITH planted AS (
+			    INSERT INTO payments (id, order_id, merchant_id, status, amount_minor, currency, charge_id, updated_at)
+			    SELECT gen_random_uuid(), gen_random_uuid(), 'mer_acme', 'captured', $3, 'GBP', 'ch', now() - $2::interval
+			      FROM generate_series(1, $1)
+			    RETURNING id)
+			INSERT INTO statement_lines (source, line_id, kind, reference, subject, merchant_id, sign, minor, currency, at)
+			SELECT 'processor', gen_random_uuid(), 'capture', 'pay_' || id, id, 'mer_acme', 1, $3, 'GBP', now() - $2::interval
+			  FROM planted`, n, age, minor)
+	}
+	plant(2*missedAtOnce+1, "30 days", 100)
+	plant(5, "1 hour", 200)
+	// Two refunds of one payment, of which one has settled.
+	s.exec(`
+		WITH p AS (SELECT id FROM payments WHERE amount_minor = 100 ORDER BY id LIMIT 1),
+		told AS (SELECT gen_random_uuid() AS op),
+		r AS (
+		    INSERT INTO refunds (id, payment_id, merchant_id, amount_minor, currency, recovery_point, decision, created_at, settled_at, settled_operation)
+		    SELECT gen_random_uuid(), id, 'mer_acme', 10, 'GBP', 'finished', 'succeeded', now() - interval '20 days', now(), op FROM p, told
+		    UNION ALL
+		    SELECT gen_random_uuid(), id, 'mer_acme', 10, 'GBP', 'finished', 'succeeded', now() - interval '20 days', NULL, NULL FROM p)
+		INSERT INTO statement_lines (source, line_id, kind, reference, subject, merchant_id, sign, minor, currency, at)
+		SELECT 'processor', op, 'refund', 'pay_' || id, id, 'mer_acme', 1, 10, 'GBP', now() - interval '20 days' FROM p, (SELECT op FROM told UNION ALL SELECT gen_random_uuid()) ops`)
+	for range 2 {
+		if err := s.findMissedNews(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		same(t, "captures", s.count(`SELECT count(*) FROM sequence_events WHERE type = 'charge.settled'`), 2*missedAtOnce+1)
+		same(t, "refunds", s.count(`SELECT count(*) FROM sequence_events WHERE type = 'refund.settled'`), 1)
+	}
+}
+
+// reconciled runs a reconciliation and returns what a merchant is shown of it.
+func (s *shop) reconciled(key string) (v reconciliationView) {
+	s.t.Helper()
+	ctx, stop := context.WithCancel(s.t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { s.reconciler.Run(ctx) })
+	defer func() { stop(); running.Wait() }()
+	id, err := s.reconciler.Request(s.t.Context(), nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	eventually(s.t, "the run is finished", func() bool {
+		answer := s.ownAPI("/v1/reconciliations/rec_"+id.String(), key)
+		if err := json.Unmarshal(answer.Body.Bytes(), &v); err != nil {
+			s.t.Fatal(err)
+		}
+		return v.Status == "finished"
+	})
+	return v
+}
+
+// A bank knows no merchants. Its line is still nobody's business but the merchant's
+// whose payout it is; only what is nobody's is shown to all.
+func TestAMerchantIsNotShownAnothersPayout(t *testing.T) {
+	t.Parallel()
+	s, _ := newBanking(t)
+	s.seed(other, otherKey)
+	s = s.with(func(cfg *settings) { cfg.EventsPoll = 5 * time.Millisecond })
+	failed, stranger := uuid.Must(uuid.NewV7()), "pyo_"+uuid.Must(uuid.NewV7()).String()
+	s.exec(`
+		INSERT INTO payouts (id, merchant_id, amount_minor, currency, recovery_point, outcome, failure, finished_at)
+		VALUES ($1, $2, 100, 'GBP', 'finished', 'failed', 'transfer_refused', now())`, failed, acme)
+	for _, reference := range []string{"pyo_" + failed.String(), stranger} {
+		s.ask(http.MethodPost, "/bank/transfers", map[string]any{
+			"reference": reference, "account": "acct", "amount": map[string]any{"minor": 100, "currency": "GBP"},
+		}, &struct{}{})
+	}
+	time.Sleep(10 * time.Millisecond) // the bank's lag
+	of := func(v reconciliationView) map[string]string {
+		found := map[string]string{}
+		for _, d := range v.Differences {
+			found[d.Reference] = d.Finding
+		}
+		return found
+	}
+	theirs := s.reconciled(otherKey)
+	same(t, "shown to the other", of(theirs), map[string]string{stranger: "unknown-transfer"})
+	same(t, "counted for the other", theirs.Unresolved, 1)
+	same(t, "without a statement", theirs.NotCompared, []string{fromLedger}) // this one has no journal
+	same(t, "shown to its own", of(s.reconciled(acmeKey)), map[string]string{stranger: "unknown-transfer", "pyo_" + failed.String(): "sent-though-failed"})
+}
+
+// A hundred yen are not a hundred pounds.
+func TestATransferInAnotherCurrencyIsNotOurPayout(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	id := uuid.Must(uuid.NewV7())
+	s.exec(`
+		INSERT INTO payouts (id, merchant_id, amount_minor, currency, recovery_point, outcome, finished_at)
+		VALUES ($1, $2, 100, 'GBP', 'finished', 'unknown', now())`, id, acme)
+	pair := reconcile.Pair{Source: fromBank, Kind: "transfer", Subject: id, Theirs: &reconcile.Side{Count: 1, Minor: 100, Currency: "JPY"}}
+	judgement, err := s.judgeTransfer(t.Context(), pair)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "judgement", judgement.Finding+" "+string(judgement.Verdict), "amount-differs unresolvable")
+	pair.Theirs.Currency = "GBP"
+	if judgement, err = s.judgeTransfer(t.Context(), pair); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "judgement", judgement.Finding+" "+string(judgement.Verdict), "outcome-unknown resolved")
+}
+
+// What later runs need to know stays: the last that compared everything, and
+// those since. So do the guards of payouts that are not finished.
+func TestOldRunsAndGuardsGoAndWhatIsNeededStays(t *testing.T) {
+	t.Parallel()
+	s := newShop(t).with(func(cfg *settings) { cfg.InboxRetention = 30 * 24 * time.Hour })
+	s.exec(`
+		WITH run AS (
+		    INSERT INTO reconciliations (id, status, requested_at, started_at, finished_at, not_compared)
+		    SELECT gen_random_uuid(), 'finished', at, at, at, missing::text[]
+		      FROM (VALUES (now() - interval '70 days', '{}'), (now() - interval '60 days', '{}'), (now() - interval '50 days', '{bank}')) AS old (at, missing)
+		    RETURNING id)
+		INSERT INTO reconciliation_differences (run_id, source, kind, reference, subject, merchant_id, finding, verdict, note)
+		SELECT id, 'bank', 'transfer', 'pyo_' || n, gen_random_uuid(), '', 'f', 'unresolvable', '' FROM run, generate_series(1, 3) n`)
+	s.exec(`
+		WITH p AS (
+		    INSERT INTO payouts (id, merchant_id, amount_minor, currency, recovery_point, finished_at)
+		    VALUES (gen_random_uuid(), 'mer_acme', 1, 'GBP', 'finished', now() - interval '40 days'),
+		           (gen_random_uuid(), 'mer_acme', 1, 'GBP', 'finished', now() - interval '1 day'),
+		           (gen_random_uuid(), 'mer_acme', 1, 'GBP', 'guarded', NULL)
+		    RETURNING id)
+		INSERT INTO guards (name, entered_at) SELECT 'bank-transfer:pyo_' || id, now() - interval '50 days' FROM p`)
+	s.exec(`INSERT INTO guards (name, entered_at) VALUES ('of another kind', now() - interval '50 days')`)
+	for _, rule := range s.garbageRules() {
+		if rule.Name != "receipts" {
+			s.collect(rule)
+		}
+	}
+	same(t, "runs", s.count(`SELECT count(*) FROM reconciliations`), 2)
+	same(t, "differences", s.count(`SELECT count(*) FROM reconciliation_differences`), 6)
+	same(t, "guards", s.count(`SELECT count(*) FROM guards`), 3)
+}
+
+func (s *shop) collect(rule garbage.Rule) {
+	s.t.Helper()
+	if _, err := rule.Collect(s.t.Context(), 100); err != nil {
+		s.t.Errorf("%s: %v", rule.Name, err)
+	}
+}
