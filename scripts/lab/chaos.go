@@ -18,11 +18,11 @@ type chaosCmd struct {
 	Duration     time.Duration `default:"20s" help:"How long to place orders and break things; longer, if database and broker have not both been killed and restarted by then."`
 	Orders       int           `help:"Place at least so many, also when the time is up."`
 	Rate         float64       `default:"10" help:"Orders a second, however long each of them takes. Some are refunded, and some of the money is paid out."`
-	Concurrency  int           `default:"500" help:"How many clients at most at a time. With too few, the rate is not reached while something is down."`
+	Concurrency  int           `default:"1000" help:"How many clients at most at a time. With too few, the rate is not reached while something is down."`
 	KillEvery    time.Duration `default:"300ms" help:"SIGKILL to a random service this often; 0: never."`
 	PauseEvery   time.Duration `default:"3s" help:"Pause a random service (SIGSTOP, then SIGCONT) this often; 0: never."`
 	NetworkEvery time.Duration `default:"2s" help:"Cut, delay or throttle a random connection this often; 0: never."`
-	ServersEvery time.Duration `default:"5s" help:"Kill PostgreSQL and RabbitMQ, each once it is back from the last time, and restart them cleanly, in turn, this often; 0: never."`
+	ServersEvery time.Duration `default:"5s" help:"Kill PostgreSQL and RabbitMQ, and restart them cleanly, in turn, each so long after it came back from the last time; 0: never."`
 	Misbehave    float64       `default:"0.05" help:"The outside world fails before its work, or loses its answer, at this rate each; and it doubles and reorders its webhooks."`
 	Quiet        time.Duration `default:"3m" help:"How long to wait afterwards until every client is served, and then until nothing is going on."`
 	Seed         uint64        `help:"Repeats the choice of victims, moments, cards and baskets, and of the outside world's misbehaviour. Default: chosen and printed."`

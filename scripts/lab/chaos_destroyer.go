@@ -41,13 +41,11 @@ func (d *destroyer) run(ctx context.Context) {
 	var all sync.WaitGroup
 	for _, blow := range []struct {
 		every  time.Duration
-		strike func(ctx context.Context, n int)
+		strike func(ctx context.Context, n int) // when it takes longer than every, the next one follows at once
 	}{
 		{d.cfg.KillEvery, d.kill(d.dice(11))},
 		{d.cfg.PauseEvery, d.pause(d.dice(12))},
 		{d.cfg.NetworkEvery, d.network(d.dice(13))},
-		{d.cfg.ServersEvery, d.server("PostgreSQL", d.system.Servers.KillPostgres, d.system.Servers.StopPostgres, d.system.Servers.StartPostgres)},
-		{d.cfg.ServersEvery, d.server("RabbitMQ", d.system.Servers.KillRabbit, d.system.Servers.StopRabbit, d.system.Servers.StartRabbit)},
 	} {
 		if blow.every <= 0 {
 			continue
@@ -64,6 +62,11 @@ func (d *destroyer) run(ctx context.Context) {
 				}
 			}
 		})
+	}
+	if d.cfg.ServersEvery > 0 {
+		s := d.system.Servers
+		all.Go(func() { d.server(ctx, "PostgreSQL", s.KillPostgres, s.StopPostgres, s.StartPostgres) })
+		all.Go(func() { d.server(ctx, "RabbitMQ", s.KillRabbit, s.StopRabbit, s.StartRabbit) })
 	}
 	all.Wait()
 }
@@ -129,18 +132,22 @@ func (d *destroyer) network(dice *rand.Rand) func(context.Context, int) {
 }
 
 // server kills a server, then restarts it cleanly, and so on, each time until it
-// answers again.
-func (d *destroyer) server(name string, kill, stop, start func(context.Context) error) func(context.Context, int) {
-	return func(ctx context.Context, n int) {
+// answers again. Then it is left alone for a while: RabbitMQ takes so long to come
+// back that it would otherwise be away most of the time, and nothing be at work.
+func (d *destroyer) server(ctx context.Context, name string, kill, stop, start func(context.Context) error) {
+	for n := 0; ; n++ {
+		wait(ctx, d.cfg.ServersEvery)
+		if ctx.Err() != nil {
+			return
+		}
 		what, end := name+" killed", kill
 		if n%2 == 1 {
 			what, end = name+" restarted", stop
 		}
-		// Not ctx: when the time is up, a server that is down must still come back.
-		ctx = context.WithoutCancel(ctx)
 		begun := time.Now()
-		err := errors.Join(end(ctx), start(ctx))
-		if err != nil {
+		// Not ctx: when the time is up, a server that is down must still come back.
+		whole := context.WithoutCancel(ctx)
+		if err := errors.Join(end(whole), start(whole)); err != nil {
 			d.fail(fmt.Errorf("%s: %w", what, err))
 		} else {
 			d.note(what)

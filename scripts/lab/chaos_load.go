@@ -196,8 +196,12 @@ func (l *load) sameAnswer() audit.Result {
 }
 
 func (l *load) print() {
+	rate := float64(l.orders) / l.placing.Seconds()
 	fmt.Printf("\n%d orders in %.0f s: %.1f a second, %g were asked for; %v; %d refunds and %d payouts asked for\n",
-		l.orders, l.placing.Seconds(), float64(l.orders)/l.placing.Seconds(), l.cfg.Rate, l.count, l.refunds, l.payouts)
+		l.orders, l.placing.Seconds(), rate, l.cfg.Rate, l.count, l.refunds, l.payouts)
+	if rate < 0.9*l.cfg.Rate {
+		fmt.Printf("the rate was NOT reached: all %d clients were waiting (--concurrency), or the blows come faster than anything can be done\n", l.cfg.Concurrency)
+	}
 	fmt.Printf("client: %d keys, %d requests; %d definite answers compared\n", len(l.asked), l.tries, l.sameAnswer().Checked)
 }
 

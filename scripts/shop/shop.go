@@ -25,7 +25,7 @@ const (
 	contentTypeJSON   = "application/json"
 	askAgain          = 50 * time.Millisecond
 	pollForFinalState = 20 * time.Millisecond
-	longestPause      = 500 * time.Millisecond
+	longestPause      = 2 * time.Second
 )
 
 // Shop talks to the system as one merchant.
