@@ -157,7 +157,7 @@ func TestReplicasGoPastEachOther(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	ids, err := saga.Overdue(ctx, db, 10, time.Minute)
+	ids, err := saga.Overdue(ctx, db, uuid.Nil, 10, time.Minute)
 	if err != nil || fmt.Sprint(ids) != fmt.Sprint([]uuid.UUID{left.ID}) {
 		t.Errorf("handed out %v, %v", ids, err)
 	}
