@@ -29,8 +29,8 @@ var Bugs = []Bug{
 		FoundBy: "a table of merchants with no secret, an empty one, and a bare whsec_",
 		Broke:   "a callback to a merchant without a secret was signed with an empty key: a valid signature that anybody can make",
 		Mended:  "nothing is sent without a secret; each try fails and says why, and after the last the delivery is parked",
-		Edits: []Edit{{"shared/pattern/callback/sender.go", `if err == nil && strings.TrimPrefix(secret, "whsec_") == "" {`,
-			`if err == nil && strings.TrimPrefix(secret, "whsec_") == "never" {`}},
+		Edits: []Edit{{"shared/pattern/callback/sender.go", `case strings.TrimPrefix(*d.secret, "whsec_") == "":`,
+			`case strings.TrimPrefix(*d.secret, "whsec_") == "never":`}},
 		Package: "./shared/pattern/callback", Test: "TestWithoutASecretNothingIsSent",
 	},
 	{
