@@ -179,7 +179,7 @@ type endpoint struct {
 
 // endpoint starts one that answers its n-th request, counted from one, with answer.
 func (w *world) endpoint(answer func(n int, out http.ResponseWriter)) *endpoint {
-	e := &endpoint{t: w.t, tries: make(chan try, 1000)}
+	e := &endpoint{t: w.t, tries: make(chan try, 20_000)}
 	var n atomic.Int64
 	server := httptest.NewServer(http.HandlerFunc(func(out http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)

@@ -104,7 +104,7 @@ func TestWithTooFewPlacesEverybodyHasATurn(t *testing.T) {
 	w.exec(`
 		INSERT INTO callbacks (id, merchant_id, subject, url, payload)
 		SELECT gen_random_uuid(), 'm-' || m, 'ord_1', '` + e.url + `', '{}'
-		  FROM generate_series(10, 29) m, generate_series(1, 200)`) // twenty times thirty-two: more than places
+		  FROM generate_series(10, 29) m, generate_series(1, 100)`) // twenty times thirty-two: more than places
 	last := w.enqueue("other", quick.url, "{}")
 	cfg := w.config()
 	cfg.Lease = 3 * time.Second // and two for a try
