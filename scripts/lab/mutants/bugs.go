@@ -27,16 +27,10 @@ var Bugs = []Bug{
 	},
 	{
 		ID: "signed-with-nothing", Date: "2026-11-23",
-<<<<<<< HEAD
 		FoundBy:   "a table of merchants with no secret, an empty one, and a bare whsec_",
 		Broke:     "a callback to a merchant without a secret was signed with an empty key: a valid signature that anybody can make",
 		Invariant: "called-back",
 		Mended:    "nothing is sent without a secret; each try fails and says why, and after the last the delivery is parked",
-=======
-		FoundBy: "a table of merchants with no secret, an empty one, and a bare whsec_",
-		Broke:   "a callback to a merchant without a secret was signed with an empty key: a valid signature that anybody can make",
-		Mended:  "nothing is sent without a secret; each try fails and says why, and after the last the delivery is parked",
->>>>>>> 1f2d21bee9dfd6b39c34259b5f97488b81cb5940
 		Edits: []Edit{{"shared/pattern/callback/sender.go", `case strings.TrimPrefix(*d.secret, "whsec_") == "":`,
 			`case strings.TrimPrefix(*d.secret, "whsec_") == "never":`}},
 		Package: "./shared/pattern/callback", Test: "TestWithoutASecretNothingIsSent",
