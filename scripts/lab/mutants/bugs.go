@@ -59,7 +59,7 @@ var Bugs = []Bug{
 		Broke:   "one merchant's backlog took every place that there is for sending; the others' callbacks waited for its time-outs",
 		Mended:  "a merchant has places of its own, a fraction of all",
 		Edits:   []Edit{{"shared/pattern/callback/worker.go", `	perMerchant = 32`, `	perMerchant = 1000`}},
-		Package: "./shared/pattern/callback", Test: "TestAMerchantWithABacklogLeavesPlacesForOthers",
+		Package: "./shared/pattern/callback", Test: "TestMerchantsThatHangHoldUpNobody",
 	},
 	{
 		ID: "a-hold-that-leaks", Date: "2026-11-23",
