@@ -94,12 +94,6 @@ func (c chaosCmd) run(ctx context.Context) error {
 	if notQuiet == nil {
 		l.askAllAgain(ctx)
 	}
-	results, err := audit.Run(ctx, truth)
-	if err != nil {
-		return errors.Join(notQuiet, err)
-	}
-	results = audit.Merge(results, l.sameAnswer())
-
 	l.print()
 	fmt.Printf("done to it: %s\n", d.summary())
 	if notQuiet != nil {
@@ -107,6 +101,11 @@ func (c chaosCmd) run(ctx context.Context) error {
 	} else {
 		fmt.Printf("quiet %.1f s after the last blow\n\n", toQuiet.Seconds())
 	}
+	results, err := audit.Run(ctx, truth)
+	if err != nil {
+		return errors.Join(err, notQuiet, l.unserved())
+	}
+	results = audit.Merge(results, l.sameAnswer())
 	audit.Print(os.Stdout, results)
 	if !audit.Held(results) {
 		err = errors.New("an invariant is violated")

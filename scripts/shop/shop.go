@@ -126,7 +126,7 @@ func (s *Shop) InsistAt(ctx context.Context, url, key string, body []byte, heard
 		select {
 		case <-time.After(pause(askAgain, begun)):
 		case <-ctx.Done():
-			return a, tries, fmt.Errorf("shop: no definite answer to key %s after %d tries: %w; the last was %s, error %v", key, tries, ctx.Err(), a, err)
+			return a, tries, fmt.Errorf("shop: no definite answer to key %s after %d tries, the last was %s: %w", key, tries, a, errors.Join(ctx.Err(), err))
 		}
 	}
 }

@@ -29,15 +29,13 @@ func (r *run) request(url string, body []byte) scene {
 		}
 		return err
 	}
-	once := func(ctx context.Context) error {
-		_, _ = r.Shop.Post(ctx, url, answers.Key, body) // whatever came of it, nobody hears it
-		return nil
-	}
-	switch {
-	case r.Client == Gone && r.Fault == fault.Delay:
-		return scene{act: r.hangUp(once)}
-	case r.Client == Gone:
-		return scene{act: once}
+	if r.Client == Gone {
+		return scene{act: func(ctx context.Context) error {
+			r.goneAfter(ctx, func(ctx context.Context) {
+				_, _ = r.Shop.Post(ctx, url, answers.Key, body) // whatever came of it, nobody hears it
+			})
+			return nil
+		}}
 	}
 	askAgain := func(ctx context.Context) error {
 		if err := insist(ctx); err != nil {
@@ -54,18 +52,20 @@ func (r *run) request(url string, body []byte) scene {
 	return scene{insist, askAgain}
 }
 
-// hangUp ends what is begun while the process that was asked is held up.
-func (r *run) hangUp(ask func(context.Context) error) func(context.Context) error {
-	return func(ctx context.Context) error {
-		hanging, hangUp := context.WithCancel(ctx)
-		defer hangUp()
-		asked := begin(func() error { return ask(hanging) })
-		r.struckOr(ctx, asked)
-		pause(ctx, hangUpAfter)
-		hangUp()
-		<-asked.done
-		return asked.err
+// goneAfter asks once. Where the fault is a delay, it hangs up while the process that
+// was asked is held up.
+func (r *run) goneAfter(ctx context.Context, ask func(context.Context)) {
+	if r.Fault != fault.Delay {
+		ask(ctx)
+		return
 	}
+	hanging, hangUp := context.WithCancel(ctx)
+	defer hangUp()
+	asked := begin(func() error { ask(hanging); return nil })
+	r.struckOr(ctx, asked)
+	pause(ctx, hangUpAfter)
+	hangUp()
+	<-asked.done
 }
 
 // twoAtOnce asks again while the first request hangs.

@@ -36,7 +36,7 @@ var heaps = []heap{
 	{
 		service: stack.Orders, rule: "delivered-callbacks",
 		scatter: `INSERT INTO callbacks (id, merchant_id, subject, url, payload, state, attempts, created_at, delivered_at)
-		          SELECT gen_random_uuid(), 'litter', 'litter', '', '', 'delivered', 1, '1970-01-01', '1970-01-01' FROM generate_series(1, $1) n`,
+		          SELECT ` + idOf1970 + `, 'litter', 'litter', '', '', 'delivered', 1, '1970-01-01', '1970-01-01' FROM generate_series(1, $1) n`,
 		left: `SELECT count(*) FROM callbacks WHERE merchant_id = 'litter'`,
 	},
 	inboxOf(stack.Ledger, "/orders"),
@@ -68,14 +68,38 @@ var heaps = []heap{
 		left:  `SELECT count(*) FROM guards WHERE entered_at < '1971-01-01'`,
 		clean: `DELETE FROM payouts WHERE merchant_id = 'litter'`,
 	},
+	{
+		// What a run found is garbage once a later one has compared everything.
+		service: stack.Payments, rule: "reconciliation-differences",
+		scatter: `WITH run AS (
+		            INSERT INTO reconciliations (id, status, requested_at, finished_at)
+		            VALUES (gen_random_uuid(), 'finished', '1970-01-01', '1970-01-01'), (gen_random_uuid(), 'finished', '1970-01-02', '1970-01-02')
+		            RETURNING id, requested_at)
+		          INSERT INTO reconciliation_differences (run_id, source, kind, reference, subject, merchant_id, finding, verdict, note)
+		          SELECT run.id, 'litter', 'litter', 'litter-' || n, run.id, 'litter', 'litter', 'resolved', '' FROM run, generate_series(1, $1) n
+		           WHERE run.requested_at = '1970-01-01'`,
+		left:  `SELECT count(*) FROM reconciliation_differences WHERE merchant_id = 'litter'`,
+		clean: `DELETE FROM reconciliations WHERE requested_at < '1971-01-01'`,
+	},
+	{
+		service: stack.Payments, rule: "reconciliations",
+		scatter: `INSERT INTO reconciliations (id, status, requested_at, finished_at)
+		          SELECT gen_random_uuid(), 'finished', day, day
+		            FROM (SELECT '1970-01-01'::timestamptz FROM generate_series(1, $1) UNION ALL SELECT '1970-01-02') AS run (day)`,
+		left:  `SELECT count(*) FROM reconciliations WHERE requested_at = '1970-01-01'`,
+		clean: `DELETE FROM reconciliations WHERE requested_at < '1971-01-01'`,
+	},
 	{service: stack.Payments, rule: "receipts"}, // documents, not rows
 }
+
+// idOf1970 is the n-th UUIDv7 of a time that is long past.
+const idOf1970 = `('00000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid`
 
 func inboxOf(service, sender string) heap {
 	return heap{
 		service: service, rule: "inbox",
 		scatter: `INSERT INTO inbox (source, message_id)
-		          SELECT '` + sender + `', ('00000000-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid FROM generate_series(1, $1) n`,
+		          SELECT '` + sender + `', ` + idOf1970 + ` FROM generate_series(1, $1) n`,
 		left: `SELECT count(*) FROM inbox WHERE message_id < '00000001-0000-0000-0000-000000000000'`,
 	}
 }

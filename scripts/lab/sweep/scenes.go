@@ -96,24 +96,19 @@ func (r *run) unknownPayout(ctx context.Context) (scene, error) {
 		err = r.Truth.Payments.QueryRow(ctx, `SELECT finished_at < now() - interval '1.2 s' FROM payouts WHERE 'pyo_' || id = $1`, unknown.ID).Scan(&old)
 		return old, err
 	})
-	once := func(ctx context.Context) error {
+	ask := func(ctx context.Context) {
 		_, _ = r.Shop.Post(ctx, r.Shop.Payments+"/v1/reconciliations", "", nil)
-		return nil
-	}
-	begin := once
-	if r.Client == Gone && r.Fault == fault.Delay {
-		begin = r.hangUp(once)
 	}
 	act := func(ctx context.Context) error {
-		if err := begin(ctx); err != nil {
-			return err
+		if r.Client == Gone {
+			r.goneAfter(ctx, ask) // the run that broke off is executed again by itself
 		}
 		return until(ctx, "the payout is still unknown", func() (known bool, err error) {
-			err = r.Truth.Payments.QueryRow(ctx, `SELECT outcome <> 'unknown' FROM payouts WHERE 'pyo_' || id = $1`, unknown.ID).Scan(&known)
-			if err == nil && !known && r.Client == Retries {
-				err = once(ctx)
+			if r.Client == Retries {
+				ask(ctx)
 			}
-			return known, err // when the client is gone, the run that broke off is executed again by itself
+			err = r.Truth.Payments.QueryRow(ctx, `SELECT outcome <> 'unknown' FROM payouts WHERE 'pyo_' || id = $1`, unknown.ID).Scan(&known)
+			return known, err
 		})
 	}
 	return scene{act: act}, err
