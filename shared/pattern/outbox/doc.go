@@ -11,12 +11,13 @@
 // A message is published if, and only if, the transaction that appended it was
 // committed; at least once; in the order of appending for one subject as long as
 // nothing fails. It is deleted only after the broker confirmed it and did not
-// return it.
+// return it. A message that no queue is bound for stays, and holds up no other.
 //
 // # What it does not promise
 //
-// Exactly once: a crash between the confirm and the delete publishes again with
-// the same id, and so does a lease that changes hands in the middle of a batch.
+// Exactly once: a crash between the confirm and the delete, a tenth of a second
+// later, publishes again with the same id, and so does a lease that changes hands in
+// the middle of a batch.
 // Receivers stand on shared/pattern/inbox. Order after a failure: what the
 // broker refused is sent again behind what it took.
 //
