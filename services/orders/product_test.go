@@ -142,7 +142,7 @@ func cable(t *testing.T, database, word string) string {
 			if err != nil {
 				return
 			}
-			server, err := net.Dial("tcp", target) //nolint:noctx // on this machine
+			server, err := net.Dial("tcp", target)
 			if err != nil {
 				_ = client.Close()
 				continue

@@ -63,10 +63,8 @@ func (w *World) behave(ctx context.Context) error {
 	return w.Shop.Misbehave(ctx, `{"rules":[]}`)
 }
 
-// watched is the rule that changes nothing and counts the calls of a contract.
-func watched(contract string) string {
-	return fmt.Sprintf(`[{"contract":%q,"fault":"delay","delay_ms":0}]`, contract)
-}
+// refundsWatched is a rule that changes nothing and counts the calls for a refund.
+const refundsWatched = `[{"contract":"charges.refund","fault":"delay","delay_ms":0}]`
 
 // asked is how many calls the first rule has met.
 func (w *World) asked(ctx context.Context) int {

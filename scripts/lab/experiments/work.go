@@ -125,7 +125,7 @@ var recoveryPoint = Experiment{
 		// name in the books.
 		reference, charge := w.captured(ctx)
 		w.exec(ctx, `CREATE TABLE books (source text PRIMARY KEY, minor int)`)
-		w.misbehave(ctx, watched("charges.refund"))
+		w.misbehave(ctx, refundsWatched)
 		post := func(dies bool) error {
 			must(w.giveBack(ctx, reference+":refund", charge, w.Dice.Minor))
 			w.exec(ctx, `INSERT INTO books VALUES ('refund-1', $1) ON CONFLICT DO NOTHING`, -w.Dice.Minor)
@@ -142,7 +142,7 @@ var recoveryPoint = Experiment{
 	With: func(ctx context.Context, w *World, r *Run) Verdict {
 		o := w.order(ctx, shop.CardWorks, w.mugs())
 		key, part := uuid.NewString(), w.partOf(o)
-		w.misbehave(ctx, watched("charges.refund"))
+		w.misbehave(ctx, refundsWatched)
 		died := w.crashAt(ctx, stack.Payments, fault.PaymentsRefundAfterLedger, 1)
 		_, _ = w.Shop.Post(ctx, w.Shop.Payments+"/v1/refunds", key, part)
 		r.Log("refund %s: processor, books, then the process dies; the row says: %s", money(w.Dice.Minor), w.recoveryPoint(ctx, o))
@@ -166,7 +166,7 @@ var idempotencyKeyLock = Experiment{
 	Without: func(ctx context.Context, w *World, r *Run) Verdict {
 		reference, charge := w.captured(ctx)
 		w.exec(ctx, `CREATE TABLE refunds (key text); CREATE TABLE books (minor int)`)
-		w.misbehave(ctx, watched("charges.refund"))
+		w.misbehave(ctx, refundsWatched)
 		bothHaveLooked := barrier(ctx, 2)
 		together(2, func(int) {
 			seen := w.number(ctx, `SELECT count(*) FROM refunds WHERE key = 'key-1'`)
@@ -184,7 +184,7 @@ var idempotencyKeyLock = Experiment{
 	With: func(ctx context.Context, w *World, r *Run) Verdict {
 		o := w.order(ctx, shop.CardWorks, w.mugs())
 		key := uuid.NewString()
-		w.misbehave(ctx, watched("charges.refund"))
+		w.misbehave(ctx, refundsWatched)
 		must(w.Shop.ArmDelay(ctx, w.Shop.Payments, fault.PaymentsRefundAfterStart, 1800*time.Millisecond))
 		var mu sync.Mutex
 		var statuses []int

@@ -48,7 +48,7 @@ func TestEveryInvariantHasItsMutant(t *testing.T) {
 }
 
 func TestANameThatNoMutantHasIsAnError(t *testing.T) {
-	if _, err := Chosen([]string{"guard-removed", "gaurd"}); err == nil || !strings.Contains(err.Error(), `"gaurd"`) || !strings.Contains(err.Error(), "guard-removed") {
+	if _, err := Chosen([]string{"guard-removed", "guard-reversed"}); err == nil || !strings.Contains(err.Error(), `"guard-reversed"`) || !strings.Contains(err.Error(), "guard-removed") {
 		t.Errorf("misspelt: %v", err)
 	}
 	if some, err := Chosen([]string{"guard", "key-not"}); err != nil || len(some) != 2 {
