@@ -192,8 +192,8 @@ func TestASlowRefundThatWasTakenOverWritesNothing(t *testing.T) {
 		t.Errorf("the first request was done before the retry: %d %s", a.Status, a.Body)
 	default:
 	}
-	if a := <-first; a.Status != http.StatusAccepted {
-		t.Errorf("the first request, overtaken, got %d %s", a.Status, a.Body)
+	if a := <-first; a.Status != http.StatusCreated || !bytes.Equal(a.Body, second.Body) {
+		t.Errorf("the first request, overtaken, got %d %s, the retry %s", a.Status, a.Body, second.Body)
 	}
 	allHolds(ctx, t)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"time"
 
 	"github.com/google/uuid"
@@ -100,23 +99,7 @@ func (s *service) createPayout(c echo.Context) error {
 			return request.Answer(c, idempotency.First(response))
 		}
 	}
-	return s.payoutLater(c, lock, err)
-}
-
-// payoutLater says that the payout is accepted and not finished.
-func (s *service) payoutLater(c echo.Context, lock idempotency.Lock, cause error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), time.Second)
-	defer cancel()
-	s.log.WarnContext(ctx, "payout not finished, it will be", "payout_id", "pyo_"+lock.Work.String(), "error", cause)
-	if err := lock.Release(ctx, s.db); err != nil {
-		s.log.WarnContext(ctx, "key not given back, its lease will end", "payout_id", "pyo_"+lock.Work.String(), "error", err)
-	}
-	p, err := s.loadPayout(ctx, lock.Work)
-	if err != nil {
-		return err
-	}
-	c.Response().Header().Set(echo.HeaderLocation, "/v1/payouts/"+p.wireID())
-	return c.JSON(http.StatusAccepted, p.view())
+	return s.payoutLater(c, request, lock, err)
 }
 
 func startPayout(ctx context.Context, tx pgx.Tx, merchant string, amount money.Money) (uuid.UUID, error) {

@@ -88,6 +88,30 @@ func (p payout) answer() (idempotency.Response, error) {
 	}, err
 }
 
+// payoutLater says that the payout is accepted and not finished, as refundLater does.
+func (s *service) payoutLater(c echo.Context, request idempotency.Request, lock idempotency.Lock, cause error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), time.Second)
+	defer cancel()
+	s.log.WarnContext(ctx, "payout not finished, it will be", "payout_id", "pyo_"+lock.Work.String(), "error", cause)
+	if err := lock.Release(ctx, s.db); err != nil {
+		s.log.WarnContext(ctx, "key not given back, its lease will end", "payout_id", "pyo_"+lock.Work.String(), "error", err)
+	}
+	answer, err := s.recorded(ctx, request)
+	if err != nil {
+		return err
+	}
+	if answer.Exists {
+		return request.Answer(c, answer)
+	}
+	p, err := s.loadPayout(ctx, lock.Work)
+	if err != nil {
+		return err
+	}
+	p.Outcome, p.Failure = payoutPending, ""
+	c.Response().Header().Set(echo.HeaderLocation, "/v1/payouts/"+p.wireID())
+	return c.JSON(http.StatusAccepted, p.view())
+}
+
 // getPayout shows a payout: GET /v1/payouts/{id}.
 func (s *service) getPayout(c echo.Context) error {
 	id, ok := parseID("pyo_", c.Param("id"))

@@ -92,18 +92,23 @@ func (s *service) createRefund(c echo.Context) error {
 		return request.Answer(c, answer)
 	}
 	if err := fault.Point(ctx, fault.PaymentsRefundAfterStart); err != nil {
-		return s.refundLater(c, lock, err)
+		return s.refundLater(c, request, lock, err)
 	}
 	response, err := s.resumeRefund(ctx, lock)
 	if err != nil {
-		return s.refundLater(c, lock, err)
+		return s.refundLater(c, request, lock, err)
 	}
 	return request.Answer(c, idempotency.First(response))
 }
 
 // refundLater says that the refund is accepted and not finished. The key is given
-// back, and the answer is not recorded: a retry works on, or gets the final one.
-func (s *service) refundLater(c echo.Context, lock idempotency.Lock, cause error) error {
+// back, and this answer is not recorded: a retry works on, or gets the final one.
+//
+// If somebody has finished it meanwhile (a retry that took over, or we ourselves and
+// only the answer to the commit was lost), the recorded answer is the answer. And as
+// long as there is none it is pending, whatever its row says: a client that is told
+// of an outcome must never be told of it in other words later.
+func (s *service) refundLater(c echo.Context, request idempotency.Request, lock idempotency.Lock, cause error) error {
 	// Not the request's context: it may be what ran out.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), time.Second)
 	defer cancel()
@@ -111,12 +116,26 @@ func (s *service) refundLater(c echo.Context, lock idempotency.Lock, cause error
 	if err := lock.Release(ctx, s.db); err != nil {
 		s.log.WarnContext(ctx, "key not given back, its lease will end", "refund_id", "rfd_"+lock.Work.String(), "error", err)
 	}
+	answer, err := s.recorded(ctx, request)
+	if err != nil {
+		return err
+	}
+	if answer.Exists {
+		return request.Answer(c, answer)
+	}
 	r, err := s.loadRefund(ctx, lock.Work)
 	if err != nil {
 		return err
 	}
+	r.Point = refundStarted
 	c.Response().Header().Set(echo.HeaderLocation, "/v1/refunds/"+r.wireID())
 	return c.JSON(http.StatusAccepted, r.view())
+}
+
+// recorded is the answer that stands under a key by now.
+func (s *service) recorded(ctx context.Context, request idempotency.Request) (answer idempotency.Recorded, err error) {
+	err = postgres.Read(ctx, s.db, func(b *pgx.Batch) { request.Lookup(b, &answer) })
+	return answer, err
 }
 
 // startRefund sets the amount aside. The sum of all refunds of a payment, also

@@ -86,12 +86,12 @@ type refundView struct {
 
 // view shows a decided refund as pending until the books have it too.
 func (r refund) view() refundView {
-	status := r.Status
+	status, failure := r.Status, r.Failure
 	if r.Point != refundPosted && r.Point != refundFinished {
-		status = refundPending
+		status, failure = refundPending, ""
 	}
 	return refundView{
-		ID: r.wireID(), PaymentID: r.wirePaymentID(), Status: status, Failure: r.Failure,
+		ID: r.wireID(), PaymentID: r.wirePaymentID(), Status: status, Failure: failure,
 		Amount: r.Amount, Reason: r.Reason, CreatedAt: r.CreatedAt.UTC(),
 	}
 }

@@ -34,7 +34,7 @@ type Recorded struct {
 func First(r Response) Recorded { return Recorded{Response: r, Exists: true} }
 
 // Lookup queues the read of the answer that is recorded for this request's key;
-// found.Exists stays false when there is none or it has expired.
+// found.Exists stays false when there is none yet or it has expired.
 func (r Request) Lookup(b *pgx.Batch, found *Recorded) {
 	b.Queue(`
 		SELECT fingerprint, status, headers, body
@@ -42,6 +42,7 @@ func (r Request) Lookup(b *pgx.Batch, found *Recorded) {
 		 WHERE merchant_id = $1
 		   AND operation = $2
 		   AND key = $3
+		   AND status IS NOT NULL
 		   AND expires_at > now()`,
 		r.Merchant, r.Operation, r.Key,
 	).Query(func(rows pgx.Rows) error {
