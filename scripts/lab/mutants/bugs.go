@@ -83,4 +83,17 @@ var Bugs = []Bug{
 		Edits:     []Edit{{"services/orders/accept.go", `refused && fromMemory {`, `refused && fromMemory && false {`}},
 		Package:   "./services/orders", Test: "TestARetryIsAnsweredAlthoughItsPricesHaveChanged",
 	},
+	{
+		ID: "another-answer-later", Date: "2026-11-24",
+		FoundBy:   "the sweep, once its delays outlasted those who wait: 16 of 348 combinations, for one delay at payments.refund.after-posted, the client retries",
+		Broke:     "a refund or payout that took too long was answered 202 with whatever its row said by then, \"succeeded\" perhaps, beside the 201 that was recorded under the key: two answers to one request",
+		Invariant: "same-answer",
+		Mended:    "who could not finish looks for the recorded answer before it says \"later\", and says pending when there is none",
+		Edits: []Edit{{"services/payments/refund.go", `		return request.Answer(c, answer)
+	}
+	r, err := s.loadRefund(ctx, lock.Work)`, `		answer.Exists = true // and is not given
+	}
+	r, err := s.loadRefund(ctx, lock.Work)`}},
+		Package: "./services/payments", Test: "TestWhoCouldNotFinishARefundGivesTheAnswerThatIsRecordedByNow",
+	},
 }

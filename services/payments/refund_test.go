@@ -1,0 +1,62 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/labstack/echo/v4"
+
+	"example.com/failwell/shared/pattern/idempotency"
+	"example.com/failwell/shared/platform/postgres"
+)
+
+// A request that could not finish its refund in time looks once more before it says
+// "later". Somebody may have finished it; and what is not recorded is pending,
+// however far it has come: 201 and 202 for one key would be two answers.
+func TestWhoCouldNotFinishARefundGivesTheAnswerThatIsRecordedByNow(t *testing.T) {
+	t.Parallel()
+	s, _ := newBanking(t)
+	cmd := s.order(cardWorks)
+	s.deliver(message(t, toAuthorise, cmd), message(t, toCapture, cmd))
+	p := s.payment(cmd)
+	for key, c := range map[string]struct {
+		finish func(ctx context.Context, tx pgx.Tx, lock idempotency.Lock) error
+		status int
+		says   string
+	}{
+		"finished": {func(ctx context.Context, tx pgx.Tx, lock idempotency.Lock) error {
+			return lock.Finish(ctx, tx, idempotency.Response{Status: http.StatusCreated, Header: map[string]string{}, Body: []byte("the answer")})
+		}, http.StatusCreated, "the answer"},
+		"posted": {func(ctx context.Context, tx pgx.Tx, lock idempotency.Lock) error {
+			_, err := tx.Exec(ctx, `UPDATE refunds SET decision = 'succeeded', recovery_point = 'posted' WHERE id = $1`, lock.Work)
+			return err
+		}, http.StatusAccepted, `"status":"pending"`},
+	} {
+		r := idempotency.Request{Merchant: acme, Operation: refundOperation, Key: key, Retention: time.Hour}
+		_, lock, err := r.Take(t.Context(), s.db, s.cfg.keyPatience(), func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error) {
+			amount := p.Amount
+			amount.Minor = 1
+			return startRefund(ctx, tx, acme, newRefund{PaymentID: p.wireID(), paymentID: p.ID, Amount: &amount})
+		})
+		if err == nil {
+			err = postgres.InTx(t.Context(), s.db, func(ctx context.Context, tx pgx.Tx) error { return c.finish(ctx, tx, lock) })
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		told := httptest.NewRecorder()
+		request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/refunds", nil)
+		if err := s.refundLater(echo.New().NewContext(request, told), r, lock, errors.New("too slow")); err != nil {
+			t.Fatal(err)
+		}
+		if told.Code != c.status || !contains(told, c.says) {
+			t.Errorf("%s: told %d %s", key, told.Code, told.Body)
+		}
+	}
+}
