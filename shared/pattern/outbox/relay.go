@@ -36,9 +36,14 @@ const (
 // costs a few tries a second and not a core.
 const failurePause = 250 * time.Millisecond
 
-// asidePause is for how long a message that no queue is bound for is left alone. It
-// stays in the table, and the others must get past it.
-const asidePause = 2 * time.Second
+// A message that no queue is bound for stays in the table and is left alone for
+// asidePause, so that the others get past it: its receiver may be about to start. The
+// more there are of them, the longer, by asideEach; their receiver will not come soon,
+// and to try them all the time would be all that the relay does.
+const (
+	asidePause = 250 * time.Millisecond
+	asideEach  = 4 * time.Millisecond
+)
 
 // Config configures a relay.
 type Config struct {
@@ -192,7 +197,7 @@ func (r *Relay) relayShard(ctx context.Context, shard int16) {
 			look = true
 			if returned := errors.Is(err, rabbit.ErrUnroutable) && !errors.Is(err, rabbit.ErrUnconfirmed); returned {
 				r.Logger.Warn("outbox: set aside for a while", "shard", shard, "error", err)
-				aside.add(sent.without(batch), time.Now().Add(asidePause))
+				aside.add(sent.without(batch), time.Now())
 			} else {
 				r.pause(ctx, shard, err)
 			}

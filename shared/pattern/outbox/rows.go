@@ -72,10 +72,11 @@ type unroutable struct {
 	until map[int64]time.Time
 }
 
-func (u *unroutable) add(rows []row, until time.Time) {
+func (u *unroutable) add(rows []row, now time.Time) {
 	if u.until == nil {
 		u.until = map[int64]time.Time{}
 	}
+	until := now.Add(asidePause + time.Duration(len(u.until)+len(rows))*asideEach)
 	for _, m := range rows {
 		u.until[m.id] = until
 	}
