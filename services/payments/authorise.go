@@ -50,10 +50,10 @@ func (s *service) authorise(ctx context.Context, cmd command) error {
 		// Pattern: recovery-point
 		err := s.writer.Write(ctx, func(b *pgx.Batch) {
 			b.Queue(`
-				INSERT INTO payments (id, order_id, merchant_id, status, reason, amount_minor, currency, payment_token, payment_method)
-				VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+				INSERT INTO payments (id, order_id, merchant_id, status, reason, amount_minor, currency, payment_method)
+				VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 				ON CONFLICT (id) DO NOTHING`,
-				cmd.paymentID, cmd.orderID, cmd.MerchantID, begun, reason, cmd.Amount.Minor, cmd.Amount.Currency, cmd.PaymentToken, method)
+				cmd.paymentID, cmd.orderID, cmd.MerchantID, begun, reason, cmd.Amount.Minor, cmd.Amount.Currency, method)
 			load(b, cmd.paymentID, &p)
 			cmd.message.Seen(b, &seen)
 		})

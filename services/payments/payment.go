@@ -40,7 +40,6 @@ type payment struct {
 	Status      string
 	Reason      string
 	Amount      money.Money
-	Token       string
 	Method      string // what the token was redeemed for; empty: nobody has asked for a hold
 	ChargeID    string
 	Refunded    int64
@@ -55,13 +54,13 @@ func (p payment) wireID() string      { return "pay_" + p.ID.String() }
 func (p payment) wireOrderID() string { return "ord_" + p.OrderID.String() }
 
 const selectPayment = `
-	SELECT id, order_id, merchant_id, status, reason, amount_minor, currency, payment_token,
+	SELECT id, order_id, merchant_id, status, reason, amount_minor, currency,
 	       payment_method, charge_id, refunded_minor, created_at, updated_at, receipt_name, settled_at, version
 	  FROM payments`
 
 func scanPayment(row pgx.CollectableRow) (payment, error) {
 	var p payment
-	err := row.Scan(&p.ID, &p.OrderID, &p.MerchantID, &p.Status, &p.Reason, &p.Amount.Minor, &p.Amount.Currency, &p.Token,
+	err := row.Scan(&p.ID, &p.OrderID, &p.MerchantID, &p.Status, &p.Reason, &p.Amount.Minor, &p.Amount.Currency,
 		&p.Method, &p.ChargeID, &p.Refunded, &p.CreatedAt, &p.UpdatedAt, &p.ReceiptName, &p.SettledAt, &p.Version)
 	return p, err
 }

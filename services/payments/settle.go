@@ -65,12 +65,14 @@ func (s *service) settle(ctx context.Context, tx pgx.Tx, e sequence.Event) error
 	case p.Status != captured:
 		return sequence.ErrNotYet
 	}
-	kind, note := "charge", settleCharge
-	if e.Type == refundSettled {
-		kind, note = "refund", settleRefund
-	}
 	var writes pgx.Batch
-	isNew, err := note(ctx, tx, &writes, p, n.Data)
+	kind, isNew := "charge", false
+	if e.Type == refundSettled {
+		kind = "refund"
+		isNew, err = settleRefund(ctx, tx, p, n.Data)
+	} else {
+		isNew, err = settleCharge(&writes, p, n.Data)
+	}
 	if err != nil || !isNew {
 		return err
 	}
@@ -87,10 +89,10 @@ func (s *service) settle(ctx context.Context, tx pgx.Tx, e sequence.Event) error
 	return fault.Point(ctx, fault.PaymentsSettleBeforeCommit)
 }
 
-// settleCharge marks the payment as settled; false when this very operation has
+// settleCharge queues the mark that the payment has settled; false when this very operation has
 // marked it before. An amount that is not ours is not settled: it stays held, and
 // reconciliation shows both sides.
-func settleCharge(_ context.Context, _ pgx.Tx, writes *pgx.Batch, p payment, n settled) (isNew bool, err error) {
+func settleCharge(writes *pgx.Batch, p payment, n settled) (isNew bool, err error) {
 	if n.Amount != p.Amount {
 		return false, sequence.ErrNotYet
 	}
@@ -109,7 +111,7 @@ func settleCharge(_ context.Context, _ pgx.Tx, writes *pgx.Batch, p payment, n s
 // settleRefund marks one refund of this amount; false when this very operation
 // has marked one before. The processor names the charge and the amount only; of
 // two equal refunds it does not matter which is which.
-func settleRefund(ctx context.Context, tx pgx.Tx, _ *pgx.Batch, p payment, n settled) (isNew bool, err error) {
+func settleRefund(ctx context.Context, tx pgx.Tx, p payment, n settled) (isNew bool, err error) {
 	if p.SettledAt == nil {
 		return false, sequence.ErrNotYet
 	}

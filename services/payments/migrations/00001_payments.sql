@@ -25,7 +25,6 @@ CREATE TABLE payments (
     reason         text        NOT NULL DEFAULT '',
     amount_minor   bigint      NOT NULL CHECK (amount_minor > 0),
     currency       text        NOT NULL,
-    payment_token  text        NOT NULL DEFAULT '',
     payment_method text        NOT NULL DEFAULT '', -- what the token was redeemed for; only then may a hold be asked for
     charge_id      text        NOT NULL DEFAULT '',
     refunded_minor bigint      NOT NULL DEFAULT 0,
