@@ -238,11 +238,9 @@ func TestADocumentWithoutAReferenceIsAnOrphanOnlyWhenItIsOld(t *testing.T) {
 	wantRed(t, d)
 	for grace, waited := range map[time.Duration]bool{0: true, d.Grace: true, time.Hour: false} {
 		d.Grace = grace
-		quiet, cancel := context.WithTimeout(t.Context(), time.Second)
-		err := audit.WaitQuiet(quiet, d)
-		cancel()
-		if waited != (err != nil && strings.Contains(err.Error(), "1 documents without a reference")) {
-			t.Errorf("grace %s: the sweep is waited for: %v; want %v", grace, err, waited)
+		busy, err := audit.GoingOn(t.Context(), d)
+		if err != nil || waited != (busy == "1 documents without a reference") {
+			t.Errorf("grace %s: going on: %q, %v; the sweep is waited for: want %v", grace, busy, err, waited)
 		}
 	}
 	d.Grace = 0
@@ -279,10 +277,8 @@ func TestTheSystemIsNotQuietWhile(t *testing.T) {
 		t.Run(c.want, func(t *testing.T) {
 			t.Parallel()
 			d := with(t, *d, c.in, c.sql)
-			quiet, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
-			defer cancel()
-			if err := audit.WaitQuiet(quiet, d); err == nil || err.Error() != "audit: not quiet: "+c.want {
-				t.Errorf("%v, want %q", err, c.want)
+			if busy, err := audit.GoingOn(t.Context(), d); err != nil || busy != c.want {
+				t.Errorf("going on: %q, %v; want %q", busy, err, c.want)
 			}
 		})
 	}

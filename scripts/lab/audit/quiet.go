@@ -14,23 +14,29 @@ import (
 // world has done and the books do not know yet. It returns what is still going on
 // when ctx ends first.
 func WaitQuiet(ctx context.Context, d *Databases) error {
+	var last string // what the last whole look saw: the end of ctx mostly interrupts one
 	for {
-		busy, err := goingOn(ctx, d)
+		busy, err := GoingOn(ctx, d)
 		if err == nil && busy == "" {
 			return nil
+		}
+		if err == nil {
+			last = busy
 		}
 		select {
 		case <-time.After(100 * time.Millisecond):
 		case <-ctx.Done():
-			if err != nil {
+			if last == "" {
 				return fmt.Errorf("audit: not quiet: %w", err)
 			}
-			return fmt.Errorf("audit: not quiet: %s", busy)
+			return fmt.Errorf("audit: not quiet: %s", last)
 		}
 	}
 }
 
-func goingOn(ctx context.Context, d *Databases) (string, error) {
+// GoingOn looks once and names what is still going on, with counts; "" means that
+// the system is quiet.
+func GoingOn(ctx context.Context, d *Databases) (string, error) {
 	var busy []string
 	for _, q := range []struct {
 		db  *pgxpool.Pool
