@@ -187,15 +187,12 @@ func (o order) insert(b *pgx.Batch) {
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
 		o.ID, o.MerchantID, o.CustomerID, o.PaymentID, o.PaymentToken, o.Total.Minor, o.Total.Currency, o.CallbackURL, o.CreatedAt)
 
-	skus, quantities, prices := make([]string, len(o.Lines)), make([]int, len(o.Lines)), make([]int64, len(o.Lines))
 	for i, l := range o.Lines {
-		skus[i], quantities[i], prices[i] = l.SKU, l.Quantity, l.UnitPrice.Minor
+		b.Queue(`
+			INSERT INTO order_lines (order_id, line_no, sku, quantity, unit_price_minor)
+			VALUES ($1, $2, $3, $4, $5)`,
+			o.ID, i+1, l.SKU, l.Quantity, l.UnitPrice.Minor)
 	}
-	b.Queue(`
-		INSERT INTO order_lines (order_id, line_no, sku, quantity, unit_price_minor)
-		SELECT $1, line.no, line.sku, line.quantity, line.price
-		  FROM unnest($2::text[], $3::int[], $4::bigint[]) WITH ORDINALITY AS line (sku, quantity, price, no)`,
-		o.ID, skus, quantities, prices)
 }
 
 func (n newOrder) skus() []string {

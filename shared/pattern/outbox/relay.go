@@ -103,6 +103,10 @@ func NewRelay(cfg Config) *Relay {
 // replica has the lease, is in the table, and found there after one Poll at the latest.
 func (r *Relay) Offer(messages ...Sealed) {
 	for _, m := range messages {
+		if *m.row == 0 { // which row it is we do not know; whoever reads the table does
+			r.Wake(m.subject)
+			continue
+		}
 		select {
 		case r.shards[shardOf(m.subject)].offered <- m.asRow():
 		default:

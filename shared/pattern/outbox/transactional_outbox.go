@@ -74,9 +74,17 @@ func (m Sealed) Append(b *pgx.Batch) {
 	b.Queue(`
 		INSERT INTO outbox (shard, message_id, type, body, traceparent)
 		VALUES ($1, $2, $3, $4, $5)
-		RETURNING id`,
+		RETURNING id, message_id`,
 		shardOf(m.subject), m.id, m.kind, m.body, m.traceparent,
-	).QueryRow(func(row pgx.Row) error { return row.Scan(m.row) })
+	).QueryRow(func(row pgx.Row) error {
+		var rowID int64
+		var messageID uuid.UUID
+		err := row.Scan(&rowID, &messageID)
+		if messageID == m.id { // nobody promises that many rows come back in their order
+			*m.row = rowID
+		}
+		return err
+	})
 }
 
 // AppendTx is Append for a transaction that is not a batch.

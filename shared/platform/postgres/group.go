@@ -59,6 +59,7 @@ var ErrClosed = errors.New("postgres: this process is stopping and writes nothin
 type Group[W any] struct {
 	db      *pgxpool.Pool
 	fill    func(b *pgx.Batch, together []W)
+	merger  *merger
 	waiting chan handed[W]
 	timeout time.Duration // commitTimeout, but in tests
 
@@ -81,7 +82,7 @@ type handed[W any] struct {
 func NewGroup[W any](db *pgxpool.Pool, fill func(b *pgx.Batch, together []W)) *Group[W] {
 	conns := db.Config().MaxConns
 	g := &Group[W]{
-		db: db, fill: fill, waiting: make(chan handed[W], mostWaiting), timeout: commitTimeout,
+		db: db, fill: fill, merger: newMerger(db), waiting: make(chan handed[W], mostWaiting), timeout: commitTimeout,
 		trying: make(chan struct{}, max(1, conns/2)), patient: make(chan struct{}, max(1, conns/4)),
 	}
 	g.writers.Go(g.run)
@@ -216,5 +217,6 @@ func (g *Group[W]) transact(patience time.Duration, writings ...W) error {
 		// server would log a warning about that at each commit.
 		b.Queue(`SELECT set_config('lock_timeout', $1, true)`, strconv.FormatInt(patience.Milliseconds(), 10))
 		g.fill(b, writings)
+		b.QueuedQueries = g.merger.merge(ctx, b.QueuedQueries)
 	})
 }
