@@ -120,7 +120,7 @@ var garbageCollection = Experiment{
 
 var reconciliation = Experiment{
 	ID:    "reconciliation",
-	Says:  "The bank has sent a payout of which we think that nobody knows.",
+	Says:  "The bank has sent a payout, and our books do not say so.",
 	Fault: "the bank's answer is lost",
 	Code:  "services/payments/reconcile.go",
 	Without: func(ctx context.Context, w *World, r *Run) Verdict {

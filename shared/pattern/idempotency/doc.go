@@ -15,11 +15,18 @@
 // since. The same key with other content is refused and changes nothing. Of two
 // requests at the same moment, one works and the other waits for its commit.
 //
+// For work that spans systems there is [Lock], a lease in the row of the key: one
+// holder at a time, whose writes are fenced by its token. Whoever comes meanwhile
+// waits for a bounded time and is told to come back; what a holder left behind is
+// taken over from where it stopped.
+//
 // # What it does not promise
 //
 // An invariant of the business: a client that uses two keys asks for two things.
 // A record of what never began: requests that fail validation, authentication or
 // the database are not recorded and may be mended and sent again under the same key.
+// Mutual exclusion: a lease may end while its holder is still in a call, so what it
+// calls must bear being called twice.
 //
 // # Tables needed
 //
@@ -27,16 +34,17 @@
 //
 // # Built on
 //
-// shared/platform/postgres and shared/platform/web. This is the kind for work
-// inside one database, where the unique key itself is the lock.
+// shared/platform/postgres and shared/platform/web. Inside one database the unique
+// key itself is the lock.
 //
 // # Used at
 //
-// POST /v1/orders (services/orders/accept.go).
+// POST /v1/orders (services/orders/accept.go); with the lock, POST /v1/refunds and
+// POST /v1/payouts (services/payments).
 //
 // # Source
 //
 // Thom Wright, "Designing for failure: Patterns": idempotency key, reject
-// non-identical retries, response record. The header follows
+// non-identical retries, response record, idempotency key lock. The header follows
 // draft-ietf-httpapi-idempotency-key-header.
 package idempotency

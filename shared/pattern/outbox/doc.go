@@ -9,16 +9,17 @@
 // # What it guarantees
 //
 // A message is published if, and only if, the transaction that appended it was
-// committed; at least once; in the order of appending for one subject as long as
-// nothing fails. It is deleted only after the broker confirmed it and did not
-// return it. A message that no queue is bound for stays, and holds up no other.
+// committed; at least once. It is deleted only after the broker confirmed it and did
+// not return it. A message that no queue is bound for stays, and holds up no other.
 //
 // # What it does not promise
 //
 // Exactly once: a crash between the confirm and the delete, a tenth of a second
 // later, publishes again with the same id, and so does a lease that changes hands in
 // the middle of a batch.
-// Receivers stand on shared/pattern/inbox. Order after a failure: what the
+// Receivers stand on shared/pattern/inbox. Order: messages of one subject mostly leave
+// as they were appended, but what was handed over in memory overtakes what has to be
+// read: what another replica wrote, or what a full queue did not take. And what the
 // broker refused is sent again behind what it took.
 //
 // # Tables needed

@@ -117,8 +117,8 @@ func (r *Relay) Offer(messages ...Sealed) {
 
 // Wake tells the relay that a message of this subject was committed. It never
 // blocks. A wake-up that is lost costs one Poll, never the message. There is no
-// LISTEN/NOTIFY here: NOTIFY takes a lock across all commits of the database,
-// and a transaction that used it cannot be prepared.
+// LISTEN/NOTIFY here: transactions that used NOTIFY commit one after the other, and
+// cannot be prepared.
 func (r *Relay) Wake(subject string) { r.wake(shardOf(subject)) }
 
 // WakeAll is Wake for whoever does not know the subject.

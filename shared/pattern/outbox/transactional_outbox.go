@@ -24,7 +24,7 @@ type Message struct {
 	Type string
 
 	// Subject is what the message is about. Messages of one subject share a
-	// shard and so keep their order.
+	// shard, and mostly keep their order.
 	Subject string
 
 	// Data is encoded as JSON.
