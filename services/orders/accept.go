@@ -41,23 +41,35 @@ import (
 // Pattern: reject-duplicate (avoided: a retry gets the first answer, never an error)
 func (s *service) accept(c echo.Context) error {
 	ctx := c.Request().Context()
-	in, body, err := web.Bind[newOrder](c)
+	body, err := web.ReadJSON(c)
 	if err != nil {
 		return err
 	}
-	request, err := idempotency.FromRequest(c, web.Merchant(c), body, s.cfg.KeyRetention)
-	if err != nil {
-		return err
-	}
-
 	var answer idempotency.Recorded
-	if s.memory.answered(request) {
+	key, bytes := sent(c, body)
+	request, same, known := s.memory.again(key, bytes)
+	var in newOrder
+	if !same { // the same bytes need not be understood twice
+		if in, err = web.Decode[newOrder](body); err != nil {
+			return err
+		}
+		request, err = idempotency.FromRequest(c, web.Merchant(c), body, s.cfg.KeyRetention)
+		if err != nil {
+			return err
+		}
+	}
+	if known {
 		err := postgres.Read(ctx, s.db, func(b *pgx.Batch) { request.Lookup(b, &answer) })
 		if err != nil {
 			return err
 		}
 		if answer.Exists {
 			return request.Answer(c, answer)
+		}
+	}
+	if same { // and its answer has expired: what was a retry is something new
+		if in, err = web.Decode[newOrder](body); err != nil {
+			return err
 		}
 	}
 	shelf, remembered := s.memory.shelf(web.Merchant(c), in.skus())
@@ -88,7 +100,7 @@ func (s *service) accept(c echo.Context) error {
 		}
 		return err
 	}
-	s.memory.rememberAnswered(request)
+	s.memory.rememberAnswered(key, bytes, request)
 	return request.Answer(c, answer)
 }
 

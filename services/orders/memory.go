@@ -1,14 +1,18 @@
 package main
 
 import (
+	"crypto/sha256"
 	"math"
+	"strings"
 
 	"github.com/google/uuid"
 	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/labstack/echo/v4"
 
 	"example.com/failwell/shared/pattern/idempotency"
 	"example.com/failwell/shared/pattern/saga"
 	"example.com/failwell/shared/platform/money"
+	"example.com/failwell/shared/platform/web"
 )
 
 // memory is what this process has read and written lately. It saves the round trip
@@ -23,7 +27,7 @@ import (
 type memory struct {
 	prices *lru.Cache[shelfKey, money.Money]
 	orders *lru.Cache[uuid.UUID, inFlight]
-	keys   *lru.Cache[answeredKey, struct{}]
+	keys   *lru.Cache[sentKey, answered]
 }
 
 type shelfKey struct{ merchant, sku string }
@@ -34,13 +38,20 @@ type inFlight struct {
 	row   saga.Row
 }
 
-type answeredKey struct{ merchant, operation, key string }
+// sentKey is an idempotency key as it was sent, quoted or not.
+type sentKey struct{ merchant, header string }
+
+// answered is a request that was answered, and the hash of its bytes.
+type answered struct {
+	request idempotency.Request
+	bytes   [sha256.Size]byte
+}
 
 // mostRemembered bounds each kind; what was not used for longest is forgotten.
 const mostRemembered = 10_000
 
 func newMemory() *memory {
-	return &memory{prices: remember[shelfKey, money.Money](), orders: remember[uuid.UUID, inFlight](), keys: remember[answeredKey, struct{}]()}
+	return &memory{prices: remember[shelfKey, money.Money](), orders: remember[uuid.UUID, inFlight](), keys: remember[sentKey, answered]()}
 }
 
 func remember[K comparable, V any]() *lru.Cache[K, V] {
@@ -90,12 +101,20 @@ func (m *memory) rememberOrder(o order, row saga.Row) {
 
 func (m *memory) forgetOrder(id uuid.UUID) { m.orders.Remove(id) }
 
-// answered tells whether this process has answered a request with this key: then
-// it is cheaper to look for the answer than to try to write one.
-func (m *memory) answered(r idempotency.Request) bool {
-	return m.keys.Contains(answeredKey{r.Merchant, r.Operation, r.Key})
+// sent is what a client has sent with a key: the key as it stands in the header, and
+// the hash of the body.
+func sent(c echo.Context, body []byte) (sentKey, [sha256.Size]byte) {
+	return sentKey{web.Merchant(c), strings.Join(c.Request().Header.Values(idempotency.HeaderKey), "\n")}, sha256.Sum256(body)
 }
 
-func (m *memory) rememberAnswered(r idempotency.Request) {
-	m.keys.Add(answeredKey{r.Merchant, r.Operation, r.Key}, struct{}{})
+// again returns the request that this process has answered under this key. same tells
+// that it was the very same bytes. Either way there is an answer, and it is cheaper to look
+// for it than to try to write one.
+func (m *memory) again(key sentKey, bytes [sha256.Size]byte) (request idempotency.Request, same, known bool) {
+	a, known := m.keys.Get(key)
+	return a.request, known && a.bytes == bytes, known
+}
+
+func (m *memory) rememberAnswered(key sentKey, bytes [sha256.Size]byte, r idempotency.Request) {
+	m.keys.Add(key, answered{request: r, bytes: bytes})
 }

@@ -101,6 +101,29 @@ func TestARetryGetsItsAnswerFromAnyReplica(t *testing.T) {
 	}
 }
 
+// The same bytes under the same key are not parsed again. What they are answered with is
+// still the database's to say.
+func TestTheSameBytesAgainAreAnsweredByTheDatabase(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil, 4)
+	b.exec(`INSERT INTO products (merchant_id, sku, name, price_minor, currency, available, initial) VALUES ('mer_acme', 'cap', 'Cap', 900, 'GBP', 10, 10)`)
+	first := b.place("key")
+	for range 2 { // the second time it is the wrong request that is remembered
+		if other := b.order("key", "mug", "cap"); other.Code != http.StatusUnprocessableEntity || !strings.Contains(other.Body.String(), "idempotency-key-reused") {
+			t.Errorf("another request: %d %s", other.Code, other.Body)
+		}
+	}
+	for range 2 {
+		if again := b.place("key"); again.Body.String() != first.Body.String() || again.Header().Get("Idempotent-Replayed") != "true" {
+			t.Errorf("the same request: %d %s", again.Code, again.Body)
+		}
+	}
+	b.exec(`UPDATE idempotency_keys SET expires_at = now() - interval '1 second'`)
+	if anew := b.place("key"); anew.Code != http.StatusAccepted || anew.Body.String() == first.Body.String() || anew.Header().Get("Idempotent-Replayed") != "" {
+		t.Errorf("after its answer has expired: %d %s", anew.Code, anew.Body)
+	}
+}
+
 // Replicas take turns with the answers of a saga, each remembering the state in
 // which it left it: none of them drops an answer that the saga is waiting for.
 func TestNoAnswerIsDroppedBecauseOfAnOldMemory(t *testing.T) {

@@ -13,34 +13,49 @@ import (
 	"github.com/labstack/echo/v4"
 )
 
-// Bind reads the body as one JSON value of type T and, when T has a method
-// Validate() error, checks it. It also returns the bytes as they came, from which
-// an idempotency fingerprint is taken.
-//
-// It is strict: a field that T does not know is refused rather than dropped. A
-// client that misspells "amount" must hear of it before money moves.
+// Bind reads the body as one JSON value of type T, see ReadJSON and Decode. It also
+// returns the bytes as they came, from which an idempotency fingerprint is taken.
 func Bind[T any](c echo.Context) (T, []byte, error) {
-	var in T
+	body, err := ReadJSON(c)
+	if err != nil {
+		return *new(T), nil, err
+	}
+	in, err := Decode[T](body)
+	return in, body, err
+}
+
+// ReadJSON reads the body of a request that says it is JSON.
+func ReadJSON(c echo.Context) ([]byte, error) {
 	contentType, _, err := mime.ParseMediaType(c.Request().Header.Get(echo.HeaderContentType))
 	if err != nil || contentType != echo.MIMEApplicationJSON {
-		return in, nil, NewProblem(http.StatusUnsupportedMediaType, "not-json", "JSON expected", "Send Content-Type: application/json.")
+		return nil, NewProblem(http.StatusUnsupportedMediaType, "not-json", "JSON expected", "Send Content-Type: application/json.")
 	}
 	body, err := io.ReadAll(c.Request().Body)
 	if err != nil {
-		return in, nil, readProblem(err)
+		return nil, readProblem(err)
 	}
+	return body, nil
+}
+
+// Decode decodes one JSON value of type T and, when T has a method Validate() error,
+// checks it.
+//
+// It is strict: a field that T does not know is refused rather than dropped. A
+// client that misspells "amount" must hear of it before money moves.
+func Decode[T any](body []byte) (T, error) {
+	var in T
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&in); err != nil {
-		return in, nil, decodeProblem(err)
+		return in, decodeProblem(err)
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return in, nil, NewProblem(http.StatusBadRequest, "malformed-json", "Malformed JSON", "There is more after the JSON value.")
+		return in, NewProblem(http.StatusBadRequest, "malformed-json", "Malformed JSON", "There is more after the JSON value.")
 	}
 	if v, ok := any(in).(interface{ Validate() error }); ok {
-		return in, body, v.Validate()
+		return in, v.Validate()
 	}
-	return in, body, nil
+	return in, nil
 }
 
 func readProblem(err error) error {
