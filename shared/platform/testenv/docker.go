@@ -122,7 +122,7 @@ func (e *Env) startDockerPostgres(ctx context.Context, pool *dockertest.Pool, im
 	c, err := e.run(pool, image, dockertest.RunOptions{
 		Labels:       owner,
 		Env:          []string{"POSTGRES_PASSWORD=" + postgresPassword},
-		Cmd:          []string{"postgres", "-c", "max_connections=300", "-c", "max_prepared_transactions=100"},
+		Cmd:          append([]string{"postgres"}, postgresSettings...),
 		PortBindings: map[docker.Port][]docker.PortBinding{"5432/tcp": loopback(port)},
 	})
 	if err != nil {

@@ -77,6 +77,18 @@ func (pg *localPostgres) dropRoot() error {
 	return os.Chown(pg.dir, int(uid), int(gid))
 }
 
+// postgresSettings are those of a database in service, as in docker-compose.yml. The
+// defaults are for a machine with 128 MB to spare: an index that is larger is read and
+// written page by page, and a page that is touched for the first time after a
+// checkpoint goes into the log whole.
+var postgresSettings = []string{
+	"-c", "max_connections=300",
+	"-c", "max_prepared_transactions=100", // off by default; payouts need it
+	"-c", "shared_buffers=512MB",
+	"-c", "max_wal_size=2GB", // fewer checkpoints
+	"-c", "wal_compression=lz4", // of those whole pages
+}
+
 func (pg *localPostgres) data() string { return filepath.Join(pg.dir, "data") }
 func (pg *localPostgres) log() string  { return filepath.Join(pg.dir, "log") }
 func (pg *localPostgres) url() string {
@@ -91,10 +103,8 @@ func (pg *localPostgres) start(ctx context.Context) error {
 	defer cancel()
 	for {
 		if pg.process == nil || pg.process.ended() {
-			cmd := exec.Command(filepath.Join(pg.bin, "postgres"), "-D", pg.data(), //nolint:noctx // it outlives this call
-				"-p", strconv.Itoa(pg.port),
-				"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=",
-				"-c", "max_connections=300", "-c", "max_prepared_transactions=100")
+			cmd := exec.Command(filepath.Join(pg.bin, "postgres"), append(postgresSettings, "-D", pg.data(), //nolint:noctx // it outlives this call
+				"-p", strconv.Itoa(pg.port), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=")...)
 			cmd.Dir = pg.dir
 			p, err := startProcess(cmd, pg.log(), pg.as)
 			if err != nil {
