@@ -13,100 +13,101 @@ import (
 	"example.com/failwell/scripts/stack"
 )
 
-// growth measures the hot paths with empty tables, and again with years of old rows
-// in them. Nothing that is done at every request may become slower by what was
-// done before.
+// growth measures the hot paths with old rows in the tables, and in turn with them on a
+// second system whose tables are empty. Nothing that is done at every request may become
+// slower by what was done before.
 func (b *bench) growth(ctx context.Context) error {
-	outbox, err := b.newRelayWorld(ctx)
+	empty := &bench{flags: b.flags, round: b.round, rounds: b.rounds}
+	if err := empty.start(ctx); err != nil {
+		return err
+	}
+	defer empty.stop()
+	var rows string
+	compare := func(name, unit string, full, empty func() (sample, error)) error {
+		_, err := b.against(name+", "+rows+" old rows in each table", unit, 0.9,
+			contender{"", full}, contender{"the same with empty tables", empty})
+		return err
+	}
+	outbox, emptyOutbox, err := b.bothOutboxes(ctx, empty)
 	if err != nil {
 		return err
 	}
 	defer outbox.close()
-	if err := b.system.Servers.StopRabbit(ctx); err != nil {
-		return err
-	}
+	defer emptyOutbox.close()
+
 	const clients = 8
-	replay := b.replayer(ctx)
-	lines := []struct {
-		name, unit string
-		run        func() (sample, error)
-	}{
-		{"accept", "orders/s", func() (sample, error) {
-			return b.often(func() (sample, error) { return b.drive(ctx, clients, b.place) })
-		}},
-		{"replay", "answers/s", func() (sample, error) {
-			return b.often(func() (sample, error) { return b.drive(ctx, clients, replay) })
-		}},
-		{"ledger entry", "entries/s", func() (sample, error) {
-			return b.often(func() (sample, error) { return b.drive(ctx, clients, b.post) })
-		}},
-		{"relay", "messages/s", func() (sample, error) { return b.relayAlone(ctx, outbox) }},
-	}
-	var empty []sample
+	replay, emptyReplay := b.replayer(), empty.replayer()
 	before := 0
-	for _, rows := range []int{0, b.Rows / 10, b.Rows} {
-		if err := b.fill(ctx, before, rows); err != nil {
+	for _, n := range []int{b.Rows / 10, b.Rows} {
+		if err := b.fill(ctx, before, n); err != nil {
 			return err
 		}
-		before = rows
-		for i, line := range lines {
-			full, err := line.run()
-			if err != nil {
-				return fmt.Errorf("%s: %w", line.name, err)
-			}
-			if rows == 0 {
-				empty = append(empty, full)
-				continue
-			}
-			ratio := full.perSecond / empty[i].perSecond
-			b.report.add(row{
-				Line: line.name + fmt.Sprintf(", %s old rows in each table", thousands(rows)), Unit: line.unit, Ours: full.perSecond, P50: full.p50, P99: full.p99,
-				Beside: "the same with empty tables", Theirs: empty[i].perSecond, Min: ratio, Median: ratio, Max: ratio, Target: 0.9,
-			})
+		before, rows = n, thousands(n)
+		err := errors.Join(
+			compare("accept", "orders/s",
+				func() (sample, error) { return b.drive(ctx, clients, b.place) },
+				func() (sample, error) { return empty.drive(ctx, clients, empty.place) }),
+			compare("replay", "answers/s",
+				func() (sample, error) { return b.drive(ctx, clients, replay) },
+				func() (sample, error) { return empty.drive(ctx, clients, emptyReplay) }),
+			compare("ledger entry", "entries/s",
+				func() (sample, error) { return b.drive(ctx, clients, b.post) },
+				func() (sample, error) { return empty.drive(ctx, clients, empty.post) }),
+		)
+		if err != nil {
+			return err
+		}
+		// With the broker there the services would work on what was accepted.
+		err = errors.Join(b.standStill(ctx, outbox), empty.standStill(ctx, emptyOutbox))
+		if err == nil {
+			const n = 10_000
+			err = compare("relay", "messages/s",
+				func() (sample, error) { return outbox.drain(ctx, n) },
+				func() (sample, error) { return emptyOutbox.drain(ctx, n) })
+		}
+		if err := errors.Join(err, b.goOn(ctx), empty.goOn(ctx)); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// often is the median of some rounds.
-func (b *bench) often(run func() (sample, error)) (sample, error) {
-	var samples []sample
-	for range b.rounds {
-		s, err := run()
-		if err != nil {
-			return sample{}, err
-		}
-		samples = append(samples, s)
+// bothOutboxes makes an outbox on each system, and then takes the brokers away.
+func (b *bench) bothOutboxes(ctx context.Context, empty *bench) (full, other *relayWorld, err error) {
+	if full, err = b.newRelayWorld(ctx); err != nil {
+		return nil, nil, err
 	}
-	return median(samples), nil
+	if other, err = empty.newRelayWorld(ctx); err != nil {
+		full.close()
+		return nil, nil, err
+	}
+	return full, other, errors.Join(b.system.Servers.StopRabbit(ctx), empty.system.Servers.StopRabbit(ctx))
 }
 
-// relayAlone empties an outbox while the services stand still: with the broker there
-// they would work on what was accepted before. Otherwise it is away.
-func (b *bench) relayAlone(ctx context.Context, outbox *relayWorld) (sample, error) {
-	const n = 10_000
+// standStill stops the services where they are, and brings their broker back.
+func (b *bench) standStill(ctx context.Context, outbox *relayWorld) error {
 	for _, name := range stack.Services {
 		b.system.Signal(name, syscall.SIGSTOP)
 	}
 	if err := b.system.Servers.StartRabbit(ctx); err != nil {
-		return sample{}, err
+		return err
 	}
-	err := outbox.reconnect(ctx)
-	if err != nil {
-		return sample{}, err
-	}
-	s, err := b.often(func() (sample, error) { return outbox.drain(ctx, n) })
-	err = errors.Join(err, b.system.Servers.StopRabbit(ctx))
+	return outbox.reconnect(ctx)
+}
+
+// goOn undoes standStill.
+func (b *bench) goOn(ctx context.Context) error {
+	err := b.system.Servers.StopRabbit(ctx)
 	for _, name := range stack.Services {
 		b.system.Signal(name, syscall.SIGCONT)
 	}
-	return s, err
+	return err
 }
 
 // replayer repeats one request, whose answer is recorded at the first call.
-func (b *bench) replayer(ctx context.Context) func(context.Context, int) error {
+func (b *bench) replayer() func(context.Context, int) error {
 	key, body := "replayed", b.basket("tok_bench")
-	return func(context.Context, int) error {
+	return func(ctx context.Context, _ int) error {
 		a, err := b.acme.Place(ctx, key, body)
 		if err == nil && a.Status != 202 {
 			err = fmt.Errorf("status %d: %s", a.Status, a.Body)

@@ -72,7 +72,7 @@ func run(ctx context.Context, f flags) error {
 		if f.Only != "" && !strings.Contains(","+f.Only+",", ","+part.name+",") {
 			continue
 		}
-		fmt.Printf("\n%s\n", part.name)
+		fmt.Printf("\n%s, after %s\n", part.name, time.Since(begun).Round(time.Second))
 		if err := b.measure(ctx, part.name, part.run); err != nil {
 			return fmt.Errorf("%s: %w", part.name, err)
 		}
@@ -98,6 +98,18 @@ var production = []string{
 // measure gives each part a system of its own: fresh, and without what the part
 // before has left in its caches and queues.
 func (b *bench) measure(ctx context.Context, part string, run func(context.Context) error) error {
+	if err := b.start(ctx); err != nil {
+		return err
+	}
+	defer b.stop()
+	if b.Profile != "" {
+		defer b.profile(ctx, part)()
+	}
+	return run(ctx)
+}
+
+// start starts a system to measure.
+func (b *bench) start(ctx context.Context) error {
 	seed := make([]string, products)
 	for i := range seed {
 		seed[i] = fmt.Sprintf("sku-%d=Thing %d=1250=GBP=100000000", i, i)
@@ -115,19 +127,21 @@ func (b *bench) measure(ctx context.Context, part string, run func(context.Conte
 	if b.system, err = stack.Start(ctx, stack.Options{IgnoreGiven: true, Env: env}); err != nil {
 		return err
 	}
-	defer b.system.Close()
 	if b.truth, err = audit.Open(ctx, b.system.DatabaseURL, b.system.ReceiptsURL()); err != nil {
+		b.system.Close()
 		return err
 	}
-	defer b.truth.Close()
 	b.acme = shop.New(b.system.Env())
-	if err := b.truth.Orders.QueryRow(ctx, `SELECT 'PostgreSQL ' || split_part(current_setting('server_version'), ' ', 1)`).Scan(&b.server); err != nil {
-		return err
+	err = b.truth.Orders.QueryRow(ctx, `SELECT 'PostgreSQL ' || split_part(current_setting('server_version'), ' ', 1)`).Scan(&b.server)
+	if err != nil {
+		b.stop()
 	}
-	if b.Profile != "" {
-		defer b.profile(ctx, part)()
-	}
-	return run(ctx)
+	return err
+}
+
+func (b *bench) stop() {
+	b.truth.Close()
+	b.system.Close()
 }
 
 // profile takes a CPU profile of each service, some seconds after the load has begun.
