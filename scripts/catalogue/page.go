@@ -19,8 +19,8 @@ import (
 //
 //	<!-- excerpt services/orders/accept.go "func (s *service) place(" "^}" -->
 //	<!-- naive -->        what the experiment does without the pattern (its Without)
-//	<!-- verdict -->      what the experiment shows, without and with
-//	<!-- printed -->      the end of what `lab run` prints of the experiment
+//	<!-- verdict -->      what the experiment shows, without and with; `lab run --compare` runs it again
+//	<!-- printed -->      the end of what `lab run` prints of the experiment; as above
 //	<!-- places -->       every place of use
 //	<!-- measured accept, 8 clients --> one sentence for each line of the benchmark that begins so
 //	<!-- run grep -rn ErrInTransaction shared --> the command and what it prints; check runs it again

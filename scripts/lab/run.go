@@ -34,7 +34,7 @@ type runCmd struct {
 	Seed uint64 `default:"1" help:"Decides how much is bought and paid, which of several is hit, what keys and names are drawn, and the outside world's dice. The same seed is the same run."`
 	JSON bool   `name:"json" help:"For machines."`
 
-	Compare string `placeholder:"DIR" help:"Fail when what happened, or a verdict, is not as the experiment's page in this directory shows it. The pages show seed 1."`
+	Compare string `placeholder:"DIR" help:"Fail when the experiment's page in this directory shows other timelines, other verdicts or another fault. The pages show seed 1."`
 }
 
 // Run runs experiments and fails unless each ends as it should: badly without the
