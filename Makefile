@@ -44,8 +44,8 @@ check-containers: ## The containers: build, healthy, an order, a crash, down. Wi
 	@scripts/docker/check.sh
 
 .PHONY: lab
-lab: deps ## 24 experiments: each pattern taken away and put back, on the same fault. About a minute.
-	@go run ./scripts/lab run all --compare docs/patterns/experiments.json
+lab: deps ## 24 experiments: each pattern taken away and put back, on the same fault, and each page as it was run. About a minute.
+	@go run ./scripts/lab run all --compare docs/patterns
 
 .PHONY: sweep
 sweep: deps ## Crash, failure and delay at every fault point; then the audit. About five minutes.

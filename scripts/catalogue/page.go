@@ -19,8 +19,8 @@ import (
 //
 //	<!-- excerpt services/orders/accept.go "func (s *service) place(" "^}" -->
 //	<!-- naive -->        what the experiment does without the pattern (its Without)
-//	<!-- verdict -->      what the experiment shows, without and with
-//	<!-- printed -->      the end of what `lab run` prints of the experiment
+//	<!-- verdict -->      what the experiment shows, without and with; `lab run --compare` runs it again
+//	<!-- printed -->      the end of what `lab run` prints of the experiment; as above
 //	<!-- places -->       every place of use
 //	<!-- measured accept, 8 clients --> one sentence for each line of the benchmark that begins so
 //	<!-- run grep -rn ErrInTransaction shared --> the command and what it prints; check runs it again
@@ -33,7 +33,7 @@ import (
 // The name ends at the first space or at the end; what follows are its arguments.
 var directive = regexp.MustCompile(`^<!-- (excerpt|naive|verdict|printed|places|measured|run|index|record|messages|tables|cases)( .*)? -->$`)
 
-const blockEnd = "<!-- end -->"
+const blockEnd = experiments.BlockEnd
 
 // source is what blocks are drawn from.
 type source struct {
@@ -109,9 +109,9 @@ func (s source) block(path, id, kind, args string, old []string) ([]string, erro
 			return nil, fmt.Errorf("%s has no result of %q", resultsFile, id)
 		}
 		if kind == "printed" {
-			return printedBlock(r), nil
+			return r.Printed(), nil
 		}
-		return verdictBlock(r), nil
+		return r.Timelines(), nil
 	case "measured":
 		return s.measured(args)
 	case "run":
@@ -159,34 +159,6 @@ func cases() []string {
 		}
 	}
 	return append(lines, "")
-}
-
-func verdictBlock(r experiments.Result) []string {
-	block := []string{"Fault: " + r.Fault + ".", "", "```", "WITHOUT"}
-	for _, l := range r.Left {
-		block = append(block, "  "+l.Text)
-	}
-	block = append(block, "  ✗ "+r.Without.Says, "", "WITH")
-	for _, l := range r.Right {
-		block = append(block, "  "+l.Text)
-	}
-	return append(block, "  ✓ "+r.With.Says, "```")
-}
-
-// printedBlock is the end of what `lab run` prints of one experiment.
-func printedBlock(r experiments.Result) []string {
-	mark := func(v experiments.Verdict) string {
-		if v.Good {
-			return "✓"
-		}
-		return "✗"
-	}
-	return []string{
-		"```", "…",
-		"without: " + r.Without.Says + " " + mark(r.Without),
-		"with:    " + r.With.Says + " " + mark(r.With),
-		"", "code:    " + r.Code, "page:    " + r.Page, "```",
-	}
 }
 
 // index is the table of all patterns.

@@ -5,28 +5,17 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
-)
 
-// changing is what differs from one run to the next: ids, times of day, durations.
-var changing = []*regexp.Regexp{
-	regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}`),
-	regexp.MustCompile(`[0-9a-f]{8}…`),
-	regexp.MustCompile(`\d{4}-\d{2}-\d{2}(T|\s)\d{2}:\d{2}:\d{2}(\.\d+)?Z?`),
-	regexp.MustCompile(`\d{2}:\d{2}:\d{2}(\.\d+)?`),
-	regexp.MustCompile(`\b\d+(\.\d+)? ?(s|ms|µs|seconds)\b`),
-}
+	"example.com/failwell/scripts/lab/experiments"
+)
 
 func masked(lines []string) []string {
 	out := make([]string, len(lines))
 	for i, line := range lines {
-		for _, c := range changing {
-			line = c.ReplaceAllString(line, "*")
-		}
-		out[i] = strings.TrimRight(line, " ")
+		out[i] = experiments.Masked(line)
 	}
 	return out
 }

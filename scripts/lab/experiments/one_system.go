@@ -297,7 +297,7 @@ var singleUseTokenRecovery = Experiment{
 		delivered()
 		w.quiet(ctx)
 		asked, charges := w.asked(ctx), w.charges(ctx, twice.PaymentID)
-		r.Log("two at once: %d redemptions, %d charge: %s", asked, charges, twice.Status)
+		r.Log("two at once: the processor was asked more than once (%v), %d charge: %s", asked > 1, charges, twice.Status) // a slow machine asks thrice
 		return verdict(lost.Status == "confirmed" && twice.Status == "confirmed" && asked >= 2 && charges == 1,
 			"both orders are confirmed, %d charge for two redeemers", charges)
 	},
