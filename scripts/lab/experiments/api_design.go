@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strconv"
 
 	"github.com/google/uuid"
 
@@ -32,7 +33,7 @@ var idempotencyKey = Experiment{
 		}
 		r.Log("POST /orders: %v", post(true))
 		r.Log("the client does not know whether it was placed, and sends it again")
-		r.Log("POST /orders: 201 %v", post(false))
+		r.Log("POST /orders: %s", with("201", post(false)))
 		n := w.number(ctx, `SELECT count(*) FROM orders`)
 		return verdict(n == w.Dice.Hit, "%d wanted, %d ordered", w.Dice.Hit, n)
 	},
@@ -42,7 +43,7 @@ var idempotencyKey = Experiment{
 		w.orders(ctx, w.Dice.Hit-1)
 		key, body := uuid.NewString(), w.Shop.Basket(w.token(ctx, shop.CardWorks), w.mugs())
 		_, err := w.Shop.Place(ctx, key, body)
-		r.Log("POST /v1/orders, Idempotency-Key: %s…: no answer (%v)", key[:8], err != nil)
+		r.Log("POST /v1/orders, Idempotency-Key: %s…: %s", key[:8], answerTo(err))
 		died()
 		a, tries, err := w.Shop.Insist(ctx, key, body, nil)
 		must(err)
@@ -110,10 +111,10 @@ var callbackExperiment = Experiment{
 		}
 		before, order := "ord_"+uuid.NewString(), "ord_"+uuid.NewString()
 		status, err := notify(before)
-		r.Log("an order while the endpoint is open: POST to the merchant: %d %v, heard %d time", status, err, heard(before))
+		r.Log("an order while the endpoint is open: POST to the merchant: %s, heard %d time", with(strconv.Itoa(status), err), heard(before))
 		w.misbehave(ctx, w.closedAtFirst())
 		status, err = notify(order)
-		r.Log("order confirmed; POST to the merchant: %d %v", status, err)
+		r.Log("order confirmed; POST to the merchant: %s", with(strconv.Itoa(status), err))
 		r.Log("logged as a warning; nobody sends it again")
 		return verdict(heard(order) > 0 || heard(before) == 0, "the merchant heard of it %d times", heard(order))
 	},

@@ -113,7 +113,7 @@ var garbageCollection = Experiment{
 		}
 		r.Log("%d expired keys", expired.RowsAffected()) // not left(): the collector may have begun
 		await(ctx, "the collector", func() bool { return left() == 0 })
-		r.Log("deleted in batches of 500, with pauses, by one replica")
+		r.Log("the collector has deleted them")
 		return verdict(left() == 0, "%d rows that nobody needs", left())
 	},
 }
@@ -130,7 +130,7 @@ var reconciliation = Experiment{
 		_, err := w.call(ctx, http.MethodPost, w.System.URL[stack.Sandbox]+"/bank/transfers", nil, map[string]any{
 			"reference": reference, "account": "acct_1", "amount": map[string]any{"minor": w.Dice.Minor, "currency": "GBP"}}, nil)
 		w.exec(ctx, `INSERT INTO payouts VALUES ('failed')`)
-		r.Log("POST /bank/transfers: no answer (%v); noted as failed", err != nil)
+		r.Log("POST /bank/transfers: %s; noted as failed", answerTo(err))
 		sent, known := w.transfers(ctx, reference), w.number(ctx, `SELECT count(*) FROM payouts WHERE status = 'sent'`)
 		return verdict(sent == known, "%d sent by the bank, %d known to us, and nobody looks", sent, known)
 	},
@@ -150,7 +150,7 @@ var reconciliation = Experiment{
 			must(json.Unmarshal(a.Body, &finding))
 			for _, d := range finding.Differences {
 				if d.Reference == p.ID && d.Verdict == "resolved" {
-					r.Log("POST /v1/reconciliations: %s: %s %s", d.Reference, d.Verdict, d.Note)
+					r.Log("POST /v1/reconciliations: %s: %s. %s", d.Reference, d.Verdict, d.Note)
 					return true
 				}
 			}

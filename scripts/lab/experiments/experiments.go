@@ -74,6 +74,22 @@ func (r *Run) Log(format string, args ...any) {
 	r.Lines = append(r.Lines, Line{AtMS: time.Since(r.begun).Milliseconds(), Text: fmt.Sprintf(format, args...)})
 }
 
+// answerTo says whether a call was answered.
+func answerTo(failed error) string {
+	if failed != nil {
+		return "no answer"
+	}
+	return "answered"
+}
+
+// with is what came out, with its error if there was one.
+func with(what string, err error) string {
+	if err != nil {
+		return what + ", " + err.Error()
+	}
+	return what
+}
+
 // World is what experiments play with: the whole running system, the outside
 // world, and a database of their own for the naive versions.
 type World struct {

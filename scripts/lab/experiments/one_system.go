@@ -54,7 +54,7 @@ var acidTransaction = Experiment{
 		// after the commit. This is a machine that died, connections and all.
 		await(ctx, "the end of its transaction", func() bool { return w.end(ctx, waiting()) == 0 })
 		letGo()
-		r.Log("killed there, and its transaction with it: no answer (%v); the client gives up", <-noAnswer != nil)
+		r.Log("killed there, and its transaction with it: %s; the client gives up", answerTo(<-noAnswer))
 		w.quiet(ctx)
 		after := w.posters(ctx)
 		gone, ordered := after.gone-before.gone, after.ordered-before.ordered
@@ -171,9 +171,9 @@ var idempotencyKeyExternal = Experiment{
 		method := w.paymentMethod(ctx, shop.CardWorks, reference)
 		w.misbehave(ctx, `[{"contract":"charges.create","fault":"lose_answer","times":1}]`)
 		_, err := w.charge(ctx, "", method, reference)
-		r.Log("POST /v1/charges: no answer (%v)", err != nil)
+		r.Log("POST /v1/charges: %s", answerTo(err))
 		id, err := w.charge(ctx, "", method, reference)
-		r.Log("POST /v1/charges again: %s… %v", id[:9], err)
+		r.Log("POST /v1/charges again: %s", with(id[:9]+"…", err))
 		n := w.charges(ctx, reference)
 		return verdict(n == 1, "%d charges on the customer's card: %s instead of %s", n, money(n*w.price()), money(w.price()))
 	},

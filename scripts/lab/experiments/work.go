@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -96,7 +97,7 @@ var resumableOperation = Experiment{
 		died := w.crashAt(ctx, stack.Payments, dies.point, 1)
 		_, err := w.Shop.Post(ctx, w.Shop.Payments+"/v1/refunds", key, refundOf(o))
 		point := w.recoveryPoint(ctx, o)
-		r.Log("POST /v1/refunds: the process dies after %s, no answer (%v)", dies.after, err != nil)
+		r.Log("POST /v1/refunds: the process dies after %s, %s", dies.after, answerTo(err))
 		died()
 		a, tries, err := w.Shop.InsistAt(ctx, w.Shop.Payments+"/v1/refunds", key, refundOf(o), nil)
 		must(err)
@@ -135,7 +136,7 @@ var recoveryPoint = Experiment{
 			return nil
 		}
 		r.Log("refund %s: processor, books, then %v", money(w.Dice.Minor), post(true))
-		r.Log("the retry: processor, books, done %v", post(false))
+		r.Log("the retry: processor, books, %s", with("done", post(false)))
 		asked, n := w.asked(ctx), w.processorRefunds(ctx, reference)
 		return verdict(asked == 1, "the processor was asked %d times for %d refund: only its memory of our key keeps it at one", asked, n)
 	},
@@ -265,9 +266,9 @@ var atMostOnceGuard = Experiment{
 				"reference": reference, "account": "acct_1", "amount": map[string]any{"minor": w.Dice.Minor, "currency": "GBP"}}, nil)
 		}
 		_, err := transfer()
-		r.Log("POST /bank/transfers: no answer (%v)", err != nil)
+		r.Log("POST /bank/transfers: %s", answerTo(err))
 		status, err := transfer()
-		r.Log("so it is sent again: %d %v", status, err)
+		r.Log("so it is sent again: %s", with(strconv.Itoa(status), err))
 		n := w.transfers(ctx, reference)
 		return verdict(n <= 1, "paid out %d times: %s instead of %s", n, money(n*w.Dice.Minor), money(w.Dice.Minor))
 	},
@@ -333,7 +334,7 @@ var distributedTransaction = Experiment{
 		halfWay := payments-paymentsBefore == 1 && ledger == ledgerBefore && prepared == 1
 		w.System.Signal(stack.Payments, syscall.SIGKILL)
 		w.System.Signal(stack.Ledger, syscall.SIGKILL)
-		r.Log("both are killed: no answer (%v)", <-noAnswer != nil)
+		r.Log("both are killed: %s", answerTo(<-noAnswer))
 		died()
 		alsoDied()
 		w.quiet(ctx)
