@@ -15,7 +15,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
-	"gocloud.dev/blob/memblob"
 
 	"example.com/failwell/shared/pattern/outbox"
 	"example.com/failwell/shared/platform/config"
@@ -57,12 +56,11 @@ func newShop(t *testing.T) *shop {
 // database of another one, with settings of its own.
 func newTestService(t *testing.T, like *service, cfg settings) *service {
 	t.Helper()
-	receipts := memblob.OpenBucket(nil)
-	t.Cleanup(func() { _ = receipts.Close() })
-	s, err := newService(cfg, like.db, receipts, quiet(), prometheus.NewRegistry())
+	s, err := newService(cfg, like.db, quiet(), prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}
+	openTestReceipts(t, s)
 	t.Cleanup(s.writer.Close)
 	s.relay = outbox.NewRelay(outbox.Config{DB: like.db, Logger: quiet()})
 	return s
@@ -169,6 +167,21 @@ func same[T any](t *testing.T, what string, got, want T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("%s (-want +got):\n%s", what, diff)
 	}
+}
+
+func (s *shop) exec(query string, args ...any) {
+	s.t.Helper()
+	if _, err := s.db.Exec(s.t.Context(), query, args...); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *shop) count(query string, args ...any) (n int) {
+	s.t.Helper()
+	if err := s.db.QueryRow(s.t.Context(), query, args...).Scan(&n); err != nil {
+		s.t.Fatal(err)
+	}
+	return n
 }
 
 func eventually(t *testing.T, what string, holds func() bool) {

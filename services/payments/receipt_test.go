@@ -7,6 +7,16 @@ import (
 	"example.com/failwell/shared/platform/postgres"
 )
 
+// openTestReceipts gives a service a store of its own.
+func openTestReceipts(t *testing.T, s *service) {
+	t.Helper()
+	s.cfg.ReceiptsURL = "mem://"
+	if err := s.openReceipts(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.receipts.Bucket.Close() })
+}
+
 // shopWithACapture is a shop with one captured payment, and documents that are old after
 // grace.
 func shopWithACapture(t *testing.T, grace time.Duration) (*shop, command) {
