@@ -32,7 +32,7 @@
 //
 // # Used at
 //
-// POST /v1/orders (services/orders/accept.go).
+// POST /v1/orders (accept.go), and with a lock refunds and payouts (refund.go, payout.go).
 //
 // # Source
 //
