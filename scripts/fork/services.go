@@ -42,7 +42,7 @@ var services = map[string]part{
 		with: whole,
 		names: map[string][]string{
 			"scripts/stack": {"Payments", "ReceiptsURL"},
-			"scripts/ops":   {"Prepared", "Payouts"}, "scripts/ops/commands": {"connect"},
+			"scripts/ops":   {"Prepared", "Payouts"}, "scripts/ops/commands": {"connect", "patience"},
 		},
 		blocks: map[string][]string{
 			composeFile:  {"  receipts:"},

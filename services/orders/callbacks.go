@@ -20,12 +20,12 @@ type news struct {
 }
 
 // tell composes the news for a merchant who has asked for it.
-func (r *outcome) tell(now time.Time) error {
+func (r *outcome) tell() error {
 	o := r.order
 	if o.CallbackURL == "" {
 		return nil
 	}
-	payload, err := json.Marshal(news{Type: "order." + o.Status, Timestamp: now, Data: o.view()})
+	payload, err := json.Marshal(news{Type: "order." + o.Status, Timestamp: *o.FinishedAt, Data: o.view()})
 	if err != nil {
 		return err
 	}

@@ -17,7 +17,7 @@ type outcome struct {
 
 // conclude works out how an order ends. A completed saga confirms it; an undone
 // one cancels it, for the reason that turned the saga around.
-func (s *service) conclude(o order, row saga.Row, state saga.State, reason string) (outcome, error) {
+func conclude(o order, row saga.Row, state saga.State, reason string) outcome {
 	now := time.Now().UTC().Truncate(time.Microsecond)
 	o.FinishedAt = &now
 	o.Status = statusConfirmed
@@ -27,11 +27,7 @@ func (s *service) conclude(o order, row saga.Row, state saga.State, reason strin
 			o.Reason = row.Reason // the first reason is the cause, later ones its consequences
 		}
 	}
-	end := outcome{order: o}
-	if err := end.tell(now); err != nil {
-		return outcome{}, err
-	}
-	return end, nil
+	return outcome{order: o}
 }
 
 // write queues the end of the order: its state, its stock, and the news of it.

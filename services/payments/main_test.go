@@ -169,21 +169,6 @@ func same[T any](t *testing.T, what string, got, want T) {
 	}
 }
 
-func (s *shop) exec(query string, args ...any) {
-	s.t.Helper()
-	if _, err := s.db.Exec(s.t.Context(), query, args...); err != nil {
-		s.t.Fatal(err)
-	}
-}
-
-func (s *shop) count(query string, args ...any) (n int) {
-	s.t.Helper()
-	if err := s.db.QueryRow(s.t.Context(), query, args...).Scan(&n); err != nil {
-		s.t.Fatal(err)
-	}
-	return n
-}
-
 func eventually(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !holds(); time.Sleep(5 * time.Millisecond) {

@@ -18,6 +18,21 @@ const (
 	otherKey = "sk_other"
 )
 
+func (s *shop) exec(query string, args ...any) {
+	s.t.Helper()
+	if _, err := s.db.Exec(s.t.Context(), query, args...); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *shop) count(query string, args ...any) (n int) {
+	s.t.Helper()
+	if err := s.db.QueryRow(s.t.Context(), query, args...).Scan(&n); err != nil {
+		s.t.Fatal(err)
+	}
+	return n
+}
+
 // Weeks of webhooks that were never sent, and more of them than one look takes:
 // all of them are made up for, each once, and nothing that is young.
 func TestEveryMissedWebhookIsMadeUpForHoweverOldAndHoweverMany(t *testing.T) {
