@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The container check that continuous integration runs: build, up to healthy, an
-# order through it, a container whose process dies and comes back, and down. A
-# private engine and local stand-ins are used where there is no engine or no
+# order through it, a container whose process dies and comes back, and down; with the
+# fourth service of docs/fork.md beside the three, added as it says there. A private
+# engine and local stand-ins are used where there is no engine or no
 # registry. One line a step; always cleans up; the last line of a failure says why.
 set -Eeuo pipefail
 cd "$(dirname "$0")/../.."
@@ -22,10 +23,11 @@ try() {
 }
 
 own_engine=
+root=$PWD
 work=$(mktemp -d)
 # Ports other than the defaults and a name of our own: a system that is up is left alone.
 export COMPOSE_PROJECT_NAME=failwell-check
-export ORDERS_PORT=18081 PAYMENTS_PORT=18082 LEDGER_PORT=18083 SANDBOX_PORT=18084 RABBITMQ_PORT=18672
+export ORDERS_PORT=18081 PAYMENTS_PORT=18082 LEDGER_PORT=18083 SANDBOX_PORT=18084 LOYALTY_PORT=18085 RABBITMQ_PORT=18672
 
 # states shows each container: whether it lives, and what it died of.
 states() {
@@ -62,6 +64,23 @@ if ! docker image inspect postgres:18.1 >/dev/null 2>&1 && ! timeout 60 docker p
   vars=$(scripts/docker/standins.sh 2>"$work/standins") || { tail -n 20 "$work/standins"; die "neither a registry ($(tail -n 1 "$work/pull")) nor stand-ins"; }
   eval "$vars"
   step "no registry ($(tail -n 1 "$work/pull" | cut -c1-100)): stand-ins $POSTGRES_IMAGE $RABBITMQ_IMAGE $BUILDER_IMAGE"
+fi
+
+# The fourth service goes into a copy, and all images are built from that: a second
+# build for it alone would compile everything once more.
+# block N: what step N of the page shows.
+block() { awk -v step="**$1.**" 'index($0, step) == 1 { found = 1 } found && /^```/ { if (inside) exit; inside = 1; next } inside' "$root/docs/fork.md"; }
+if [ -f docs/fork.md ]; then
+  mkdir "$work/copy"
+  tar -c --exclude=./.git --exclude=./.run --exclude=./bin . | tar -x -C "$work/copy"
+  cd "$work/copy"
+  mkdir -p services/loyalty/migrations
+  block 1 >services/loyalty/migrations/00001_loyalty.sql
+  block 2 >services/loyalty/config.go
+  block 3 >services/loyalty/main.go
+  block 6 >>scripts/init.sql
+  { sed '/^  ledger:$/,$d' "$root/docker-compose.yml"; block 8; echo; sed -n '/^  ledger:$/,$p' "$root/docker-compose.yml"; } >docker-compose.yml
+  step "a fourth service, as docs/fork.md adds it"
 fi
 
 try "what an earlier run left" scripts/docker/compose.sh down
@@ -103,6 +122,11 @@ step "an order went through: $first"
 within 60 '"signature_valid":true' "http://127.0.0.1:$SANDBOX_PORT/merchant/callbacks?order_id=$first" || die "no callback for $first within 60 s"
 step "the merchant was called back"
 
+if [ -d services/loyalty ]; then
+  within 60 '{"orders":1,"points":12}' "http://127.0.0.1:$LOYALTY_PORT/v1/points" -H "Authorization: Bearer $key" || die "no points for $first within 60 s"
+  step "the fourth service gave points for it"
+fi
+
 container=$(scripts/docker/compose.sh ps -q payments)
 before=$(docker inspect -f '{{.RestartCount}}' "$container")
 ask PUT "http://127.0.0.1:$PAYMENTS_PORT/lab/faults" -d '{"point":"payments.authorise.after-processor","action":"crash"}' >"$work/said" || { cat "$work/said"; die "the crash cannot be ordered"; }
@@ -116,6 +140,7 @@ if [ "$(docker inspect -f '{{.Config.User}}' "$container")" != 65534:65534 ]; th
 try "down" scripts/docker/compose.sh down
 [ -z "$(docker ps -aq)" ] || [ -z "$own_engine" ] || { docker ps -a; die "containers left behind"; }
 step "down"
+cd "$root"
 
 # The same images serve the tests through dockertest. After the others: two brokers at
 # once are more than a small machine starts in time.

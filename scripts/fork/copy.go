@@ -13,20 +13,16 @@ import (
 // copier copies files with the names exchanged, and takes out of them what leads to
 // a file that was left behind.
 type copier struct {
-	kept    []string
+	kept    map[string]string // what is copied, by file
 	renamed *strings.Replacer
 }
 
 func (c copier) copy(from, to string) error {
-	content, err := os.ReadFile(from) //nolint:gosec // a file of the repository
-	if err != nil {
-		return err
-	}
 	info, err := os.Stat(from)
 	if err != nil {
 		return err
 	}
-	text := string(content)
+	text := c.kept[from]
 	switch {
 	case from == "Makefile":
 		text = c.makefile(text)
@@ -43,14 +39,22 @@ func (c copier) copy(from, to string) error {
 
 // here tells whether a file, or something in a directory, is copied.
 func (c copier) here(file string) bool {
-	return slices.ContainsFunc(c.kept, func(k string) bool {
-		return k == file || strings.HasPrefix(k, strings.TrimSuffix(file, "/")+"/")
-	})
+	for k := range c.kept {
+		if k == file || strings.HasPrefix(k, strings.TrimSuffix(file, "/")+"/") {
+			return true
+		}
+	}
+	return false
 }
 
 // runs tells whether a command's package is copied: a directory with a main of its own.
 func (c copier) runs(dir string) bool {
-	return slices.ContainsFunc(c.kept, func(k string) bool { return path.Dir(k) == dir && path.Ext(k) == ".go" })
+	for k := range c.kept {
+		if path.Dir(k) == dir && path.Ext(k) == ".go" {
+			return true
+		}
+	}
+	return false
 }
 
 var (
@@ -80,11 +84,7 @@ var step = regexp.MustCompile(`(?m)^step make ([a-z-]+).*\n`)
 
 // steps drops what the Makefile has no target for from the list of what is checked.
 func (c copier) steps(text string) string {
-	makefile, err := os.ReadFile("Makefile")
-	if err != nil {
-		return text
-	}
-	targets := c.makefile(string(makefile))
+	targets := c.makefile(c.kept["Makefile"])
 	return step.ReplaceAllStringFunc(text, func(line string) string {
 		if strings.Contains(targets, "\n"+step.FindStringSubmatch(line)[1]+":") {
 			return line

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,7 +28,7 @@ var cli struct {
 	Module  string   `help:"The new module's path: github.com/acme/pay."`
 	Name    string   `help:"The project's new name, in small letters: it becomes part of metrics, exchanges and images."`
 	Dir     string   `help:"Where to put it. Default: beside this repository, under the new name." type:"path"`
-	Without []string `help:"What to leave behind, separated by commas: lab, demo, bench, e2e, containers. See docs/fork.md."`
+	Without []string `help:"What to leave behind, separated by commas: lab, demo, bench, e2e, containers, a service, a pattern. See docs/fork.md."`
 }
 
 func main() {
@@ -56,9 +57,12 @@ func check() error {
 		return errors.New("MODULE and NAME must differ from ours")
 	}
 	for _, part := range cli.Without {
-		if _, ok := parts[part]; !ok {
-			return fmt.Errorf("WITHOUT=%s: there is no %q to leave behind, only %s", strings.Join(cli.Without, ","), part, strings.Join(partNames(), ", "))
+		if _, pattern := decisions[part]; !pattern && !isOf(parts, part) {
+			return fmt.Errorf("WITHOUT=%s: there is no %q to leave behind, only %s", strings.Join(cli.Without, ","), part, strings.Join(slices.Sorted(maps.Keys(parts)), ", "))
 		}
+	}
+	if left := leftServices(withAll(cli.Without)); len(left) == len(services) {
+		return fmt.Errorf("WITHOUT=%s: one service must stay", strings.Join(cli.Without, ","))
 	}
 	return nil
 }
@@ -78,7 +82,8 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	kept, err := keep(files, cli.Without)
+	without := withAll(cli.Without)
+	kept, err := keep(files, without)
 	if err != nil {
 		return err
 	}
@@ -88,18 +93,18 @@ func run() error {
 		strings.ToUpper(ourName[:1])+ourName[1:], strings.ToUpper(cli.Name[:1])+cli.Name[1:],
 		ourName, cli.Name,
 	)}
-	for _, file := range kept {
+	for file := range kept {
 		if err := c.copy(file, filepath.Join(dir, file)); err != nil {
 			return err
 		}
 	}
-	if !slices.Contains(kept, "README.md") {
+	if !c.here("README.md") {
 		if err := os.WriteFile(filepath.Join(dir, "README.md"), []byte(c.readme()), 0o644); err != nil { //nolint:gosec // documentation
 			return err
 		}
 	}
 	commands := [][]string{{"go", "mod", "tidy"}, {"gofmt", "-w", "services", "shared", "scripts"}, {"go", "build", "./..."}, {"go", "vet", "./..."}}
-	if slices.Contains(kept, "scripts/catalogue/main.go") {
+	if c.here("scripts/catalogue/main.go") {
 		commands = append(commands, []string{"go", "run", "./scripts/catalogue", "generate"}) // the new name has moved columns
 	}
 	for _, command := range commands {
@@ -109,8 +114,40 @@ func run() error {
 			return fmt.Errorf("%s in the copy: %w\n%s", strings.Join(command, " "), err, out)
 		}
 	}
-	fmt.Printf("%d files copied to %s as module %s; it builds.\nNext: cd %s && git init && make test\n", len(kept), dir, cli.Module, dir)
+	if isReduced(without) {
+		if err := showOps(dir); err != nil {
+			return err
+		}
+	}
+	fmt.Printf("%d files copied to %s as module %s; it builds.\n", len(kept), dir, cli.Module)
+	if more := slices.DeleteFunc(slices.Clone(without), func(name string) bool { return slices.Contains(cli.Without, name) }); len(more) > 0 {
+		slices.Sort(more)
+		fmt.Printf("Left behind too, for want of the rest: %s.\n", strings.Join(more, ", "))
+	}
+	for _, end := range open(kept, without) {
+		fmt.Println("Yours to write:", end)
+	}
+	fmt.Printf("Next: cd %s && git init && make test\n", dir)
 	return nil
+}
+
+var opsHelp = regexp.MustCompile("(?s)```console\n\\$ go run ./scripts/ops --help\n(.*?)```")
+
+// showOps puts into the runbook of the copy what its commands say of themselves.
+func showOps(dir string) error {
+	page := filepath.Join(dir, runbook)
+	text, err := os.ReadFile(page) //nolint:gosec // of the copy
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command("go", "run", "./scripts/ops", "--help") //nolint:noctx // over in seconds
+	cmd.Dir = dir
+	says, err := cmd.Output()
+	if err != nil {
+		return fmt.Errorf("scripts/ops in the copy: %w", err)
+	}
+	shown := "```console\n$ go run ./scripts/ops --help\n" + string(says) + "```"
+	return os.WriteFile(page, []byte(opsHelp.ReplaceAllLiteralString(string(text), shown)), 0o644) //nolint:gosec // documentation
 }
 
 // tracked lists the repository's files, also those that git does not know yet. Where

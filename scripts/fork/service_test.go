@@ -137,8 +137,9 @@ func addService(t *testing.T, dir string) {
 	must(t, dir, "go", "vet", "./...")
 }
 
-// points starts everything, places the order that it prints, and asks for the points.
-func points(t *testing.T, dir, step string) {
+// up starts everything, and returns what it prints when it is up.
+func up(t *testing.T, dir string) string {
+	t.Helper()
 	must(t, dir, "go", "build", "-o", "bin/run", "./scripts/run")
 	var printed output
 	system := exec.CommandContext(t.Context(), filepath.Join(dir, "bin", "run")) //nolint:gosec // just built
@@ -146,22 +147,31 @@ func points(t *testing.T, dir, step string) {
 	if err := system.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
+	t.Cleanup(func() {
 		_ = system.Process.Signal(os.Interrupt)
 		_ = system.Wait()
-	}()
-	order := ""
-	for deadline := time.Now().Add(3 * time.Minute); order == ""; time.Sleep(100 * time.Millisecond) {
+	})
+	for deadline := time.Now().Add(3 * time.Minute); !strings.Contains(printed.String(), "Ctrl-C stops everything."); time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("it is not up:\n%s", printed.String())
 		}
-		if _, after, up := strings.Cut(printed.String(), "in this directory):\n"); up {
-			order, _, _ = strings.Cut(after, "Send the last command again")
-		}
 	}
+	return printed.String()
+}
+
+// placeOrder does what is printed.
+func placeOrder(t *testing.T, dir, printed string) {
+	t.Helper()
+	_, after, _ := strings.Cut(printed, "in this directory):\n")
+	order, _, _ := strings.Cut(after, "Send the last command again")
 	if out := must(t, dir, "bash", "-c", order); !strings.Contains(out, "202 Accepted") {
 		t.Fatalf("the order: %s", out)
 	}
+}
+
+// points places the order that it prints, and asks for the points.
+func points(t *testing.T, dir, step string) {
+	placeOrder(t, dir, up(t, dir))
 	_, ask := block(t, step)
 	want := ""
 	for _, q := range quoted.FindAllStringSubmatch(step, -1) {

@@ -34,7 +34,7 @@ func run(ctx context.Context) error {
 	}
 	defer unlock()
 
-	fmt.Println("Starting PostgreSQL, RabbitMQ, the sandbox and the three services …")
+	fmt.Printf("Starting PostgreSQL, RabbitMQ, %s …\n", strings.Join(stack.Processes, ", "))
 	s, err := stack.Start(ctx, stack.Options{Out: os.Stdout})
 	if err != nil {
 		return err
@@ -47,26 +47,13 @@ func run(ctx context.Context) error {
 	}
 	defer os.Remove(path) //nolint:errcheck // addresses of processes that are gone; harmless if it stays
 
-	fmt.Printf(`
-Everything is up.
-
-  orders    %[1]s
-  payments  %[2]s
-  ledger    %[3]s
-  sandbox   %[4]s   (card processor, bank, a merchant's webhook endpoint)
-  logs      %[5]s
-
-Place an order (paste into another terminal, in this directory):
-
-  set -a; . .run/env; set +a
-  TOKEN=$(curl -s $SANDBOX_URL/v1/tokens -H 'Content-Type: application/json' -d '{"card":"4242424242424242"}' | sed 's/.*"token":"\([^"]*\)".*/\1/')
-  curl -si $ORDERS_URL/v1/orders -H "Authorization: Bearer $MERCHANT_KEY" -H 'Idempotency-Key: my-first-order' \
-    -H 'Content-Type: application/json' \
-    -d '{"customer_id":"cus_1","items":[{"sku":"mug","quantity":2}],"payment_token":"'$TOKEN'","callback_url":"'$SANDBOX_URL'/merchant/webhooks/mer_acme"}'
-
-Send the last command again: the same answer, and Idempotent-Replayed: true.
-Ctrl-C stops everything.
-`, s.URL[stack.Orders], s.URL[stack.Payments], s.URL[stack.Ledger], s.URL[stack.Sandbox], s.Dir)
+	fmt.Print("\nEverything is up.\n\n")
+	for _, name := range stack.Processes {
+		fmt.Printf("  %-9s %s\n", name, s.URL[name])
+	}
+	fmt.Printf("  %-9s %s\n", "logs", s.Dir)
+	fmt.Print(howToOrder)
+	fmt.Println("Ctrl-C stops everything.")
 
 	<-ctx.Done()
 	fmt.Println("\nStopping …")

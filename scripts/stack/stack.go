@@ -1,5 +1,5 @@
 // Package stack runs the whole system as local processes: PostgreSQL, RabbitMQ,
-// the outside world and the three services, on free loopback ports, for the
+// the outside world and the services, on free loopback ports, for the
 // demo, the lab and the end-to-end tests. Whatever dies is started again at the
 // same address.
 package stack
@@ -35,8 +35,8 @@ const (
 // Services are those that may die; the sandbox is the outside world.
 var Services = []string{Orders, Payments, Ledger}
 
-// processes in the order in which they start; they stop the other way round.
-var processes = []string{Sandbox, Ledger, Payments, Orders}
+// Processes in the order in which they start; they stop the other way round.
+var Processes = []string{Sandbox, Ledger, Payments, Orders}
 
 // packageOf is where a process is built from.
 func packageOf(name string) string {
@@ -125,7 +125,7 @@ func (s *Stack) start(ctx context.Context, opts Options) error {
 	if err := s.createDatabases(ctx, root); err != nil {
 		return err
 	}
-	for _, name := range processes {
+	for _, name := range Processes {
 		port, release, err := testenv.HoldPort()
 		if err != nil {
 			return err
@@ -136,7 +136,7 @@ func (s *Stack) start(ctx context.Context, opts Options) error {
 	if err := s.connect(opts.Network); err != nil {
 		return err
 	}
-	for _, name := range processes {
+	for _, name := range Processes {
 		sup := &supervisor{
 			name: name, binary: filepath.Join(s.Dir, name), env: s.environment(name, opts.Env[name]),
 			logPath: filepath.Join(s.Dir, name+".log"),
@@ -174,7 +174,7 @@ func (s *Stack) build(ctx context.Context, root string, overlay map[string]strin
 	if err != nil {
 		return err
 	}
-	for _, name := range processes {
+	for _, name := range Processes {
 		cmd := exec.CommandContext(ctx, "go", append(append([]string{"build"}, flags...), "-o", filepath.Join(s.Dir, name), packageOf(name))...)
 		cmd.Dir = root
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -275,7 +275,7 @@ func (s *Stack) Env() map[string]string {
 		"RECEIPTS_URL": s.ReceiptsURL(),
 		"POSTGRES_URL": s.Servers.PostgresURL, "AMQP_URL": s.Servers.AMQPURL,
 	}
-	for _, name := range processes {
+	for _, name := range Processes {
 		env[strings.ToUpper(name)+"_URL"] = s.URL[name]
 	}
 	return env
@@ -348,7 +348,7 @@ func (s *Stack) logTail(name string) string {
 
 // Close stops everything, services first, and removes what was written.
 func (s *Stack) Close() {
-	for _, name := range slices.Backward(processes) {
+	for _, name := range slices.Backward(Processes) {
 		if sup := s.supervisors[name]; sup != nil {
 			sup.stop(stopPatience)
 		}

@@ -62,12 +62,6 @@ type orderView struct {
 	Receipt     *receipt    `json:"receipt,omitempty"`
 }
 
-// receipt says where the receipt is: at payments, under this path.
-type receipt struct {
-	ID   string `json:"id"`
-	Path string `json:"path"`
-}
-
 type lineView struct {
 	SKU       string      `json:"sku"`
 	Quantity  int         `json:"quantity"`
@@ -79,14 +73,10 @@ func (o order) view() orderView {
 	for i, l := range o.Lines {
 		lines[i] = lineView(l)
 	}
-	var found *receipt
-	if o.ReceiptID != "" {
-		found = &receipt{ID: o.ReceiptID, Path: "/v1/payments/" + o.wirePaymentID() + "/receipt"}
-	}
 	return orderView{
 		ID: o.wireID(), Status: o.Status, Reason: o.Reason, CustomerID: o.CustomerID, Items: lines, Total: o.Total,
 		PaymentID: o.wirePaymentID(), CallbackURL: o.CallbackURL, CreatedAt: o.CreatedAt.UTC(), FinishedAt: o.FinishedAt,
-		Receipt: found,
+		Receipt: o.receipt(),
 	}
 }
 

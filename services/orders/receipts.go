@@ -14,6 +14,20 @@ import (
 	"example.com/failwell/shared/platform/postgres"
 )
 
+// receipt says where the receipt is: at payments, under this path.
+type receipt struct {
+	ID   string `json:"id"`
+	Path string `json:"path"`
+}
+
+// receipt is nil until payments has written one.
+func (o order) receipt() *receipt {
+	if o.ReceiptID == "" {
+		return nil
+	}
+	return &receipt{ID: o.ReceiptID, Path: "/v1/payments/" + o.wirePaymentID() + "/receipt"}
+}
+
 // receiptNews is the data of orders.receipts: payments has written receipts.
 type receiptNews struct {
 	Receipts []struct {

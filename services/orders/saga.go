@@ -162,7 +162,8 @@ func (s *service) advance(ctx context.Context, o order, row saga.Row, next saga.
 	var result outcome
 	var err error
 	if next.Ended() {
-		result, err = s.conclude(o, row, next, reason)
+		result = conclude(o, row, next, reason)
+		err = result.tell()
 	} else {
 		question, err = s.ask(ctx, o, next)
 	}

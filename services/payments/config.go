@@ -115,8 +115,8 @@ func (s settings) check() error {
 	if s.TwoPhasePatience <= s.CallTimeout {
 		return fmt.Errorf("TWOPHASE_PATIENCE (%s) must exceed CALL_TIMEOUT (%s), or a transaction that is being prepared is aborted", s.TwoPhasePatience, s.CallTimeout)
 	}
-	if s.ReceiptGrace < 4*timeToRefer {
-		return fmt.Errorf("RECEIPT_GRACE (%s) must be at least %s, or a document is removed while the reference to it is being written", s.ReceiptGrace, 4*timeToRefer)
+	if err := s.checkReceipts(); err != nil {
+		return err
 	}
 	return nil
 }

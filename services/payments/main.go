@@ -20,10 +20,6 @@ import (
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
-	"gocloud.dev/blob"
-	_ "gocloud.dev/blob/fileblob" // RECEIPTS_URL=file:///…
-	_ "gocloud.dev/blob/memblob"  // RECEIPTS_URL=mem://
-	_ "gocloud.dev/blob/s3blob"   // RECEIPTS_URL=s3://…
 
 	"example.com/failwell/shared/pattern/garbage"
 	"example.com/failwell/shared/pattern/idempotency"
@@ -113,15 +109,14 @@ func run(ctx context.Context, cfg settings) error {
 	broker := rabbit.Dial(rabbit.Options{URL: cfg.AMQPURL, Name: "payments@" + cfg.InstanceName(), Logger: log})
 	defer broker.Close()
 
-	receipts, err := blob.OpenBucket(ctx, cfg.ReceiptsURL)
-	if err != nil {
-		return fmt.Errorf("RECEIPTS_URL: %w", err)
-	}
-	defer receipts.Close() //nolint:errcheck // every write was confirmed by itself
-	s, err := newService(cfg, db, receipts, log, registry)
+	s, err := newService(cfg, db, log, registry)
 	if err != nil {
 		return err
 	}
+	if err := s.openReceipts(ctx); err != nil {
+		return err
+	}
+	defer s.receipts.Bucket.Close() //nolint:errcheck // every write was confirmed by itself
 	s.relay = outbox.NewRelay(outbox.Config{
 		DB: db, Broker: broker, Logger: log, Metrics: registry,
 		Holder: cfg.InstanceName(), Lease: cfg.OutboxLease, Poll: cfg.OutboxPoll,
@@ -156,7 +151,7 @@ func run(ctx context.Context, cfg settings) error {
 }
 
 // newService wires what the handlers need.
-func newService(cfg settings, db *pgxpool.Pool, receipts *blob.Bucket, log *slog.Logger, registry *prometheus.Registry) (*service, error) {
+func newService(cfg settings, db *pgxpool.Pool, log *slog.Logger, registry *prometheus.Registry) (*service, error) {
 	verifier, err := standardwebhooks.NewWebhook(cfg.ProcessorWebhookSecret)
 	if err != nil {
 		return nil, fmt.Errorf("PROCESSOR_WEBHOOK_SECRET: %w", err)
@@ -167,7 +162,6 @@ func newService(cfg settings, db *pgxpool.Pool, receipts *blob.Bucket, log *slog
 	}
 	s := &service{
 		cfg: cfg, db: db, writer: postgres.NewWriter(db), log: log, verifier: verifier, held: held, receiptDue: make(chan struct{}, 1),
-		receipts:  storeref.Store{Bucket: receipts, Dir: "receipts", Grace: cfg.ReceiptGrace},
 		processor: newProcessor(cfg.ProcessorURL, cfg.ProcessorKey, cfg.CallTimeout),
 		bank:      newBank(cfg.BankURL, cfg.CallTimeout), books: newBooks(cfg.LedgerURL, cfg.ServiceKey, cfg.CallTimeout),
 	}

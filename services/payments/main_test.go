@@ -15,7 +15,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
-	"gocloud.dev/blob/memblob"
 
 	"example.com/failwell/shared/pattern/outbox"
 	"example.com/failwell/shared/platform/config"
@@ -57,12 +56,11 @@ func newShop(t *testing.T) *shop {
 // database of another one, with settings of its own.
 func newTestService(t *testing.T, like *service, cfg settings) *service {
 	t.Helper()
-	receipts := memblob.OpenBucket(nil)
-	t.Cleanup(func() { _ = receipts.Close() })
-	s, err := newService(cfg, like.db, receipts, quiet(), prometheus.NewRegistry())
+	s, err := newService(cfg, like.db, quiet(), prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
 	}
+	openTestReceipts(t, s)
 	t.Cleanup(s.writer.Close)
 	s.relay = outbox.NewRelay(outbox.Config{DB: like.db, Logger: quiet()})
 	return s

@@ -168,12 +168,8 @@ var shownAs = map[string]string{
 }
 
 func (p payment) view() paymentView {
-	receipt := ""
-	if p.ReceiptName != "" {
-		receipt = p.receiptID()
-	}
 	return paymentView{
-		ReceiptID: receipt,
+		ReceiptID: p.shownReceipt(),
 		ID:        p.wireID(), OrderID: p.wireOrderID(), Status: shownAs[p.Status], Reason: p.Reason, Amount: p.Amount,
 		Refunded:  money.Money{Minor: p.Refunded, Currency: p.Amount.Currency},
 		CreatedAt: p.CreatedAt.UTC(), UpdatedAt: p.UpdatedAt.UTC(),

@@ -13,7 +13,12 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/labstack/echo/v4"
+	"gocloud.dev/blob"
+	_ "gocloud.dev/blob/fileblob" // RECEIPTS_URL=file:///…
+	_ "gocloud.dev/blob/memblob"  // RECEIPTS_URL=mem://
+	_ "gocloud.dev/blob/s3blob"   // RECEIPTS_URL=s3://…
 
+	"example.com/failwell/shared/pattern/garbage"
 	"example.com/failwell/shared/pattern/outbox"
 	"example.com/failwell/shared/pattern/storeref"
 	"example.com/failwell/shared/platform/fault"
@@ -54,6 +59,32 @@ type receiptOfOrder struct {
 
 // A payment has one receipt, so it shares the payment's id.
 func (p payment) receiptID() string { return "rcp_" + p.ID.String() }
+
+// shownReceipt is empty until there is one.
+func (p payment) shownReceipt() string {
+	if p.ReceiptName == "" {
+		return ""
+	}
+	return p.receiptID()
+}
+
+// checkReceipts refuses a grace that a reference could not keep.
+func (s settings) checkReceipts() error {
+	if s.ReceiptGrace < 4*timeToRefer {
+		return fmt.Errorf("RECEIPT_GRACE (%s) must be at least %s, or a document is removed while the reference to it is being written", s.ReceiptGrace, 4*timeToRefer)
+	}
+	return nil
+}
+
+// openReceipts opens the store of documents.
+func (s *service) openReceipts(ctx context.Context) error {
+	bucket, err := blob.OpenBucket(ctx, s.cfg.ReceiptsURL)
+	if err != nil {
+		return fmt.Errorf("RECEIPTS_URL: %w", err)
+	}
+	s.receipts = storeref.Store{Bucket: bucket, Dir: "receipts", Grace: s.cfg.ReceiptGrace}
+	return nil
+}
 
 // writeReceipts runs until ctx ends and writes a receipt for each payment that
 // was captured and has none.
@@ -204,6 +235,11 @@ func (s *service) getReceipt(c echo.Context) error {
 	}
 	c.Response().Header().Set("Cache-Control", "private, max-age=31536000, immutable") // it never changes
 	return c.HTMLBlob(http.StatusOK, body)
+}
+
+// receiptsRule has the documents removed that no payment refers to.
+func (s *service) receiptsRule() garbage.Rule {
+	return garbage.Rule{Name: "receipts", Collect: s.sweepReceipts}
 }
 
 // sweepReceipts removes documents that no payment refers to.

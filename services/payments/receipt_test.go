@@ -7,6 +7,16 @@ import (
 	"example.com/failwell/shared/platform/postgres"
 )
 
+// openTestReceipts gives a service a store of its own.
+func openTestReceipts(t *testing.T, s *service) {
+	t.Helper()
+	s.cfg.ReceiptsURL = "mem://"
+	if err := s.openReceipts(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.receipts.Bucket.Close() })
+}
+
 // shopWithACapture is a shop with one captured payment, and documents that are old after
 // grace.
 func shopWithACapture(t *testing.T, grace time.Duration) (*shop, command) {
@@ -35,8 +45,13 @@ func TestAReferenceThatWaitedForALockForTooLongIsRefused(t *testing.T) {
 		_, err := s.writeSomeReceipts(t.Context())
 		written <- err
 	}()
-	eventually(t, "the writer waits", func() bool {
-		return s.count(`SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`) == 1
+	eventually(t, "the writer waits", func() (waits bool) {
+		err := s.db.QueryRow(t.Context(), `
+			SELECT count(*) = 1
+			  FROM pg_stat_activity
+			 WHERE datname = current_database()
+			   AND wait_event_type = 'Lock'`).Scan(&waits)
+		return err == nil && waits
 	})
 	time.Sleep(1200 * time.Millisecond) // more than half of the grace
 	if err := tx.Rollback(t.Context()); err != nil {

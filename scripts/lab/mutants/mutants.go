@@ -43,7 +43,7 @@ var All = []Mutant{
 	{
 		ID: "saga-forgotten", Pattern: "saga", Invariant: "order-terminal",
 		Says:  "with the end of an order its saga is deleted",
-		Edits: []Edit{{"services/orders/outcome.go", `if r.news != nil {`, "b.Queue(`DELETE FROM sagas WHERE id = $1`, r.order.ID)\n\tif r.news != nil {"}},
+		Edits: []Edit{{"services/orders/outcome.go", `r.enqueue(b)`, "b.Queue(`DELETE FROM sagas WHERE id = $1`, r.order.ID)\n\tr.enqueue(b)"}},
 		Drive: soldTwice,
 	},
 	{
@@ -141,10 +141,8 @@ var All = []Mutant{
 	{
 		ID: "news-forgotten", Pattern: "callback", Invariant: "called-back",
 		Says: "the end of an order owes nobody a callback",
-		Edits: []Edit{{"services/orders/outcome.go", `if r.news != nil {`, `if r.news != nil && r.order.ID == uuid.Nil {`}, {"services/orders/outcome.go", `	"github.com/jackc/pgx/v5"
-`, `	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
-`}},
+		Edits: []Edit{{"services/orders/outcome.go", `	r.enqueue(b)
+`, ``}},
 		Drive: soldTwice,
 	},
 	{

@@ -19,13 +19,13 @@ type DLQ struct {
 
 // ListParked shows them.
 type ListParked struct {
-	Queue string `arg:"" help:"orders.replies, payments.commands or ledger.commands."`
+	Queue string `arg:"" help:"The queue, without its .dead."`
 	Limit int    `default:"100" help:"At most so many."`
 }
 
 // ReplayParked puts them back.
 type ReplayParked struct {
-	Queue string `arg:"" help:"orders.replies, payments.commands or ledger.commands."`
+	Queue string `arg:"" help:"The queue, without its .dead."`
 	Limit int    `default:"1000" help:"At most so many."`
 }
 

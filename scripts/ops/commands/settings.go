@@ -2,9 +2,8 @@
 // is in doubt and what nobody knows, and end it.
 //
 // Each finds the system that `make run` started in this directory by itself. For any
-// other, set AMQP_URL (dlq), POSTGRES_URL (callbacks, prepared, payouts list: a role
-// that may read every database and end its prepared transactions), PAYMENTS_URL and
-// SERVICE_KEY (payouts resolve).
+// other, set the address that it asks for. POSTGRES_URL is that of a role that may
+// read every database, and end its prepared transactions.
 package commands
 
 import (

@@ -30,7 +30,7 @@
 //
 // # Used at
 //
-// services/orders (outcome.go): the end of an order.
+// services/orders (callbacks.go): the end of an order.
 //
 // # Source
 //

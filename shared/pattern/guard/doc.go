@@ -16,7 +16,7 @@
 //
 // That the call is made: who dies between entering and calling leaves a guard
 // behind that nobody passes again. The outcome is then unknown until it is looked
-// up on the other side (shared/pattern/reconcile).
+// up on the other side: by reconciliation, or by a person.
 //
 // # Tables needed
 //

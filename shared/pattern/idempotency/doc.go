@@ -39,8 +39,7 @@
 //
 // # Used at
 //
-// POST /v1/orders (services/orders/accept.go); with the lock, POST /v1/refunds and
-// POST /v1/payouts (services/payments).
+// POST /v1/orders (accept.go), and with a lock refunds and payouts (refund.go, payout.go).
 //
 // # Source
 //

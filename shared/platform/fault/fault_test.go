@@ -20,7 +20,7 @@ import (
 
 // The armed points belong to the process, so these tests do not run in parallel.
 
-const point = fault.OrdersAcceptBeforeCommit
+const point = fault.OutboxRelayBeforePublish
 
 func arm(t *testing.T, o fault.Order) {
 	t.Helper()
@@ -31,12 +31,12 @@ func arm(t *testing.T, o fault.Order) {
 }
 
 func TestNothingFailsUnlessArmed(t *testing.T) {
-	arm(t, fault.Order{Point: fault.OrdersAcceptAfterCommit, Action: fault.Error})
+	arm(t, fault.Order{Point: fault.OutboxRelayAfterPublish, Action: fault.Error})
 	if err := fault.Point(t.Context(), point); err != nil {
 		t.Errorf("another point is armed, this one failed: %v", err)
 	}
 	fault.Disarm()
-	if err := fault.Point(t.Context(), fault.OrdersAcceptAfterCommit); err != nil {
+	if err := fault.Point(t.Context(), fault.OutboxRelayAfterPublish); err != nil {
 		t.Errorf("disarmed, and failed: %v", err)
 	}
 }
@@ -114,7 +114,7 @@ func TestAForgottenRegistrationFailsEvenUnarmed(t *testing.T) {
 			t.Error("an unregistered point passed")
 		}
 	}()
-	_ = fault.Point(t.Context(), "orders.accept.somewhere")
+	_ = fault.Point(t.Context(), "outbox.relay.somewhere")
 }
 
 func TestTheRegistryNamesEachPointOnceAndSaysWhatItMeans(t *testing.T) {
@@ -133,7 +133,7 @@ func TestTheRegistryNamesEachPointOnceAndSaysWhatItMeans(t *testing.T) {
 func TestControlRefusesOrdersThatWouldDoNothing(t *testing.T) {
 	t.Cleanup(fault.Disarm)
 	for name, body := range map[string]string{
-		"unknown point":    `{"point":"orders.accept.somewhere","action":"error"}`,
+		"unknown point":    `{"point":"outbox.relay.somewhere","action":"error"}`,
 		"unknown action":   `{"point":"` + point + `","action":"explode"}`,
 		"misspelt field":   `{"point":"` + point + `","action":"delay","dealy_ms":5}`,
 		"malformed":        `{"point":`,

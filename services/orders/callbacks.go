@@ -1,0 +1,66 @@
+package main
+
+import (
+	"encoding/json"
+	"net/url"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"example.com/failwell/shared/pattern/callback"
+)
+
+const maxURL = 2048
+
+// news is the payload of a callback, in the shape that Standard Webhooks proposes.
+type news struct {
+	Type      string    `json:"type"`
+	Timestamp time.Time `json:"timestamp"`
+	Data      orderView `json:"data"`
+}
+
+// tell composes the news for a merchant who has asked for it.
+func (r *outcome) tell() error {
+	o := r.order
+	if o.CallbackURL == "" {
+		return nil
+	}
+	payload, err := json.Marshal(news{Type: "order." + o.Status, Timestamp: *o.FinishedAt, Data: o.view()})
+	if err != nil {
+		return err
+	}
+	id, err := callback.NewID()
+	if err != nil {
+		return err
+	}
+	r.news = &callback.Delivery{
+		ID: id, MerchantID: o.MerchantID, Subject: o.wireID(), URL: o.CallbackURL, Payload: payload,
+	}
+	return nil
+}
+
+// enqueue queues the callback with the end of its order: it is sent after the commit,
+// and survives a crash before it.
+//
+// Pattern: callback
+func (r outcome) enqueue(b *pgx.Batch) {
+	if r.news != nil {
+		callback.Enqueue(b, *r.news)
+	}
+}
+
+// callbackURL checks the form only. Where the name leads is checked when the
+// callback is sent, because it may lead somewhere else by then.
+func callbackURL(raw string) error {
+	if raw == "" {
+		return nil
+	}
+	u, err := url.Parse(raw)
+	switch {
+	case len(raw) > maxURL || err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http":
+		return invalid("callback_url", "Must be an absolute http or https URL of at most 2048 bytes.")
+	case u.User != nil:
+		return invalid("callback_url", "Must not carry a user name or password.")
+	}
+	return nil
+}
