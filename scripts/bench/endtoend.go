@@ -181,11 +181,10 @@ func (b *bench) awaitConfirmed(ctx context.Context, want int) error {
 // spent reads PostgreSQL's counters and the relays'. Numbers of transactions are
 // given only to those that write; PostgreSQL's own count of all comes a second late.
 func (b *bench) spent(ctx context.Context) (cost, error) {
-	select {
-	case <-time.After(1200 * time.Millisecond):
-	case <-ctx.Done():
-	}
 	var c cost
+	if err := countersSettle(ctx); err != nil {
+		return c, err
+	}
 	err := b.truth.Orders.QueryRow(ctx, `
 		SELECT pg_current_xact_id()::text::float8,
 		       (SELECT sum(xact_commit)::float8 FROM pg_stat_database),
@@ -195,6 +194,16 @@ func (b *bench) spent(ctx context.Context) (cost, error) {
 		c.messages, err = c.messages+published, errors.Join(err, e)
 	}
 	return c, err
+}
+
+// countersSettle waits until PostgreSQL's sessions have handed in what they have counted,
+// which they do once a second.
+func countersSettle(ctx context.Context) error {
+	select {
+	case <-time.After(1200 * time.Millisecond):
+	case <-ctx.Done():
+	}
+	return ctx.Err()
 }
 
 // counter reads one of a service's counters.

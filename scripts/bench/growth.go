@@ -45,10 +45,11 @@ func (b *bench) growth(ctx context.Context) error {
 			return err
 		}
 		before, rows = n, thousands(n)
+		var log, emptyLog written
 		err := errors.Join(
 			compare("accept", "orders/s",
-				func() (sample, error) { return b.drive(ctx, clients, b.place) },
-				func() (sample, error) { return empty.drive(ctx, clients, empty.place) }),
+				func() (sample, error) { return b.logged(ctx, &log, clients) },
+				func() (sample, error) { return empty.logged(ctx, &emptyLog, clients) }),
 			compare("replay", "answers/s",
 				func() (sample, error) { return b.drive(ctx, clients, replay) },
 				func() (sample, error) { return empty.drive(ctx, clients, emptyReplay) }),
@@ -59,6 +60,8 @@ func (b *bench) growth(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		b.report.note("To accept an order with %s old rows in each table writes %.1f kB of WAL, with %.2f whole pages in it; with empty tables %.1f kB, with %.2f.",
+			rows, log.perOrder(log.bytes)/1000, log.perOrder(log.pages), emptyLog.perOrder(emptyLog.bytes)/1000, emptyLog.perOrder(emptyLog.pages))
 		// With the broker there the services would work on what was accepted.
 		err = errors.Join(b.standStill(ctx, outbox), empty.standStill(ctx, emptyOutbox))
 		if err == nil {
@@ -72,6 +75,29 @@ func (b *bench) growth(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// written is what orders have written into the write-ahead log.
+type written struct{ orders, bytes, pages float64 }
+
+func (w written) perOrder(n float64) float64 { return n / max(1, w.orders) }
+
+// logged accepts orders, and counts what that writes. A page that is changed for the first
+// time after a checkpoint goes into the log whole.
+func (b *bench) logged(ctx context.Context, log *written, clients int) (sample, error) {
+	count := func(sign float64) error {
+		var bytes, pages float64
+		err := b.truth.Orders.QueryRow(ctx, `SELECT wal_bytes::float8, wal_fpi FROM pg_stat_wal`).Scan(&bytes, &pages)
+		log.bytes, log.pages = log.bytes+sign*bytes, log.pages+sign*pages
+		return err
+	}
+	if err := errors.Join(countersSettle(ctx), count(-1)); err != nil {
+		return sample{}, err
+	}
+	begun := time.Now()
+	s, err := b.drive(ctx, clients, b.place)
+	log.orders += s.perSecond * time.Since(begun).Seconds()
+	return s, errors.Join(err, countersSettle(ctx), count(+1))
 }
 
 // bothOutboxes makes an outbox on each system, and then takes the brokers away.
