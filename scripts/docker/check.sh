@@ -68,20 +68,9 @@ fi
 
 # The fourth service goes into a copy, and all images are built from that: a second
 # build for it alone would compile everything once more.
-# block N: what step N of the page shows.
-block() { awk -v step="**$1.**" 'index($0, step) == 1 { found = 1 } found && /^```/ { if (inside) exit; inside = 1; next } inside' "$root/docs/fork.md"; }
-if [ -f docs/fork.md ]; then
-  mkdir "$work/copy"
-  tar -c --exclude=./.git --exclude=./.run --exclude=./bin . | tar -x -C "$work/copy"
-  cd "$work/copy"
-  mkdir -p services/loyalty/migrations
-  block 1 >services/loyalty/migrations/00001_loyalty.sql
-  block 2 >services/loyalty/config.go
-  block 3 >services/loyalty/main.go
-  block 6 >>scripts/init.sql
-  { sed '/^  ledger:$/,$d' "$root/docker-compose.yml"; block 8; echo; sed -n '/^  ledger:$/,$p' "$root/docker-compose.yml"; } >docker-compose.yml
-  step "a fourth service, as docs/fork.md adds it"
-fi
+scripts/docker/fourth.sh "$work/copy"
+cd "$work/copy"
+step "a fourth service, as docs/fork.md adds it"
 
 try "what an earlier run left" scripts/docker/compose.sh down
 try "build" scripts/docker/compose.sh build
@@ -122,10 +111,8 @@ step "an order went through: $first"
 within 60 '"signature_valid":true' "http://127.0.0.1:$SANDBOX_PORT/merchant/callbacks?order_id=$first" || die "no callback for $first within 60 s"
 step "the merchant was called back"
 
-if [ -d services/loyalty ]; then
-  within 60 '{"orders":1,"points":12}' "http://127.0.0.1:$LOYALTY_PORT/v1/points" -H "Authorization: Bearer $key" || die "no points for $first within 60 s"
-  step "the fourth service gave points for it"
-fi
+within 60 '{"orders":1,"points":12}' "http://127.0.0.1:$LOYALTY_PORT/v1/points" -H "Authorization: Bearer $key" || die "no points for $first within 60 s"
+step "the fourth service gave points for it"
 
 container=$(scripts/docker/compose.sh ps -q payments)
 before=$(docker inspect -f '{{.RestartCount}}' "$container")

@@ -156,7 +156,7 @@ func TestAForkWithoutTheLabWorks(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	must(t, dir, "go", "test", "./shared/pattern/...", "./services/payments")
+	must(t, dir, "go", "test", "./shared/pattern/...")
 	must(t, dir, "go", "test", "./scripts/e2e", "-run", "PoisonMessage|EndedByHand|ReplayedByteForByte")
 }
 
