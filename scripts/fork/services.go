@@ -54,7 +54,7 @@ var services = map[string]part{
 		},
 		words: map[string][]word{
 			"shared/pattern/twophase/doc.go": {{"services/payments/payout.go; ", ""}},
-			runbook:                          {{" If it is gone for good: `go run ./scripts/ops prepared list`, `go run ./scripts/ops prepared resolve <name> abort` (or `commit`). What *payments* has decided before stands, whatever you type", ""}},
+			runbook:                          {{" Then it ends it by itself. If the process cannot come back, but its database is there (what you decide is written into its log): `go run ./scripts/ops prepared list`, then `go run ./scripts/ops prepared resolve <name> abort`. `commit` only when you know that both halves were prepared. What *payments* has decided before stands, whatever you type", ""}},
 		},
 	},
 	"ledger": {
