@@ -71,6 +71,7 @@ func (s Source) Seal(ctx context.Context, m Message) (Sealed, error) {
 //
 // Pattern: transactional-outbox
 func (m Sealed) Append(b *pgx.Batch) {
+	*m.row = 0 // of an earlier try, which was rolled back
 	b.Queue(`
 		INSERT INTO outbox (shard, message_id, type, body, traceparent)
 		VALUES ($1, $2, $3, $4, $5)

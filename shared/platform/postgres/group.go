@@ -169,7 +169,7 @@ func (g *Group[W]) commit(together []handed[W]) {
 	for i, h := range together {
 		writings[i] = h.writing
 	}
-	err := g.transact(lockPatience, writings...)
+	err := g.transact(lockPatience, g.merger.merge, writings...)
 	if !refused(err) {
 		// Committed; or it is open what happened, and all of them must hear that; or
 		// there is no connection, and nobody would find one by trying alone.
@@ -194,7 +194,7 @@ func refused(err error) bool {
 // among those before it takes a connection.
 func (g *Group[W]) commitAlone(w W) error {
 	g.trying <- struct{}{}
-	err := g.transact(lockPatience, w)
+	err := g.transact(lockPatience, asItIs, w)
 	<-g.trying
 	if !LockTimedOut(err) {
 		return err
@@ -202,14 +202,17 @@ func (g *Group[W]) commitAlone(w W) error {
 	select {
 	case g.patient <- struct{}{}:
 		defer func() { <-g.patient }()
-		return g.transact(rowPatience, w)
+		return g.transact(rowPatience, asItIs, w)
 	case <-time.After(rowPatience):
 		return err // the places are taken by others who wait; nothing was written
 	}
 }
 
+// asItIs merges nothing: who is tried alone must not suffer from the merging either.
+func asItIs(_ context.Context, queued []*pgx.QueuedQuery) []*pgx.QueuedQuery { return queued }
+
 // transact is not cancelled with any one's request: it is everybody's.
-func (g *Group[W]) transact(patience time.Duration, writings ...W) error {
+func (g *Group[W]) transact(patience time.Duration, merge func(context.Context, []*pgx.QueuedQuery) []*pgx.QueuedQuery, writings ...W) error {
 	ctx, cancel := context.WithTimeout(context.Background(), g.timeout)
 	defer cancel()
 	return Write(ctx, g.db, func(b *pgx.Batch) {
@@ -217,6 +220,6 @@ func (g *Group[W]) transact(patience time.Duration, writings ...W) error {
 		// server would log a warning about that at each commit.
 		b.Queue(`SELECT set_config('lock_timeout', $1, true)`, strconv.FormatInt(patience.Milliseconds(), 10))
 		g.fill(b, writings)
-		b.QueuedQueries = g.merger.merge(ctx, b.QueuedQueries)
+		b.QueuedQueries = merge(ctx, b.QueuedQueries)
 	})
 }

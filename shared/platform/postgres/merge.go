@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
+	"slices"
 	"strings"
-	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -30,11 +32,15 @@ import (
 //
 // Updates are never merged: an UPDATE … FROM changes a row once, however often it is
 // named, and the second change would be lost without a word.
+//
+// A merger belongs to one goroutine.
 type merger struct {
 	db    *pgxpool.Pool
-	mu    sync.Mutex
 	forms map[string]string // an insert of one row, and its form for many; empty: it has none
 }
+
+// askPatience bounds the question for a form: everybody in the group waits for it.
+const askPatience = time.Second
 
 func newMerger(db *pgxpool.Pool) *merger { return &merger{db: db, forms: map[string]string{}} }
 
@@ -48,8 +54,11 @@ func (m *merger) merge(ctx context.Context, queued []*pgx.QueuedQuery) []*pgx.Qu
 	for _, q := range queued {
 		same := alike[q.SQL]
 		form := ""
-		if len(same) > 1 {
-			form = m.form(ctx, q.SQL)
+		if len(same) > 1 && (!leavesOut.MatchString(q.SQL) || !anyListens(same)) {
+			var err error
+			if form, err = m.form(ctx, q.SQL); err != nil {
+				return queued // as it is; whatever is wrong will be seen there
+			}
 		}
 		switch {
 		case form == "":
@@ -59,6 +68,14 @@ func (m *merger) merge(ctx context.Context, queued []*pgx.QueuedQuery) []*pgx.Qu
 		}
 	}
 	return merged
+}
+
+// leavesOut matches an insert that may write fewer rows than it is given. Whose row that
+// was cannot be told from the result of a merged one.
+var leavesOut = regexp.MustCompile(`(?s)ON CONFLICT.*(DO NOTHING|DO UPDATE.*WHERE)`)
+
+func anyListens(rows []*pgx.QueuedQuery) bool {
+	return slices.ContainsFunc(rows, func(q *pgx.QueuedQuery) bool { return q.Fn != nil })
 }
 
 // asOne is the statement for all of these rows. Each of them hears its own part of
@@ -77,6 +94,7 @@ func asOne(form string, rows []*pgx.QueuedQuery) *pgx.QueuedQuery {
 		part := partOf{results: results}
 		for _, row := range rows {
 			if row.Fn == nil {
+				results.Next() // its part, if it returns something
 				continue
 			}
 			if err := row.Fn(part); err != nil {
@@ -91,16 +109,12 @@ func asOne(form string, rows []*pgx.QueuedQuery) *pgx.QueuedQuery {
 // partOf is a merged statement's result as one of its rows sees it.
 type partOf struct{ results pgx.Rows }
 
-var errMerged = errors.New("postgres: an insert of one row returns one row or nothing")
-
 func (p partOf) Exec() (pgconn.CommandTag, error) {
-	if p.results.Next(); p.results.Err() != nil {
-		return pgconn.CommandTag{}, p.results.Err()
-	}
-	return pgconn.NewCommandTag("INSERT 0 1"), nil
+	p.results.Next()
+	return pgconn.NewCommandTag("INSERT 0 1"), p.results.Err()
 }
 func (p partOf) QueryRow() pgx.Row        { return rowOf(p) }
-func (p partOf) Query() (pgx.Rows, error) { return nil, errMerged }
+func (p partOf) Query() (pgx.Rows, error) { return &rowsOf{Rows: p.results}, nil }
 func (p partOf) Close() error             { return nil }
 func (p partOf) Tx() pgx.Tx               { return nil }
 
@@ -116,48 +130,69 @@ func (r rowOf) Scan(into ...any) error {
 	return r.results.Scan(into...)
 }
 
-// form returns the form for many rows of an insert of one, or nothing. The types come
-// from the server, which is asked once.
-func (m *merger) form(ctx context.Context, sql string) string {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	form, known := m.forms[sql]
-	if known {
-		return form
-	}
-	if before, values, after, ok := cutValues(sql); ok {
-		types, err := m.types(ctx, sql)
-		if err != nil {
-			return "" // one by one, then; whatever is wrong will be seen there
-		}
-		form = manyRows(before, values, after, types)
-	}
-	m.forms[sql] = form
-	return form
+// rowsOf are rows of which there is one.
+type rowsOf struct {
+	pgx.Rows
+	seen bool
 }
 
-func (m *merger) types(ctx context.Context, sql string) (types []string, err error) {
-	err = m.db.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
-		described, err := conn.Conn().Prepare(ctx, "", sql)
-		if err != nil {
-			return err
-		}
-		for _, oid := range described.ParamOIDs {
-			t, ok := conn.Conn().TypeMap().TypeForOID(oid)
-			if !ok {
-				return fmt.Errorf("postgres: a parameter of an unknown type, oid %d", oid)
-			}
-			types = append(types, t.Name)
-		}
-		return nil
-	})
-	return types, err
+func (r *rowsOf) Next() bool {
+	if r.seen {
+		return false
+	}
+	r.seen = true
+	return r.Rows.Next()
 }
+func (r *rowsOf) Close() {
+	if !r.seen {
+		r.Next()
+	}
+}
+
+// form returns the form for many rows of an insert of one, or nothing when it has none.
+// The server is asked once for the types, and whether it takes the form.
+func (m *merger) form(ctx context.Context, sql string) (string, error) {
+	form, known := m.forms[sql]
+	if known {
+		return form, nil
+	}
+	if before, values, after, ok := cutValues(sql); ok {
+		ctx, cancel := context.WithTimeout(ctx, askPatience)
+		defer cancel()
+		err := m.db.AcquireFunc(ctx, func(conn *pgxpool.Conn) error {
+			one, err := conn.Conn().Prepare(ctx, "", sql)
+			if err != nil {
+				return err
+			}
+			var types []string
+			for _, oid := range one.ParamOIDs {
+				t, ok := conn.Conn().TypeMap().TypeForOID(oid)
+				if !ok {
+					return nil // a type of the application's own: no form
+				}
+				types = append(types, t.Name)
+			}
+			many := manyRows(before, values, after, types)
+			if _, err = conn.Conn().Prepare(ctx, "", many); err == nil {
+				form = many
+			}
+			return err
+		})
+		if pgErr, ok := errors.AsType[*pgconn.PgError](err); err != nil && (!ok || pgErr.Code[:2] != "42") {
+			return "", err // nobody has said that it has none
+		}
+	}
+	m.forms[sql] = form
+	return form, nil
+}
+
+// insertInto is what may stand before VALUES in an insert of one row.
+var insertInto = regexp.MustCompile(`^\s*INSERT INTO \S+( AS \S+)?\s*(\([^()$]*\)\s*)?$`)
 
 // cutValues takes INSERT … VALUES (…) … apart.
 func cutValues(sql string) (before, values, after string, ok bool) {
 	before, rest, ok := strings.Cut(sql, "VALUES (")
-	if !ok || !strings.HasPrefix(strings.TrimSpace(sql), "INSERT INTO ") {
+	if !ok || !insertInto.MatchString(before) {
 		return "", "", "", false
 	}
 	open, quoted := 1, false

@@ -162,3 +162,74 @@ func TestWhatIsRefusedAmongMergedInsertsIsRefusedAlone(t *testing.T) {
 		t.Errorf("a = %d, want 54; %d heard of their row", got, heard.Load())
 	}
 }
+
+// What cannot be told apart afterwards, or is no insert of one row, goes as it is, and
+// each hears what it would have heard alone.
+func TestWhatHasNoFormForManyIsSentAsItIs(t *testing.T) {
+	t.Parallel()
+	db, _ := database(t)
+	if _, err := db.Exec(t.Context(), `
+		CREATE TYPE mood AS ENUM ('good', 'bad');
+		CREATE TABLE odd (id bigint GENERATED ALWAYS AS IDENTITY, name text UNIQUE, tags text[], mood mood, n int DEFAULT 7);
+		INSERT INTO odd (name) VALUES ('here')`); err != nil {
+		t.Fatal(err)
+	}
+	g := postgres.NewWriter(db)
+	defer g.Close()
+	var wrong, there atomic.Int64
+	for i, err := range writeAll(t, g, 40, func(i int, b *pgx.Batch) {
+		name := fmt.Sprint(i)
+		written := func(want int64) func(pgconn.CommandTag) error {
+			return func(tag pgconn.CommandTag) error {
+				if tag.RowsAffected() != want {
+					wrong.Add(1)
+				}
+				return nil
+			}
+		}
+		b.Queue(`INSERT INTO odd (name) VALUES ($1) ON CONFLICT DO NOTHING`, "here").Exec(written(0))
+		b.Queue(`INSERT INTO odd (name) VALUES ($1) ON CONFLICT (name) DO UPDATE SET n = odd.n + 1 WHERE odd.n < 0`, "here").Exec(written(0))
+		b.Queue(`INSERT INTO odd (n) SELECT max(x) FROM (VALUES ($1::int)) v (x)`, i).Exec(written(1))
+		b.Queue(`INSERT INTO odd (name, n) VALUES ($1, DEFAULT)`, "default "+name).Exec(written(1))
+		b.Queue(`INSERT INTO odd (name, tags) VALUES ($1, $2)`, "array "+name, []string{name, "x"}).Exec(written(1))
+		b.Queue(`INSERT INTO odd (name, mood) VALUES ($1, $2)`, "mood "+name, "bad").Exec(written(1))
+		b.Queue(`INSERT INTO odd (name) VALUES ('literal ' || $1), ('two ' || $1)`, name).Exec(written(2))
+		// These have one. Some look at what comes back, one way or the other, and some do not.
+		returning := b.Queue(`INSERT INTO odd (name) VALUES ('row ' || $1) RETURNING name`, name)
+		mine := func(got string) {
+			if got == "row "+name {
+				there.Add(1)
+			}
+		}
+		switch i % 4 {
+		case 0:
+			returning.QueryRow(func(row pgx.Row) error {
+				var got string
+				err := row.Scan(&got)
+				mine(got)
+				return err
+			})
+		case 1:
+			returning.Query(func(rows pgx.Rows) error {
+				all, err := pgx.CollectRows(rows, pgx.RowTo[string])
+				mine(strings.Join(all, " and "))
+				return err
+			})
+		case 2:
+			returning.Query(func(pgx.Rows) error { mine("row " + name); return nil }) // and does not look
+		}
+	}) {
+		if err != nil {
+			t.Errorf("%d: %v", i, err)
+		}
+	}
+	if wrong.Load() != 0 || there.Load() != 30 {
+		t.Errorf("%d heard something else than alone, %d of 30 of their own row", wrong.Load(), there.Load())
+	}
+	var rows, bad, arrays, sevens int
+	if err := db.QueryRow(t.Context(), `
+		SELECT count(*), count(mood), count(*) FILTER (WHERE tags = ARRAY[substr(name, 7), 'x']), count(*) FILTER (WHERE name LIKE 'default %' AND n = 7)
+		  FROM odd`).Scan(&rows, &bad, &arrays, &sevens); err != nil || rows != 1+40*7 || bad != 40 || arrays != 40 || sevens != 40 {
+		t.Errorf("%d rows, %d moods, %d arrays, %d defaults, %v", rows, bad, arrays, sevens, err)
+	}
+}
