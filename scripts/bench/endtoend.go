@@ -23,7 +23,7 @@ import (
 // on the same machine. The limit is computed from what an order costs and from how
 // fast this machine does each part of that when it does nothing else.
 func (b *bench) endToEnd(ctx context.Context) error {
-	n := 3000
+	n := 2000
 	if b.Quick {
 		n = 600
 	}
