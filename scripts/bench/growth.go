@@ -18,7 +18,7 @@ import (
 // second system whose tables are empty. Nothing that is done at every request may become
 // slower by what was done before.
 func (b *bench) growth(ctx context.Context) error {
-	b.round = min(b.round, 3*time.Second) // most of this part is the planting
+	b.round = min(b.round, 2*time.Second) // most of this part is the planting
 	empty := &bench{flags: b.flags, round: b.round, rounds: b.rounds}
 	if err := empty.start(ctx); err != nil {
 		return err

@@ -56,7 +56,7 @@ type bench struct {
 }
 
 func run(ctx context.Context, f flags) error {
-	b := &bench{flags: f, round: 4 * time.Second, rounds: 3}
+	b := &bench{flags: f, round: 3500 * time.Millisecond, rounds: 3}
 	if f.Quick {
 		b.round, b.rounds, b.Rows = 1500*time.Millisecond, 2, min(f.Rows, 100_000)
 	}
