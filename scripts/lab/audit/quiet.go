@@ -18,6 +18,11 @@ func WaitQuiet(ctx context.Context, d *Databases) error {
 	for {
 		busy, err := GoingOn(ctx, d)
 		if err == nil && busy == "" {
+			// A look takes a while. What began behind it and ended before it got there
+			// has left its message in an outbox, sent and not deleted yet.
+			busy, err = GoingOn(ctx, d)
+		}
+		if err == nil && busy == "" {
 			return nil
 		}
 		if err == nil {
