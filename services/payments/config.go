@@ -115,6 +115,7 @@ func (s settings) check() error {
 	if s.TwoPhasePatience <= s.CallTimeout {
 		return fmt.Errorf("TWOPHASE_PATIENCE (%s) must exceed CALL_TIMEOUT (%s), or a transaction that is being prepared is aborted", s.TwoPhasePatience, s.CallTimeout)
 	}
+	// A statement by itself, not the result: a fork may leave this behind.
 	if err := s.checkReceipts(); err != nil {
 		return err
 	}
