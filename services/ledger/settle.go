@@ -110,8 +110,8 @@ type shares struct {
 
 type shareKey struct{ order, account string }
 
-// mostShares bounds the memory; what was not used for longest is forgotten.
-const mostShares = 10_000
+// mostShares bounds the memory; what was not used for longest is forgotten, and read.
+const mostShares = 4_000
 
 func newShares() shares {
 	booked, _ := lru.New[shareKey, int64](mostShares) // fails only for a size below one

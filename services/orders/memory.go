@@ -47,8 +47,10 @@ type answered struct {
 	bytes   [sha256.Size]byte
 }
 
-// mostRemembered bounds each kind; what was not used for longest is forgotten.
-const mostRemembered = 10_000
+// mostRemembered bounds each kind; what was not used for longest is forgotten. It is ten
+// seconds of all that one machine takes: more would be looked at by the garbage
+// collector far more often than by anybody else.
+const mostRemembered = 4_000
 
 func newMemory() *memory {
 	return &memory{prices: remember[shelfKey, money.Money](), orders: remember[uuid.UUID, inFlight](), keys: remember[sentKey, answered]()}

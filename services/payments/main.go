@@ -83,8 +83,9 @@ type service struct {
 // ledger's, which may live in the same PostgreSQL server.
 const localPrefix = "payments:"
 
-// mostHeld bounds the memory; what was not used for longest is forgotten, and read.
-const mostHeld = 10_000
+// mostHeld bounds the memory; what was not used for longest is forgotten, and read. The
+// garbage collector looks at all of it each time, so it is not more than what is under way.
+const mostHeld = 4_000
 
 // run is the map of the process: what it needs, what runs in it, and in which
 // order it stops.

@@ -36,13 +36,19 @@ import (
 // A merger belongs to one goroutine.
 type merger struct {
 	db    *pgxpool.Pool
-	forms map[string]string // an insert of one row, and its form for many; empty: it has none
+	forms map[string]form // by the statement for one row
+}
+
+// form is how an insert of one row is written for many.
+type form struct {
+	many      string // empty: there is none
+	leavesOut bool
 }
 
 // askPatience bounds the question for a form: everybody in the group waits for it.
 const askPatience = time.Second
 
-func newMerger(db *pgxpool.Pool) *merger { return &merger{db: db, forms: map[string]string{}} }
+func newMerger(db *pgxpool.Pool) *merger { return &merger{db: db, forms: map[string]form{}} }
 
 // merge returns what to send instead of queued.
 func (m *merger) merge(ctx context.Context, queued []*pgx.QueuedQuery) []*pgx.QueuedQuery {
@@ -50,21 +56,27 @@ func (m *merger) merge(ctx context.Context, queued []*pgx.QueuedQuery) []*pgx.Qu
 	for _, q := range queued {
 		alike[q.SQL] = append(alike[q.SQL], q)
 	}
+	forms := map[string]string{}
+	for sql, same := range alike {
+		if len(same) == 1 {
+			continue
+		}
+		form, err := m.form(ctx, sql)
+		if err != nil {
+			return queued // as it is; whatever is wrong will be seen there
+		}
+		if form.many != "" && (!form.leavesOut || !anyListens(same)) {
+			forms[sql] = form.many
+		}
+	}
 	var merged []*pgx.QueuedQuery
 	for _, q := range queued {
-		same := alike[q.SQL]
-		form := ""
-		if len(same) > 1 && (!leavesOut.MatchString(q.SQL) || !anyListens(same)) {
-			var err error
-			if form, err = m.form(ctx, q.SQL); err != nil {
-				return queued // as it is; whatever is wrong will be seen there
-			}
-		}
+		form, merges := forms[q.SQL]
 		switch {
-		case form == "":
+		case !merges:
 			merged = append(merged, q)
-		case q == same[0]:
-			merged = append(merged, asOne(form, same))
+		case q == alike[q.SQL][0]:
+			merged = append(merged, asOne(form, alike[q.SQL]))
 		}
 	}
 	return merged
@@ -149,13 +161,13 @@ func (r *rowsOf) Close() {
 	}
 }
 
-// form returns the form for many rows of an insert of one, or nothing when it has none.
-// The server is asked once for the types, and whether it takes the form.
-func (m *merger) form(ctx context.Context, sql string) (string, error) {
-	form, known := m.forms[sql]
-	if known {
-		return form, nil
+// form returns the form for many rows of an insert of one. The server is asked once
+// for the types, and whether it takes the form.
+func (m *merger) form(ctx context.Context, sql string) (form, error) {
+	if known, ok := m.forms[sql]; ok {
+		return known, nil
 	}
+	found := form{leavesOut: leavesOut.MatchString(sql)}
 	if before, values, after, ok := cutValues(sql); ok {
 		ctx, cancel := context.WithTimeout(ctx, askPatience)
 		defer cancel()
@@ -174,16 +186,16 @@ func (m *merger) form(ctx context.Context, sql string) (string, error) {
 			}
 			many := manyRows(before, values, after, types)
 			if _, err = conn.Conn().Prepare(ctx, "", many); err == nil {
-				form = many
+				found.many = many
 			}
 			return err
 		})
 		if pgErr, ok := errors.AsType[*pgconn.PgError](err); err != nil && (!ok || pgErr.Code[:2] != "42") {
-			return "", err // nobody has said that it has none
+			return form{}, err // nobody has said that it has none
 		}
 	}
-	m.forms[sql] = form
-	return form, nil
+	m.forms[sql] = found
+	return found, nil
 }
 
 // insertInto is what may stand before VALUES in an insert of one row.

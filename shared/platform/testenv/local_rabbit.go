@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"syscall"
 	"time"
 
@@ -68,7 +69,9 @@ func (r *localRabbit) environment() []string {
 		"RABBITMQ_CONFIG_FILE=" + at("rabbitmq.conf"),
 		"RABBITMQ_PID_FILE=" + at("pid"),
 		"RABBITMQ_CONF_ENV_FILE=/dev/null",
-		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-kernel inet_dist_use_interface {127,0,0,1}",
+		// Half of the cores: what passes between threads of the broker is a wake-up of
+		// one by the other, on cores that it shares with all that it is there for.
+		fmt.Sprintf("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-kernel inet_dist_use_interface {127,0,0,1} +S %[1]d:%[1]d +SDcpu %[1]d:%[1]d +SDio 1", max(1, runtime.NumCPU()/2)),
 		// The script then becomes the broker instead of starting one beside itself.
 		"RUNNING_UNDER_SYSTEMD=true",
 		// Erlang's schedulers would go on spinning when they have nothing to do, on
