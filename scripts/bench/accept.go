@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -14,6 +15,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"example.com/failwell/scripts/shop"
+	"example.com/failwell/shared/platform/postgres"
 )
 
 // accept measures POST /v1/orders alone: what is accepted stays in the outbox, as
@@ -100,7 +102,7 @@ type bareServer struct {
 }
 
 func (b *bench) bareServer(ctx context.Context) (*bareServer, error) {
-	db, err := pgxpool.New(ctx, b.system.DatabaseURL("orders")+"?pool_max_conns=16")
+	db, err := postgres.Open(ctx, postgres.Options{URL: b.system.DatabaseURL("orders"), Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return nil, err
 	}

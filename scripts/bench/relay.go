@@ -88,13 +88,14 @@ func (b *bench) newRelayWorld(ctx context.Context) (*relayWorld, error) {
 		}
 	}
 	w := &relayWorld{url: strings.TrimSuffix(b.system.Servers.PostgresURL, "/postgres") + "/bench"}
-	if w.db, err = pgxpool.New(ctx, w.url); err != nil {
+	log := slog.New(slog.DiscardHandler)
+	if w.db, err = postgres.Open(ctx, postgres.Options{URL: w.url, Logger: log}); err != nil {
 		return nil, err
 	}
 	if _, err := w.db.Exec(ctx, string(schema)); err != nil {
 		return nil, err
 	}
-	w.broker = rabbit.Dial(rabbit.Options{URL: b.system.Servers.AMQPURL, Name: "bench", Logger: slog.New(slog.DiscardHandler)})
+	w.broker = rabbit.Dial(rabbit.Options{URL: b.system.Servers.AMQPURL, Name: "bench", Logger: log})
 	if err := w.reconnect(ctx); err != nil {
 		return nil, err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
+	pgxuuid "github.com/vgarvardt/pgx-google-uuid/v5"
 
 	"example.com/failwell/shared/pattern/callback"
 	"example.com/failwell/shared/pattern/outbox"
@@ -70,6 +71,7 @@ func newReplica(t testing.TB, url string, tracer pgx.QueryTracer, conns int32) b
 		t.Fatal(err)
 	}
 	cfg.ConnConfig.Tracer, cfg.MaxConns = tracer, conns
+	cfg.AfterConnect = func(_ context.Context, conn *pgx.Conn) error { pgxuuid.Register(conn.TypeMap()); return nil } // as the service has them
 	db, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		t.Fatal(err)

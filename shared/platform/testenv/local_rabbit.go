@@ -69,15 +69,25 @@ func (r *localRabbit) environment() []string {
 		"RABBITMQ_CONFIG_FILE=" + at("rabbitmq.conf"),
 		"RABBITMQ_PID_FILE=" + at("pid"),
 		"RABBITMQ_CONF_ENV_FILE=/dev/null",
-		// Half of the cores: what passes between threads of the broker is a wake-up of
-		// one by the other, on cores that it shares with all that it is there for.
-		fmt.Sprintf("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-kernel inet_dist_use_interface {127,0,0,1} +S %[1]d:%[1]d +SDcpu %[1]d:%[1]d +SDio 1", max(1, runtime.NumCPU()/2)),
+		fmt.Sprintf("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-kernel inet_dist_use_interface {127,0,0,1} %s", erlangArgs(max(1, runtime.NumCPU()/2))),
 		// The script then becomes the broker instead of starting one beside itself.
 		"RUNNING_UNDER_SYSTEMD=true",
 		// Erlang's schedulers would go on spinning when they have nothing to do, on
 		// cores that the services need: on two of them that is half of all there is.
 		"RABBITMQ_SCHEDULER_BUSY_WAIT_THRESHOLD=none",
 	}
+}
+
+// erlangArgs sets the number of schedulers, and how many messages of a publisher may be
+// on their way into the log of a queue.
+//
+// Half of the cores: what passes between threads of the broker is a wake-up of one by
+// the other, on cores that it shares with all that it is there for.
+//
+// 256 instead of 32: a relay publishes in long pipelines, and they would stop and wait
+// for each flush of the log. docker-compose.yml has the same.
+func erlangArgs(schedulers int) string {
+	return fmt.Sprintf("+S %[1]d:%[1]d +SDcpu %[1]d:%[1]d +SDio 1 -rabbit quorum_commands_soft_limit 256", schedulers)
 }
 
 func (r *localRabbit) start(ctx context.Context) error {
