@@ -22,7 +22,7 @@ import (
 )
 
 type flags struct {
-	Quick   bool   `help:"Two minutes instead of fifteen: short rounds, no peers, no old rows."`
+	Quick   bool   `help:"Two minutes instead of thirteen: short rounds, no peers, no old rows."`
 	Only    string `help:"Only these parts, separated by commas: accept, replay, ledger, relay, endtoend, growth, process."`
 	Rows    int    `default:"10000000" help:"How many old rows there are in each table when growth is measured; a tenth of it is measured as well."`
 	Profile string `help:"Write CPU profiles of the services under load into this directory. Slower: for looking, not for quoting."`
