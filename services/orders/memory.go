@@ -48,7 +48,7 @@ type answered struct {
 }
 
 // mostRemembered bounds each kind; what was not used for longest is forgotten. It is ten
-// seconds of all that one machine takes: more would be looked at by the garbage
+// seconds of what one machine completes: more would be looked at by the garbage
 // collector far more often than by anybody else.
 const mostRemembered = 4_000
 
