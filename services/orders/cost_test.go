@@ -15,7 +15,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
-	pgxuuid "github.com/vgarvardt/pgx-google-uuid/v5"
 
 	"example.com/failwell/shared/pattern/callback"
 	"example.com/failwell/shared/pattern/outbox"
@@ -66,12 +65,13 @@ func newBench(t testing.TB, tracer pgx.QueryTracer, conns int32) bench {
 func newReplica(t testing.TB, url string, tracer pgx.QueryTracer, conns int32) bench {
 	t.Helper()
 	ctx := context.Background()
-	cfg, err := pgxpool.ParseConfig(url)
+	as, err := postgres.Open(ctx, postgres.Options{URL: url, MaxConns: conns, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg.ConnConfig.Tracer, cfg.MaxConns = tracer, conns
-	cfg.AfterConnect = func(_ context.Context, conn *pgx.Conn) error { pgxuuid.Register(conn.TypeMap()); return nil } // as the service has them
+	cfg := as.Config() // connections as the service has them, and a tracer
+	as.Close()
+	cfg.ConnConfig.Tracer = tracer
 	db, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		t.Fatal(err)

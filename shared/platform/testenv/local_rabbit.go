@@ -69,7 +69,7 @@ func (r *localRabbit) environment() []string {
 		"RABBITMQ_CONFIG_FILE=" + at("rabbitmq.conf"),
 		"RABBITMQ_PID_FILE=" + at("pid"),
 		"RABBITMQ_CONF_ENV_FILE=/dev/null",
-		fmt.Sprintf("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-kernel inet_dist_use_interface {127,0,0,1} %s", erlangArgs(max(1, runtime.NumCPU()/2))),
+		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-kernel inet_dist_use_interface {127,0,0,1} " + erlangArgs(),
 		// The script then becomes the broker instead of starting one beside itself.
 		"RUNNING_UNDER_SYSTEMD=true",
 		// Erlang's schedulers would go on spinning when they have nothing to do, on
@@ -86,8 +86,8 @@ func (r *localRabbit) environment() []string {
 //
 // 256 instead of 32: a relay publishes in long pipelines, and they would stop and wait
 // for each flush of the log. docker-compose.yml has the same.
-func erlangArgs(schedulers int) string {
-	return fmt.Sprintf("+S %[1]d:%[1]d +SDcpu %[1]d:%[1]d +SDio 1 -rabbit quorum_commands_soft_limit 256", schedulers)
+func erlangArgs() string {
+	return fmt.Sprintf("+S %[1]d:%[1]d +SDcpu %[1]d:%[1]d +SDio 1 -rabbit quorum_commands_soft_limit 256", max(1, runtime.NumCPU()/2))
 }
 
 func (r *localRabbit) start(ctx context.Context) error {
