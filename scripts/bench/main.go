@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+	amqp "github.com/rabbitmq/amqp091-go"
 
 	"example.com/failwell/scripts/lab/audit"
 	"example.com/failwell/scripts/shop"
@@ -46,6 +47,7 @@ type bench struct {
 	flags
 	report report
 	server string // version of the database
+	broker string // and of the broker
 
 	system *stack.Stack
 	truth  *audit.Databases
@@ -136,10 +138,22 @@ func (b *bench) start(ctx context.Context) error {
 	}
 	b.acme = shop.New(b.system.Env())
 	err = b.truth.Orders.QueryRow(ctx, `SELECT 'PostgreSQL ' || split_part(current_setting('server_version'), ' ', 1)`).Scan(&b.server)
+	if err == nil {
+		b.broker, err = brokerVersion(b.system.Servers.AMQPURL)
+	}
 	if err != nil {
 		b.stop()
 	}
 	return err
+}
+
+// brokerVersion is what a broker says of itself to everybody who connects.
+func brokerVersion(url string) (string, error) {
+	conn, err := amqp.Dial(url)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprint("RabbitMQ ", conn.Properties["version"]), conn.Close()
 }
 
 func (b *bench) stop() {

@@ -247,6 +247,6 @@ func escape(s string) string {
 
 // machine says where and with what it was measured.
 func (b *bench) machine() string {
-	return fmt.Sprintf("Measured %s on %d cores (%s/%s), %s, %s; load, database and broker on the same machine: `make bench`.",
-		time.Now().Format(time.DateOnly), runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version(), b.server)
+	return fmt.Sprintf("Measured %s on %d cores (%s/%s), %s, %s, %s; load, database and broker on the same machine: `make bench`.",
+		time.Now().Format(time.DateOnly), runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, runtime.Version(), b.server, b.broker)
 }
