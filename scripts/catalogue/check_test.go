@@ -88,14 +88,14 @@ func TestTheRepositoryHasNoGaps(t *testing.T) {
 func TestEveryGapIsNoticed(t *testing.T) {
 	for name, c := range map[string]struct{ file, old, replacement, says string }{
 		"a line inside an excerpt is changed":   {"services/payments/refund.go", "r.Status = refundSucceeded", "r.Status = refundSucceeded // sic", "docs/patterns/recovery-point.md"},
-		"an excerpt's code has moved":           {"shared/pattern/guard/at_most_once_guard.go", "package guard", "package guard\n", "docs/patterns/at-most-once-guard.md"},
+		"an excerpt's code has moved":           {"shared/pattern/atmostonce/at_most_once_guard.go", "package guard", "package guard\n", "docs/patterns/at-most-once-guard.md"},
 		"a line inside a naive version changes": {"scripts/lab/experiments/api_design.go", `r.Log("POST /orders: %v", post(true))`, `r.Log("POST: %v", post(true))`, "docs/patterns/idempotency-key.md"},
 		"the last marker of a pattern is gone":  {"shared/pattern/idempotency/lock.go", "// Pattern: idempotency-key-lock", "//", "idempotency-key-lock: no place of use"},
 		"a marker of no pattern":                {"shared/pattern/idempotency/lock.go", "// Pattern: idempotency-key-lock", "// Pattern: idempotency-key-luck", "idempotency-key-luck is not a pattern"},
 		"a part of a page is missing":           {"docs/patterns/saga.md", "## When not to use it", "## When", `no part "## When not to use it"`},
 		"a dead link":                           {"docs/glossary.md", "# Glossary", "# Glossary\n\n[nowhere](nowhere.md)", "docs/glossary.md:3: dead link: nowhere.md"},
 		"a link to no heading":                  {"docs/glossary.md", "# Glossary", "# Glossary\n\n[no](choosing.md#no) [yes](#glossary)", "docs/glossary.md:3: dead link: choosing.md#no: no heading #no"},
-		"an excerpt could begin in two places":  {"docs/patterns/reconciliation.md", `execute(" "^}"`, `execute" "^}"`, "excerpt of shared/pattern/reconcile/reconciliation.go: \"func (r *Reconciler) execute\" stands in lines"},
+		"an excerpt could begin in two places":  {"docs/patterns/reconciliation.md", `execute(" "^}"`, `execute" "^}"`, "excerpt of shared/pattern/reconciliation/reconciliation.go: \"func (r *Reconciler) execute\" stands in lines"},
 		"a part of a page is empty":             {"docs/patterns/saga.md", "## When not to use it", "## When not to use it\n\n## When", `docs/patterns/saga.md: part "## When not to use it" is empty`},
 		"a page shows none of our code":         {"docs/patterns/reject-duplicate.md", "<!-- excerpt s", "<!-- s", "docs/patterns/reject-duplicate.md: lacks <!-- excerpt services/ or <!-- excerpt shared/"},
 		"a diagram with a wrong line":           {"docs/patterns/saga.md", "sequenceDiagram", "sequenceDiagram\n    frobnicate", "diagram: unknown statement: frobnicate"},

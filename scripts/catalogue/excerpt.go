@@ -17,7 +17,7 @@ import (
 // its last line matches. Only one line may contain the text. The line itself is left
 // out where the word "after" stands before the text, or "before" before the expression:
 //
-//	<!-- excerpt shared/pattern/guard/at_most_once_guard.go "func Enter(" "^}" -->
+//	<!-- excerpt shared/pattern/atmostonce/at_most_once_guard.go "func Enter(" "^}" -->
 //	<!-- excerpt services/payments/refund.go "case refundStarted:" before "case refundDecided:" -->
 var excerptArgs = regexp.MustCompile(`^(\S+) (after )?"(.*)" (before )?"(.*)"$`)
 

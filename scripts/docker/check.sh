@@ -132,5 +132,5 @@ cd "$root"
 # The same images serve the tests through dockertest. After the others: two brokers at
 # once are more than a small machine starts in time.
 export FAILWELL_REQUIRE_DOCKER=1
-try "dockertest" go test -count=1 -run TestContainers ./shared/platform/testenv
+try "dockertest" go test -count=1 -run TestContainers ./shared/testenv
 step "PostgreSQL and RabbitMQ for tests, through dockertest"

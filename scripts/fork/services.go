@@ -53,8 +53,8 @@ var services = map[string]part{
 			},
 		},
 		words: map[string][]word{
-			"shared/pattern/twophase/doc.go": {{"services/payments/payout.go; ", ""}},
-			runbook:                          {{" Then it ends it by itself. If the process cannot come back, but its database is there (what you decide is written into its log): `go run ./scripts/ops prepared list`, then `go run ./scripts/ops prepared resolve <name> abort`. `commit` only when you know that both halves were prepared. What *payments* has decided before stands, whatever you type", ""}},
+			"shared/pattern/distributedtx/doc.go": {{"services/payments/payout.go; ", ""}},
+			runbook:                               {{" Then it ends it by itself. If the process cannot come back, but its database is there (what you decide is written into its log): `go run ./scripts/ops prepared list`, then `go run ./scripts/ops prepared resolve <name> abort`. `commit` only when you know that both halves were prepared. What *payments* has decided before stands, whatever you type", ""}},
 		},
 	},
 	"ledger": {
@@ -65,7 +65,7 @@ var services = map[string]part{
 			architecture: {"## The books"},
 			runbook:      {"| `failwell_prepared_transaction_age_seconds`"},
 		},
-		words: map[string][]word{"shared/pattern/twophase/doc.go": {{"; services/ledger/twophase.go", ""}}},
+		words: map[string][]word{"shared/pattern/distributedtx/doc.go": {{"; services/ledger/twophase.go", ""}}},
 	},
 }
 

@@ -24,8 +24,8 @@ import (
 
 	"example.com/failwell/shared/platform/config"
 	"example.com/failwell/shared/platform/postgres"
-	"example.com/failwell/shared/platform/testenv"
 	"example.com/failwell/shared/platform/web"
+	"example.com/failwell/shared/testenv"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }

@@ -15,7 +15,7 @@ import (
 	"os/signal"
 	"syscall"
 
-	"example.com/failwell/shared/platform/testenv"
+	"example.com/failwell/shared/testenv"
 )
 
 func main() {

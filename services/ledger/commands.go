@@ -9,9 +9,9 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/uuid"
 
-	"example.com/failwell/shared/pattern/inbox"
+	"example.com/failwell/shared/pattern/changerecord"
 	"example.com/failwell/shared/pattern/outbox"
-	"example.com/failwell/shared/pattern/retries"
+	"example.com/failwell/shared/pattern/reliableretries"
 	"example.com/failwell/shared/platform/money"
 )
 
@@ -25,7 +25,7 @@ type command struct {
 	MerchantID string      `json:"merchant_id"`
 	Amount     money.Money `json:"amount"`
 
-	message inbox.Message
+	message changerecord.Message
 	orderID uuid.UUID
 }
 
@@ -40,7 +40,7 @@ func (s *service) receive(ctx context.Context, e event.Event) error {
 	}
 	cmd, err := decode(e)
 	if err != nil {
-		return retries.Permanent(err)
+		return reliableretries.Permanent(err)
 	}
 	switch e.Type() {
 	case "ledger.post-sale":
@@ -48,7 +48,7 @@ func (s *service) receive(ctx context.Context, e event.Event) error {
 	case "ledger.reverse-sale":
 		return s.reverseSale(ctx, cmd)
 	}
-	return retries.Permanent(fmt.Errorf("unknown type %q", e.Type()))
+	return reliableretries.Permanent(fmt.Errorf("unknown type %q", e.Type()))
 }
 
 func decode(e event.Event) (command, error) {
@@ -57,7 +57,7 @@ func decode(e event.Event) (command, error) {
 		return cmd, fmt.Errorf("decode %s: %w", e.Type(), err)
 	}
 	var err error
-	if cmd.message, err = inbox.Of(e); err != nil {
+	if cmd.message, err = changerecord.Of(e); err != nil {
 		return cmd, err
 	}
 	if cmd.orderID, err = uuid.Parse(strings.TrimPrefix(cmd.OrderID, "ord_")); err != nil {

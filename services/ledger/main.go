@@ -16,9 +16,9 @@ import (
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"example.com/failwell/shared/pattern/garbage"
+	"example.com/failwell/shared/pattern/garbagecollection"
 	"example.com/failwell/shared/pattern/outbox"
-	"example.com/failwell/shared/pattern/retries"
+	"example.com/failwell/shared/pattern/reliableretries"
 	"example.com/failwell/shared/platform/config"
 	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/platform/rabbit"
@@ -86,13 +86,13 @@ func run(ctx context.Context, cfg settings) error {
 			Holder: cfg.InstanceName(), Lease: cfg.OutboxLease, Poll: cfg.OutboxPoll,
 		}),
 	}
-	commands := retries.Consumer{
+	commands := reliableretries.Consumer{
 		Conn: broker, Queue: "ledger.commands",
 		Bindings: []string{"ledger.post-sale", "ledger.reverse-sale", "ledger.settle", "ledger.payout-sent", "ledger.payout-returned"},
 
 		Workers: cfg.Workers, Delays: cfg.RetryDelays, Handle: s.receive, Logger: log, Metrics: registry,
 	}
-	collector := garbage.Collector{
+	collector := garbagecollection.Collector{
 		DB: db, Logger: log, Metrics: registry, Holder: cfg.InstanceName(), Every: cfg.GarbageEvery, Rules: s.garbageRules(),
 	}
 

@@ -7,8 +7,8 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/uuid"
 
-	"example.com/failwell/shared/pattern/inbox"
-	"example.com/failwell/shared/pattern/retries"
+	"example.com/failwell/shared/pattern/changerecord"
+	"example.com/failwell/shared/pattern/reliableretries"
 	"example.com/failwell/shared/platform/money"
 )
 
@@ -22,19 +22,19 @@ type payoutNews struct {
 // endPayout books how a payout ended. Its beginning, from available to in
 // transit, was booked by the distributed transaction (twophase.go).
 func (s *service) endPayout(ctx context.Context, e event.Event) error {
-	message, err := inbox.Of(e)
+	message, err := changerecord.Of(e)
 	if err != nil {
-		return retries.Permanent(err)
+		return reliableretries.Permanent(err)
 	}
 	var in payoutNews
 	if err := e.DataAs(&in); err != nil {
-		return retries.Permanent(fmt.Errorf("decode %s: %w", e.Type(), err))
+		return reliableretries.Permanent(fmt.Errorf("decode %s: %w", e.Type(), err))
 	}
 	if err := in.Amount.Validate(); err != nil {
-		return retries.Permanent(fmt.Errorf("payout %s: %w", in.PayoutID, err))
+		return reliableretries.Permanent(fmt.Errorf("payout %s: %w", in.PayoutID, err))
 	}
 	if in.Amount.Minor <= 0 || in.Amount.Minor > maxMinor || in.MerchantID == "" || in.PayoutID == "" {
-		return retries.Permanent(fmt.Errorf("payout %q of %q over %s makes no sense", in.PayoutID, in.MerchantID, in.Amount))
+		return reliableretries.Permanent(fmt.Errorf("payout %q of %q over %s makes no sense", in.PayoutID, in.MerchantID, in.Amount))
 	}
 	id, err := uuid.NewV7()
 	if err != nil {

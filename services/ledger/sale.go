@@ -6,7 +6,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
-	"example.com/failwell/shared/pattern/inbox"
+	"example.com/failwell/shared/pattern/changerecord"
 	"example.com/failwell/shared/platform/fault"
 	"example.com/failwell/shared/platform/postgres"
 )
@@ -200,7 +200,7 @@ func (s *service) answer(ctx context.Context, cmd command, step, outcome, reason
 		}
 	})
 	switch {
-	case inbox.IsDuplicate(err):
+	case changerecord.IsDuplicate(err):
 		return nil
 	case postgres.Violates(err, "sales_pkey"), postgres.Violates(err, "sales_version_current"), postgres.Violates(err, "sales_state_known"), postgres.Violates(err, "entries_once"):
 		return postgres.ErrStale

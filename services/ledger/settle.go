@@ -11,8 +11,8 @@ import (
 	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/jackc/pgx/v5"
 
-	"example.com/failwell/shared/pattern/inbox"
-	"example.com/failwell/shared/pattern/retries"
+	"example.com/failwell/shared/pattern/changerecord"
+	"example.com/failwell/shared/pattern/reliableretries"
 	"example.com/failwell/shared/platform/fault"
 	"example.com/failwell/shared/platform/money"
 	"example.com/failwell/shared/platform/postgres"
@@ -34,19 +34,19 @@ type settlement struct {
 // Pattern: saga (choreographed: nobody waits for a reply)
 // Pattern: change-record
 func (s *service) settle(ctx context.Context, e event.Event) error {
-	message, err := inbox.Of(e)
+	message, err := changerecord.Of(e)
 	if err != nil {
-		return retries.Permanent(err)
+		return reliableretries.Permanent(err)
 	}
 	var in settlement
 	if err := e.DataAs(&in); err != nil {
-		return retries.Permanent(fmt.Errorf("decode %s: %w", e.Type(), err))
+		return reliableretries.Permanent(fmt.Errorf("decode %s: %w", e.Type(), err))
 	}
 	if err := in.Amount.Validate(); err != nil {
-		return retries.Permanent(fmt.Errorf("settlement of %s: %w", in.PaymentID, err))
+		return reliableretries.Permanent(fmt.Errorf("settlement of %s: %w", in.PaymentID, err))
 	}
 	if in.Amount.Minor <= 0 || in.Amount.Minor > maxMinor || in.MerchantID == "" || in.PaymentID == "" || in.OrderID == "" {
-		return retries.Permanent(fmt.Errorf("settlement of %q of %q over %s makes no sense", in.PaymentID, in.OrderID, in.Amount))
+		return reliableretries.Permanent(fmt.Errorf("settlement of %q of %q over %s makes no sense", in.PaymentID, in.OrderID, in.Amount))
 	}
 	id, err := uuid.NewV7()
 	if err != nil {
@@ -74,7 +74,7 @@ func (s *service) settle(ctx context.Context, e event.Event) error {
 			{Account: platformAccount("processor_clearing", currency), Amount: amount},
 		}
 	default:
-		return retries.Permanent(fmt.Errorf("settlement of %s: unknown kind %q", in.PaymentID, in.Kind))
+		return reliableretries.Permanent(fmt.Errorf("settlement of %s: unknown kind %q", in.PaymentID, in.Kind))
 	}
 	return s.bookOnce(ctx, message, booked)
 }
@@ -129,12 +129,12 @@ func (s shares) remember(sale entry) {
 
 // bookOnce books an entry for a message. The message may come twice, and so may
 // another message with the same meaning: the entry's source tells.
-func (s *service) bookOnce(ctx context.Context, message inbox.Message, e entry) error {
+func (s *service) bookOnce(ctx context.Context, message changerecord.Message, e entry) error {
 	if err := fault.Point(ctx, fault.LedgerSettleBeforeCommit); err != nil {
 		return err
 	}
 	err := s.books.write(ctx, &e, func(b *pgx.Batch) { message.Record(b) })
-	if inbox.IsDuplicate(err) || postgres.Violates(err, "entries_once") {
+	if changerecord.IsDuplicate(err) || postgres.Violates(err, "entries_once") {
 		return nil
 	}
 	if err != nil {

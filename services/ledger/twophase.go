@@ -14,7 +14,7 @@ import (
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"example.com/failwell/shared/pattern/twophase"
+	"example.com/failwell/shared/pattern/distributedtx"
 	"example.com/failwell/shared/platform/fault"
 	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/platform/web"
@@ -37,7 +37,7 @@ const askTimeout = 3 * time.Second
 // Pattern: distributed-transaction (the participant)
 func (s *service) prepare(c echo.Context) error {
 	gid := c.Param("gid")
-	if !twophase.ValidGID(gid) {
+	if !distributedtx.ValidGID(gid) {
 		return invalid("gid", "Letters, digits and _ . : - only.")
 	}
 	in, _, err := web.Bind[newEntry](c)
@@ -49,7 +49,7 @@ func (s *service) prepare(c echo.Context) error {
 		return err
 	}
 	e := in.entry(id)
-	err = twophase.Prepare(c.Request().Context(), s.db, preparedPrefix+gid, func(ctx context.Context, tx pgx.Tx) error {
+	err = distributedtx.Prepare(c.Request().Context(), s.db, preparedPrefix+gid, func(ctx context.Context, tx pgx.Tx) error {
 		if err := mayPay(ctx, tx, e); err != nil {
 			return err
 		}
@@ -120,7 +120,7 @@ func insufficientBalance() error {
 // number of times, and a rollback before the prepare.
 func (s *service) commit(c echo.Context) error {
 	return s.end(c, func(ctx context.Context, gid string) error {
-		if err := twophase.Commit(ctx, s.db, gid); err != nil {
+		if err := distributedtx.Commit(ctx, s.db, gid); err != nil {
 			return err
 		}
 		return fault.Point(ctx, fault.LedgerPayoutAfterCommit)
@@ -128,12 +128,12 @@ func (s *service) commit(c echo.Context) error {
 }
 
 func (s *service) rollback(c echo.Context) error {
-	return s.end(c, func(ctx context.Context, gid string) error { return twophase.Rollback(ctx, s.db, gid) })
+	return s.end(c, func(ctx context.Context, gid string) error { return distributedtx.Rollback(ctx, s.db, gid) })
 }
 
 func (s *service) end(c echo.Context, carryOut func(ctx context.Context, gid string) error) error {
 	gid := c.Param("gid")
-	if !twophase.ValidGID(gid) {
+	if !distributedtx.ValidGID(gid) {
 		return invalid("gid", "Letters, digits and _ . : - only.")
 	}
 	if err := carryOut(c.Request().Context(), preparedPrefix+gid); err != nil {
@@ -164,7 +164,7 @@ func (s *service) askInDoubt(ctx context.Context) {
 	tick := time.NewTicker(s.cfg.TwoPhaseSweep)
 	defer tick.Stop()
 	for {
-		all, err := twophase.InDoubt(ctx, s.db, preparedPrefix, 0)
+		all, err := distributedtx.InDoubt(ctx, s.db, preparedPrefix, 0)
 		if err != nil && ctx.Err() == nil {
 			s.log.Warn("looking for prepared transactions failed, will look again", "error", err)
 		}
@@ -180,9 +180,9 @@ func (s *service) askInDoubt(ctx context.Context) {
 			}
 			decision, err := s.askCoordinator(ctx, client, p.GID[len(preparedPrefix):])
 			if err == nil {
-				err = map[twophase.Decision]func(context.Context) error{
-					twophase.Committed: func(ctx context.Context) error { return twophase.Commit(ctx, s.db, p.GID) },
-					twophase.Aborted:   func(ctx context.Context) error { return twophase.Rollback(ctx, s.db, p.GID) },
+				err = map[distributedtx.Decision]func(context.Context) error{
+					distributedtx.Committed: func(ctx context.Context) error { return distributedtx.Commit(ctx, s.db, p.GID) },
+					distributedtx.Aborted:   func(ctx context.Context) error { return distributedtx.Rollback(ctx, s.db, p.GID) },
 				}[decision](ctx)
 			}
 			if err != nil {
@@ -200,7 +200,7 @@ func (s *service) askInDoubt(ctx context.Context) {
 	}
 }
 
-func (s *service) askCoordinator(ctx context.Context, client *http.Client, gid string) (twophase.Decision, error) {
+func (s *service) askCoordinator(ctx context.Context, client *http.Client, gid string) (distributedtx.Decision, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.cfg.PaymentsURL+"/2pc/"+url.PathEscape(gid), nil)
 	if err != nil {
 		return "", err
@@ -215,12 +215,12 @@ func (s *service) askCoordinator(ctx context.Context, client *http.Client, gid s
 		return "", fmt.Errorf("coordinator: status %d", response.StatusCode)
 	}
 	var answer struct {
-		Decision twophase.Decision `json:"decision"`
+		Decision distributedtx.Decision `json:"decision"`
 	}
 	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil {
 		return "", fmt.Errorf("coordinator: %w", err)
 	}
-	if answer.Decision != twophase.Committed && answer.Decision != twophase.Aborted {
+	if answer.Decision != distributedtx.Committed && answer.Decision != distributedtx.Aborted {
 		return "", errors.New("coordinator: neither commit nor abort: " + string(answer.Decision))
 	}
 	return answer.Decision, nil

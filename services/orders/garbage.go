@@ -2,8 +2,8 @@ package main
 
 import (
 	"example.com/failwell/shared/pattern/callback"
-	"example.com/failwell/shared/pattern/garbage"
-	"example.com/failwell/shared/pattern/inbox"
+	"example.com/failwell/shared/pattern/changerecord"
+	"example.com/failwell/shared/pattern/garbagecollection"
 )
 
 // garbageRules says what this service does not need any more. None of them
@@ -11,9 +11,9 @@ import (
 // somebody has looked at it.
 //
 // Pattern: garbage-collection
-func (s *service) garbageRules() []garbage.Rule {
-	return []garbage.Rule{
-		garbage.SQL(s.db, "idempotency-keys", 0, `
+func (s *service) garbageRules() []garbagecollection.Rule {
+	return []garbagecollection.Rule{
+		garbagecollection.SQL(s.db, "idempotency-keys", 0, `
 			DELETE FROM idempotency_keys
 			 WHERE ctid = ANY(ARRAY(
 			       SELECT ctid
@@ -22,7 +22,7 @@ func (s *service) garbageRules() []garbage.Rule {
 			        ORDER BY expires_at
 			        LIMIT $2
 			          FOR UPDATE SKIP LOCKED))`),
-		garbage.SQL(s.db, "inbox", s.cfg.InboxRetention, inbox.DeleteOld("/payments", "/ledger")),
-		garbage.SQL(s.db, "delivered-callbacks", s.cfg.CallbackRetention, callback.DeleteDelivered),
+		garbagecollection.SQL(s.db, "inbox", s.cfg.InboxRetention, changerecord.DeleteOld("/payments", "/ledger")),
+		garbagecollection.SQL(s.db, "delivered-callbacks", s.cfg.CallbackRetention, callback.DeleteDelivered),
 	}
 }

@@ -18,9 +18,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"example.com/failwell/shared/pattern/callback"
-	"example.com/failwell/shared/pattern/garbage"
+	"example.com/failwell/shared/pattern/garbagecollection"
 	"example.com/failwell/shared/pattern/outbox"
-	"example.com/failwell/shared/pattern/retries"
+	"example.com/failwell/shared/pattern/reliableretries"
 	"example.com/failwell/shared/platform/config"
 	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/platform/rabbit"
@@ -92,11 +92,11 @@ func run(ctx context.Context, cfg settings) error {
 	if err := s.seed(ctx, cfg.Merchants, cfg.SeedProducts); err != nil {
 		return err
 	}
-	replies := retries.Consumer{
+	replies := reliableretries.Consumer{
 		Conn: broker, Queue: "orders.replies", Bindings: []string{"orders.saga-reply", "orders.receipts"},
 		Workers: cfg.Workers, Delays: cfg.RetryDelays, Handle: s.receive, Logger: log, Metrics: registry,
 	}
-	collector := garbage.Collector{
+	collector := garbagecollection.Collector{
 		DB: db, Logger: log, Metrics: registry, Holder: cfg.InstanceName(), Every: cfg.GarbageEvery, Rules: s.garbageRules(),
 	}
 

@@ -8,7 +8,7 @@ import (
 	"sync"
 	"testing"
 
-	"example.com/failwell/shared/platform/testenv"
+	"example.com/failwell/shared/testenv"
 )
 
 // What is remembered may be wrong at any time. These tests make it wrong.

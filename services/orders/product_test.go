@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"example.com/failwell/shared/platform/testenv"
+	"example.com/failwell/shared/testenv"
 )
 
 // call makes a request as a merchant does.

@@ -8,8 +8,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
-	"example.com/failwell/shared/pattern/inbox"
-	"example.com/failwell/shared/pattern/retries"
+	"example.com/failwell/shared/pattern/changerecord"
+	"example.com/failwell/shared/pattern/reliableretries"
 	"example.com/failwell/shared/platform/fault"
 	"example.com/failwell/shared/platform/postgres"
 )
@@ -39,18 +39,18 @@ type receiptNews struct {
 // noteReceipts notes the receipts of some orders. A receipt may come before its
 // order is confirmed, and the same one any number of times.
 func (s *service) noteReceipts(ctx context.Context, e event.Event) error {
-	msg, err := inbox.Of(e)
+	msg, err := changerecord.Of(e)
 	if err != nil {
-		return retries.Permanent(err)
+		return reliableretries.Permanent(err)
 	}
 	var in receiptNews
 	if err := e.DataAs(&in); err != nil {
-		return retries.Permanent(fmt.Errorf("decode receipts: %w", err))
+		return reliableretries.Permanent(fmt.Errorf("decode receipts: %w", err))
 	}
 	ids, receipts := make([]uuid.UUID, len(in.Receipts)), make([]string, len(in.Receipts))
 	for i, r := range in.Receipts {
 		if ids[i], err = parseID(r.OrderID); err != nil {
-			return retries.Permanent(err)
+			return reliableretries.Permanent(err)
 		}
 		receipts[i] = r.ReceiptID
 	}
@@ -69,7 +69,7 @@ func (s *service) noteReceipts(ctx context.Context, e event.Event) error {
 			 WHERE o.id = r.id`,
 			ids, receipts)
 	})
-	if inbox.IsDuplicate(err) {
+	if changerecord.IsDuplicate(err) {
 		return nil
 	}
 	if err != nil {

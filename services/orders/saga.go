@@ -11,9 +11,9 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
-	"example.com/failwell/shared/pattern/inbox"
+	"example.com/failwell/shared/pattern/changerecord"
 	"example.com/failwell/shared/pattern/outbox"
-	"example.com/failwell/shared/pattern/retries"
+	"example.com/failwell/shared/pattern/reliableretries"
 	"example.com/failwell/shared/pattern/saga"
 	"example.com/failwell/shared/platform/fault"
 	"example.com/failwell/shared/platform/money"
@@ -81,7 +81,7 @@ func (s *service) receive(ctx context.Context, e event.Event) error {
 	case "orders.receipts":
 		return s.noteReceipts(ctx, e)
 	}
-	return retries.Permanent(fmt.Errorf("unknown type %q", e.Type()))
+	return reliableretries.Permanent(fmt.Errorf("unknown type %q", e.Type()))
 }
 
 // proceed handles a participant's answer. Read where the order is, decide, and
@@ -92,20 +92,20 @@ func (s *service) receive(ctx context.Context, e event.Event) error {
 //	Power fails before the commit: the message comes again, everything is decided anew.
 //	Power fails after it: the message comes again, and its change record says that it is done.
 func (s *service) proceed(ctx context.Context, e event.Event) error {
-	msg, err := inbox.Of(e)
+	msg, err := changerecord.Of(e)
 	if err != nil {
-		return retries.Permanent(err)
+		return reliableretries.Permanent(err)
 	}
 	var answer reply
 	if err := e.DataAs(&answer); err != nil {
-		return retries.Permanent(fmt.Errorf("decode reply: %w", err))
+		return reliableretries.Permanent(fmt.Errorf("decode reply: %w", err))
 	}
 	if answer.Outcome != saga.Done && answer.Outcome != saga.Refused {
-		return retries.Permanent(fmt.Errorf("outcome %q of %s is neither done nor refused", answer.Outcome, answer.Step))
+		return reliableretries.Permanent(fmt.Errorf("outcome %q of %s is neither done nor refused", answer.Outcome, answer.Step))
 	}
 	id, err := parseID(answer.OrderID)
 	if err != nil {
-		return retries.Permanent(err)
+		return reliableretries.Permanent(err)
 	}
 
 	o, row, remembered := s.memory.order(id)
@@ -125,7 +125,7 @@ func (s *service) proceed(ctx context.Context, e event.Event) error {
 			case seen:
 				return nil
 			case row.Version == 0:
-				return retries.Permanent(fmt.Errorf("reply for an order that does not exist: %s", answer.OrderID))
+				return reliableretries.Permanent(fmt.Errorf("reply for an order that does not exist: %s", answer.OrderID))
 			}
 			if next, ok = orderPlan.Reply(row.State, answer.Step, answer.Outcome); !ok {
 				return s.unexpected(o, row, answer)
@@ -133,7 +133,7 @@ func (s *service) proceed(ctx context.Context, e event.Event) error {
 		}
 		remembered = false // whatever fails now, the next try reads
 		err = s.advance(ctx, o, row, next, answer.Reason, func(b *pgx.Batch) { msg.Record(b) })
-		if inbox.IsDuplicate(err) {
+		if changerecord.IsDuplicate(err) {
 			return nil
 		}
 		return err

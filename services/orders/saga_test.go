@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"example.com/failwell/shared/platform/testenv"
+	"example.com/failwell/shared/testenv"
 )
 
 // The broker has lost 250 commands. Two replicas look at the same time; each command

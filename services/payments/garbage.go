@@ -1,8 +1,8 @@
 package main
 
 import (
-	"example.com/failwell/shared/pattern/garbage"
-	"example.com/failwell/shared/pattern/inbox"
+	"example.com/failwell/shared/pattern/changerecord"
+	"example.com/failwell/shared/pattern/garbagecollection"
 )
 
 // goneOnFrom is true of a run r from which no later one needs to know anything.
@@ -17,9 +17,9 @@ const goneOnFrom = `r.requested_at < (
 // selects anything that is unfinished.
 //
 // Pattern: garbage-collection
-func (s *service) garbageRules() []garbage.Rule {
-	return []garbage.Rule{
-		garbage.SQL(s.db, "idempotency-keys", 0, `
+func (s *service) garbageRules() []garbagecollection.Rule {
+	return []garbagecollection.Rule{
+		garbagecollection.SQL(s.db, "idempotency-keys", 0, `
 			DELETE FROM idempotency_keys
 			 WHERE ctid = ANY(ARRAY(
 			       SELECT ctid
@@ -29,8 +29,8 @@ func (s *service) garbageRules() []garbage.Rule {
 			        ORDER BY expires_at
 			        LIMIT $2
 			          FOR UPDATE SKIP LOCKED))`),
-		garbage.SQL(s.db, "inbox", s.cfg.InboxRetention, inbox.DeleteOld("/orders")),
-		garbage.SQL(s.db, "applied-events", s.cfg.InboxRetention, `
+		garbagecollection.SQL(s.db, "inbox", s.cfg.InboxRetention, changerecord.DeleteOld("/orders")),
+		garbagecollection.SQL(s.db, "applied-events", s.cfg.InboxRetention, `
 			DELETE FROM sequence_events
 			 WHERE ctid = ANY(ARRAY(
 			       SELECT ctid
@@ -41,7 +41,7 @@ func (s *service) garbageRules() []garbage.Rule {
 		// A decision that everybody has carried out is asked for by nobody. A
 		// prepare that was delayed for longer than this period would be told
 		// "abort", and the books refuse it anyway: they have its source already.
-		garbage.SQL(s.db, "twophase-decisions", s.cfg.InboxRetention, `
+		garbagecollection.SQL(s.db, "twophase-decisions", s.cfg.InboxRetention, `
 			DELETE FROM twophase_decisions
 			 WHERE ctid = ANY(ARRAY(
 			       SELECT ctid
@@ -51,7 +51,7 @@ func (s *service) garbageRules() []garbage.Rule {
 			        LIMIT $2))`),
 		// The guard of a payout that is finished guards nothing: its recovery point
 		// lets nobody near the bank again.
-		garbage.SQL(s.db, "guards", s.cfg.InboxRetention, `
+		garbagecollection.SQL(s.db, "guards", s.cfg.InboxRetention, `
 			DELETE FROM guards
 			 WHERE name = ANY(ARRAY(
 			       SELECT g.name
@@ -66,7 +66,7 @@ func (s *service) garbageRules() []garbage.Rule {
 			        LIMIT $2))`),
 		// A run is remembered for the next one to go on from: the last that compared
 		// everything, and those since. What earlier ones found is a matter of record.
-		garbage.SQL(s.db, "reconciliation-differences", s.cfg.InboxRetention, `
+		garbagecollection.SQL(s.db, "reconciliation-differences", s.cfg.InboxRetention, `
 			DELETE FROM reconciliation_differences
 			 WHERE ctid = ANY(ARRAY(
 			       SELECT d.ctid
@@ -75,7 +75,7 @@ func (s *service) garbageRules() []garbage.Rule {
 			        WHERE r.finished_at <= now() - $1::interval
 			          AND `+goneOnFrom+`
 			        LIMIT $2))`),
-		garbage.SQL(s.db, "reconciliations", s.cfg.InboxRetention, `
+		garbagecollection.SQL(s.db, "reconciliations", s.cfg.InboxRetention, `
 			DELETE FROM reconciliations
 			 WHERE id = ANY(ARRAY(
 			       SELECT r.id

@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"example.com/failwell/shared/pattern/garbage"
+	"example.com/failwell/shared/pattern/garbagecollection"
 )
 
 // What later runs need to know stays: the last that compared everything, and
@@ -39,7 +39,7 @@ func TestOldRunsAndGuardsGoAndWhatIsNeededStays(t *testing.T) {
 	same(t, "guards", s.count(`SELECT count(*) FROM guards`), 3)
 }
 
-func (s *shop) collect(rule garbage.Rule) {
+func (s *shop) collect(rule garbagecollection.Rule) {
 	s.t.Helper()
 	if _, err := rule.Collect(s.t.Context(), 100); err != nil {
 		s.t.Errorf("%s: %v", rule.Name, err)

@@ -21,15 +21,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
-	"example.com/failwell/shared/pattern/garbage"
+	"example.com/failwell/shared/pattern/completer"
+	"example.com/failwell/shared/pattern/distributedtx"
+	"example.com/failwell/shared/pattern/garbagecollection"
 	"example.com/failwell/shared/pattern/idempotency"
 	"example.com/failwell/shared/pattern/outbox"
-	"example.com/failwell/shared/pattern/reconcile"
-	"example.com/failwell/shared/pattern/recovery"
-	"example.com/failwell/shared/pattern/retries"
-	"example.com/failwell/shared/pattern/sequence"
-	"example.com/failwell/shared/pattern/storeref"
-	"example.com/failwell/shared/pattern/twophase"
+	"example.com/failwell/shared/pattern/outoforder"
+	"example.com/failwell/shared/pattern/reconciliation"
+	"example.com/failwell/shared/pattern/reliableretries"
+	"example.com/failwell/shared/pattern/storethenreference"
 	"example.com/failwell/shared/platform/config"
 	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/platform/rabbit"
@@ -66,17 +66,17 @@ type service struct {
 	bank      bank
 	books     books
 	verifier  *standardwebhooks.Webhook // of the processor's webhooks
-	events    *sequence.Log
-	twophase  *twophase.Coordinator
+	events    *outoforder.Log
+	twophase  *distributedtx.Coordinator
 
 	// held are payments that this process has authorised: their capture follows
 	// within moments. docs/decisions/0012-remembered-but-not-believed.md.
 	held *lru.Cache[uuid.UUID, payment]
 
-	receipts      storeref.Store
+	receipts      storethenreference.Store
 	receiptDue    chan struct{}
 	receiptLeased time.Time // when our lease was extended last; for writeReceipts only
-	reconciler    *reconcile.Reconciler
+	reconciler    *reconciliation.Reconciler
 }
 
 // localPrefix keeps the names of our prepared transactions apart from the
@@ -122,26 +122,26 @@ func run(ctx context.Context, cfg settings) error {
 		DB: db, Broker: broker, Logger: log, Metrics: registry,
 		Holder: cfg.InstanceName(), Lease: cfg.OutboxLease, Poll: cfg.OutboxPoll,
 	})
-	commands := retries.Consumer{
+	commands := reliableretries.Consumer{
 		Conn: broker, Queue: "payments.commands", Bindings: []string{"payments.authorise", "payments.capture", "payments.void"},
 		Workers: cfg.Workers, Delays: cfg.RetryDelays, Handle: s.receive, Logger: log, Metrics: registry,
 	}
 
-	completer := recovery.Completer{
+	finisher := completer.Completer{
 		DB: db, Logger: log, Metrics: registry, Every: cfg.CompleterEvery, Lease: cfg.KeyLease, Grace: cfg.CompleterGrace,
 		Finish: map[string]func(context.Context, idempotency.Lock) error{
 			refundOperation: func(ctx context.Context, l idempotency.Lock) error { _, err := s.resumeRefund(ctx, l); return err },
 			payoutOperation: func(ctx context.Context, l idempotency.Lock) error { _, err := s.resumePayout(ctx, l); return err },
 		},
 	}
-	collector := garbage.Collector{
+	collector := garbagecollection.Collector{
 		DB: db, Logger: log, Metrics: registry, Holder: cfg.InstanceName(), Every: cfg.GarbageEvery, Rules: s.garbageRules(),
 	}
 
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var background sync.WaitGroup
-	for _, job := range []func(context.Context){s.relay.Run, commands.Run, s.events.Run, s.twophase.Run, completer.Run, s.writeReceipts, s.reconciler.Run, collector.Run} {
+	for _, job := range []func(context.Context){s.relay.Run, commands.Run, s.events.Run, s.twophase.Run, finisher.Run, s.writeReceipts, s.reconciler.Run, collector.Run} {
 		background.Go(func() { job(ctx) })
 	}
 	err = web.Run(ctx, s.routes(registry, broker), cfg.HTTPAddr, log)
@@ -166,20 +166,20 @@ func newService(cfg settings, db *pgxpool.Pool, log *slog.Logger, registry *prom
 		processor: newProcessor(cfg.ProcessorURL, cfg.ProcessorKey, cfg.CallTimeout),
 		bank:      newBank(cfg.BankURL, cfg.CallTimeout), books: newBooks(cfg.LedgerURL, cfg.ServiceKey, cfg.CallTimeout),
 	}
-	s.twophase = &twophase.Coordinator{
+	s.twophase = &distributedtx.Coordinator{
 		DB: db, Logger: log, Metrics: registry, Local: localPrefix, Patience: cfg.TwoPhasePatience, Sweep: cfg.TwoPhaseSweep,
-		Participants: []twophase.Participant{
+		Participants: []distributedtx.Participant{
 			{Name: "payments", Commit: s.commitHere, Rollback: s.rollbackHere},
 			{Name: "ledger", Commit: s.books.commit, Rollback: s.books.rollback},
 		},
 	}
-	s.reconciler = &reconcile.Reconciler{
+	s.reconciler = &reconciliation.Reconciler{
 		DB: db, Logger: log, Metrics: registry, Holder: cfg.InstanceName(), Sources: s.statements(),
 		Changed: changedSQL, Expected: expectedSQL, Owners: ownersSQL, Reference: reference, Fetched: s.findMissedNews, Judge: s.judge,
 		Overlap: cfg.ReconcileOverlap, Every: cfg.ReconcileEvery, Poll: cfg.EventsPoll,
 	}
 	s.reconciler.Init()
-	s.events = sequence.NewLog(sequence.Config{
+	s.events = outoforder.NewLog(outoforder.Config{
 		DB: db, Logger: log, Metrics: registry, Apply: s.settle, Poll: cfg.EventsPoll, Overdue: cfg.EventsOverdue,
 		Applied: func() { s.relay.WakeAll() },
 	})

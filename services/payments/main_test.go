@@ -19,8 +19,8 @@ import (
 	"example.com/failwell/shared/pattern/outbox"
 	"example.com/failwell/shared/platform/config"
 	"example.com/failwell/shared/platform/postgres"
-	"example.com/failwell/shared/platform/testenv"
 	"example.com/failwell/shared/platform/web"
+	"example.com/failwell/shared/testenv"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }

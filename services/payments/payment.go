@@ -12,9 +12,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/labstack/echo/v4"
 
-	"example.com/failwell/shared/pattern/inbox"
+	"example.com/failwell/shared/pattern/changerecord"
 	"example.com/failwell/shared/pattern/outbox"
-	"example.com/failwell/shared/pattern/sequence"
+	"example.com/failwell/shared/pattern/outoforder"
 	"example.com/failwell/shared/platform/fault"
 	"example.com/failwell/shared/platform/money"
 	"example.com/failwell/shared/platform/postgres"
@@ -104,11 +104,11 @@ func (s *service) record(ctx context.Context, cmd command, p payment, answer out
 		answer.Append(b)
 		if p.Status == captured {
 			// News of the settlement may have come before this.
-			sequence.Queue(b, p.wireID())
+			outoforder.Queue(b, p.wireID())
 		}
 	})
 	switch {
-	case inbox.IsDuplicate(err):
+	case changerecord.IsDuplicate(err):
 		return nil
 	case postgres.Violates(err, "payments_version_current"):
 		return postgres.ErrStale
@@ -138,7 +138,7 @@ func (s *service) repeat(ctx context.Context, cmd command, step, outcome, reason
 		cmd.message.Record(b)
 		answer.Append(b)
 	})
-	if inbox.IsDuplicate(err) {
+	if changerecord.IsDuplicate(err) {
 		return nil
 	}
 	if err == nil {

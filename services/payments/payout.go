@@ -10,10 +10,10 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/labstack/echo/v4"
 
-	"example.com/failwell/shared/pattern/guard"
+	"example.com/failwell/shared/pattern/atmostonce"
+	"example.com/failwell/shared/pattern/distributedtx"
 	"example.com/failwell/shared/pattern/idempotency"
 	"example.com/failwell/shared/pattern/outbox"
-	"example.com/failwell/shared/pattern/twophase"
 	"example.com/failwell/shared/platform/fault"
 	"example.com/failwell/shared/platform/money"
 	"example.com/failwell/shared/platform/postgres"
@@ -133,7 +133,7 @@ func (s *service) resumePayout(ctx context.Context, lock idempotency.Lock) (idem
 				if err != nil {
 					return idempotency.Response{}, err
 				}
-				if decision == twophase.Committed {
+				if decision == distributedtx.Committed {
 					p.Point = payoutBooked
 					continue
 				}
@@ -156,9 +156,9 @@ func (s *service) resumePayout(ctx context.Context, lock idempotency.Lock) (idem
 			decision, err := s.twophase.Transact(ctx, p.gid(), s.prepareInLedger(p), s.prepareHere(p))
 			no := (*refusal)(nil)
 			switch {
-			case decision == twophase.Committed && err == nil:
+			case decision == distributedtx.Committed && err == nil:
 				p.Point = payoutBooked
-			case decision == twophase.Aborted && errors.As(err, &no):
+			case decision == distributedtx.Aborted && errors.As(err, &no):
 				if err := s.decidePayout(ctx, lock, p, payoutFailed, no.code, ""); err != nil {
 					return idempotency.Response{}, err
 				}
@@ -174,7 +174,7 @@ func (s *service) resumePayout(ctx context.Context, lock idempotency.Lock) (idem
 			var first bool
 			err := postgres.InTx(ctx, s.db, func(ctx context.Context, tx pgx.Tx) error {
 				var err error
-				if first, err = guard.Enter(ctx, tx, "bank-transfer:"+p.wireID()); err != nil {
+				if first, err = atmostonce.Enter(ctx, tx, "bank-transfer:"+p.wireID()); err != nil {
 					return err
 				}
 				_, err = tx.Exec(ctx, `
@@ -265,7 +265,7 @@ func (s *service) prepareHere(p payout) func(ctx context.Context) error {
 		if err := fault.Point(ctx, fault.PaymentsPayoutAfterLedgerPrepare); err != nil {
 			return err
 		}
-		err := twophase.Prepare(ctx, s.db, localPrefix+p.gid(), func(ctx context.Context, tx pgx.Tx) error {
+		err := distributedtx.Prepare(ctx, s.db, localPrefix+p.gid(), func(ctx context.Context, tx pgx.Tx) error {
 			tag, err := tx.Exec(ctx, `
 				UPDATE payouts
 				   SET recovery_point = 'booked'

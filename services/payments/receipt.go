@@ -18,9 +18,9 @@ import (
 	_ "gocloud.dev/blob/memblob"  // RECEIPTS_URL=mem://
 	_ "gocloud.dev/blob/s3blob"   // RECEIPTS_URL=s3://…
 
-	"example.com/failwell/shared/pattern/garbage"
+	"example.com/failwell/shared/pattern/garbagecollection"
 	"example.com/failwell/shared/pattern/outbox"
-	"example.com/failwell/shared/pattern/storeref"
+	"example.com/failwell/shared/pattern/storethenreference"
 	"example.com/failwell/shared/platform/fault"
 	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/platform/web"
@@ -82,7 +82,7 @@ func (s *service) openReceipts(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("RECEIPTS_URL: %w", err)
 	}
-	s.receipts = storeref.Store{Bucket: bucket, Dir: "receipts", Grace: s.cfg.ReceiptGrace}
+	s.receipts = storethenreference.Store{Bucket: bucket, Dir: "receipts", Grace: s.cfg.ReceiptGrace}
 	return nil
 }
 
@@ -125,7 +125,7 @@ func (s *service) writeSomeReceipts(ctx context.Context) (int, error) {
 	if ours, err := s.receiptsAreOurs(ctx); err != nil || !ours {
 		return 0, err
 	}
-	now := storeref.Moment{Read: time.Now()}
+	now := storethenreference.Moment{Read: time.Now()}
 	var due []payment
 	err := postgres.Read(ctx, s.db, func(b *pgx.Batch) {
 		b.Queue(`SELECT now()`).QueryRow(func(row pgx.Row) error { return row.Scan(&now.Database) })
@@ -238,14 +238,14 @@ func (s *service) getReceipt(c echo.Context) error {
 }
 
 // receiptsRule has the documents removed that no payment refers to.
-func (s *service) receiptsRule() garbage.Rule {
-	return garbage.Rule{Name: "receipts", Collect: s.sweepReceipts}
+func (s *service) receiptsRule() garbagecollection.Rule {
+	return garbagecollection.Rule{Name: "receipts", Collect: s.sweepReceipts}
 }
 
 // sweepReceipts removes documents that no payment refers to.
 func (s *service) sweepReceipts(ctx context.Context, limit int) (int64, error) {
 	return s.receipts.Sweep(ctx, s.db, limit, func(ctx context.Context, names []string) (map[string]bool, error) {
-		return storeref.Known(s.db.Query(ctx, `
+		return storethenreference.Known(s.db.Query(ctx, `
 			SELECT receipt_name
 			  FROM payments
 			 WHERE receipt_name = ANY($1)`,

@@ -10,8 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"example.com/failwell/shared/pattern/outbox"
-	"example.com/failwell/shared/pattern/reconcile"
-	"example.com/failwell/shared/pattern/sequence"
+	"example.com/failwell/shared/pattern/outoforder"
+	"example.com/failwell/shared/pattern/reconciliation"
 	"example.com/failwell/shared/platform/money"
 	"example.com/failwell/shared/platform/postgres"
 )
@@ -74,7 +74,7 @@ const expectedSQL = `
 	 WHERE id = ANY($1) AND (outcome = 'sent' OR outcome = 'failed' AND failure <> 'insufficient_balance')`
 
 // reference writes a subject as the outside knows it.
-func reference(p reconcile.Pair) string {
+func reference(p reconciliation.Pair) string {
 	switch {
 	case p.Reference != "":
 		return p.Reference
@@ -85,18 +85,18 @@ func reference(p reconcile.Pair) string {
 }
 
 // verdicts, in short.
-func pending(finding, note string) reconcile.Judgement {
-	return reconcile.Judgement{Finding: finding, Verdict: reconcile.Pending, Note: note}
+func pending(finding, note string) reconciliation.Judgement {
+	return reconciliation.Judgement{Finding: finding, Verdict: reconciliation.Pending, Note: note}
 }
 
-func unresolvable(finding, note string) reconcile.Judgement {
-	return reconcile.Judgement{Finding: finding, Verdict: reconcile.Unresolvable, Note: note}
+func unresolvable(finding, note string) reconciliation.Judgement {
+	return reconciliation.Judgement{Finding: finding, Verdict: reconciliation.Unresolvable, Note: note}
 }
 
 // judge looks at one difference. What is young may only be on its way. What the
 // ordinary code would have done is done now, by the same code; it knows by itself
 // when it was done already. The rest is for a person.
-func (s *service) judge(ctx context.Context, p reconcile.Pair) (reconcile.Judgement, error) {
+func (s *service) judge(ctx context.Context, p reconciliation.Pair) (reconciliation.Judgement, error) {
 	if p.Ours != nil && p.Theirs != nil && p.Ours.Count == p.Theirs.Count {
 		return unresolvable("amount-differs", "Both sides have it, over different amounts."), nil
 	}
@@ -115,16 +115,16 @@ func (s *service) judge(ctx context.Context, p reconcile.Pair) (reconcile.Judgem
 	return s.judgeEntry(ctx, p)
 }
 
-func (s *service) young(side *reconcile.Side) bool {
+func (s *service) young(side *reconciliation.Side) bool {
 	return side != nil && time.Since(side.At) < s.cfg.ReconcileGrace
 }
 
 // judgeCharge: captures and refunds at the processor.
-func (s *service) judgeCharge(ctx context.Context, p reconcile.Pair) (reconcile.Judgement, error) {
+func (s *service) judgeCharge(ctx context.Context, p reconciliation.Pair) (reconciliation.Judgement, error) {
 	pay, err := s.paymentOf(ctx, p.Subject)
 	switch {
 	case err != nil:
-		return reconcile.Judgement{}, err
+		return reconciliation.Judgement{}, err
 	case pay.ID == uuid.Nil:
 		return unresolvable("unknown-charge", "The processor moved money for a payment that we do not have."), nil
 	case p.Theirs == nil:
@@ -150,13 +150,13 @@ func (s *service) judgeCharge(ctx context.Context, p reconcile.Pair) (reconcile.
 }
 
 // judgeTransfer: payouts at the bank. Here the unknown ones become known.
-func (s *service) judgeTransfer(ctx context.Context, p reconcile.Pair) (reconcile.Judgement, error) {
+func (s *service) judgeTransfer(ctx context.Context, p reconciliation.Pair) (reconciliation.Judgement, error) {
 	out, err := s.loadPayout(ctx, p.Subject)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return unresolvable("unknown-transfer", "The bank sent money for a payout that we do not have."), nil
 	case err != nil:
-		return reconcile.Judgement{}, err
+		return reconciliation.Judgement{}, err
 	case p.Theirs != nil && p.Theirs.Count > 1:
 		return unresolvable("sent-twice", "The bank sent the money more than once."), nil
 	case out.Outcome == payoutUnknown && p.Theirs == nil:
@@ -165,7 +165,7 @@ func (s *service) judgeTransfer(ctx context.Context, p reconcile.Pair) (reconcil
 		return unresolvable("amount-differs", "The bank sent another amount."), nil
 	case out.Outcome == payoutUnknown:
 		_, err := s.resolvePayout(ctx, out.ID, payoutSent)
-		return reconcile.Judgement{Finding: "outcome-unknown", Verdict: reconcile.Resolved, Note: "It is on the bank's statement: sent."}, err
+		return reconciliation.Judgement{Finding: "outcome-unknown", Verdict: reconciliation.Resolved, Note: "It is on the bank's statement: sent."}, err
 	case out.Outcome == payoutPending:
 		return pending("not-recorded-yet", "The payout is still at work."), nil
 	case p.Theirs == nil:
@@ -176,18 +176,18 @@ func (s *service) judgeTransfer(ctx context.Context, p reconcile.Pair) (reconcil
 
 // judgeEntry: what the ledger has booked. What it misses is told again, by the
 // same message or call as the first time; it books nothing twice.
-func (s *service) judgeEntry(ctx context.Context, p reconcile.Pair) (reconcile.Judgement, error) {
+func (s *service) judgeEntry(ctx context.Context, p reconciliation.Pair) (reconciliation.Judgement, error) {
 	if p.Ours == nil || p.Theirs != nil && p.Theirs.Count > p.Ours.Count {
 		pay, err := s.paymentOf(ctx, p.Subject)
 		if err != nil {
-			return reconcile.Judgement{}, err
+			return reconciliation.Judgement{}, err
 		}
 		if p.Kind == "sale" && (pay.Status == authorised || pay.Status == authorising || pay.Status == captureFailed || pay.Status == voiding) {
 			return pending("not-recorded-yet", "The order is still at work: it will be captured, or its sale reversed."), nil
 		}
 		return unresolvable("unknown-entry", "The ledger has booked what we know nothing of."), nil
 	}
-	mended := reconcile.Judgement{Finding: "missing-in-ledger", Verdict: reconcile.Resolved, Note: "Told again."}
+	mended := reconciliation.Judgement{Finding: "missing-in-ledger", Verdict: reconciliation.Resolved, Note: "Told again."}
 	switch p.Kind {
 	case "settlement", "refund-settlement":
 		return mended, s.tellSettlementsAgain(ctx, p.Subject)
@@ -346,7 +346,7 @@ func (s *service) takeMissedNews(ctx context.Context, missed string) (found int,
 		if err != nil {
 			return 0, err
 		}
-		isNew, err := s.events.Append(ctx, sequence.Event{
+		isNew, err := s.events.Append(ctx, outoforder.Event{
 			ID: "report:" + n.Data.OperationID.String(), Stream: n.Data.Reference, Rank: rankOf[n.Type], HappenedAt: n.Timestamp, Type: n.Type, Body: body,
 		})
 		if err != nil {

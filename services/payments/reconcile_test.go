@@ -10,7 +10,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"example.com/failwell/shared/pattern/reconcile"
+	"example.com/failwell/shared/pattern/reconciliation"
 )
 
 const (
@@ -131,7 +131,7 @@ func TestATransferInAnotherCurrencyIsNotOurPayout(t *testing.T) {
 	s.exec(`
 		INSERT INTO payouts (id, merchant_id, amount_minor, currency, recovery_point, outcome, finished_at)
 		VALUES ($1, $2, 100, 'GBP', 'finished', 'unknown', now())`, id, acme)
-	pair := reconcile.Pair{Source: fromBank, Kind: "transfer", Subject: id, Theirs: &reconcile.Side{Count: 1, Minor: 100, Currency: "JPY"}}
+	pair := reconciliation.Pair{Source: fromBank, Kind: "transfer", Subject: id, Theirs: &reconciliation.Side{Count: 1, Minor: 100, Currency: "JPY"}}
 	judgement, err := s.judgeTransfer(t.Context(), pair)
 	if err != nil {
 		t.Fatal(err)

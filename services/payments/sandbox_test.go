@@ -18,7 +18,7 @@ import (
 	"github.com/google/uuid"
 
 	"example.com/failwell/shared/platform/money"
-	"example.com/failwell/shared/platform/testenv"
+	"example.com/failwell/shared/testenv"
 )
 
 // buildSandbox puts the program beside the test binary, in the directory that

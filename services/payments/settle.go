@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"example.com/failwell/shared/pattern/outbox"
-	"example.com/failwell/shared/pattern/sequence"
+	"example.com/failwell/shared/pattern/outoforder"
 	"example.com/failwell/shared/platform/fault"
 	"example.com/failwell/shared/platform/money"
 )
@@ -40,14 +40,14 @@ func (p payment) settlement(kind string, operation uuid.UUID, minor int64) settl
 //
 // Pattern: out-of-order-messages
 // Pattern: saga (choreographed)
-func (s *service) settle(ctx context.Context, tx pgx.Tx, e sequence.Event) error {
+func (s *service) settle(ctx context.Context, tx pgx.Tx, e outoforder.Event) error {
 	var n news
 	if err := json.Unmarshal(e.Body, &n); err != nil {
 		return fmt.Errorf("decode: %w", err)
 	}
 	id, ok := parseID("pay_", n.Data.Reference)
 	if !ok {
-		return sequence.ErrNotYet // nobody we know; held, and reported when it stays unknown
+		return outoforder.ErrNotYet // nobody we know; held, and reported when it stays unknown
 	}
 	rows, err := tx.Query(ctx, selectPayment+`
 		 WHERE id = $1
@@ -59,11 +59,11 @@ func (s *service) settle(ctx context.Context, tx pgx.Tx, e sequence.Event) error
 	p, err := pgx.CollectExactlyOneRow(rows, scanPayment)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return sequence.ErrNotYet
+		return outoforder.ErrNotYet
 	case err != nil:
 		return err
 	case p.Status != captured:
-		return sequence.ErrNotYet
+		return outoforder.ErrNotYet
 	}
 	var writes pgx.Batch
 	kind, isNew := "charge", false
@@ -94,7 +94,7 @@ func (s *service) settle(ctx context.Context, tx pgx.Tx, e sequence.Event) error
 // reconciliation shows both sides.
 func settleCharge(writes *pgx.Batch, p payment, n settled) (isNew bool, err error) {
 	if n.Amount != p.Amount {
-		return false, sequence.ErrNotYet
+		return false, outoforder.ErrNotYet
 	}
 	if p.SettledAt != nil {
 		return false, nil
@@ -113,7 +113,7 @@ func settleCharge(writes *pgx.Batch, p payment, n settled) (isNew bool, err erro
 // two equal refunds it does not matter which is which.
 func settleRefund(ctx context.Context, tx pgx.Tx, p payment, n settled) (isNew bool, err error) {
 	if p.SettledAt == nil {
-		return false, sequence.ErrNotYet
+		return false, outoforder.ErrNotYet
 	}
 	var before bool
 	err = tx.QueryRow(ctx, `
@@ -141,7 +141,7 @@ func settleRefund(ctx context.Context, tx pgx.Tx, p payment, n settled) (isNew b
 		              LIMIT 1)`,
 		p.ID, n.Amount.Minor, n.Amount.Currency, n.OperationID)
 	if err == nil && tag.RowsAffected() == 0 {
-		return false, sequence.ErrNotYet // our own record of the refund is still on its way
+		return false, outoforder.ErrNotYet // our own record of the refund is still on its way
 	}
 	return true, err
 }

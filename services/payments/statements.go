@@ -11,7 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"example.com/failwell/shared/pattern/reconcile"
+	"example.com/failwell/shared/pattern/reconciliation"
 	"example.com/failwell/shared/platform/money"
 	"example.com/failwell/shared/platform/web"
 )
@@ -37,19 +37,19 @@ type statement struct {
 	client   *http.Client
 
 	// read turns a line into one that can be compared; false leaves it out.
-	read func(l statementLine) (reconcile.Line, bool)
+	read func(l statementLine) (reconciliation.Line, bool)
 }
 
-func (s *service) statements() []reconcile.Source {
+func (s *service) statements() []reconciliation.Source {
 	client := web.Client(s.cfg.CallTimeout)
-	return []reconcile.Source{
+	return []reconciliation.Source{
 		{Name: fromProcessor, Fetch: statement{s.cfg.ProcessorURL + "/v1/report", s.cfg.ProcessorKey, client, processorLine}.fetch},
 		{Name: fromBank, Fetch: statement{s.cfg.BankURL + "/bank/statement", "", client, bankLine}.fetch},
 		{Name: fromLedger, Fetch: statement{s.cfg.LedgerURL + "/v1/journal", s.cfg.ServiceKey, client, ledgerLine}.fetch},
 	}
 }
 
-func (st statement) fetch(ctx context.Context, since time.Time, cursor string) ([]reconcile.Line, string, error) {
+func (st statement) fetch(ctx context.Context, since time.Time, cursor string) ([]reconciliation.Line, string, error) {
 	query := url.Values{"limit": {fmt.Sprint(statementPage)}}
 	if cursor != "" {
 		query.Set("cursor", cursor)
@@ -78,7 +78,7 @@ func (st statement) fetch(ctx context.Context, since time.Time, cursor string) (
 	if err := json.NewDecoder(response.Body).Decode(&page); err != nil {
 		return nil, "", fmt.Errorf("%s: %w", st.url, err)
 	}
-	lines := make([]reconcile.Line, 0, len(page.Data))
+	lines := make([]reconciliation.Line, 0, len(page.Data))
 	for _, l := range page.Data {
 		if line, ok := st.read(l); ok {
 			lines = append(lines, line)
@@ -92,28 +92,28 @@ func (st statement) fetch(ctx context.Context, since time.Time, cursor string) (
 
 // line makes a line of which the subject is what the reference names, if it is
 // one of ours.
-func (l statementLine) line(kind string, sign int) reconcile.Line {
+func (l statementLine) line(kind string, sign int) reconciliation.Line {
 	subject := uuid.Nil
 	for _, prefix := range []string{"pay_", "pyo_"} {
 		if id, ok := parseID(prefix, l.Reference); ok {
 			subject = id
 		}
 	}
-	return reconcile.Line{
+	return reconciliation.Line{
 		ID: l.ID, Kind: kind, Reference: l.Reference, Subject: subject, MerchantID: l.MerchantID, Sign: sign,
 		Minor: l.Amount.Minor, Currency: l.Amount.Currency, At: l.At,
 	}
 }
 
 // processorLine: holds and releases move no money.
-func processorLine(l statementLine) (reconcile.Line, bool) {
+func processorLine(l statementLine) (reconciliation.Line, bool) {
 	return l.line(l.Kind, 1), l.Kind == "capture" || l.Kind == "refund"
 }
 
-func bankLine(l statementLine) (reconcile.Line, bool) { return l.line("transfer", 1), true }
+func bankLine(l statementLine) (reconciliation.Line, bool) { return l.line("transfer", 1), true }
 
 // ledgerLine: a reversal takes its sale back.
-func ledgerLine(l statementLine) (reconcile.Line, bool) {
+func ledgerLine(l statementLine) (reconciliation.Line, bool) {
 	if kind, reversal := strings.CutSuffix(l.Kind, "-reversal"); reversal {
 		return l.line(kind, -1), true
 	}

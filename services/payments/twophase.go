@@ -6,18 +6,18 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"example.com/failwell/shared/pattern/twophase"
+	"example.com/failwell/shared/pattern/distributedtx"
 	"example.com/failwell/shared/platform/web"
 )
 
 // This service as a participant of its own distributed transactions.
 
 func (s *service) commitHere(ctx context.Context, gid string) error {
-	return twophase.Commit(ctx, s.db, localPrefix+gid)
+	return distributedtx.Commit(ctx, s.db, localPrefix+gid)
 }
 
 func (s *service) rollbackHere(ctx context.Context, gid string) error {
-	return twophase.Rollback(ctx, s.db, localPrefix+gid)
+	return distributedtx.Rollback(ctx, s.db, localPrefix+gid)
 }
 
 // decisionOn answers a participant that is in doubt: GET /2pc/{gid}. It asks
@@ -25,12 +25,12 @@ func (s *service) rollbackHere(ctx context.Context, gid string) error {
 // decided by then, it is decided now, and it is a no: presumed abort.
 func (s *service) decisionOn(c echo.Context) error {
 	gid := c.Param("gid")
-	if !twophase.ValidGID(gid) {
+	if !distributedtx.ValidGID(gid) {
 		return web.NewProblem(http.StatusNotFound, "no-such-transaction", "No such transaction", "This is not a name of ours.")
 	}
 	decision, err := s.twophase.Ask(c.Request().Context(), gid)
 	if err != nil {
 		return err
 	}
-	return c.JSON(http.StatusOK, map[string]twophase.Decision{"decision": decision})
+	return c.JSON(http.StatusOK, map[string]distributedtx.Decision{"decision": decision})
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
-	"example.com/failwell/shared/pattern/sequence"
+	"example.com/failwell/shared/pattern/outoforder"
 	"example.com/failwell/shared/platform/fault"
 	"example.com/failwell/shared/platform/money"
 	"example.com/failwell/shared/platform/web"
@@ -71,7 +71,7 @@ func (s *service) webhook(c echo.Context) error {
 		return c.NoContent(http.StatusNoContent)
 	}
 	id := c.Request().Header.Get("webhook-id")
-	isNew, err := s.events.Append(c.Request().Context(), sequence.Event{
+	isNew, err := s.events.Append(c.Request().Context(), outoforder.Event{
 		ID: id, Stream: n.Data.Reference, Rank: rank, HappenedAt: n.Timestamp, Type: n.Type, Body: body,
 	})
 	if err != nil {

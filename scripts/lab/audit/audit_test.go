@@ -13,7 +13,7 @@ import (
 
 	"example.com/failwell/scripts/lab/audit"
 	"example.com/failwell/scripts/lab/audit/audittest"
-	"example.com/failwell/shared/platform/testenv"
+	"example.com/failwell/shared/testenv"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }

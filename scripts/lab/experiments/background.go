@@ -24,7 +24,7 @@ var storeThenReference = Experiment{
 	ID:    "store-then-reference",
 	Says:  "A receipt is a row in the database and a document in a store.",
 	Fault: "the process dies between the two writes",
-	Code:  "shared/pattern/storeref/store_then_reference.go",
+	Code:  "shared/pattern/storethenreference/store_then_reference.go",
 	Without: func(ctx context.Context, w *World, r *Run) Verdict {
 		w.exec(ctx, `CREATE TABLE receipts (name text)`)
 		store := memblob.OpenBucket(nil)
@@ -95,7 +95,7 @@ var garbageCollection = Experiment{
 	ID:    "garbage-collection",
 	Says:  "Keys are kept for a day and written with every request.",
 	Fault: "thousands of keys have expired",
-	Code:  "shared/pattern/garbage/garbage_collection.go",
+	Code:  "shared/pattern/garbagecollection/garbage_collection.go",
 	Without: func(ctx context.Context, w *World, r *Run) Verdict {
 		w.exec(ctx, `CREATE TABLE keys (key text PRIMARY KEY, expires_at timestamptz)`)
 		w.exec(ctx, `INSERT INTO keys SELECT n::text, now() - interval '1 day' FROM generate_series(1, $1::int) n`, 1000*w.Dice.Crowd)

@@ -18,7 +18,7 @@ import (
 
 	"example.com/failwell/scripts/shop"
 	"example.com/failwell/scripts/stack"
-	"example.com/failwell/shared/pattern/retries"
+	"example.com/failwell/shared/pattern/reliableretries"
 	"example.com/failwell/shared/platform/fault"
 	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/platform/rabbit"
@@ -84,7 +84,7 @@ var reliableRetries = Experiment{
 	ID:    "reliable-retries",
 	Says:  "A consumer fails on a message a few times, and on another one always.",
 	Fault: "one message fails a few times, one until its consumer is mended, the others are fine",
-	Code:  "shared/pattern/retries/reliable_retries.go",
+	Code:  "shared/pattern/reliableretries/reliable_retries.go",
 	Without: func(ctx context.Context, w *World, r *Run) Verdict {
 		conn := got(amqp.Dial(w.System.Servers.AMQPURL))
 		defer conn.Close() //nolint:errcheck // nothing is owed to it
@@ -126,7 +126,7 @@ var reliableRetries = Experiment{
 		working, stop := context.WithCancel(ctx)
 		var consumer sync.WaitGroup
 		consumer.Go(func() {
-			retries.Consumer{
+			reliableretries.Consumer{
 				Conn: conn, Queue: queue, Bindings: []string{queue}, Workers: 4,
 				Delays: []time.Duration{20 * time.Millisecond, 40 * time.Millisecond, 80 * time.Millisecond, 160 * time.Millisecond},
 				Logger: quietLog,
@@ -156,13 +156,13 @@ var reliableRetries = Experiment{
 		must(err)
 		count := func() int { mu.Lock(); defer mu.Unlock(); return len(handled) - 1 } // but for the hello
 		await(ctx, "the good messages", func() bool { return count() == len(subjects)-1 })
-		var parked []retries.Parked
-		await(ctx, "the poison to be parked", func() bool { parked = got(retries.List(conn, queue, 10)); return len(parked) == 1 })
+		var parked []reliableretries.Parked
+		await(ctx, "the poison to be parked", func() bool { parked = got(reliableretries.List(conn, queue, 10)); return len(parked) == 1 })
 		mu.Lock()
 		r.Log("the shaky one: handled at try %d; the poison: parked after %d tries, with its error", tries["shaky"], tries["poison"])
 		mended = true
 		mu.Unlock()
-		replayed := got(retries.Replay(ctx, conn, queue, 10))
+		replayed := got(reliableretries.Replay(ctx, conn, queue, 10))
 		await(ctx, "the poison to be handled", func() bool { return count() == len(subjects) })
 		r.Log("the others did not wait for either; the consumer is mended, %d replayed", replayed)
 		return verdict(len(parked) == 1 && replayed == 1, "%d of %d messages handled, one of them after a person replayed it", count(), len(subjects))

@@ -192,7 +192,7 @@ var changeRecord = Experiment{
 	ID:    "change-record",
 	Says:  "The broker delivers a message twice.",
 	Fault: "the consumer dies after its commit, before the acknowledgement; the message comes again",
-	Code:  "shared/pattern/inbox/change_record.go",
+	Code:  "shared/pattern/changerecord/change_record.go",
 	Without: func(ctx context.Context, w *World, r *Run) Verdict {
 		w.exec(ctx, `CREATE TABLE accounts (balance int); INSERT INTO accounts VALUES (0)`)
 		handle := func() { w.exec(ctx, `UPDATE accounts SET balance = balance + $1`, w.price()) }

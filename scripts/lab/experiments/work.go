@@ -212,7 +212,7 @@ var completer = Experiment{
 	ID:    "completer",
 	Says:  "The client of a half-way refund never comes back.",
 	Fault: "the process dies after the processor's answer; nobody retries",
-	Code:  "shared/pattern/recovery/completer.go",
+	Code:  "shared/pattern/completer/completer.go",
 	Without: func(ctx context.Context, w *World, r *Run) Verdict {
 		reference, charge := w.captured(ctx)
 		w.exec(ctx, `CREATE TABLE refunds (status text)`)
@@ -294,7 +294,7 @@ var distributedTransaction = Experiment{
 	ID:    "distributed-transaction",
 	Says:  "A payout must leave two books together.",
 	Fault: "the processes die when the first book has moved and the second one has not",
-	Code:  "shared/pattern/twophase/distributed_transaction.go",
+	Code:  "shared/pattern/distributedtx/distributed_transaction.go",
 	Without: func(ctx context.Context, w *World, r *Run) Verdict {
 		w.exec(ctx, `CREATE TABLE payouts (minor int); CREATE TABLE ledger (minor int)`)
 		payout := func(dies bool) error {

@@ -99,7 +99,7 @@ var All = []Mutant{
 		ID: "inbox-not-written", Pattern: "change-record", Invariant: "ledger-complete",
 		Says: "neither the message nor the source of an entry is kept to be used once",
 		Edits: []Edit{
-			{"shared/pattern/inbox/change_record.go", `VALUES ($1, $2)`, `SELECT $1::text, $2::uuid WHERE false`},
+			{"shared/pattern/changerecord/change_record.go", `VALUES ($1, $2)`, `SELECT $1::text, $2::uuid WHERE false`},
 			{"services/ledger/migrations/00001_ledger.sql", `UNIQUE (source, kind)`, `CHECK (source <> kind)`},
 		},
 		Drive: deliveredTwice,
@@ -132,7 +132,7 @@ var All = []Mutant{
 	{
 		ID: "nobody-completes", Pattern: "completer", Invariant: "nothing-in-doubt",
 		Says: "what its client gave up on stays as it is",
-		Edits: []Edit{{"shared/pattern/recovery/completer.go", `	locks, err := idempotency.Abandoned(`, `	if c.Grace > 0 {
+		Edits: []Edit{{"shared/pattern/completer/completer.go", `	locks, err := idempotency.Abandoned(`, `	if c.Grace > 0 {
 		return nil
 	}
 	locks, err := idempotency.Abandoned(`}},
@@ -148,7 +148,7 @@ var All = []Mutant{
 	{
 		ID: "reference-first", Pattern: "store-then-reference", Invariant: "no-dangling-reference",
 		Says:  "the reference is written, the document is to follow",
-		Edits: []Edit{{"shared/pattern/storeref/store_then_reference.go", `err := s.Bucket.WriteAll(ctx, ref.Name, body,`, `err := s.Bucket.WriteAll(ctx, "later/"+ref.Name, body,`}},
+		Edits: []Edit{{"shared/pattern/storethenreference/store_then_reference.go", `err := s.Bucket.WriteAll(ctx, ref.Name, body,`, `err := s.Bucket.WriteAll(ctx, "later/"+ref.Name, body,`}},
 		Drive: soldTwice,
 	},
 	{

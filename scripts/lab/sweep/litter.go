@@ -12,7 +12,7 @@ import (
 
 	"example.com/failwell/scripts/lab/audit"
 	"example.com/failwell/scripts/stack"
-	"example.com/failwell/shared/pattern/storeref"
+	"example.com/failwell/shared/pattern/storethenreference"
 )
 
 // heap is garbage for one rule of one collector.
@@ -138,11 +138,11 @@ func (r *run) litter(ctx context.Context) error {
 // orphans are documents that nobody refers to. They are collected once they are as
 // old as RECEIPT_GRACE; the audit waits for that.
 func (r *run) orphans(ctx context.Context) error {
-	at := storeref.Moment{Read: time.Now()}
+	at := storethenreference.Moment{Read: time.Now()}
 	if err := r.Truth.Payments.QueryRow(ctx, `SELECT now()`).Scan(&at.Database); err != nil {
 		return err
 	}
-	store := storeref.Store{Bucket: r.Truth.Receipts, Dir: "receipts", Grace: time.Hour}
+	store := storethenreference.Store{Bucket: r.Truth.Receipts, Dir: "receipts", Grace: time.Hour}
 	for range pieces {
 		if _, err := store.Put(ctx, at, "text/html", []byte("litter")); err != nil {
 			return err

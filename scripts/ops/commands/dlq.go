@@ -7,7 +7,7 @@ import (
 	"log/slog"
 	"time"
 
-	"example.com/failwell/shared/pattern/retries"
+	"example.com/failwell/shared/pattern/reliableretries"
 	"example.com/failwell/shared/platform/rabbit"
 )
 
@@ -36,7 +36,7 @@ func (c ListParked) Run(ctx context.Context) error {
 		return err
 	}
 	defer conn.Close()
-	parked, err := retries.List(conn, c.Queue, c.Limit)
+	parked, err := reliableretries.List(conn, c.Queue, c.Limit)
 	if err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ func (c ReplayParked) Run(ctx context.Context) error {
 		return err
 	}
 	defer conn.Close()
-	n, err := retries.Replay(ctx, conn, c.Queue, c.Limit)
+	n, err := reliableretries.Replay(ctx, conn, c.Queue, c.Limit)
 	fmt.Printf("%d put back into %s\n", n, c.Queue)
 	return err
 }

@@ -9,7 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"example.com/failwell/shared/pattern/twophase"
+	"example.com/failwell/shared/pattern/distributedtx"
 )
 
 // Prepared is about the transactions that are in doubt.
@@ -23,8 +23,8 @@ type ListPrepared struct{}
 
 // ResolvePrepared ends one by hand.
 type ResolvePrepared struct {
-	GID      string            `arg:"" help:"The name, as the list shows it."`
-	Decision twophase.Decision `arg:"" enum:"commit,abort" help:"commit or abort. What the coordinator has decided stands, whatever you say."`
+	GID      string                 `arg:"" help:"The name, as the list shows it."`
+	Decision distributedtx.Decision `arg:"" enum:"commit,abort" help:"commit or abort. What the coordinator has decided stands, whatever you say."`
 }
 
 // Run lists prepared transactions with the coordinator's decision on each.
@@ -99,8 +99,8 @@ func (c ResolvePrepared) Run(ctx context.Context) error {
 	}
 	defer owner.Close(ctx) //nolint:errcheck // every statement was confirmed by itself
 	statement := map[string]string{"commit": "COMMIT PREPARED", "abort": "ROLLBACK PREPARED"}[decision]
-	if !twophase.ValidGID(c.GID) {
-		return fmt.Errorf("%w: %s", twophase.ErrGID, c.GID)
+	if !distributedtx.ValidGID(c.GID) {
+		return fmt.Errorf("%w: %s", distributedtx.ErrGID, c.GID)
 	}
 	if _, err := owner.Exec(ctx, statement+" '"+c.GID+"'"); err != nil {
 		return err

@@ -21,7 +21,7 @@ import (
 
 	"example.com/failwell/shared/pattern/callback"
 	"example.com/failwell/shared/platform/postgres"
-	"example.com/failwell/shared/platform/testenv"
+	"example.com/failwell/shared/testenv"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }

@@ -17,7 +17,7 @@
 // Exactly once: a crash between the confirm and the delete, a tenth of a second
 // later, publishes again with the same id, and so does a lease that changes hands in
 // the middle of a batch.
-// Receivers stand on shared/pattern/inbox. Order: messages of one subject mostly leave
+// Receivers stand on shared/pattern/changerecord. Order: messages of one subject mostly leave
 // as they were appended, but what was handed over in memory overtakes what has to be
 // read: what another replica wrote, or what a full queue did not take. And what the
 // broker refused is sent again behind what it took.

@@ -28,7 +28,7 @@ import (
 	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/platform/rabbit"
 	"example.com/failwell/shared/platform/telemetry"
-	"example.com/failwell/shared/platform/testenv"
+	"example.com/failwell/shared/testenv"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }

@@ -31,7 +31,7 @@
 // # Built on
 //
 // shared/platform/postgres; its user sends commands through shared/pattern/outbox
-// and receives replies behind shared/pattern/inbox.
+// and receives replies behind shared/pattern/changerecord.
 //
 // # Used at
 //

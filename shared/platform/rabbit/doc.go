@@ -3,7 +3,7 @@
 // that never loses a delivery.
 //
 // It has no opinion on patterns. What to do with a message that cannot be
-// handled is decided in shared/pattern/retries; when to publish, in
+// handled is decided in shared/pattern/reliableretries; when to publish, in
 // shared/pattern/outbox.
 //
 // What survives a failure: a message is the broker's only after its confirm.

@@ -11,8 +11,8 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"example.com/failwell/shared/platform/config"
-	"example.com/failwell/shared/platform/testenv"
 	"example.com/failwell/shared/platform/web"
+	"example.com/failwell/shared/testenv"
 )
 
 var merchantsTable = fstest.MapFS{"migrations/00001_merchants.sql": {Data: []byte(`-- +goose Up

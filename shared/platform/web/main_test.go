@@ -16,8 +16,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"example.com/failwell/shared/platform/telemetry"
-	"example.com/failwell/shared/platform/testenv"
 	"example.com/failwell/shared/platform/web"
+	"example.com/failwell/shared/testenv"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }

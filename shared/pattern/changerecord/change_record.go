@@ -1,0 +1,76 @@
+package changerecord
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"example.com/failwell/shared/platform/postgres"
+)
+
+// Message is the identity of a received message.
+type Message struct {
+	Source string
+	ID     uuid.UUID
+}
+
+// Of reads the identity of e. Senders of ours number messages with UUIDs.
+func Of(e event.Event) (Message, error) {
+	id, err := uuid.Parse(e.ID())
+	if err != nil {
+		return Message{}, fmt.Errorf("inbox: message id %q: %w", e.ID(), err)
+	}
+	return Message{Source: e.Source(), ID: id}, nil
+}
+
+// Record queues the change record of m. Queue it first: two deliveries at once
+// then meet here, and the second waits for the first before it touches
+// anything else. When the message has made its change already, the whole batch
+// fails; see IsDuplicate.
+//
+// Pattern: change-record
+func (m Message) Record(b *pgx.Batch) {
+	b.Queue(`
+		INSERT INTO inbox (source, message_id)
+		VALUES ($1, $2)`,
+		m.Source, m.ID)
+}
+
+// Seen queues a read of whether m has made its change. It saves the work of a
+// duplicate; it cannot replace Record, because the answer may be old by then.
+func (m Message) Seen(b *pgx.Batch, seen *bool) {
+	b.Queue(`
+		SELECT EXISTS (
+			SELECT FROM inbox
+			 WHERE source = $1
+			   AND message_id = $2)`,
+		m.Source, m.ID,
+	).QueryRow(func(row pgx.Row) error { return row.Scan(seen) })
+}
+
+// IsDuplicate tells whether a batch failed because the message has made its
+// change before. That is a success: acknowledge.
+func IsDuplicate(err error) bool {
+	return postgres.Violates(err, "inbox_pkey")
+}
+
+// DeleteOld is the statement that forgets messages of the given sources that were
+// made longer than $1 ago, at most $2 at a time. Message ids are UUIDv7: their
+// first 48 bits are the time at which the message was made, so the primary key is
+// in the order of time and no other index is needed.
+//
+// Whoever forgets a message makes its change again when it comes once more.
+// Keep longer than a message can be parked, and then some.
+func DeleteOld(sources ...string) string {
+	return `
+		DELETE FROM inbox
+		 WHERE (source, message_id) IN (
+		       SELECT source, message_id
+		         FROM inbox
+		        WHERE source IN ('` + strings.Join(sources, `', '`) + `')
+		          AND message_id < (lpad(to_hex((extract(epoch FROM now() - $1::interval) * 1000)::bigint), 12, '0') || '00000000000000000000')::uuid
+		        LIMIT $2)`
+}

@@ -1,0 +1,72 @@
+package changerecord_test
+
+import (
+	"context"
+	_ "embed"
+	"fmt"
+	"log/slog"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"example.com/failwell/shared/platform/postgres"
+	"example.com/failwell/shared/testenv"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+//go:embed schema.sql
+var schema string
+
+// The change that a message makes, in these tests: money on an account.
+var migrations = fstest.MapFS{"migrations/00001_inbox.sql": {Data: []byte("-- +goose Up\n" + schema + `
+CREATE TABLE accounts (name text PRIMARY KEY, balance int NOT NULL);
+CREATE TABLE entries (id bigserial PRIMARY KEY, account text NOT NULL REFERENCES accounts, amount int NOT NULL);
+INSERT INTO accounts VALUES ('acme', 0);
+`)}}
+
+const patience = 20 * time.Second // for what should take milliseconds, on a machine that is busy
+
+func open(tb testing.TB) *pgxpool.Pool {
+	tb.Helper()
+	db, err := postgres.Open(context.Background(), postgres.Options{
+		URL: testenv.Postgres(tb, migrations), Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(db.Close)
+	return db
+}
+
+// exampleDB gives an Example, to which no testing.TB is handed, a database of its own.
+func exampleDB() (db *pgxpool.Pool, done func()) {
+	tb := &exampleTB{}
+	return open(tb), func() {
+		for i := len(tb.cleanups) - 1; i >= 0; i-- {
+			tb.cleanups[i]()
+		}
+	}
+}
+
+type exampleTB struct {
+	testing.TB
+	cleanups []func()
+}
+
+func (e *exampleTB) Helper()                           {}
+func (e *exampleTB) Cleanup(f func())                  { e.cleanups = append(e.cleanups, f) }
+func (e *exampleTB) Fatal(args ...any)                 { panic(fmt.Sprint(args...)) }
+func (e *exampleTB) Fatalf(format string, args ...any) { panic(fmt.Sprintf(format, args...)) }
+func (e *exampleTB) Errorf(format string, args ...any) { panic(fmt.Sprintf(format, args...)) }
+
+func eventually(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !holds(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("never happened: %s", what)
+		}
+	}
+}

@@ -1,0 +1,94 @@
+package completer
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"example.com/failwell/shared/pattern/idempotency"
+)
+
+// atOnce is how many pieces of work are finished at the same time: one that
+// waits for somebody who does not answer must not hold up the others.
+const atOnce = 8
+
+// Completer finishes abandoned work.
+type Completer struct {
+	DB      *pgxpool.Pool
+	Logger  *slog.Logger
+	Metrics prometheus.Registerer
+
+	// Finish goes on with one piece of work, by operation ("POST /v1/refunds").
+	// It returns nil when the work is finished and the key is too.
+	Finish map[string]func(ctx context.Context, lock idempotency.Lock) error
+
+	// Every is how often to look, Lease how long a piece of work may go without a
+	// sign of life, and Grace how long its client has to retry by itself.
+	Every, Lease, Grace time.Duration
+}
+
+// Run finishes abandoned work until ctx ends.
+func (c Completer) Run(ctx context.Context) {
+	tries := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "failwell_completer_total",
+		Help: "Abandoned work that was taken over, by operation and by what became of it: finished, failed (will be tried again).",
+	}, []string{"operation", "outcome"})
+	if c.Metrics != nil {
+		c.Metrics.MustRegister(tries)
+	}
+	tick := time.NewTicker(c.Every)
+	defer tick.Stop()
+	for {
+		for operation, finish := range c.Finish {
+			if err := c.runOnce(ctx, operation, finish, tries); err != nil && ctx.Err() == nil {
+				c.Logger.Warn("completer: looking for abandoned work failed, will look again", "operation", operation, "error", err)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// runOnce takes over what was abandoned, and goes on with it side by side, as long
+// as there is more of it than that and some of it gets done. After an outage
+// thousands wait; a few at each look would take hours.
+//
+// Pattern: completer
+func (c Completer) runOnce(ctx context.Context, operation string, finish func(context.Context, idempotency.Lock) error, tries *prometheus.CounterVec) error {
+	for {
+		locks, err := idempotency.Abandoned(ctx, c.DB, operation, c.Lease, c.Grace, atOnce)
+		if err != nil {
+			return err
+		}
+		var working sync.WaitGroup
+		var finished atomic.Int32
+		for _, lock := range locks {
+			working.Go(func() {
+				outcome := "finished"
+				if err := finish(ctx, lock); err != nil {
+					outcome = "failed"
+					c.Logger.WarnContext(ctx, "completer: work not finished, will be tried again", "operation", operation, "id", lock.Work, "error", err)
+					// Given back at once: a stop of this process must not cost its successor a lease.
+					if err := lock.Release(context.WithoutCancel(ctx), c.DB); err != nil {
+						c.Logger.WarnContext(ctx, "completer: key not given back, its lease will end", "id", lock.Work, "error", err)
+					}
+				} else {
+					finished.Add(1)
+				}
+				tries.WithLabelValues(operation, outcome).Inc()
+			})
+		}
+		working.Wait()
+		if len(locks) < atOnce || finished.Load() == 0 || ctx.Err() != nil {
+			return nil //nolint:nilerr // what was left is found again at the next look; ctx ending is no failure
+		}
+	}
+}

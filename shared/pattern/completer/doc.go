@@ -1,0 +1,40 @@
+// Package completer finishes what its client gave up on.
+//
+// # Failure prevented
+//
+// Work that spans systems stops half-way: the process dies, or something on the
+// way does not answer. A retry would go on from the last recovery point, but the
+// client never retries. The money stays set aside for ever.
+//
+// # What it guarantees
+//
+// Work that was begun under a key and whose holder is gone is taken over, after
+// the holder's lease and a time of grace for its client, and gone on with from
+// its recovery point, again and again until it is finished. Replicas share the
+// work: each key has one holder at a time.
+//
+// # What it does not promise
+//
+// That the work can be finished. What fails at each try is logged and counted;
+// somebody has to look at it.
+//
+// # Tables needed
+//
+// idempotency_keys with its lock, see shared/pattern/idempotency/schema.sql. The
+// recovery point itself is a column of the work's own row: it is written in the
+// transaction that it speaks of, and read by the code that goes on from there.
+//
+// # Built on
+//
+// shared/pattern/idempotency: whoever works on a piece of work, a request or a
+// completer, holds the lock of its key.
+//
+// # Used at
+//
+// Refunds and payouts (services/payments).
+//
+// # Source
+//
+// Thom Wright, "Designing for failure: Patterns": completer, resumable
+// operation, recovery point.
+package completer

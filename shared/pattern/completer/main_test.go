@@ -1,0 +1,31 @@
+package completer_test
+
+import (
+	"log/slog"
+	"os"
+	"testing"
+	"testing/fstest"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"example.com/failwell/shared/platform/postgres"
+	"example.com/failwell/shared/testenv"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+// database is one of a test's own, with keys.
+func database(t *testing.T) *pgxpool.Pool {
+	t.Helper()
+	schema, err := os.ReadFile("../idempotency/schema.sql") // the completer works on its table
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := fstest.MapFS{"migrations/00001_test.sql": {Data: []byte("-- +goose Up\n" + string(schema))}}
+	db, err := postgres.Open(t.Context(), postgres.Options{URL: testenv.Postgres(t, files), Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(db.Close)
+	return db
+}

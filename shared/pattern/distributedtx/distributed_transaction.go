@@ -1,0 +1,244 @@
+package distributedtx
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"example.com/failwell/shared/platform/fault"
+)
+
+// Decision is the fate of a distributed transaction.
+type Decision string
+
+// The two of them.
+const (
+	Committed Decision = "commit"
+	Aborted   Decision = "abort"
+)
+
+// Participant is a database that takes part, as the coordinator sees it. Both
+// calls can be repeated any number of times.
+type Participant struct {
+	Name     string
+	Commit   func(ctx context.Context, gid string) error
+	Rollback func(ctx context.Context, gid string) error
+}
+
+// Coordinator decides.
+type Coordinator struct {
+	DB           *pgxpool.Pool
+	Logger       *slog.Logger
+	Metrics      prometheus.Registerer // nil: none
+	Participants []Participant
+
+	// Local is the prefix of the coordinator's own prepared transactions.
+	Local string
+
+	// Patience is how long a transaction may stay undecided before Recover
+	// aborts it. It must exceed what preparing takes.
+	Patience time.Duration
+
+	// Sweep is how often Run looks for what was left behind.
+	Sweep time.Duration
+
+	age prometheus.Gauge
+}
+
+// timeToEnd bounds deciding and telling everybody. Neither ends with the caller's
+// context: a participant that has prepared holds locks, and would hold them until
+// somebody recovers, because a client hung up or a process was asked to stop. A
+// process that stops has ten seconds in all.
+const timeToEnd = 7 * time.Second
+
+// Transact runs one distributed transaction. A ctx that ends stops the preparing,
+// and nothing later.
+//
+//  1. Everybody prepares. Power fails here: nothing is decided, so it is aborted.
+//  2. The decision is committed to the log. This is the moment of truth.
+//  3. Everybody is told. Power fails here: Recover tells them again.
+//
+// The error is that of the first prepare that failed, with decision Aborted; or
+// means that the decision is not known to us, or not carried out yet everywhere
+// (the decision is then final all the same, and Recover carries it out).
+//
+// Pattern: distributed-transaction
+func (c *Coordinator) Transact(ctx context.Context, gid string, prepare ...func(ctx context.Context) error) (Decision, error) {
+	for _, vote := range prepare {
+		if cause := vote(ctx); cause != nil {
+			// Also when the answer was lost and it is prepared after all: that is
+			// what the rollback is for.
+			decision, err := c.Settle(ctx, gid)
+			if err == nil && decision == Aborted {
+				return Aborted, cause
+			}
+			return decision, errors.Join(cause, err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeToEnd)
+	defer cancel()
+	decision, err := c.decide(ctx, gid, Committed)
+	if err != nil {
+		return "", err
+	}
+	if err := fault.Point(ctx, fault.TwoPhaseAfterDecision); err != nil {
+		return decision, err
+	}
+	return decision, c.carryOut(ctx, gid, decision)
+}
+
+// Settle ends a transaction that somebody has begun: if it was decided, that is
+// carried out; if not, it is aborted now, and whoever still works on it will find
+// that out when it tries to decide.
+func (c *Coordinator) Settle(ctx context.Context, gid string) (Decision, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeToEnd)
+	defer cancel()
+	decision, err := c.decide(ctx, gid, Aborted)
+	if err != nil {
+		return "", err
+	}
+	return decision, c.carryOut(ctx, gid, decision)
+}
+
+// Ask answers a participant that has prepared and heard nothing since.
+func (c *Coordinator) Ask(ctx context.Context, gid string) (Decision, error) {
+	return c.decide(ctx, gid, Aborted)
+}
+
+// decide writes the decision, unless there is one, and returns the one that
+// stands. Two who decide at once are put in order by the primary key.
+func (c *Coordinator) decide(ctx context.Context, gid string, wanted Decision) (Decision, error) {
+	_, err := c.DB.Exec(ctx, `
+		INSERT INTO twophase_decisions (gid, decision)
+		VALUES ($1, $2)
+		    ON CONFLICT (gid) DO NOTHING`,
+		gid, wanted)
+	if err != nil {
+		return "", fmt.Errorf("twophase: decision on %s: %w", gid, err)
+	}
+	var decision Decision
+	err = c.DB.QueryRow(ctx, `
+		SELECT decision
+		  FROM twophase_decisions
+		 WHERE gid = $1`,
+		gid).Scan(&decision)
+	if err != nil {
+		return "", fmt.Errorf("twophase: decision on %s: %w", gid, err)
+	}
+	return decision, nil
+}
+
+// carryOut tells every participant, and notes when all have obeyed.
+func (c *Coordinator) carryOut(ctx context.Context, gid string, decision Decision) error {
+	var all error
+	for _, p := range c.Participants {
+		tell := p.Commit
+		if decision == Aborted {
+			tell = p.Rollback
+		}
+		if err := tell(ctx, gid); err != nil {
+			all = errors.Join(all, fmt.Errorf("twophase: %s %s at %s: %w", decision, gid, p.Name, err))
+		}
+	}
+	if all != nil {
+		return all
+	}
+	if err := fault.Point(ctx, fault.TwoPhaseAfterCommit); err != nil {
+		return err
+	}
+	_, err := c.DB.Exec(ctx, `
+		UPDATE twophase_decisions
+		   SET finished_at = now()
+		 WHERE gid = $1
+		   AND finished_at IS NULL`,
+		gid)
+	return err
+}
+
+// recoverBatch bounds one sweep.
+const recoverBatch = 100
+
+// Run recovers until ctx ends.
+func (c *Coordinator) Run(ctx context.Context) {
+	c.age = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "failwell_prepared_transaction_age_seconds",
+		Help: "Age of the oldest transaction of ours that is prepared and has not ended. It holds locks, and keeps vacuum from its work.",
+	})
+	if c.Metrics != nil {
+		c.Metrics.MustRegister(c.age)
+	}
+	tick := time.NewTicker(c.Sweep)
+	defer tick.Stop()
+	for {
+		if err := c.Recover(ctx); err != nil && ctx.Err() == nil {
+			c.Logger.Warn("distributed transactions left in doubt, will be looked at again", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// Recover ends what was left behind: decisions that were not carried out
+// everywhere, and own prepared transactions that nobody decided on. Replicas may
+// do it side by side.
+//
+// Pattern: completer
+func (c *Coordinator) Recover(ctx context.Context) error {
+	rows, err := c.DB.Query(ctx, `
+		SELECT gid
+		  FROM twophase_decisions
+		 WHERE finished_at IS NULL
+		   AND decided_at < now() - $1::interval
+		 ORDER BY decided_at
+		 LIMIT $2`,
+		c.Patience, recoverBatch)
+	if err != nil {
+		return err
+	}
+	gids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return err
+	}
+	prepared, err := InDoubt(ctx, c.DB, c.Local, 0)
+	if err != nil {
+		return err
+	}
+	c.measure(prepared)
+	for _, p := range prepared {
+		if p.Age >= c.Patience {
+			gids = append(gids, p.GID[len(c.Local):])
+		}
+	}
+	var all error
+	for _, gid := range gids {
+		if ctx.Err() != nil {
+			break // Settle would not notice; the next process goes on
+		}
+		decision, err := c.Settle(ctx, gid)
+		if err == nil {
+			c.Logger.Warn("distributed transaction recovered", "gid", gid, "decision", decision)
+		}
+		all = errors.Join(all, err)
+	}
+	return all
+}
+
+// measure shows the age of the oldest, if Run is running.
+func (c *Coordinator) measure(prepared []Prepared) {
+	if c.age == nil {
+		return
+	}
+	c.age.Set(0)
+	if len(prepared) > 0 {
+		c.age.Set(prepared[0].Age.Seconds())
+	}
+}

@@ -1,0 +1,45 @@
+// Package distributedtx commits in several databases together, or in none: two-phase
+// commit over PostgreSQL's prepared transactions.
+//
+// # Failure prevented
+//
+// Two books must move together. One commits, the process dies, and money has
+// left one of them only.
+//
+// # What it guarantees
+//
+// A participant that has prepared can commit whatever happens to it. The
+// coordinator commits its decision to a log before it tells anybody; from then on
+// there is no other. A transaction that was prepared and not decided is rolled
+// back, by whoever asks first: the log takes one decision for a name, and only
+// the first. So after any crash, of anybody, everyone ends on the same side, as
+// soon as Recover runs at the coordinator and Ask at the participants. A caller that
+// goes away stops nothing that has been prepared from being decided.
+//
+// # What it does not promise
+//
+// Isolation between the databases: for a moment one shows the new state and the
+// other the old. Speed: six commits and the locks of a prepared transaction are
+// held until the decision arrives, also while the coordinator is dead. Use it
+// where few transactions must be atomic over few databases that you own, and a
+// saga everywhere else.
+//
+// # Tables needed
+//
+// twophase_decisions at the coordinator, see schema.sql; and
+// max_prepared_transactions above zero at every participant.
+//
+// # Built on
+//
+// shared/platform/postgres.
+//
+// # Used at
+//
+// Payouts (services/payments/payout.go; services/ledger/twophase.go).
+//
+// # Source
+//
+// Thom Wright, "Designing for failure: Patterns": distributed transaction.
+// Presumed abort: Mohan, Lindsay, Obermarck, "Transaction management in the R*
+// distributed database management system" (1986).
+package distributedtx

@@ -1,0 +1,303 @@
+package distributedtx_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"example.com/failwell/shared/pattern/distributedtx"
+	"example.com/failwell/shared/platform/postgres"
+)
+
+const things = `CREATE TABLE things (gid text PRIMARY KEY);`
+
+// world is a coordinator with its own database and one more participant.
+type world struct {
+	t           *testing.T
+	here, there *pgxpool.Pool
+	prefix      string // names are unique in the whole server, which other tests share
+	coordinator *distributedtx.Coordinator
+
+	mu   sync.Mutex
+	deaf bool // the other participant cannot be told anything
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t, here: database(t, things), there: database(t, things), prefix: fmt.Sprintf("%d-", time.Now().UnixNano())}
+	own := func(do func(context.Context, *pgxpool.Pool, string) error) func(context.Context, string) error {
+		return func(ctx context.Context, gid string) error { return do(ctx, w.here, w.prefix+"here:"+gid) }
+	}
+	other := func(do func(context.Context, *pgxpool.Pool, string) error) func(context.Context, string) error {
+		return func(ctx context.Context, gid string) error {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if w.deaf {
+				return errors.New("no answer")
+			}
+			return do(ctx, w.there, w.prefix+"there:"+gid)
+		}
+	}
+	w.coordinator = &distributedtx.Coordinator{
+		DB: w.here, Logger: slog.New(slog.DiscardHandler), Local: w.prefix + "here:", Sweep: time.Hour,
+		Participants: []distributedtx.Participant{
+			{Name: "here", Commit: own(distributedtx.Commit), Rollback: own(distributedtx.Rollback)},
+			{Name: "there", Commit: other(distributedtx.Commit), Rollback: other(distributedtx.Rollback)},
+		},
+	}
+	return w
+}
+
+func (w *world) prepare(db *pgxpool.Pool, name, gid string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		return distributedtx.Prepare(ctx, db, w.prefix+name+":"+gid, func(ctx context.Context, tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, `INSERT INTO things VALUES ($1)`, gid)
+			return err
+		})
+	}
+}
+
+func (w *world) prepareHere(gid string) func(context.Context) error {
+	return w.prepare(w.here, "here", gid)
+}
+func (w *world) prepareThere(gid string) func(context.Context) error {
+	return w.prepare(w.there, "there", gid)
+}
+
+// agree checks that both databases have the thing, or neither, and that nothing is
+// left prepared.
+func (w *world) agree(gid string, want bool) {
+	w.t.Helper()
+	for name, db := range map[string]*pgxpool.Pool{"here": w.here, "there": w.there} {
+		var has bool
+		if err := db.QueryRow(w.t.Context(), `SELECT EXISTS (SELECT FROM things WHERE gid = $1)`, gid).Scan(&has); err != nil || has != want {
+			w.t.Errorf("%s has it: %v, want %v (%v)", name, has, want, err)
+		}
+		left, err := distributedtx.InDoubt(w.t.Context(), db, w.prefix, 0)
+		if err != nil || len(left) > 0 {
+			w.t.Errorf("%s: left prepared: %v, %v", name, left, err)
+		}
+	}
+}
+
+var errDies = errors.New("the coordinator dies")
+
+func TestBothOrNeitherWhereverItFails(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		run  func(ctx context.Context, w *world, gid string)
+		want bool
+	}{
+		"nothing fails": {func(ctx context.Context, w *world, gid string) {
+			_, _ = w.coordinator.Transact(ctx, gid, w.prepareThere(gid), w.prepareHere(gid))
+		}, true},
+		"the first refuses": {func(ctx context.Context, w *world, gid string) {
+			_, _ = w.coordinator.Transact(ctx, gid, func(context.Context) error { return errors.New("no") }, w.prepareHere(gid))
+		}, false},
+		"the second refuses": {func(ctx context.Context, w *world, gid string) {
+			_, _ = w.coordinator.Transact(ctx, gid, w.prepareThere(gid), func(context.Context) error { return errors.New("no") })
+		}, false},
+		"the answer of a prepare is lost": {func(ctx context.Context, w *world, gid string) {
+			_, _ = w.coordinator.Transact(ctx, gid, func(ctx context.Context) error { return errors.Join(w.prepareThere(gid)(ctx), errors.New("lost")) }, w.prepareHere(gid))
+		}, false},
+		"dies after the first prepare": {func(ctx context.Context, w *world, gid string) {
+			_ = w.prepareThere(gid)(ctx)
+		}, false},
+		"dies after both prepares": {func(ctx context.Context, w *world, gid string) {
+			_ = errors.Join(w.prepareThere(gid)(ctx), w.prepareHere(gid)(ctx))
+		}, false},
+		"the other cannot be told": {func(ctx context.Context, w *world, gid string) {
+			w.deaf = true
+			if decision, err := w.coordinator.Transact(ctx, gid, w.prepareThere(gid), w.prepareHere(gid)); decision != distributedtx.Committed || err == nil {
+				w.t.Errorf("decision %q, %v", decision, err)
+			}
+			w.deaf = false
+		}, true},
+		"a late prepare after the abort": {func(ctx context.Context, w *world, gid string) {
+			_, _ = w.coordinator.Transact(ctx, gid, func(context.Context) error { return errDies })
+			_ = w.prepareThere(gid)(ctx)
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w, gid := newWorld(t), "payout-1"
+			c.run(t.Context(), w, gid)
+			// Recovery: the coordinator's, and the participant that asks.
+			if err := w.coordinator.Recover(t.Context()); err != nil {
+				t.Error(err)
+			}
+			inDoubt, err := distributedtx.InDoubt(t.Context(), w.there, w.prefix+"there:", 0)
+			if err != nil {
+				t.Error(err)
+			}
+			for _, p := range inDoubt {
+				decision, err := w.coordinator.Ask(t.Context(), gid)
+				if err == nil && decision == distributedtx.Committed {
+					err = distributedtx.Commit(t.Context(), w.there, p.GID)
+				} else if err == nil {
+					err = distributedtx.Rollback(t.Context(), w.there, p.GID)
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+			w.agree(gid, c.want)
+		})
+	}
+}
+
+// A client hangs up, or a process is asked to stop, while a participant prepares.
+// Nothing may stay locked until somebody recovers: it is decided at once.
+func TestACallerThatGoesAwayAmidAVoteLeavesNothingPrepared(t *testing.T) {
+	t.Parallel()
+	w, gid := newWorld(t), "payout-1"
+	ctx, hangUp := context.WithCancel(t.Context())
+	decision, err := w.coordinator.Transact(ctx, gid, w.prepareThere(gid), func(ctx context.Context) error {
+		hangUp()
+		return w.prepareHere(gid)(ctx)
+	})
+	if decision != distributedtx.Aborted || !errors.Is(err, context.Canceled) {
+		t.Errorf("decision %q, %v", decision, err)
+	}
+	w.agree(gid, false)
+	// Gone when both have voted yes: then it is committed.
+	gid = "payout-2"
+	ctx, hangUp = context.WithCancel(t.Context())
+	decision, err = w.coordinator.Transact(ctx, gid, w.prepareThere(gid), func(ctx context.Context) error {
+		defer hangUp()
+		return w.prepareHere(gid)(ctx)
+	})
+	if decision != distributedtx.Committed || err != nil {
+		t.Errorf("decision %q, %v", decision, err)
+	}
+	w.agree(gid, true)
+}
+
+// What is prepared and does not end must be seen: it holds locks.
+func TestTheAgeOfWhatIsPreparedIsShown(t *testing.T) {
+	t.Parallel()
+	w, gid, registry := newWorld(t), "payout-1", prometheus.NewRegistry()
+	w.coordinator.Metrics, w.coordinator.Sweep, w.coordinator.Patience = registry, 5*time.Millisecond, time.Hour
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { w.coordinator.Run(ctx) })
+	defer func() { stop(); running.Wait() }()
+	shows := func(what string, holds func(age float64) bool) {
+		t.Helper()
+		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+			families, err := registry.Gather()
+			if err != nil || time.Now().After(deadline) {
+				t.Fatalf("never %s: %v", what, err)
+			}
+			if len(families) == 1 && holds(families[0].Metric[0].Gauge.GetValue()) {
+				return
+			}
+		}
+	}
+	if err := w.prepareHere(gid)(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	shows("above zero", func(age float64) bool { return age > 0 })
+	if _, err := w.coordinator.Settle(t.Context(), gid); err != nil {
+		t.Fatal(err)
+	}
+	shows("zero again", func(age float64) bool { return age == 0 })
+}
+
+// One decides to commit, others to abort, all at once: there is one decision, and
+// everybody hears that one.
+func TestThereIsOneDecision(t *testing.T) {
+	t.Parallel()
+	for n := range 10 {
+		w, gid := newWorld(t), fmt.Sprint("payout-", n)
+		var mu sync.Mutex
+		heard := map[distributedtx.Decision]int{}
+		var all sync.WaitGroup
+		for i := range 8 {
+			all.Go(func() {
+				var decision distributedtx.Decision
+				var err error
+				if i == 0 {
+					decision, err = w.coordinator.Transact(t.Context(), gid, w.prepareThere(gid), w.prepareHere(gid))
+				} else {
+					decision, err = w.coordinator.Ask(t.Context(), gid)
+				}
+				if err != nil && i != 0 {
+					t.Error(err)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				heard[decision]++
+			})
+		}
+		all.Wait()
+		if len(heard) != 1 {
+			t.Errorf("decisions: %v", heard)
+		}
+		if err := w.coordinator.Recover(t.Context()); err != nil {
+			t.Error(err)
+		}
+		w.agree(gid, heard[distributedtx.Committed] > 0)
+	}
+}
+
+func TestWhatIsRepeatedIsHarmless(t *testing.T) {
+	t.Parallel()
+	w, gid := newWorld(t), "payout-1"
+	ctx := t.Context()
+	if err := errors.Join(w.prepareThere(gid)(ctx), w.prepareThere(gid)(ctx)); err != nil {
+		t.Errorf("prepared twice: %v", err)
+	}
+	name := w.prefix + "there:" + gid
+	if err := errors.Join(distributedtx.Commit(ctx, w.there, name), distributedtx.Commit(ctx, w.there, name), distributedtx.Rollback(ctx, w.there, name)); err != nil {
+		t.Errorf("ended again: %v", err)
+	}
+}
+
+func TestANameThatIsNotOursNeverReachesTheDatabase(t *testing.T) {
+	t.Parallel()
+	db := database(t, things)
+	for _, gid := range []string{"", "x'; DROP TABLE things; --", "a b", string(make([]byte, 200))} {
+		for what, err := range map[string]error{
+			"prepare":  distributedtx.Prepare(t.Context(), db, gid, func(context.Context, pgx.Tx) error { return nil }),
+			"commit":   distributedtx.Commit(t.Context(), db, gid),
+			"rollback": distributedtx.Rollback(t.Context(), db, gid),
+		} {
+			if !errors.Is(err, distributedtx.ErrGID) {
+				t.Errorf("%s %q: %v", what, gid, err)
+			}
+		}
+	}
+}
+
+func TestPrepareInsideATransactionIsRefused(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	err := postgres.InTx(t.Context(), w.here, func(ctx context.Context, _ pgx.Tx) error { return w.prepareThere("x")(ctx) })
+	if !errors.Is(err, postgres.ErrNested) {
+		t.Error(err)
+	}
+}
+
+// A transaction distributed over two databases: each prepares its half, the
+// coordinator decides and tells both.
+func Example() {
+	var coordinator *distributedtx.Coordinator // over its log, with two participants
+	var ledger, payments func(ctx context.Context) error
+	payout := func(ctx context.Context) error {
+		decision, err := coordinator.Transact(ctx, "pyo_1.1", ledger, payments)
+		if decision == distributedtx.Committed {
+			return nil // err says who could not be told; Recover tells them
+		}
+		return err
+	}
+	_ = payout
+}

@@ -1,0 +1,110 @@
+package garbagecollection
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"example.com/failwell/shared/platform/fault"
+	"example.com/failwell/shared/platform/postgres"
+)
+
+const (
+	// batch is how much one transaction deletes: enough to be worth a commit, few
+	// enough to be over in milliseconds.
+	batch = 500
+
+	// rest is the share of the time in which the collector does nothing: after each
+	// batch it pauses for three times as long as the batch took, so that at most a
+	// quarter of one connection's work is garbage.
+	rest = 3
+
+	// lease is how long a replica is the collector without a sign of life.
+	lease = time.Minute
+)
+
+// Rule says what is garbage, and deletes some of it.
+type Rule struct {
+	Name string
+
+	// Collect deletes up to limit things, and tells how many. Fewer than limit
+	// means that there is nothing left for now.
+	Collect func(ctx context.Context, limit int) (deleted int64, err error)
+}
+
+// SQL makes a rule of a DELETE; $1 is how long things are kept, $2 the limit.
+func SQL(db *pgxpool.Pool, name string, keep time.Duration, statement string) Rule {
+	return Rule{Name: name, Collect: func(ctx context.Context, limit int) (int64, error) {
+		tag, err := db.Exec(ctx, statement, keep, limit)
+		return tag.RowsAffected(), err
+	}}
+}
+
+// Collector applies rules.
+type Collector struct {
+	DB      *pgxpool.Pool
+	Logger  *slog.Logger
+	Metrics prometheus.Registerer
+	Holder  string // this replica
+	Rules   []Rule
+
+	// Every is the pause between two rounds.
+	Every time.Duration
+}
+
+// Run collects until ctx ends.
+func (c Collector) Run(ctx context.Context) {
+	collected := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "failwell_garbage_collected_total",
+		Help: "Things deleted because nobody needs them any more, by rule.",
+	}, []string{"rule"})
+	if c.Metrics != nil {
+		c.Metrics.MustRegister(collected)
+	}
+	for pause(ctx, c.Every) {
+		for _, rule := range c.Rules {
+			if err := c.runOnce(ctx, rule, collected); err != nil && ctx.Err() == nil {
+				c.Logger.Warn("garbage collection broke off, will go on in the next round", "rule", rule.Name, "error", err)
+			}
+		}
+	}
+}
+
+// runOnce applies one rule until nothing is left.
+//
+// Pattern: garbage-collection
+func (c Collector) runOnce(ctx context.Context, rule Rule, collected *prometheus.CounterVec) error {
+	for {
+		ours, err := postgres.TryLease(ctx, c.DB, "garbage:"+rule.Name, c.Holder, lease)
+		if err != nil || !ours {
+			return err
+		}
+		begun := time.Now()
+		deleted, err := rule.Collect(ctx, batch)
+		collected.WithLabelValues(rule.Name).Add(float64(deleted))
+		if err != nil {
+			return err
+		}
+		if deleted > 0 {
+			if err := fault.Point(ctx, fault.GarbageAfterBatch); err != nil {
+				return err
+			}
+		}
+		if deleted < batch || !pause(ctx, rest*time.Since(begun)) {
+			return nil
+		}
+	}
+}
+
+// pause waits, and tells whether to go on.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-time.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

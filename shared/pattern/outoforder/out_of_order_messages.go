@@ -1,0 +1,284 @@
+package outoforder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"example.com/failwell/shared/platform/postgres"
+)
+
+// ErrNotYet means: what this event builds on has not happened here. Hold it.
+var ErrNotYet = errors.New("sequence: not yet")
+
+// Event is a piece of news.
+type Event struct {
+	ID         string // the sender's; the same when the event is sent again
+	Stream     string
+	Rank       int16
+	HappenedAt time.Time
+	Type       string
+	Body       []byte
+}
+
+// streamsAtOnce bounds one look at what is held.
+const streamsAtOnce = 100
+
+// streamsTogether is how many streams share a transaction: most have one event, and
+// a commit for each would cost more than the work.
+const streamsTogether = 16
+
+// longestHold bounds how long a held event waits for the next look.
+const longestHold = 10 * time.Minute
+
+// Config configures a log.
+type Config struct {
+	DB      *pgxpool.Pool
+	Logger  *slog.Logger
+	Metrics prometheus.Registerer
+
+	// Apply does the work of an event in the transaction that marks it as
+	// applied. ErrNotYet holds it; any other error leaves it for another try.
+	Apply func(ctx context.Context, tx pgx.Tx, e Event) error
+
+	// Applied is called after each commit that has applied something.
+	Applied func()
+
+	// Poll is how often to look for held events whose time may have come.
+	Poll time.Duration
+
+	// Overdue is the age from which a held event is reported as an error.
+	Overdue time.Duration
+}
+
+// Log keeps events and applies them in order.
+type Log struct {
+	Config
+	wake    chan struct{}
+	overdue prometheus.Gauge
+	counted time.Time // when the overdue ones were counted last
+}
+
+// NewLog returns a log that is not running yet.
+func NewLog(cfg Config) *Log {
+	l := &Log{Config: cfg, wake: make(chan struct{}, 1), overdue: prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "failwell_events_overdue",
+		Help: "Events that have been held for longer than they should: what they build on does not happen.",
+	})}
+	if cfg.Metrics != nil {
+		cfg.Metrics.MustRegister(l.overdue)
+	}
+	return l
+}
+
+// Append keeps e, and tells whether it is new. Acknowledge the sender after this
+// returned, not before: from here on the event is ours to lose.
+//
+// Pattern: change-record (the event's id)
+func (l *Log) Append(ctx context.Context, e Event) (isNew bool, err error) {
+	tag, err := l.DB.Exec(ctx, `
+		INSERT INTO sequence_events (event_id, stream, rank, happened_at, type, body)
+		VALUES ($1, $2, $3, $4, $5, $6)
+		    ON CONFLICT (event_id) DO NOTHING`,
+		e.ID, e.Stream, e.Rank, e.HappenedAt, e.Type, e.Body)
+	return tag.RowsAffected() == 1, err
+}
+
+// Queue lets the held events of a stream be looked at again, from the
+// transaction that makes what they may be waiting for. Look afterwards.
+func Queue(b *pgx.Batch, stream string) {
+	b.Queue(`
+		UPDATE sequence_events
+		   SET look_at = now()
+		 WHERE stream = $1
+		   AND applied_at IS NULL`,
+		stream)
+}
+
+// Wake is Queue for a transaction that is not a batch.
+func (l *Log) Wake(ctx context.Context, tx pgx.Tx, stream string) error {
+	b := &pgx.Batch{}
+	Queue(b, stream)
+	return tx.SendBatch(ctx, b).Close()
+}
+
+// Look makes Run look now. It never blocks; a lost call costs one Poll.
+func (l *Log) Look() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run applies what can be applied until ctx ends.
+func (l *Log) Run(ctx context.Context) {
+	for ctx.Err() == nil {
+		more, err := l.runOnce(ctx)
+		if err != nil && ctx.Err() == nil {
+			l.Logger.Warn("events: looking for what can be applied failed", "error", err)
+		}
+		if more && err == nil {
+			continue
+		}
+		select {
+		case <-l.wake:
+		case <-time.After(l.Poll):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// runOnce looks at every stream that is due.
+func (l *Log) runOnce(ctx context.Context) (more bool, err error) {
+	rows, err := l.DB.Query(ctx, `
+		SELECT DISTINCT stream
+		  FROM sequence_events
+		 WHERE applied_at IS NULL
+		   AND look_at <= now()
+		 LIMIT $1`,
+		streamsAtOnce)
+	if err != nil {
+		return false, err
+	}
+	streams, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return false, err
+	}
+	slices.Sort(streams) // everybody locks them in one order
+	for some := range slices.Chunk(streams, streamsTogether) {
+		if _, err := l.apply(ctx, some...); err != nil && ctx.Err() == nil {
+			l.applyEach(ctx, some)
+		}
+	}
+	if len(streams) == streamsAtOnce || time.Since(l.counted) < l.Poll {
+		return len(streams) == streamsAtOnce, nil
+	}
+	l.counted = time.Now()
+	return false, l.count(ctx)
+}
+
+// applyEach applies each stream by itself, after one of them has failed: the others
+// have nothing to do with it.
+func (l *Log) applyEach(ctx context.Context, streams []string) {
+	for _, stream := range streams {
+		events, err := l.apply(ctx, stream)
+		if err == nil || ctx.Err() != nil {
+			continue
+		}
+		// Its own try later, so that one event that fails does not keep the
+		// loop busy. When this fails too, the next look is at the next poll.
+		err = errors.Join(err, postgres.InTx(ctx, l.DB, func(ctx context.Context, tx pgx.Tx) error { return hold(ctx, tx, stream, events) }))
+		l.Logger.Warn("event not applied, will be tried again", "stream", stream, "error", err)
+	}
+}
+
+// apply applies what can be applied of some streams, in one transaction, and returns
+// what it has looked at.
+//
+// Pattern: out-of-order-messages
+func (l *Log) apply(ctx context.Context, streams ...string) (events []held, err error) {
+	var applied []string
+	err = postgres.InTx(ctx, l.DB, func(ctx context.Context, tx pgx.Tx) error {
+		applied = nil
+		// One at a time for a stream, whatever replica: two that apply its
+		// events side by side would each miss what the other is doing.
+		b := &pgx.Batch{}
+		b.Queue(`
+			SELECT pg_advisory_xact_lock(hashtextextended('sequence:' || stream, 0))
+			  FROM unnest($1::text[]) AS stream`,
+			streams)
+		b.Queue(`
+			SELECT event_id, stream, rank, happened_at, type, body, look_at
+			  FROM sequence_events
+			 WHERE stream = ANY($1)
+			   AND applied_at IS NULL
+			 ORDER BY stream, rank, happened_at, event_id`,
+			streams,
+		).Query(func(rows pgx.Rows) (err error) {
+			events, err = pgx.CollectRows(rows, pgx.RowToStructByPos[held])
+			return err
+		})
+		if err := tx.SendBatch(ctx, b).Close(); err != nil {
+			return err
+		}
+		heldUp := "" // the stream whose next event has to wait, and with it all that follow
+		for _, e := range events {
+			if e.Stream == heldUp {
+				continue
+			}
+			switch err := l.Apply(ctx, tx, e.Event); {
+			case errors.Is(err, ErrNotYet):
+				heldUp = e.Stream
+				if err := hold(ctx, tx, e.Stream, events); err != nil {
+					return err
+				}
+			case err != nil:
+				return fmt.Errorf("%s %s: %w", e.Type, e.ID, err)
+			default:
+				applied = append(applied, e.ID)
+			}
+		}
+		_, err := tx.Exec(ctx, `
+			UPDATE sequence_events
+			   SET applied_at = now()
+			 WHERE event_id = ANY($1)`,
+			applied)
+		return err
+	})
+	if err == nil && len(applied) > 0 && l.Applied != nil {
+		l.Applied()
+	}
+	return events, err
+}
+
+// held is an event that was read to be applied.
+type held struct {
+	Event
+	LookAt time.Time
+}
+
+// hold puts the rest of a stream off by as long as it has waited already: an
+// event that is a second early is looked at after a second, one that waits for
+// days is not looked at every second.
+//
+// But not one that was woken since it was read: what it waits for was not there
+// when we looked, and is now. Putting it off would lose the wake.
+func hold(ctx context.Context, tx pgx.Tx, stream string, events []held) error {
+	seen := make([]time.Time, len(events))
+	for i, e := range events {
+		seen[i] = e.LookAt
+	}
+	_, err := tx.Exec(ctx, `
+		UPDATE sequence_events
+		   SET look_at = now() + LEAST(GREATEST(now() - received_at, interval '100 milliseconds'), $2::interval)
+		 WHERE stream = $1
+		   AND applied_at IS NULL
+		   AND look_at = ANY($3::timestamptz[])`,
+		stream, longestHold, seen)
+	return err
+}
+
+func (l *Log) count(ctx context.Context) error {
+	var overdue int
+	err := l.DB.QueryRow(ctx, `
+		SELECT count(*)
+		  FROM sequence_events
+		 WHERE applied_at IS NULL
+		   AND received_at < now() - $1::interval`,
+		l.Overdue).Scan(&overdue)
+	if err != nil {
+		return err
+	}
+	if overdue > 0 && l.overdue != nil {
+		l.Logger.Error("events are held for too long; a reconciliation shows them", "events", overdue)
+	}
+	l.overdue.Set(float64(overdue))
+	return nil
+}

@@ -1,0 +1,322 @@
+package reconciliation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"example.com/failwell/shared/platform/fault"
+	"example.com/failwell/shared/platform/postgres"
+)
+
+// Line is a line of somebody's statement.
+type Line struct {
+	ID         string
+	Kind       string
+	Reference  string
+	Subject    uuid.UUID // what the reference means here; uuid.Nil: nothing of ours
+	MerchantID string
+	Sign       int // 1, or -1 for a line that takes an earlier one back
+	Minor      int64
+	Currency   string
+	At         time.Time
+}
+
+// Source is somebody who makes statements.
+type Source struct {
+	Name string
+
+	// Fetch reads one page: lines since a time, from a cursor ("" at first). It
+	// returns the cursor of the next page, "" at the end.
+	Fetch func(ctx context.Context, since time.Time, cursor string) (lines []Line, next string, err error)
+}
+
+// Side is what one side says of one thing: how often, and how much in all.
+type Side struct {
+	Count    int64     `json:"count"`
+	Minor    int64     `json:"minor"`
+	Currency string    `json:"currency"`
+	At       time.Time `json:"at"` // the latest
+}
+
+// Pair is both sides of one thing. At least one of them is there.
+type Pair struct {
+	Source, Kind string
+	Subject      uuid.UUID
+	Reference    string // theirs, if they have it
+	MerchantID   string
+	Ours, Theirs *Side
+}
+
+// Verdict sorts differences.
+type Verdict string
+
+// The three kinds.
+const (
+	Pending      Verdict = "pending"      // may be a matter of time; the next run looks again
+	Resolved     Verdict = "resolved"     // mended
+	Unresolvable Verdict = "unresolvable" // a person must look
+)
+
+// Judgement is what is thought of a pair that differs.
+type Judgement struct {
+	Finding string // the kind of difference: amount-differs
+	Verdict Verdict
+	Note    string // for people
+}
+
+// Reconciler runs reconciliations.
+type Reconciler struct {
+	DB      *pgxpool.Pool
+	Logger  *slog.Logger
+	Metrics prometheus.Registerer
+	Holder  string
+	Sources []Source
+
+	// Changed is SQL that selects the subjects we have touched since $1.
+	Changed string
+
+	// Expected is SQL that selects what we believe of the subjects in $1 (uuid[]):
+	// source, kind, subject, merchant_id, count, minor, currency, at; at most one
+	// row for a source, kind and subject.
+	Expected string
+
+	// Owners is SQL that selects subject and merchant_id of those subjects in $1
+	// (uuid[]) that are ours. Whose a difference is must not depend on their side:
+	// a bank knows no merchants.
+	Owners string
+
+	// Fetched is called when the statements are there, before the comparison.
+	Fetched func(ctx context.Context) error
+
+	// Reference writes a subject as the outside knows it.
+	Reference func(p Pair) string
+
+	// Judge looks at a pair that differs, and mends it where it can. An error is
+	// noted as pending, and the next run looks again.
+	Judge func(ctx context.Context, p Pair) (Judgement, error)
+
+	// Overlap is how far a run looks back behind the one before. It must exceed
+	// the time between something happening there and our noting it here.
+	Overlap time.Duration
+
+	// Every is the pause between two runs that nobody asked for; 0: none.
+	Every time.Duration
+
+	// Poll is how often to look for runs that were asked for, and the first pause
+	// after something failed; each further pause is twice as long.
+	Poll time.Duration
+
+	wake        chan struct{}
+	renewed     time.Time // when our lease was extended last
+	differences *prometheus.GaugeVec
+}
+
+const (
+	// lease is how long a replica runs reconciliations without a sign of life.
+	lease = 15 * time.Second
+
+	// chunk bounds how many subjects one statement notes, compares or deletes: a
+	// day's payments in one statement would not end within its time-out.
+	chunk = 5_000
+
+	// pageTries is how often a page of a statement is asked for before its source
+	// counts as dead for this run.
+	pageTries = 4
+
+	// longestPause bounds the pause before a run that broke off is executed again.
+	longestPause = time.Minute
+)
+
+// errLeaseLost means: another replica runs reconciliations now.
+var errLeaseLost = errors.New("reconcile: the lease was taken over")
+
+// Init prepares the reconciler; call it once.
+func (r *Reconciler) Init() {
+	r.wake = make(chan struct{}, 1)
+	r.differences = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "failwell_reconciliation_differences",
+		Help: "Differences of the last reconciliation, by source and verdict.",
+	}, []string{"source", "verdict"})
+	if r.Metrics != nil {
+		r.Metrics.MustRegister(r.differences)
+	}
+}
+
+// Request asks for a run and returns its id. since overrides where it begins; the
+// next run does not care about such a one, or whoever asks for "since now" would
+// keep everybody's past from being looked at.
+//
+// One run waits at most, and whoever asks while it does shares it: it begins at
+// the earliest time that any of them wants. A run that has begun is not shared, it
+// may be past what this caller wants to have looked at.
+func (r *Reconciler) Request(ctx context.Context, since *time.Time) (uuid.UUID, error) {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return id, err
+	}
+	err = r.DB.QueryRow(ctx, `
+		INSERT INTO reconciliations AS r (id, regular, since)
+		VALUES ($1, $2::timestamptz IS NULL, COALESCE($2::timestamptz,
+		       (SELECT max(requested_at) - $3::interval
+		          FROM reconciliations
+		         WHERE status = 'finished'
+		           AND regular
+		           AND not_compared = '{}')))
+		    ON CONFLICT (status) WHERE status = 'requested' AND started_at IS NULL DO UPDATE
+		   SET regular = r.regular OR EXCLUDED.regular,
+		       since   = CASE WHEN r.since < EXCLUDED.since THEN r.since
+		                      WHEN r.since IS NOT NULL THEN EXCLUDED.since END -- NULL is the beginning of time
+		RETURNING id`,
+		id, since, r.Overlap).Scan(&id)
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+	return id, err
+}
+
+// Run executes what is asked for until ctx ends. A run whose process died is
+// still asked for: whoever gets the lease executes it again.
+func (r *Reconciler) Run(ctx context.Context) {
+	pause := r.Poll
+	for ctx.Err() == nil {
+		wake := r.wake
+		err := r.executeNext(ctx)
+		switch {
+		case err == nil:
+			pause = r.Poll
+		case ctx.Err() == nil:
+			// Whatever it is, more of the same will not mend it.
+			pause, wake = min(2*pause, longestPause), nil
+			r.Logger.Error("reconciliation broke off, will be executed again", "error", err, "in", pause)
+		}
+		select {
+		case <-wake:
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// run is one reconciliation that was asked for.
+type run struct {
+	ID    uuid.UUID
+	Since *time.Time // nil: from the beginning
+}
+
+func (r *Reconciler) executeNext(ctx context.Context) error {
+	waiting, due, err := r.look(ctx)
+	if err != nil || !waiting && !due {
+		return err
+	}
+	r.renewed = time.Time{}
+	if err := r.keepLease(ctx); errors.Is(err, errLeaseLost) {
+		return nil // another replica is at it
+	} else if err != nil {
+		return err
+	}
+	// Looked at again under the lease: another replica may have found the same, and
+	// be done with it.
+	if _, due, err = r.look(ctx); err == nil && due {
+		_, err = r.Request(ctx, nil)
+	}
+	if err != nil {
+		return err
+	}
+	rows, err := r.DB.Query(ctx, `
+		UPDATE reconciliations
+		   SET started_at = now()
+		 WHERE id = (SELECT id
+		               FROM reconciliations
+		              WHERE status = 'requested'
+		              ORDER BY requested_at
+		              LIMIT 1)
+		RETURNING id, since`)
+	if err != nil {
+		return err
+	}
+	next, err := pgx.CollectRows(rows, pgx.RowToStructByPos[run])
+	if err != nil || len(next) == 0 {
+		return err
+	}
+	return r.execute(ctx, next[0])
+}
+
+// look tells whether somebody has asked for a run, and whether one is due. That is
+// read from the table: with a clock of its own, each replica would make its own runs,
+// and one that is restarted all the time none.
+func (r *Reconciler) look(ctx context.Context) (waiting, due bool, err error) {
+	err = r.DB.QueryRow(ctx, `
+		SELECT EXISTS (SELECT FROM reconciliations WHERE status = 'requested'),
+		       $1::interval > '0' AND NOT EXISTS (
+		       SELECT FROM reconciliations
+		        WHERE regular
+		          AND requested_at > now() - $1::interval)`,
+		r.Every).Scan(&waiting, &due)
+	return waiting, due, err
+}
+
+// keepLease extends our lease when a third of it has passed, and fails when it is
+// not ours any more. Call it as often as you like.
+func (r *Reconciler) keepLease(ctx context.Context) error {
+	if time.Since(r.renewed) < lease/3 {
+		return nil
+	}
+	begun := time.Now()
+	ours, err := postgres.TryLease(ctx, r.DB, "reconciliation", r.Holder, lease)
+	if err != nil {
+		return err
+	}
+	if !ours {
+		return errLeaseLost
+	}
+	r.renewed = begun
+	return nil
+}
+
+// execute runs one reconciliation from beginning to end. Everything in it can be
+// done twice.
+//
+//  1. Fetch the statements. Each page is kept before the next is asked for. Who
+//     does not answer is left out of the comparison: a bank that is down must not
+//     keep us from seeing what the processor says.
+//  2. Note every subject that there is something to compare of.
+//  3. Compare them, chunk by chunk, and judge what differs.
+//
+// Pattern: reconciliation
+func (r *Reconciler) execute(ctx context.Context, asked run) error {
+	since, notCompared := time.Time{}, []string{}
+	if asked.Since != nil {
+		since = *asked.Since
+	}
+	for _, source := range r.Sources {
+		whole, err := r.fetch(ctx, asked.ID, source, since)
+		if err != nil {
+			return fmt.Errorf("statement of %s: %w", source.Name, err)
+		}
+		if !whole {
+			notCompared = append(notCompared, source.Name)
+		}
+	}
+	if err := fault.Point(ctx, fault.ReconcileAfterFetch); err != nil {
+		return err
+	}
+	if err := r.Fetched(ctx); err != nil {
+		return fmt.Errorf("when fetched: %w", err)
+	}
+	if err := r.noteChanged(ctx, asked.ID, since); err != nil {
+		return fmt.Errorf("what changed: %w", err)
+	}
+	if err := r.noteDifferent(ctx, asked.ID); err != nil {
+		return fmt.Errorf("what was different: %w", err)
+	}
+	return r.compare(ctx, asked.ID, notCompared)
+}

@@ -1,0 +1,37 @@
+// Package reliableretries consumes messages and does not give up on them lightly.
+//
+// # Failure prevented
+//
+// A consumer that acknowledges a message it could not handle loses it. One that
+// puts it straight back runs a hot loop over a poison message and starves all
+// the others.
+//
+// # What it guarantees
+//
+// A message whose handling failed comes back after a delay that grows with each
+// try, while the messages behind it go on. After the last try, or at once when
+// trying again is pointless ([Permanent]), it is parked in `<queue>.dead` with
+// its error, where a person reads it and [Replay] puts it back. At no moment is
+// it in no queue: the copy is confirmed before the original is acknowledged.
+//
+// # What it does not promise
+//
+// Order: a message that is retried is overtaken. Once: a crash between the copy's
+// confirm and the acknowledgement leaves both, so handlers stand on shared/pattern/changerecord.
+//
+// # Tables needed
+//
+// None. Queues: `<queue>`, one `<queue>.retry.<delay>` for each delay, `<queue>.dead`.
+//
+// # Built on
+//
+// shared/platform/rabbit.
+//
+// # Used at
+//
+// Every consumer of every service.
+//
+// # Source
+//
+// Thom Wright, "Designing for failure: Patterns": reliable retries.
+package reliableretries

@@ -1,0 +1,71 @@
+package reliableretries
+
+import (
+	"fmt"
+	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"example.com/failwell/shared/platform/rabbit"
+)
+
+// deliveryLimit is for a message that kills the process before we can count: the
+// broker parks it after so many deliveries that ended without an answer. It is far
+// above what an innocent message sees while processes around it are being killed.
+const deliveryLimit = 50
+
+// deadDeliveryLimit is as good as none. RabbitMQ 4 limits a queue that names no limit
+// to 20; a look at the parked messages that dies with one in its hand counts, and
+// what exceeds the limit of a queue with none behind it is thrown away. (-1, none at
+// all, is for RabbitMQ 4 only.)
+const deadDeliveryLimit = 1_000_000
+
+// Declare declares the queues of a consumer. All are quorum queues: a message
+// that was confirmed is on the disks of a majority of the brokers.
+func Declare(ch *amqp.Channel, queue string, bindings []string, delays []time.Duration) error {
+	dead := queue + ".dead"
+	if _, err := ch.QueueDeclare(dead, true, false, false, false, amqp.Table{
+		amqp.QueueTypeArg:  amqp.QueueTypeQuorum,
+		"x-delivery-limit": deadDeliveryLimit,
+	}); err != nil {
+		return fmt.Errorf("queue %s: %w", dead, err)
+	}
+	for _, delay := range delays {
+		args := deadLetterTo(queue)
+		args[amqp.QueueMessageTTLArg] = delay.Milliseconds()
+		if _, err := ch.QueueDeclare(retryQueue(queue, delay), true, false, false, false, args); err != nil {
+			return fmt.Errorf("queue %s: %w", retryQueue(queue, delay), err)
+		}
+	}
+	args := deadLetterTo(dead)
+	args["x-delivery-limit"] = deliveryLimit
+	if _, err := ch.QueueDeclare(queue, true, false, false, false, args); err != nil {
+		return fmt.Errorf("queue %s: %w", queue, err)
+	}
+	for _, key := range bindings {
+		if err := ch.QueueBind(queue, key, rabbit.Exchange, false, nil); err != nil {
+			return fmt.Errorf("bind %s to %s: %w", key, queue, err)
+		}
+	}
+	return nil
+}
+
+// deadLetterTo are the arguments of a quorum queue that hands messages on to
+// another queue when they expire or exceed their limit. The default hand-over is
+// at most once: the broker may drop the message on the way. At-least-once needs
+// reject-publish.
+func deadLetterTo(queue string) amqp.Table {
+	return amqp.Table{
+		amqp.QueueTypeArg:           amqp.QueueTypeQuorum,
+		"x-dead-letter-exchange":    "",
+		"x-dead-letter-routing-key": queue,
+		"x-dead-letter-strategy":    "at-least-once",
+		amqp.QueueOverflowArg:       "reject-publish",
+	}
+}
+
+// retryQueue carries its delay in the name: the arguments of a queue cannot be
+// changed, so another delay has to be another queue.
+func retryQueue(queue string, delay time.Duration) string {
+	return fmt.Sprintf("%s.retry.%s", queue, delay)
+}

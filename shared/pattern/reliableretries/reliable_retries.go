@@ -1,0 +1,192 @@
+package reliableretries
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/prometheus/client_golang/prometheus"
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"example.com/failwell/shared/platform/fault"
+	"example.com/failwell/shared/platform/rabbit"
+	"example.com/failwell/shared/platform/telemetry"
+)
+
+// Headers we add to a message that is retried or parked. We count tries
+// ourselves: the broker's own count differs between versions and leaves out
+// what was published anew.
+const (
+	HeaderTries = "x-failwell-tries" // how often handling was tried and failed
+	HeaderError = "x-failwell-error" // the last error
+	HeaderSince = "x-failwell-since" // when handling first failed, RFC 3339
+	traceparent = "traceparent"      // W3C trace context
+)
+
+// handleTimeout bounds one try. It is above every time-out of the calls that a
+// handler makes, so that it only ever ends a handler that is stuck.
+const handleTimeout = 30 * time.Second
+
+// requeuePause is waited before a delivery is handed back because not even its
+// copy could be published. Without it the broker would hand it over again at once.
+const requeuePause = time.Second
+
+// Consumer says what to consume, how to handle it and how often to try.
+type Consumer struct {
+	Conn *rabbit.Conn
+
+	// Queue to consume from, and Bindings, the message types that go there.
+	Queue    string
+	Bindings []string
+
+	// Workers is how many messages are handled at the same time.
+	Workers int
+
+	// Delays between tries; after the last one has passed and its try has
+	// failed, the message is parked. Empty: parked after the first failure.
+	Delays []time.Duration
+
+	// Handle does the work. nil acknowledges. An error means: try again later,
+	// unless it is Permanent. It must cope with the same message twice.
+	Handle func(ctx context.Context, e event.Event) error
+
+	Logger  *slog.Logger
+	Metrics prometheus.Registerer
+}
+
+type permanent struct{ error }
+
+func (p permanent) Unwrap() error { return p.error }
+
+// Permanent marks an error that no retry can mend; the message is parked at once.
+// A time-out is never permanent.
+func Permanent(err error) error { return permanent{err} }
+
+// Run consumes until ctx ends and the messages in work are handled.
+//
+// Pattern: reliable-retries
+func (c Consumer) Run(ctx context.Context) {
+	handled := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "failwell_messages_handled_total",
+		Help: "Deliveries by what became of them: done, retried, parked, requeued.",
+	}, []string{"queue", "outcome"})
+	if c.Metrics != nil {
+		c.Metrics.MustRegister(handled)
+	}
+	r := &run{Consumer: c, publisher: c.Conn.Publisher(), handled: handled}
+	c.Conn.Consume(ctx, rabbit.Consumption{
+		Queue:    c.Queue,
+		Declare:  func(ch *amqp.Channel) error { return Declare(ch, c.Queue, c.Bindings, c.Delays) },
+		Workers:  c.Workers,
+		Prefetch: 8 * c.Workers,
+		Handle:   r.deliver,
+	})
+}
+
+type run struct {
+	Consumer
+	publisher *rabbit.Publisher
+	handled   *prometheus.CounterVec
+}
+
+// deliver sees one delivery to its end: acknowledged, or published again
+// somewhere else and then acknowledged, or handed back.
+func (r *run) deliver(ctx context.Context, d amqp.Delivery) {
+	tries := triesOf(d)
+	err := r.handle(ctx, d)
+	if err == nil {
+		err = fault.Point(ctx, fault.ConsumerBeforeAck)
+	}
+	if err == nil {
+		r.finish(d, "done")
+		return
+	}
+
+	log := r.Logger.With("queue", r.Queue, "message_id", d.MessageId, "type", d.RoutingKey, "tries", tries+1, "error", err)
+	next, outcome := r.Queue+".dead", "parked"
+	if _, pointless := errors.AsType[permanent](err); !pointless && tries < len(r.Delays) {
+		next, outcome = retryQueue(r.Queue, r.Delays[tries]), "retried"
+	}
+
+	if err := r.publish(ctx, d, next, tries+1, err); err != nil {
+		log.Error("message could be neither handled nor put aside, handing it back", "publish_error", err)
+		time.Sleep(requeuePause)
+		r.handled.WithLabelValues(r.Queue, "requeued").Inc()
+		_ = d.Nack(false, true) // fails when the connection is gone, which hands it back as well
+		return
+	}
+	if outcome == "parked" {
+		log.Error("message parked", "dead_letter_queue", next)
+	} else {
+		log.Warn("message will be tried again", "in", r.Delays[tries])
+	}
+	r.finish(d, outcome)
+}
+
+// finish acknowledges. It comes last of all: an acknowledgement before the work
+// is done loses the message when the process dies in between.
+func (r *run) finish(d amqp.Delivery, outcome string) {
+	if err := d.Ack(false); err != nil {
+		r.Logger.Warn("acknowledgement lost, the message will come again", "message_id", d.MessageId, "error", err)
+	}
+	r.handled.WithLabelValues(r.Queue, outcome).Inc()
+}
+
+func (r *run) handle(ctx context.Context, d amqp.Delivery) (err error) {
+	// A message that makes the handler panic would otherwise kill one replica after the other.
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	ctx, cancel := context.WithTimeout(ctx, handleTimeout)
+	defer cancel()
+	if tp, ok := d.Headers[traceparent].(string); ok {
+		ctx = telemetry.WithTraceparent(ctx, tp)
+	}
+
+	e := event.New()
+	if err := e.UnmarshalJSON(d.Body); err != nil {
+		return Permanent(fmt.Errorf("not a CloudEvent: %w", err))
+	}
+	if err := e.Validate(); err != nil {
+		return Permanent(fmt.Errorf("not a valid CloudEvent: %w", err))
+	}
+	return r.Handle(ctx, e)
+}
+
+// publish puts a copy of d into a queue and returns once the broker has it.
+func (r *run) publish(ctx context.Context, d amqp.Delivery, queue string, tries int, cause error) error {
+	headers := amqp.Table{
+		HeaderTries: int64(tries),
+		HeaderError: truncate(cause.Error()),
+		HeaderSince: time.Now().UTC().Format(time.RFC3339),
+	}
+	if since, ok := d.Headers[HeaderSince]; ok {
+		headers[HeaderSince] = since
+	}
+	if tp, ok := d.Headers[traceparent]; ok {
+		headers[traceparent] = tp
+	}
+	_, err := r.publisher.Publish(ctx, []rabbit.Message{{
+		ID: d.MessageId, ContentType: d.ContentType, Body: d.Body, Headers: headers, Queue: queue,
+	}})
+	return err
+}
+
+func triesOf(d amqp.Delivery) int {
+	tries, _ := d.Headers[HeaderTries].(int64)
+	return int(tries)
+}
+
+// truncate keeps the error header small: AMQP frames carry all headers in one.
+func truncate(s string) string {
+	const most = 1024
+	if len(s) > most {
+		return s[:most]
+	}
+	return s
+}

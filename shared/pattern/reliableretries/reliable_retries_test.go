@@ -1,0 +1,285 @@
+package reliableretries_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cloudevents/sdk-go/v2/event"
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"example.com/failwell/shared/pattern/reliableretries"
+	"example.com/failwell/shared/platform/rabbit"
+)
+
+const queue = "tests.commands"
+
+// world is a consumer that writes down what it sees.
+type world struct {
+	t        *testing.T
+	conn     *rabbit.Conn
+	consumer reliableretries.Consumer
+
+	mu   sync.Mutex
+	seen []string    // ids in the order of handling
+	at   []time.Time // when
+}
+
+func newWorld(t *testing.T, handle func(id string, nth int) error) *world {
+	t.Helper()
+	w := &world{t: t, conn: connect(t)}
+	w.consumer = reliableretries.Consumer{
+		Conn: w.conn, Queue: queue, Bindings: []string{"work"}, Workers: 1,
+		Delays: []time.Duration{50 * time.Millisecond, 100 * time.Millisecond},
+		Logger: slog.New(slog.DiscardHandler),
+		Handle: func(_ context.Context, e event.Event) error {
+			w.mu.Lock()
+			w.seen, w.at = append(w.seen, e.ID()), append(w.at, time.Now())
+			nth := 0
+			for _, id := range w.seen {
+				if id == e.ID() {
+					nth++
+				}
+			}
+			w.mu.Unlock()
+			return handle(e.ID(), nth)
+		},
+	}
+	ch, err := w.conn.Channel()
+	if err == nil {
+		err = errors.Join(rabbit.DeclareExchange(ch), reliableretries.Declare(ch, queue, w.consumer.Bindings, w.consumer.Delays))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func (w *world) run() {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(w.t.Context()))
+	var running sync.WaitGroup
+	running.Go(func() { w.consumer.Run(ctx) })
+	w.t.Cleanup(func() { cancel(); running.Wait() })
+}
+
+func (w *world) publish(msgs ...rabbit.Message) {
+	w.t.Helper()
+	if _, err := w.conn.Publisher().Publish(w.t.Context(), msgs); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) await(what string, holds func() bool) {
+	w.t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !holds(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			w.t.Fatalf("not in time: %s; seen %s", what, w.all())
+		}
+	}
+}
+
+func (w *world) all() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return strings.Join(w.seen, " ")
+}
+
+func (w *world) parked() []reliableretries.Parked {
+	w.t.Helper()
+	parked, err := reliableretries.List(w.conn, queue, 100)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return parked
+}
+
+// empty waits until a queue and its retries hold nothing, acknowledged or not.
+func (w *world) empty() {
+	w.t.Helper()
+	ch, err := w.conn.Channel()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer ch.Close() //nolint:errcheck // a test's
+	w.await("empty queues", func() bool {
+		n := 0
+		for _, name := range []string{queue, queue + ".retry.50ms", queue + ".retry.100ms"} {
+			q, err := ch.QueueDeclarePassive(name, true, false, false, false, nil)
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			n += q.Messages
+		}
+		return n == 0
+	})
+}
+
+func TestAFailureComesBackLaterAndHoldsUpNobody(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(id string, nth int) error {
+		if id == "fails" && nth < 3 {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	w.publish(message("fails"), message("good"))
+	w.run()
+	w.await("four", func() bool { return len(strings.Fields(w.all())) == 4 })
+	if got := w.all(); got != "fails good fails fails" {
+		t.Errorf("seen %s", got)
+	}
+	first, second := w.at[2].Sub(w.at[0]), w.at[3].Sub(w.at[2])
+	if first < 50*time.Millisecond || second < 100*time.Millisecond {
+		t.Errorf("came back after %v and %v", first, second)
+	}
+	if parked := w.parked(); len(parked) > 0 {
+		t.Errorf("parked: %+v", parked)
+	}
+}
+
+func TestAfterTheLastTryItIsParkedWithItsError(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(string, int) error { return errors.New("the processor says nonsense") })
+	w.publish(message("m"))
+	w.run()
+	w.await("parked", func() bool { return len(w.parked()) == 1 })
+	if p := w.parked()[0]; p.MessageID != "m" || p.Tries != 3 || p.Error != "the processor says nonsense" || p.Since == "" {
+		t.Errorf("parked %+v", p)
+	}
+	if got := w.all(); got != "m m m" {
+		t.Errorf("seen %s", got)
+	}
+}
+
+// What no retry can mend is parked at once, and it does not take the process
+// with it.
+func TestPoisonIsParkedAtOnceAndDoesNotStopTheOthers(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(id string, _ int) error {
+		if id == "pointless" {
+			return fmt.Errorf("order 7: %w", reliableretries.Permanent(errors.New("no such order")))
+		}
+		return nil
+	})
+	junk := rabbit.Message{ID: "junk", RoutingKey: "work", Body: []byte("{")}
+	halfAnEvent := rabbit.Message{ID: "half", RoutingKey: "work", Body: []byte(`{"specversion":"1.0","id":"half"}`)}
+	w.publish(junk, halfAnEvent, message("pointless"), message("good"))
+	w.run()
+	w.await("three parked", func() bool { return len(w.parked()) == 3 })
+	w.await("the good one", func() bool { return strings.Contains(w.all(), "good") })
+	for _, p := range w.parked() {
+		if p.Tries != 1 {
+			t.Errorf("%s was tried %d times", p.MessageID, p.Tries)
+		}
+	}
+}
+
+func TestAPanicIsAFailure(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(_ string, nth int) error {
+		if nth == 1 {
+			panic("a bug")
+		}
+		return nil
+	})
+	w.publish(message("m"))
+	w.run()
+	w.await("a second try", func() bool { return w.all() == "m m" })
+	w.empty()
+}
+
+// What a person has looked at goes back with a fresh count of tries.
+func TestReplayedMessagesAreHandledAgain(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	broken := true
+	w := newWorld(t, func(string, int) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if broken {
+			return errors.New("no")
+		}
+		return nil
+	})
+	w.publish(message("a"), message("b"), message("c"))
+	w.run()
+	w.await("parked", func() bool { return len(w.parked()) == 3 })
+	mu.Lock()
+	broken = false
+	mu.Unlock()
+	for want := 2; want > 0; want-- { // two, then the one that is left
+		moved, err := reliableretries.Replay(t.Context(), w.conn, queue, 2)
+		if err != nil || moved != want {
+			t.Errorf("moved %d, %v, want %d", moved, err, want)
+		}
+	}
+	w.empty()
+	if n := len(strings.Fields(w.all())); n != 3*3+3 || len(w.parked()) > 0 {
+		t.Errorf("handled %d times, parked %v", n, w.parked())
+	}
+}
+
+// A consumer that dies before its acknowledgement has lost nothing: the next
+// gets the message again.
+func TestWhatIsNotAcknowledgedComesAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(string, int) error { return nil })
+	w.publish(message("m"))
+	ch, err := w.conn.Channel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d, ok, err := ch.Get(queue, false); err != nil || !ok || d.MessageId != "m" {
+		t.Fatal(d, ok, err)
+	}
+	if err := ch.Close(); err != nil { // as its death would
+		t.Fatal(err)
+	}
+	w.run()
+	w.await("again", func() bool { return w.all() == "m" })
+	w.empty()
+}
+
+// Whoever reads the parked messages may die with one in hand, as often as it likes.
+// RabbitMQ 4 drops it the 21st time unless told otherwise; 3.10 does not, so the
+// limit is also looked at.
+func TestAParkedMessageIsNotLostByBeingLookedAt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(string, int) error { return reliableretries.Permanent(errors.New("no")) })
+	w.publish(message("m"))
+	w.run()
+	w.await("parked", func() bool { return len(w.parked()) == 1 })
+	for i := range 25 {
+		ch, err := w.conn.Channel()
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.await(fmt.Sprint("look ", i), func() bool {
+			_, ok, err := ch.Get(queue+".dead", false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return ok
+		})
+		if err := ch.Close(); err != nil { // as its death would
+			t.Fatal(err)
+		}
+	}
+	w.await("still there", func() bool { return len(w.parked()) == 1 })
+
+	ch, err := w.conn.Channel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = ch.QueueDeclare(queue+".dead", true, false, false, false, amqp.Table{
+		amqp.QueueTypeArg: amqp.QueueTypeQuorum, "x-delivery-limit": 1_000_000,
+	})
+	if err != nil {
+		t.Errorf("its delivery limit is another one: %v", err)
+	}
+}

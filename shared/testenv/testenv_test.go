@@ -1,0 +1,257 @@
+package testenv_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	amqp "github.com/rabbitmq/amqp091-go"
+
+	"example.com/failwell/shared/testenv"
+)
+
+func TestMain(m *testing.M) {
+	// In this mode the test binary is the process that dies without a good-bye.
+	if os.Getenv("FAILWELL_TEST_DIE") != "" {
+		dieWithServers()
+	}
+	testenv.Main(m)
+}
+
+func dieWithServers() {
+	env, err := testenv.Start(context.Background(), testenv.Options{IgnoreGiven: true, WithoutRabbit: true})
+	if err != nil {
+		panic(err)
+	}
+	_, _ = os.Stdout.WriteString(env.Source + " " + env.PostgresURL + "\n")
+	process, _ := os.FindProcess(os.Getpid())
+	_ = process.Kill()
+	select {}
+}
+
+func TestServersDoNotOutliveAKilledOwner(t *testing.T) {
+	t.Parallel()
+	child := exec.Command(os.Args[0])
+	child.Env = append(os.Environ(), "FAILWELL_TEST_DIE=1")
+	out, _ := child.Output() // it is killed, so there is always an error
+	source, url, ok := strings.Cut(strings.TrimSpace(string(out)), " ")
+	if !ok || strings.Contains(source, "docker") {
+		t.Skipf("servers come from %q; only child processes can be tied to their owner", source)
+	}
+	url = strings.TrimPrefix(url, "binaries ")
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		conn, err := pgx.Connect(context.Background(), url)
+		if err != nil {
+			return // gone
+		}
+		_ = conn.Close(context.Background())
+		if time.Now().After(deadline) {
+			t.Fatal("PostgreSQL still answers ten seconds after its owner was killed")
+		}
+	}
+}
+
+func TestDatabasesOfTestsDoNotMeet(t *testing.T) {
+	t.Parallel()
+	migrations := fstest.MapFS{"migrations/00001_x.sql": {Data: []byte("-- +goose Up\nCREATE TABLE x (n int);\n")}}
+	for range 3 {
+		conn, err := pgx.Connect(t.Context(), testenv.Postgres(t, migrations))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var n int
+		err = conn.QueryRow(t.Context(), `WITH i AS (INSERT INTO x VALUES (1)) SELECT count(*) FROM x`).Scan(&n)
+		if err != nil || n != 0 {
+			t.Fatalf("a fresh database holds %d rows, error %v", n, err)
+		}
+		_ = conn.Close(t.Context())
+	}
+}
+
+func TestVirtualHostsOfTestsDoNotMeet(t *testing.T) {
+	t.Parallel()
+	for range 2 {
+		conn, err := amqp.Dial(testenv.Rabbit(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ch, err := conn.Channel()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ch.QueueDeclarePassive("q", true, false, false, false, nil); err == nil {
+			t.Fatal("a fresh virtual host has a queue already")
+		}
+		if ch, err = conn.Channel(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := ch.QueueDeclare("q", true, false, false, false, nil); err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.Close()
+	}
+}
+
+func TestAKilledPostgresComesBackAtItsAddressWithItsData(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	env, err := testenv.Start(ctx, testenv.Options{IgnoreGiven: true, WithoutRabbit: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer env.Close()
+	exec := func(statement string) {
+		t.Helper()
+		conn, err := pgx.Connect(ctx, env.PostgresURL)
+		if err == nil {
+			_, err = conn.Exec(ctx, statement)
+			_ = conn.Close(ctx)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec("CREATE TABLE kept (n int)")
+	for range 3 {
+		if err := env.KillPostgres(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if err := env.StartPostgres(ctx); err != nil {
+			t.Fatal(err)
+		}
+		exec("INSERT INTO kept VALUES (1)")
+	}
+	conn, err := pgx.Connect(ctx, env.PostgresURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var data string
+	err = conn.QueryRow(ctx, `SHOW data_directory`).Scan(&data)
+	_ = conn.Close(ctx)
+	env.Close()
+	if err != nil || env.Source != "local binaries" {
+		return // in a container: removed with it
+	}
+	dir := filepath.Dir(filepath.Dir(data)) // with all that this environment has stored
+	if _, err := os.Stat(dir); !strings.HasPrefix(filepath.Base(dir), "failwell-env-") || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("after Close %s is left: %v", dir, err)
+	}
+}
+
+// FAILWELL_REQUIRE_DOCKER makes a missing engine a failure: set where one was started for this test.
+func TestContainersServeWhereAnEngineDoes(t *testing.T) {
+	t.Parallel()
+	env, err := testenv.Start(t.Context(), testenv.Options{IgnoreGiven: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer env.Close()
+	if env.Source != "docker" {
+		if os.Getenv("FAILWELL_REQUIRE_DOCKER") != "" {
+			t.Fatalf("an engine is required, but the servers come from %s", env.Source)
+		}
+		t.Skipf("no Docker engine with the images; the servers come from %s", env.Source)
+	}
+	for what, server := range map[string]struct{ kill, stop, start func(context.Context) error }{
+		"PostgreSQL": {env.KillPostgres, env.StopPostgres, env.StartPostgres},
+		"RabbitMQ":   {env.KillRabbit, env.StopRabbit, env.StartRabbit},
+	} {
+		for _, end := range []func(context.Context) error{server.stop, server.kill} {
+			begun := time.Now()
+			if err := end(t.Context()); err != nil {
+				t.Fatal(what, err)
+			}
+			// Both need seconds at most, when they are told by a signal that they know.
+			if took := time.Since(begun); took > 20*time.Second {
+				t.Errorf("%s took %s to end", what, took)
+			}
+			if err := server.start(t.Context()); err != nil {
+				t.Fatal(what, err)
+			}
+		}
+	}
+	conn, err := pgx.Connect(t.Context(), env.PostgresURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.Close(t.Context())
+}
+
+// The engine does not know that an owner was killed. Whoever starts next sweeps up.
+func TestContainersOfAKilledOwnerAreSweptUp(t *testing.T) {
+	t.Parallel()
+	child := exec.Command(os.Args[0])
+	child.Env = append(os.Environ(), "FAILWELL_TEST_DIE=1")
+	out, _ := child.Output() // it is killed, so there is always an error
+	source, url, _ := strings.Cut(strings.TrimSpace(string(out)), " ")
+	if source != "docker" {
+		t.Skipf("servers come from %q", source)
+	}
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatalf("it should have survived its owner: %v", err)
+	}
+	_ = conn.Close(t.Context())
+	env, err := testenv.Start(t.Context(), testenv.Options{IgnoreGiven: true, WithoutRabbit: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer env.Close()
+	if conn, err := pgx.Connect(t.Context(), url); err == nil {
+		_ = conn.Close(t.Context())
+		t.Error("the container of the killed owner still runs")
+	}
+}
+
+// Users share the ports: a lock file that one has made, the others can lock.
+func TestAPortsLockCanBeTakenByAnotherUser(t *testing.T) {
+	t.Parallel()
+	_, release, err := testenv.HoldPort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release()
+	shared := filepath.Join(os.TempDir(), "failwell-ports")
+	if info, err := os.Stat(shared); err != nil || info.Mode().Perm() != 0o777 || info.Mode()&os.ModeSticky == 0 {
+		t.Errorf("%s: %v, %v; it must be as open as /tmp", shared, info.Mode(), err)
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("only root can be another user")
+	}
+	file, err := testenv.OpenLock(filepath.Join(shared, "of-a-test"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()           //nolint:errcheck // nothing was written
+	defer os.Remove(file.Name()) //nolint:errcheck // harmless if it stays
+
+	// This thread alone becomes another user as far as files go. It is not unlocked,
+	// so it ends with its goroutine.
+	as := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		err := errors.Join(syscall.Setfsgid(65534), syscall.Setfsuid(65534))
+		var other *os.File
+		if err == nil {
+			other, err = testenv.OpenLock(file.Name())
+		}
+		if err == nil {
+			err = syscall.Flock(int(other.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+			_ = other.Close()
+		}
+		as <- err
+	}()
+	if err := <-as; err != nil {
+		t.Errorf("as another user: %v", err)
+	}
+}
