@@ -33,10 +33,10 @@ type settings struct {
 	// PaymentsURL is the coordinator of distributed transactions; ServiceKey is our key there.
 	PaymentsURL string `env:"PAYMENTS_URL,required,notEmpty"`
 
-	// TwoPhasePatience is how long a prepared transaction may wait for its decision
+	// TwoPhaseTimeout is how long a prepared transaction may wait for its decision
 	// before the coordinator is asked, and TwoPhaseSweep how often to look for such.
-	TwoPhasePatience time.Duration `env:"TWOPHASE_PATIENCE" envDefault:"30s"`
-	TwoPhaseSweep    time.Duration `env:"TWOPHASE_SWEEP" envDefault:"5s"`
+	TwoPhaseTimeout time.Duration `env:"TWOPHASE_TIMEOUT" envDefault:"30s"`
+	TwoPhaseSweep   time.Duration `env:"TWOPHASE_SWEEP" envDefault:"5s"`
 
 	// GarbageEvery is the pause between two rounds of garbage collection.
 	GarbageEvery time.Duration `env:"GARBAGE_EVERY" envDefault:"1m"`

@@ -175,7 +175,7 @@ func (s *service) askInDoubt(ctx context.Context) {
 			if i == 0 {
 				s.preparedAge.Set(p.Age.Seconds())
 			}
-			if p.Age < s.cfg.TwoPhasePatience {
+			if p.Age < s.cfg.TwoPhaseTimeout {
 				continue
 			}
 			decision, err := s.askCoordinator(ctx, client, p.GID[len(preparedPrefix):])

@@ -167,7 +167,7 @@ func (s *service) place(ctx context.Context, request idempotency.Request, mercha
 	}
 	s.memory.rememberOrder(o, saga.NewRow(o.ID, orderPlan.Begin()))
 	s.relay.Offer(command)
-	return idempotency.First(response), fault.Point(ctx, fault.OrdersAcceptAfterCommit)
+	return idempotency.Fresh(response), fault.Point(ctx, fault.OrdersAcceptAfterCommit)
 }
 
 // newPending makes an order that is not stored yet. Its ids are ours to choose,

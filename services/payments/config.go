@@ -46,19 +46,19 @@ type settings struct {
 	// KeyWait is how long a request waits for another one with the same key.
 	KeyWait time.Duration `env:"KEY_WAIT" envDefault:"2s"`
 
-	// RequestPatience is how long a client of a refund or payout is kept waiting
+	// RequestTimeout is how long a client of a refund or payout is kept waiting
 	// before it is told that the work will be finished without it.
-	RequestPatience time.Duration `env:"REQUEST_PATIENCE" envDefault:"10s"`
+	RequestTimeout time.Duration `env:"REQUEST_TIMEOUT" envDefault:"10s"`
 
 	// CompleterEvery is how often to look for refunds and payouts that nobody
 	// works on, and CompleterGrace how long their client has to retry first.
 	CompleterEvery time.Duration `env:"COMPLETER_EVERY" envDefault:"15s"`
 	CompleterGrace time.Duration `env:"COMPLETER_GRACE" envDefault:"30s"`
 
-	// TwoPhasePatience is how long a distributed transaction may be undecided
+	// TwoPhaseTimeout is how long a distributed transaction may be undecided
 	// before it is aborted, and TwoPhaseSweep how often to look for such.
-	TwoPhasePatience time.Duration `env:"TWOPHASE_PATIENCE" envDefault:"30s"`
-	TwoPhaseSweep    time.Duration `env:"TWOPHASE_SWEEP" envDefault:"5s"`
+	TwoPhaseTimeout time.Duration `env:"TWOPHASE_TIMEOUT" envDefault:"30s"`
+	TwoPhaseSweep   time.Duration `env:"TWOPHASE_SWEEP" envDefault:"5s"`
 
 	// EventsPoll is how often to look for held webhooks whose time may have come;
 	// EventsOverdue is the age from which one that is still held is an error.
@@ -112,8 +112,8 @@ func (s settings) check() error {
 	if s.KeyLease <= s.CallTimeout {
 		return fmt.Errorf("KEY_LEASE (%s) must exceed CALL_TIMEOUT (%s), or a request that waits for an answer is taken for dead", s.KeyLease, s.CallTimeout)
 	}
-	if s.TwoPhasePatience <= s.CallTimeout {
-		return fmt.Errorf("TWOPHASE_PATIENCE (%s) must exceed CALL_TIMEOUT (%s), or a transaction that is being prepared is aborted", s.TwoPhasePatience, s.CallTimeout)
+	if s.TwoPhaseTimeout <= s.CallTimeout {
+		return fmt.Errorf("TWOPHASE_TIMEOUT (%s) must exceed CALL_TIMEOUT (%s), or a transaction that is being prepared is aborted", s.TwoPhaseTimeout, s.CallTimeout)
 	}
 	// A statement by itself, not the result: a fork may leave this behind.
 	if err := s.checkReceipts(); err != nil {
@@ -122,6 +122,6 @@ func (s settings) check() error {
 	return nil
 }
 
-func (s settings) keyPatience() idempotency.Patience {
-	return idempotency.Patience{Lease: s.KeyLease, Wait: s.KeyWait}
+func (s settings) lockOptions() idempotency.LockOptions {
+	return idempotency.LockOptions{Lease: s.KeyLease, Wait: s.KeyWait}
 }

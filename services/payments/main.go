@@ -64,7 +64,7 @@ type service struct {
 	relay     *outbox.Relay
 	processor processor
 	bank      bank
-	books     books
+	ledger    ledgerClient
 	verifier  *standardwebhooks.Webhook // of the processor's webhooks
 	events    *outoforder.Log
 	twophase  *distributedtx.Coordinator
@@ -127,13 +127,13 @@ func run(ctx context.Context, cfg settings) error {
 		Workers: cfg.Workers, Delays: cfg.RetryDelays, Handle: s.receive, Logger: log, Metrics: registry,
 	}
 
-	finisher := completer.Completer{
+	finisher := completer.New(completer.Config{
 		DB: db, Logger: log, Metrics: registry, Every: cfg.CompleterEvery, Lease: cfg.KeyLease, Grace: cfg.CompleterGrace,
 		Finish: map[string]func(context.Context, idempotency.Lock) error{
 			refundOperation: func(ctx context.Context, l idempotency.Lock) error { _, err := s.resumeRefund(ctx, l); return err },
 			payoutOperation: func(ctx context.Context, l idempotency.Lock) error { _, err := s.resumePayout(ctx, l); return err },
 		},
-	}
+	})
 	collector := garbagecollection.Collector{
 		DB: db, Logger: log, Metrics: registry, Holder: cfg.InstanceName(), Every: cfg.GarbageEvery, Rules: s.garbageRules(),
 	}
@@ -141,7 +141,7 @@ func run(ctx context.Context, cfg settings) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var background sync.WaitGroup
-	for _, job := range []func(context.Context){s.relay.Run, commands.Run, s.events.Run, s.twophase.Run, finisher.Run, s.writeReceipts, s.reconciler.Run, collector.Run} {
+	for _, job := range []func(context.Context){s.relay.Run, commands.Run, s.events.Run, s.twophase.RunRecovery, finisher.Run, s.writeReceipts, s.reconciler.Run, collector.Run} {
 		background.Go(func() { job(ctx) })
 	}
 	err = web.Run(ctx, s.routes(registry, broker), cfg.HTTPAddr, log)
@@ -164,15 +164,15 @@ func newService(cfg settings, db *pgxpool.Pool, log *slog.Logger, registry *prom
 	s := &service{
 		cfg: cfg, db: db, writer: postgres.NewWriter(db), log: log, verifier: verifier, held: held, receiptDue: make(chan struct{}, 1),
 		processor: newProcessor(cfg.ProcessorURL, cfg.ProcessorKey, cfg.CallTimeout),
-		bank:      newBank(cfg.BankURL, cfg.CallTimeout), books: newBooks(cfg.LedgerURL, cfg.ServiceKey, cfg.CallTimeout),
+		bank:      newBank(cfg.BankURL, cfg.CallTimeout), ledger: newLedgerClient(cfg.LedgerURL, cfg.ServiceKey, cfg.CallTimeout),
 	}
-	s.twophase = &distributedtx.Coordinator{
-		DB: db, Logger: log, Metrics: registry, Local: localPrefix, Patience: cfg.TwoPhasePatience, Sweep: cfg.TwoPhaseSweep,
+	s.twophase = distributedtx.NewCoordinator(distributedtx.Config{
+		DB: db, Logger: log, Metrics: registry, LocalPrefix: localPrefix, Timeout: cfg.TwoPhaseTimeout, Sweep: cfg.TwoPhaseSweep,
 		Participants: []distributedtx.Participant{
 			{Name: "payments", Commit: s.commitHere, Rollback: s.rollbackHere},
-			{Name: "ledger", Commit: s.books.commit, Rollback: s.books.rollback},
+			{Name: "ledger", Commit: s.ledger.commit, Rollback: s.ledger.rollback},
 		},
-	}
+	})
 	s.reconciler = &reconciliation.Reconciler{
 		DB: db, Logger: log, Metrics: registry, Holder: cfg.InstanceName(), Sources: s.statements(),
 		Changed: changedSQL, Expected: expectedSQL, Owners: ownersSQL, Reference: reference, Fetched: s.findMissedNews, Judge: s.judge,

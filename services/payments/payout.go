@@ -81,9 +81,9 @@ func (s *service) createPayout(c echo.Context) error {
 	}
 	// A client who hangs up does not stop the work: cut off between two steps, money
 	// would be locked, or of unknown whereabouts, for nothing. Only time ends it.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), s.cfg.RequestPatience)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), s.cfg.RequestTimeout)
 	defer cancel()
-	answer, lock, err := request.Take(ctx, s.db, s.cfg.keyPatience(), func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error) {
+	answer, lock, err := request.Acquire(ctx, s.db, s.cfg.lockOptions(), func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error) {
 		return startPayout(ctx, tx, web.Merchant(c), in.Amount)
 	})
 	if err != nil {
@@ -96,7 +96,7 @@ func (s *service) createPayout(c echo.Context) error {
 	if err == nil {
 		var response idempotency.Response
 		if response, err = s.resumePayout(ctx, lock); err == nil {
-			return request.Answer(c, idempotency.First(response))
+			return request.Answer(c, idempotency.Fresh(response))
 		}
 	}
 	return s.payoutLater(c, request, lock, err)
@@ -119,7 +119,7 @@ func startPayout(ctx context.Context, tx pgx.Tx, merchant string, amount money.M
 //
 // Pattern: recovery-point
 func (s *service) resumePayout(ctx context.Context, lock idempotency.Lock) (idempotency.Response, error) {
-	p, err := s.loadPayout(ctx, lock.Work)
+	p, err := s.loadPayout(ctx, lock.OperationID)
 	if err != nil {
 		return idempotency.Response{}, err
 	}
@@ -129,7 +129,7 @@ func (s *service) resumePayout(ctx context.Context, lock idempotency.Lock) (idem
 			// An earlier try may have left a distributed transaction behind, prepared,
 			// half committed, or still on its way. It is ended before another begins.
 			if p.Attempt > 0 {
-				decision, err := s.twophase.Settle(ctx, p.gid())
+				decision, err := s.twophase.Resolve(ctx, p.gid())
 				if err != nil {
 					return idempotency.Response{}, err
 				}
@@ -153,7 +153,7 @@ func (s *service) resumePayout(ctx context.Context, lock idempotency.Lock) (idem
 			if err != nil {
 				return idempotency.Response{}, err
 			}
-			decision, err := s.twophase.Transact(ctx, p.gid(), s.prepareInLedger(p), s.prepareHere(p))
+			decision, err := s.twophase.Run(ctx, p.gid(), s.prepareInLedger(p), s.prepareHere(p))
 			no := (*refusal)(nil)
 			switch {
 			case decision == distributedtx.Committed && err == nil:
@@ -287,7 +287,7 @@ func (s *service) prepareHere(p payout) func(ctx context.Context) error {
 
 // prepareInLedger is the ledger's half. A *refusal is its definite no.
 func (s *service) prepareInLedger(p payout) func(ctx context.Context) error {
-	return func(ctx context.Context) error { return s.books.prepare(ctx, p.gid(), payoutEntry(p)) }
+	return func(ctx context.Context) error { return s.ledger.prepare(ctx, p.gid(), payoutEntry(p)) }
 }
 
 func payoutEntry(p payout) ledgerEntry {
@@ -318,25 +318,25 @@ func (s *service) decidePayout(ctx context.Context, lock idempotency.Lock, p pay
 		if err != nil || from != payoutGuarded {
 			return err // never booked: the ledger has nothing to move
 		}
-		return tellLedger(ctx, tx, p, outcome)
+		return publishPayoutResult(ctx, tx, p, outcome)
 	})
 	s.relay.Wake(p.wireID())
 	return err
 }
 
-// payoutNews is the data of ledger.payout-sent and ledger.payout-returned.
-type payoutNews struct {
+// payoutNotification is the data of ledger.payout-sent and ledger.payout-returned.
+type payoutNotification struct {
 	PayoutID   string      `json:"payout_id"`
 	MerchantID string      `json:"merchant_id"`
 	Amount     money.Money `json:"amount"`
 }
 
-func tellLedger(ctx context.Context, tx pgx.Tx, p payout, outcome string) error {
+func publishPayoutResult(ctx context.Context, tx pgx.Tx, p payout, outcome string) error {
 	kind := map[string]string{payoutSent: "ledger.payout-sent", payoutFailed: "ledger.payout-returned"}[outcome]
 	if kind == "" {
 		return nil
 	}
-	message, err := source.Seal(ctx, outbox.Message{Type: kind, Subject: p.wireID(), Data: payoutNews{
+	message, err := source.Seal(ctx, outbox.Message{Type: kind, Subject: p.wireID(), Data: payoutNotification{
 		PayoutID: p.wireID(), MerchantID: p.MerchantID, Amount: p.Amount,
 	}})
 	if err != nil {
@@ -371,7 +371,7 @@ func (s *service) resolvePayout(ctx context.Context, id uuid.UUID, outcome strin
 			return err
 		}
 		changed = true
-		return tellLedger(ctx, tx, p, outcome)
+		return publishPayoutResult(ctx, tx, p, outcome)
 	})
 	s.relay.Wake(p.wireID())
 	return changed, err

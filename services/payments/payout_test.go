@@ -58,7 +58,7 @@ func newBanking(t *testing.T) (*shop, *fakeLedger) {
 	s.seed(acme, acmeKey)
 	return s.with(func(cfg *settings) {
 		cfg.BankURL, cfg.LedgerURL = cfg.ProcessorURL, server.URL
-		cfg.KeyRetention, cfg.KeyLease, cfg.RequestPatience = time.Hour, 2*patience, patience
+		cfg.KeyRetention, cfg.KeyLease, cfg.RequestTimeout = time.Hour, 2*patience, patience
 	}), books
 }
 
@@ -178,7 +178,7 @@ func TestAStopAmidTheBanksAnswerDoesNotMakeAPayoutUnknown(t *testing.T) {
 	s, _ := newBanking(t)
 	s.arm(rule{Contract: "bank.transfers", Fault: "delay", Times: 1, DelayMS: 500, At: "before"})
 	r := idempotency.Request{Merchant: acme, Operation: payoutOperation, Key: "k", Retention: time.Hour}
-	_, lock, err := r.Take(t.Context(), s.db, s.cfg.keyPatience(), func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error) {
+	_, lock, err := r.Acquire(t.Context(), s.db, s.cfg.lockOptions(), func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error) {
 		return startPayout(ctx, tx, acme, money.Money{Minor: 100, Currency: "GBP"})
 	})
 	if err != nil {
@@ -190,7 +190,7 @@ func TestAStopAmidTheBanksAnswerDoesNotMakeAPayoutUnknown(t *testing.T) {
 		stop()
 	}()
 	_, _ = s.resumePayout(ctx, lock) // what is left is the next process's
-	p, err := s.loadPayout(t.Context(), lock.Work)
+	p, err := s.loadPayout(t.Context(), lock.OperationID)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -92,9 +92,9 @@ func (p payout) answer() (idempotency.Response, error) {
 func (s *service) payoutLater(c echo.Context, request idempotency.Request, lock idempotency.Lock, cause error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), time.Second)
 	defer cancel()
-	s.log.WarnContext(ctx, "payout not finished, it will be", "payout_id", "pyo_"+lock.Work.String(), "error", cause)
+	s.log.WarnContext(ctx, "payout not finished, it will be", "payout_id", "pyo_"+lock.OperationID.String(), "error", cause)
 	if err := lock.Release(ctx, s.db); err != nil {
-		s.log.WarnContext(ctx, "key not given back, its lease will end", "payout_id", "pyo_"+lock.Work.String(), "error", err)
+		s.log.WarnContext(ctx, "key not given back, its lease will end", "payout_id", "pyo_"+lock.OperationID.String(), "error", err)
 	}
 	answer, err := s.recorded(ctx, request)
 	if err != nil {
@@ -103,7 +103,7 @@ func (s *service) payoutLater(c echo.Context, request idempotency.Request, lock 
 	if answer.Exists {
 		return request.Answer(c, answer)
 	}
-	p, err := s.loadPayout(ctx, lock.Work)
+	p, err := s.loadPayout(ctx, lock.OperationID)
 	if err != nil {
 		return err
 	}

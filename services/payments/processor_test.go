@@ -57,7 +57,7 @@ func TestARefundThatTheProcessorContradictsIsNeitherDoneNorRefused(t *testing.T)
 	s.deliver(message(t, toAuthorise, cmd), message(t, toCapture, cmd))
 	p := s.payment(cmd)
 	r := idempotency.Request{Merchant: acme, Operation: refundOperation, Key: "k", Retention: time.Hour}
-	_, lock, err := r.Take(t.Context(), s.db, s.cfg.keyPatience(), func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error) {
+	_, lock, err := r.Acquire(t.Context(), s.db, s.cfg.lockOptions(), func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error) {
 		return startRefund(ctx, tx, acme, newRefund{PaymentID: p.wireID(), paymentID: p.ID})
 	})
 	if err != nil {
@@ -69,7 +69,7 @@ func TestARefundThatTheProcessorContradictsIsNeitherDoneNorRefused(t *testing.T)
 	if _, err := s.resumeRefund(t.Context(), lock); !errors.Is(err, errContradiction) {
 		t.Errorf("answered: %v", err)
 	}
-	refund, err := s.loadRefund(t.Context(), lock.Work)
+	refund, err := s.loadRefund(t.Context(), lock.OperationID)
 	if err != nil {
 		t.Fatal(err)
 	}

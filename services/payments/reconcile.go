@@ -196,7 +196,7 @@ func (s *service) judgeEntry(ctx context.Context, p reconciliation.Pair) (reconc
 	case "payout-sent", "payout-returned":
 		out, err := s.loadPayout(ctx, p.Subject)
 		if err == nil {
-			err = postgres.InTx(ctx, s.db, func(ctx context.Context, tx pgx.Tx) error { return tellLedger(ctx, tx, out, out.Outcome) })
+			err = postgres.InTx(ctx, s.db, func(ctx context.Context, tx pgx.Tx) error { return publishPayoutResult(ctx, tx, out, out.Outcome) })
 		}
 		s.relay.Wake(out.wireID())
 		return mended, err
@@ -261,7 +261,7 @@ func (s *service) postRefundsAgain(ctx context.Context, paymentID uuid.UUID) err
 		return err
 	}
 	for _, r := range refunds {
-		if err := s.books.post(ctx, refundEntry(r)); err != nil {
+		if err := s.ledger.post(ctx, refundEntry(r)); err != nil {
 			return err
 		}
 	}

@@ -64,7 +64,7 @@ func (s *service) createReconciliation(c echo.Context) error {
 			return err
 		}
 	}
-	ctx, cancel := context.WithTimeout(c.Request().Context(), s.cfg.RequestPatience)
+	ctx, cancel := context.WithTimeout(c.Request().Context(), s.cfg.RequestTimeout)
 	defer cancel()
 	id, err := s.reconciler.Request(ctx, in.Since)
 	if err != nil {

@@ -80,9 +80,9 @@ func (s *service) createRefund(c echo.Context) error {
 	}
 	// A client who hangs up does not stop the work: half of it done, it would wait for
 	// the completer, and the client's own retry for the lock.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), s.cfg.RequestPatience)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), s.cfg.RequestTimeout)
 	defer cancel()
-	answer, lock, err := request.Take(ctx, s.db, s.cfg.keyPatience(), func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error) {
+	answer, lock, err := request.Acquire(ctx, s.db, s.cfg.lockOptions(), func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error) {
 		return startRefund(ctx, tx, web.Merchant(c), in)
 	})
 	if err != nil {
@@ -98,7 +98,7 @@ func (s *service) createRefund(c echo.Context) error {
 	if err != nil {
 		return s.refundLater(c, request, lock, err)
 	}
-	return request.Answer(c, idempotency.First(response))
+	return request.Answer(c, idempotency.Fresh(response))
 }
 
 // refundLater says that the refund is accepted and not finished. The key is given
@@ -112,9 +112,9 @@ func (s *service) refundLater(c echo.Context, request idempotency.Request, lock 
 	// Not the request's context: it may be what ran out.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), time.Second)
 	defer cancel()
-	s.log.WarnContext(ctx, "refund not finished, it will be", "refund_id", "rfd_"+lock.Work.String(), "error", cause)
+	s.log.WarnContext(ctx, "refund not finished, it will be", "refund_id", "rfd_"+lock.OperationID.String(), "error", cause)
 	if err := lock.Release(ctx, s.db); err != nil {
-		s.log.WarnContext(ctx, "key not given back, its lease will end", "refund_id", "rfd_"+lock.Work.String(), "error", err)
+		s.log.WarnContext(ctx, "key not given back, its lease will end", "refund_id", "rfd_"+lock.OperationID.String(), "error", err)
 	}
 	answer, err := s.recorded(ctx, request)
 	if err != nil {
@@ -123,7 +123,7 @@ func (s *service) refundLater(c echo.Context, request idempotency.Request, lock 
 	if answer.Exists {
 		return request.Answer(c, answer)
 	}
-	r, err := s.loadRefund(ctx, lock.Work)
+	r, err := s.loadRefund(ctx, lock.OperationID)
 	if err != nil {
 		return err
 	}
@@ -207,7 +207,7 @@ func startRefund(ctx context.Context, tx pgx.Tx, merchant string, in newRefund) 
 //
 // Pattern: recovery-point
 func (s *service) resumeRefund(ctx context.Context, lock idempotency.Lock) (idempotency.Response, error) {
-	r, err := s.loadRefund(ctx, lock.Work)
+	r, err := s.loadRefund(ctx, lock.OperationID)
 	if err != nil {
 		return idempotency.Response{}, err
 	}
@@ -259,7 +259,7 @@ func (s *service) resumeRefund(ctx context.Context, lock idempotency.Lock) (idem
 
 		case refundDecided:
 			if r.Status == refundSucceeded {
-				if err := s.books.post(ctx, refundEntry(r)); err != nil {
+				if err := s.ledger.post(ctx, refundEntry(r)); err != nil {
 					return idempotency.Response{}, err
 				}
 				if err := fault.Point(ctx, fault.PaymentsRefundAfterLedger); err != nil {

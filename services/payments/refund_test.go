@@ -34,12 +34,12 @@ func TestWhoCouldNotFinishARefundGivesTheAnswerThatIsRecordedByNow(t *testing.T)
 			return lock.Finish(ctx, tx, idempotency.Response{Status: http.StatusCreated, Header: map[string]string{}, Body: []byte("the answer")})
 		}, http.StatusCreated, "the answer"},
 		"posted": {func(ctx context.Context, tx pgx.Tx, lock idempotency.Lock) error {
-			_, err := tx.Exec(ctx, `UPDATE refunds SET decision = 'succeeded', recovery_point = 'posted' WHERE id = $1`, lock.Work)
+			_, err := tx.Exec(ctx, `UPDATE refunds SET decision = 'succeeded', recovery_point = 'posted' WHERE id = $1`, lock.OperationID)
 			return err
 		}, http.StatusAccepted, `"status":"pending"`},
 	} {
 		r := idempotency.Request{Merchant: acme, Operation: refundOperation, Key: key, Retention: time.Hour}
-		_, lock, err := r.Take(t.Context(), s.db, s.cfg.keyPatience(), func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error) {
+		_, lock, err := r.Acquire(t.Context(), s.db, s.cfg.lockOptions(), func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error) {
 			amount := p.Amount
 			amount.Minor = 1
 			return startRefund(ctx, tx, acme, newRefund{PaymentID: p.wireID(), paymentID: p.ID, Amount: &amount})

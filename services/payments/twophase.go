@@ -28,7 +28,7 @@ func (s *service) decisionOn(c echo.Context) error {
 	if !distributedtx.ValidGID(gid) {
 		return web.NewProblem(http.StatusNotFound, "no-such-transaction", "No such transaction", "This is not a name of ours.")
 	}
-	decision, err := s.twophase.Ask(c.Request().Context(), gid)
+	decision, err := s.twophase.Decide(c.Request().Context(), gid)
 	if err != nil {
 		return err
 	}

@@ -91,9 +91,9 @@ var Bugs = []Bug{
 		Mended:    "who could not finish looks for the recorded answer before it says \"later\", and says pending when there is none",
 		Edits: []Edit{{"services/payments/refund.go", `		return request.Answer(c, answer)
 	}
-	r, err := s.loadRefund(ctx, lock.Work)`, `		answer.Exists = true // and is not given
+	r, err := s.loadRefund(ctx, lock.OperationID)`, `		answer.Exists = true // and is not given
 	}
-	r, err := s.loadRefund(ctx, lock.Work)`}},
+	r, err := s.loadRefund(ctx, lock.OperationID)`}},
 		Package: "./services/payments", Test: "TestWhoCouldNotFinishARefundGivesTheAnswerThatIsRecordedByNow",
 	},
 }

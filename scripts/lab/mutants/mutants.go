@@ -81,7 +81,7 @@ var All = []Mutant{
 	{
 		ID: "step-skipped", Pattern: "recovery-point", Invariant: "ledger-complete",
 		Says:  "a refund writes its point and does not tell the books",
-		Edits: []Edit{{"services/payments/refund.go", `if err := s.books.post(ctx, refundEntry(r)); err != nil {`, `if err := ctx.Err(); err != nil {`}},
+		Edits: []Edit{{"services/payments/refund.go", `if err := s.ledger.post(ctx, refundEntry(r)); err != nil {`, `if err := ctx.Err(); err != nil {`}},
 		Drive: refunded,
 	},
 	{
@@ -132,10 +132,10 @@ var All = []Mutant{
 	{
 		ID: "nobody-completes", Pattern: "completer", Invariant: "nothing-in-doubt",
 		Says: "what its client gave up on stays as it is",
-		Edits: []Edit{{"shared/pattern/completer/completer.go", `	locks, err := idempotency.Abandoned(`, `	if c.Grace > 0 {
+		Edits: []Edit{{"shared/pattern/completer/completer.go", `	locks, err := idempotency.ClaimAbandoned(`, `	if c.Grace > 0 {
 		return nil
 	}
-	locks, err := idempotency.Abandoned(`}},
+	locks, err := idempotency.ClaimAbandoned(`}},
 		Drive: refundLeft,
 	},
 	{
@@ -167,7 +167,7 @@ var All = []Mutant{
 	{
 		ID: "work-mistaken", Pattern: "idempotency-key-lock", Invariant: "same-answer",
 		Says:  "a key is recorded as standing for other work than was done",
-		Edits: []Edit{{"shared/pattern/idempotency/lock.go", `lock.Work, lock.token, lease`, `uuid.New(), lock.token, lease`}},
+		Edits: []Edit{{"shared/pattern/idempotency/lock.go", `lock.OperationID, lock.token, lease`, `uuid.New(), lock.token, lease`}},
 		Drive: refunded,
 	},
 }

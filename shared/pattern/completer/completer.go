@@ -17,8 +17,8 @@ import (
 // waits for somebody who does not answer must not hold up the others.
 const atOnce = 8
 
-// Completer finishes abandoned work.
-type Completer struct {
+// Config is what a Completer needs. All of it is required except Metrics.
+type Config struct {
 	DB      *pgxpool.Pool
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer
@@ -32,20 +32,31 @@ type Completer struct {
 	Every, Lease, Grace time.Duration
 }
 
-// Run finishes abandoned work until ctx ends.
-func (c Completer) Run(ctx context.Context) {
-	tries := prometheus.NewCounterVec(prometheus.CounterOpts{
+// Completer finishes abandoned work.
+type Completer struct {
+	Config
+	tries *prometheus.CounterVec
+}
+
+// New returns a completer that is not running yet.
+func New(cfg Config) *Completer {
+	c := &Completer{Config: cfg, tries: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "failwell_completer_total",
 		Help: "Abandoned work that was taken over, by operation and by what became of it: finished, failed (will be tried again).",
-	}, []string{"operation", "outcome"})
-	if c.Metrics != nil {
-		c.Metrics.MustRegister(tries)
+	}, []string{"operation", "outcome"})}
+	if cfg.Metrics != nil {
+		cfg.Metrics.MustRegister(c.tries)
 	}
+	return c
+}
+
+// Run finishes abandoned work until ctx ends.
+func (c *Completer) Run(ctx context.Context) {
 	tick := time.NewTicker(c.Every)
 	defer tick.Stop()
 	for {
 		for operation, finish := range c.Finish {
-			if err := c.runOnce(ctx, operation, finish, tries); err != nil && ctx.Err() == nil {
+			if err := c.runOnce(ctx, operation, finish); err != nil && ctx.Err() == nil {
 				c.Logger.Warn("completer: looking for abandoned work failed, will look again", "operation", operation, "error", err)
 			}
 		}
@@ -62,9 +73,9 @@ func (c Completer) Run(ctx context.Context) {
 // thousands wait; a few at each look would take hours.
 //
 // Pattern: completer
-func (c Completer) runOnce(ctx context.Context, operation string, finish func(context.Context, idempotency.Lock) error, tries *prometheus.CounterVec) error {
+func (c *Completer) runOnce(ctx context.Context, operation string, finish func(context.Context, idempotency.Lock) error) error {
 	for {
-		locks, err := idempotency.Abandoned(ctx, c.DB, operation, c.Lease, c.Grace, atOnce)
+		locks, err := idempotency.ClaimAbandoned(ctx, c.DB, operation, c.Lease, c.Grace, atOnce)
 		if err != nil {
 			return err
 		}
@@ -75,15 +86,15 @@ func (c Completer) runOnce(ctx context.Context, operation string, finish func(co
 				outcome := "finished"
 				if err := finish(ctx, lock); err != nil {
 					outcome = "failed"
-					c.Logger.WarnContext(ctx, "completer: work not finished, will be tried again", "operation", operation, "id", lock.Work, "error", err)
+					c.Logger.WarnContext(ctx, "completer: work not finished, will be tried again", "operation", operation, "id", lock.OperationID, "error", err)
 					// Given back at once: a stop of this process must not cost its successor a lease.
 					if err := lock.Release(context.WithoutCancel(ctx), c.DB); err != nil {
-						c.Logger.WarnContext(ctx, "completer: key not given back, its lease will end", "id", lock.Work, "error", err)
+						c.Logger.WarnContext(ctx, "completer: key not given back, its lease will end", "id", lock.OperationID, "error", err)
 					}
 				} else {
 					finished.Add(1)
 				}
-				tries.WithLabelValues(operation, outcome).Inc()
+				c.tries.WithLabelValues(operation, outcome).Inc()
 			})
 		}
 		working.Wait()

@@ -24,7 +24,7 @@ const operation = "POST /v1/refunds"
 func abandon(t *testing.T, db *pgxpool.Pool, key string) {
 	t.Helper()
 	r := idempotency.Request{Merchant: "acme", Operation: operation, Key: key, Retention: time.Hour}
-	_, _, err := r.Take(t.Context(), db, idempotency.Patience{Lease: time.Microsecond}, func(context.Context, pgx.Tx) (uuid.UUID, error) { return uuid.New(), nil })
+	_, _, err := r.Acquire(t.Context(), db, idempotency.LockOptions{Lease: time.Microsecond}, func(context.Context, pgx.Tx) (uuid.UUID, error) { return uuid.New(), nil })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,10 +36,10 @@ func run(t *testing.T, db *pgxpool.Pool, replicas int, lease time.Duration, fini
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	for range replicas {
-		c := completer.Completer{
+		c := completer.New(completer.Config{
 			DB: db, Logger: slog.New(slog.DiscardHandler), Every: 5 * time.Millisecond, Lease: lease,
 			Finish: map[string]func(context.Context, idempotency.Lock) error{operation: finish},
-		}
+		})
 		running.Go(func() { c.Run(ctx) })
 	}
 	deadline := time.Now().Add(30 * time.Second)
@@ -118,7 +118,7 @@ func TestACompleterThatDiesIsSucceeded(t *testing.T) {
 	t.Parallel()
 	db := database(t)
 	abandon(t, db, "k")
-	if locks, err := idempotency.Abandoned(t.Context(), db, operation, 200*time.Millisecond, 0, 10); err != nil || len(locks) != 1 {
+	if locks, err := idempotency.ClaimAbandoned(t.Context(), db, operation, 200*time.Millisecond, 0, 10); err != nil || len(locks) != 1 {
 		t.Fatal(locks, err)
 	}
 	calls := 0
@@ -144,7 +144,7 @@ func TestABacklogIsFinishedInOneLook(t *testing.T) {
 	var calls, atWork, most atomic.Int32
 	var running sync.WaitGroup
 	running.Go(func() {
-		completer.Completer{
+		completer.New(completer.Config{
 			DB: db, Logger: slog.New(slog.DiscardHandler), Every: time.Hour, Lease: time.Minute,
 			Finish: map[string]func(context.Context, idempotency.Lock) error{operation: func(ctx context.Context, lock idempotency.Lock) error {
 				if n := atWork.Add(1); n > most.Load() {
@@ -155,7 +155,7 @@ func TestABacklogIsFinishedInOneLook(t *testing.T) {
 				calls.Add(1)
 				return done(ctx, db, lock)
 			}},
-		}.Run(ctx)
+		}).Run(ctx)
 	})
 	for deadline := time.Now().Add(30 * time.Second); calls.Load() < 30 && time.Now().Before(deadline); {
 		time.Sleep(5 * time.Millisecond)
@@ -181,13 +181,13 @@ func TestWorkOfWhichNothingGetsDoneIsNotTriedWithoutAPause(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	var calls atomic.Int32
-	completer.Completer{
+	completer.New(completer.Config{
 		DB: db, Logger: slog.New(slog.DiscardHandler), Every: time.Hour, Lease: time.Minute,
 		Finish: map[string]func(context.Context, idempotency.Lock) error{operation: func(context.Context, idempotency.Lock) error {
 			calls.Add(1)
 			return errors.New("the processor is down")
 		}},
-	}.Run(ctx)
+	}).Run(ctx)
 	if n := calls.Load(); n == 0 || n > 8 {
 		t.Errorf("%d tries", n)
 	}

@@ -31,24 +31,40 @@ type Participant struct {
 	Rollback func(ctx context.Context, gid string) error
 }
 
-// Coordinator decides.
-type Coordinator struct {
+// Config is what a Coordinator needs. All of it is required except Metrics.
+type Config struct {
 	DB           *pgxpool.Pool
 	Logger       *slog.Logger
 	Metrics      prometheus.Registerer // nil: none
 	Participants []Participant
 
-	// Local is the prefix of the coordinator's own prepared transactions.
-	Local string
+	// LocalPrefix begins the names of the coordinator's own prepared transactions.
+	LocalPrefix string
 
-	// Patience is how long a transaction may stay undecided before Recover
+	// Timeout is how long a transaction may stay undecided before Recover
 	// aborts it. It must exceed what preparing takes.
-	Patience time.Duration
+	Timeout time.Duration
 
-	// Sweep is how often Run looks for what was left behind.
+	// Sweep is how often RunRecovery looks for what was left behind.
 	Sweep time.Duration
+}
 
+// Coordinator decides.
+type Coordinator struct {
+	Config
 	age prometheus.Gauge
+}
+
+// NewCoordinator returns a coordinator whose recovery is not running yet.
+func NewCoordinator(cfg Config) *Coordinator {
+	c := &Coordinator{Config: cfg, age: prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "failwell_prepared_transaction_age_seconds",
+		Help: "Age of the oldest transaction of ours that is prepared and has not ended. It holds locks, and keeps vacuum from its work.",
+	})}
+	if cfg.Metrics != nil {
+		cfg.Metrics.MustRegister(c.age)
+	}
+	return c
 }
 
 // timeToEnd bounds deciding and telling everybody. Neither ends with the caller's
@@ -57,7 +73,7 @@ type Coordinator struct {
 // process that stops has ten seconds in all.
 const timeToEnd = 7 * time.Second
 
-// Transact runs one distributed transaction. A ctx that ends stops the preparing,
+// Run runs one distributed transaction. A ctx that ends stops the preparing,
 // and nothing later.
 //
 //  1. Everybody prepares. Power fails here: nothing is decided, so it is aborted.
@@ -69,12 +85,12 @@ const timeToEnd = 7 * time.Second
 // (the decision is then final all the same, and Recover carries it out).
 //
 // Pattern: distributed-transaction
-func (c *Coordinator) Transact(ctx context.Context, gid string, prepare ...func(ctx context.Context) error) (Decision, error) {
+func (c *Coordinator) Run(ctx context.Context, gid string, prepare ...func(ctx context.Context) error) (Decision, error) {
 	for _, vote := range prepare {
 		if cause := vote(ctx); cause != nil {
 			// Also when the answer was lost and it is prepared after all: that is
 			// what the rollback is for.
-			decision, err := c.Settle(ctx, gid)
+			decision, err := c.Resolve(ctx, gid)
 			if err == nil && decision == Aborted {
 				return Aborted, cause
 			}
@@ -83,7 +99,7 @@ func (c *Coordinator) Transact(ctx context.Context, gid string, prepare ...func(
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeToEnd)
 	defer cancel()
-	decision, err := c.decide(ctx, gid, Committed)
+	decision, err := c.recordDecision(ctx, gid, Committed)
 	if err != nil {
 		return "", err
 	}
@@ -93,34 +109,34 @@ func (c *Coordinator) Transact(ctx context.Context, gid string, prepare ...func(
 	return decision, c.carryOut(ctx, gid, decision)
 }
 
-// Settle ends a transaction that somebody has begun: if it was decided, that is
+// Resolve ends a transaction that somebody has begun: if it was decided, that is
 // carried out; if not, it is aborted now, and whoever still works on it will find
 // that out when it tries to decide.
-func (c *Coordinator) Settle(ctx context.Context, gid string) (Decision, error) {
+func (c *Coordinator) Resolve(ctx context.Context, gid string) (Decision, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeToEnd)
 	defer cancel()
-	decision, err := c.decide(ctx, gid, Aborted)
+	decision, err := c.recordDecision(ctx, gid, Aborted)
 	if err != nil {
 		return "", err
 	}
 	return decision, c.carryOut(ctx, gid, decision)
 }
 
-// Ask answers a participant that has prepared and heard nothing since.
-func (c *Coordinator) Ask(ctx context.Context, gid string) (Decision, error) {
-	return c.decide(ctx, gid, Aborted)
+// Decide answers a participant that has prepared and heard nothing since.
+func (c *Coordinator) Decide(ctx context.Context, gid string) (Decision, error) {
+	return c.recordDecision(ctx, gid, Aborted)
 }
 
-// decide writes the decision, unless there is one, and returns the one that
+// recordDecision writes the decision, unless there is one, and returns the one that
 // stands. Two who decide at once are put in order by the primary key.
-func (c *Coordinator) decide(ctx context.Context, gid string, wanted Decision) (Decision, error) {
+func (c *Coordinator) recordDecision(ctx context.Context, gid string, wanted Decision) (Decision, error) {
 	_, err := c.DB.Exec(ctx, `
 		INSERT INTO twophase_decisions (gid, decision)
 		VALUES ($1, $2)
 		    ON CONFLICT (gid) DO NOTHING`,
 		gid, wanted)
 	if err != nil {
-		return "", fmt.Errorf("twophase: decision on %s: %w", gid, err)
+		return "", fmt.Errorf("distributedtx: decision on %s: %w", gid, err)
 	}
 	var decision Decision
 	err = c.DB.QueryRow(ctx, `
@@ -129,7 +145,7 @@ func (c *Coordinator) decide(ctx context.Context, gid string, wanted Decision) (
 		 WHERE gid = $1`,
 		gid).Scan(&decision)
 	if err != nil {
-		return "", fmt.Errorf("twophase: decision on %s: %w", gid, err)
+		return "", fmt.Errorf("distributedtx: decision on %s: %w", gid, err)
 	}
 	return decision, nil
 }
@@ -143,7 +159,7 @@ func (c *Coordinator) carryOut(ctx context.Context, gid string, decision Decisio
 			tell = p.Rollback
 		}
 		if err := tell(ctx, gid); err != nil {
-			all = errors.Join(all, fmt.Errorf("twophase: %s %s at %s: %w", decision, gid, p.Name, err))
+			all = errors.Join(all, fmt.Errorf("distributedtx: %s %s at %s: %w", decision, gid, p.Name, err))
 		}
 	}
 	if all != nil {
@@ -164,15 +180,8 @@ func (c *Coordinator) carryOut(ctx context.Context, gid string, decision Decisio
 // recoverBatch bounds one sweep.
 const recoverBatch = 100
 
-// Run recovers until ctx ends.
-func (c *Coordinator) Run(ctx context.Context) {
-	c.age = prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "failwell_prepared_transaction_age_seconds",
-		Help: "Age of the oldest transaction of ours that is prepared and has not ended. It holds locks, and keeps vacuum from its work.",
-	})
-	if c.Metrics != nil {
-		c.Metrics.MustRegister(c.age)
-	}
+// RunRecovery calls Recover every Sweep until ctx ends.
+func (c *Coordinator) RunRecovery(ctx context.Context) {
 	tick := time.NewTicker(c.Sweep)
 	defer tick.Stop()
 	for {
@@ -200,7 +209,7 @@ func (c *Coordinator) Recover(ctx context.Context) error {
 		   AND decided_at < now() - $1::interval
 		 ORDER BY decided_at
 		 LIMIT $2`,
-		c.Patience, recoverBatch)
+		c.Timeout, recoverBatch)
 	if err != nil {
 		return err
 	}
@@ -208,22 +217,22 @@ func (c *Coordinator) Recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	prepared, err := InDoubt(ctx, c.DB, c.Local, 0)
+	prepared, err := InDoubt(ctx, c.DB, c.LocalPrefix, 0)
 	if err != nil {
 		return err
 	}
 	c.measure(prepared)
 	for _, p := range prepared {
-		if p.Age >= c.Patience {
-			gids = append(gids, p.GID[len(c.Local):])
+		if p.Age >= c.Timeout {
+			gids = append(gids, p.GID[len(c.LocalPrefix):])
 		}
 	}
 	var all error
 	for _, gid := range gids {
 		if ctx.Err() != nil {
-			break // Settle would not notice; the next process goes on
+			break // Resolve would not notice; the next process goes on
 		}
-		decision, err := c.Settle(ctx, gid)
+		decision, err := c.Resolve(ctx, gid)
 		if err == nil {
 			c.Logger.Warn("distributed transaction recovered", "gid", gid, "decision", decision)
 		}
@@ -232,11 +241,8 @@ func (c *Coordinator) Recover(ctx context.Context) error {
 	return all
 }
 
-// measure shows the age of the oldest, if Run is running.
+// measure shows the age of the oldest.
 func (c *Coordinator) measure(prepared []Prepared) {
-	if c.age == nil {
-		return
-	}
 	c.age.Set(0)
 	if len(prepared) > 0 {
 		c.age.Set(prepared[0].Age.Seconds())

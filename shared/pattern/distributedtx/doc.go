@@ -9,12 +9,12 @@
 // # What it guarantees
 //
 // A participant that has prepared can commit whatever happens to it. The
-// coordinator commits its decision to a log before it tells anybody; from then on
-// there is no other. A transaction that was prepared and not decided is rolled
-// back, by whoever asks first: the log takes one decision for a name, and only
-// the first. So after any crash, of anybody, everyone ends on the same side, as
-// soon as Recover runs at the coordinator and Ask at the participants. A caller that
-// goes away stops nothing that has been prepared from being decided.
+// coordinator commits its decision to a log before it tells any participant; from
+// then on there is no other. The first call of Resolve or Decide for a transaction
+// that was prepared and not decided rolls it back: the log takes one decision for a
+// name, and only the first. So after a crash of any process all participants end on
+// the same side, as soon as the coordinator runs Recover and answers with Decide. A
+// caller that goes away stops nothing that has been prepared from being decided.
 //
 // # What it does not promise
 //

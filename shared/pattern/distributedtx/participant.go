@@ -26,7 +26,7 @@ func ValidGID(gid string) bool { return validGID.MatchString(gid) }
 
 // ErrGID means: a name that cannot be one of ours. PREPARE TRANSACTION takes no
 // parameters, so names are checked before they become part of a statement.
-var ErrGID = errors.New("twophase: not a valid transaction name")
+var ErrGID = errors.New("distributedtx: not a valid transaction name")
 
 var validGID = regexp.MustCompile(`^[A-Za-z0-9_.:-]{1,150}$`)
 

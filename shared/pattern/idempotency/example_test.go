@@ -45,7 +45,7 @@ func Example() {
 			if idempotency.IsDuplicate(err) {
 				return postgres.ErrStale
 			}
-			answer = idempotency.First(response)
+			answer = idempotency.Fresh(response)
 			return err
 		})
 		if err != nil {

@@ -32,14 +32,14 @@ const lookAgain = 25 * time.Millisecond
 // its token gone and its transaction undone.
 type Lock struct {
 	Request
-	Work  uuid.UUID // what the key stands for: the refund, the payout
-	Lease time.Duration
-	token uuid.UUID
+	OperationID uuid.UUID // what the key stands for: the refund, the payout
+	Lease       time.Duration
+	token       uuid.UUID
 }
 
-// Patience says how long a key may be held without a sign of life, and how long
+// LockOptions say how long a key may be held without a sign of life, and how long
 // a second request waits for the first.
-type Patience struct {
+type LockOptions struct {
 	// Lease must exceed the longest call that the work makes between two writes.
 	Lease time.Duration
 
@@ -53,27 +53,27 @@ type row struct {
 	Status      *int
 	Header      map[string]string
 	Body        []byte
-	Work        *uuid.UUID
+	OperationID *uuid.UUID
 	Locked      bool // somebody holds it, and the lease is not over
 	Expired     bool
 }
 
-// Take finds out what a request is: new, finished, or in work.
+// Acquire finds out what a request is: new, finished, or in work.
 //
 //   - New: start runs in the transaction that takes the key, and returns what the
 //     key stands for. Its error undoes both: nothing happened, the key is free.
 //   - Finished: the recorded answer is returned; give it with Answer.
-//   - In work by another request: wait for it, up to patience.Wait; then a
+//   - In work by another request: wait for it, up to options.Wait; then a
 //     problem, 409 with Retry-After.
 //   - Left behind by one that died or gave up: its lock is ours now, and the work
 //     goes on from where it stopped.
 //
 // Pattern: idempotency-key-lock
-func (r Request) Take(ctx context.Context, db *pgxpool.Pool, patience Patience, start func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error)) (Recorded, Lock, error) {
-	giveUp := time.Now().Add(patience.Wait)
+func (r Request) Acquire(ctx context.Context, db *pgxpool.Pool, options LockOptions, start func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error)) (Recorded, Lock, error) {
+	giveUp := time.Now().Add(options.Wait)
 	for {
-		answer, lock, err := r.try(ctx, db, patience.Lease, start)
-		if errors.Is(err, errGone) {
+		answer, lock, err := r.try(ctx, db, options.Lease, start)
+		if errors.Is(err, errExpired) {
 			continue // at once: the next try makes the row
 		}
 		if !errors.Is(err, errInUse) {
@@ -100,9 +100,9 @@ func InUse() *web.Problem {
 // errInUse: somebody holds the key.
 var errInUse = errors.New("idempotency: the key is in use")
 
-// errGone: the key was there when we wanted to make it, and had expired: it was
+// errExpired: the key was there when we wanted to make it, and had expired: it was
 // collected before we could lock it.
-var errGone = errors.New("idempotency: the key was collected meanwhile")
+var errExpired = errors.New("idempotency: the key was collected meanwhile")
 
 func (r Request) try(ctx context.Context, db *pgxpool.Pool, lease time.Duration, start func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error)) (Recorded, Lock, error) {
 	var answer Recorded
@@ -127,7 +127,7 @@ func (r Request) try(ctx context.Context, db *pgxpool.Pool, lease time.Duration,
 			return err
 		}
 		switch {
-		case now.Status != nil && !now.Expired, now.Status == nil && now.Work != nil && !bytes.Equal(now.Fingerprint, r.Fingerprint[:]):
+		case now.Status != nil && !now.Expired, now.Status == nil && now.OperationID != nil && !bytes.Equal(now.Fingerprint, r.Fingerprint[:]):
 			// Finished, or in work for a request with other content: Answer refuses that one.
 			answer = Recorded{Exists: true, replayed: true, fingerprint: now.Fingerprint}
 			if now.Status != nil {
@@ -136,10 +136,10 @@ func (r Request) try(ctx context.Context, db *pgxpool.Pool, lease time.Duration,
 			return nil
 		case now.Locked:
 			return errInUse
-		case now.Work != nil && now.Status == nil:
-			lock.Work = *now.Work
+		case now.OperationID != nil && now.Status == nil:
+			lock.OperationID = *now.OperationID
 		default: // new, or a finished one that has expired
-			if lock.Work, err = start(ctx, tx); err != nil {
+			if lock.OperationID, err = start(ctx, tx); err != nil {
 				return err
 			}
 		}
@@ -155,7 +155,7 @@ func (r Request) try(ctx context.Context, db *pgxpool.Pool, lease time.Duration,
 			 WHERE merchant_id = $1
 			   AND operation = $2
 			   AND key = $3`,
-			r.Merchant, r.Operation, r.Key, r.Fingerprint[:], lock.Work, lock.token, lease, r.Retention)
+			r.Merchant, r.Operation, r.Key, r.Fingerprint[:], lock.OperationID, lock.token, lease, r.Retention)
 		return err
 	})
 	return answer, lock, err
@@ -177,7 +177,7 @@ func (r Request) read(ctx context.Context, tx pgx.Tx) (row, error) {
 	}
 	now, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[row])
 	if errors.Is(err, pgx.ErrNoRows) {
-		err = errGone
+		err = errExpired
 	}
 	return now, err
 }
@@ -240,10 +240,10 @@ func (l Lock) Release(ctx context.Context, db *pgxpool.Pool) error {
 	return err
 }
 
-// Abandoned takes over up to limit keys of an operation whose holder is gone,
+// ClaimAbandoned takes over up to limit keys of an operation whose holder is gone,
 // for a completer. SKIP LOCKED lets replicas do this side by side. grace keeps
 // away from keys that were let go a moment ago: their client may be about to retry.
-func Abandoned(ctx context.Context, db *pgxpool.Pool, operation string, lease, grace time.Duration, limit int) ([]Lock, error) {
+func ClaimAbandoned(ctx context.Context, db *pgxpool.Pool, operation string, lease, grace time.Duration, limit int) ([]Lock, error) {
 	rows, err := db.Query(ctx, `
 		UPDATE idempotency_keys
 		   SET lock_token   = gen_random_uuid(),
@@ -264,7 +264,7 @@ func Abandoned(ctx context.Context, db *pgxpool.Pool, operation string, lease, g
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (Lock, error) {
 		l := Lock{Request: Request{Operation: operation}, Lease: lease}
-		err := row.Scan(&l.Merchant, &l.Key, &l.Work, &l.token)
+		err := row.Scan(&l.Merchant, &l.Key, &l.OperationID, &l.token)
 		return l, err
 	})
 }

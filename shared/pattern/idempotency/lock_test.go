@@ -37,12 +37,12 @@ func never(t *testing.T) func(context.Context, pgx.Tx) (uuid.UUID, error) {
 	}
 }
 
-var patience = idempotency.Patience{Lease: time.Minute, Wait: 10 * time.Millisecond}
+var options = idempotency.LockOptions{Lease: time.Minute, Wait: 10 * time.Millisecond}
 
-func take(t *testing.T, db *pgxpool.Pool, p idempotency.Patience) idempotency.Lock {
+func take(t *testing.T, db *pgxpool.Pool, p idempotency.LockOptions) idempotency.Lock {
 	t.Helper()
 	var started atomic.Int32
-	_, lock, err := refund(1).Take(t.Context(), db, p, begin(&started))
+	_, lock, err := refund(1).Acquire(t.Context(), db, p, begin(&started))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +78,7 @@ func TestOfFiftyWhoTakeAKeyOneWorks(t *testing.T) {
 	var all sync.WaitGroup
 	for range 50 {
 		all.Go(func() {
-			_, _, err := refund(1).Take(t.Context(), db, patience, begin(&started))
+			_, _, err := refund(1).Acquire(t.Context(), db, options, begin(&started))
 			switch {
 			case err == nil:
 				working.Add(1)
@@ -100,7 +100,7 @@ func TestOfFiftyWhoTakeAKeyOneWorks(t *testing.T) {
 func TestAKeyThatIsCollectedMeanwhileIsNew(t *testing.T) {
 	t.Parallel()
 	db := open(t)
-	lock := take(t, db, patience)
+	lock := take(t, db, options)
 	if err := finish(t, db, lock, "old"); err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +125,7 @@ func TestAKeyThatIsCollectedMeanwhileIsNew(t *testing.T) {
 	var started atomic.Int32
 	ended := make(chan error, 1)
 	go func() {
-		_, _, err := refund(1).Take(context.WithoutCancel(t.Context()), db, patience, begin(&started))
+		_, _, err := refund(1).Acquire(context.WithoutCancel(t.Context()), db, options, begin(&started))
 		ended <- err
 	}()
 	for waits := false; !waits; time.Sleep(time.Millisecond) {
@@ -161,8 +161,8 @@ func TestAKeyThatIsBeingTakenIsInUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(impatient.Close)
-	_, _, err = refund(1).Take(t.Context(), db, patience, func(context.Context, pgx.Tx) (uuid.UUID, error) {
-		_, _, err := refund(1).Take(t.Context(), impatient, patience, never(t))
+	_, _, err = refund(1).Acquire(t.Context(), db, options, func(context.Context, pgx.Tx) (uuid.UUID, error) {
+		_, _, err := refund(1).Acquire(t.Context(), impatient, options, never(t))
 		if problem(err) != problem(idempotency.InUse()) {
 			t.Errorf("the second is told: %v", err)
 		}
@@ -177,10 +177,10 @@ func TestAKeyThatIsBeingTakenIsInUse(t *testing.T) {
 func TestAWaitingRequestGetsTheAnswerOfTheFirst(t *testing.T) {
 	t.Parallel()
 	db := open(t)
-	lock := take(t, db, patience)
+	lock := take(t, db, options)
 	second := make(chan idempotency.Recorded, 1)
 	go func() {
-		answer, _, err := refund(1).Take(context.WithoutCancel(t.Context()), db, idempotency.Patience{Lease: time.Minute, Wait: time.Minute}, never(t))
+		answer, _, err := refund(1).Acquire(context.WithoutCancel(t.Context()), db, idempotency.LockOptions{Lease: time.Minute, Wait: time.Minute}, never(t))
 		if err != nil {
 			t.Error(err)
 		}
@@ -199,13 +199,13 @@ func TestAWaitingRequestGetsTheAnswerOfTheFirst(t *testing.T) {
 func TestWhoWasTakenOverIsFencedOff(t *testing.T) {
 	t.Parallel()
 	db := open(t)
-	slow := take(t, db, idempotency.Patience{Lease: time.Microsecond})
-	_, successor, err := refund(1).Take(t.Context(), db, patience, never(t))
+	slow := take(t, db, idempotency.LockOptions{Lease: time.Microsecond})
+	_, successor, err := refund(1).Acquire(t.Context(), db, options, never(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if successor.Work != slow.Work {
-		t.Errorf("the successor works on %v, not on %v", successor.Work, slow.Work)
+	if successor.OperationID != slow.OperationID {
+		t.Errorf("the successor works on %v, not on %v", successor.OperationID, slow.OperationID)
 	}
 	for what, err := range map[string]error{"renew": renew(t, db, slow), "finish": finish(t, db, slow, "slow")} {
 		if !errors.Is(err, idempotency.ErrLockLost) {
@@ -215,13 +215,13 @@ func TestWhoWasTakenOverIsFencedOff(t *testing.T) {
 	if err := slow.Release(t.Context(), db); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := refund(1).Take(t.Context(), db, patience, never(t)); problem(err) == "" {
+	if _, _, err := refund(1).Acquire(t.Context(), db, options, never(t)); problem(err) == "" {
 		t.Errorf("its successor's key was given back: %v", err)
 	}
 	if err := errors.Join(renew(t, db, successor), finish(t, db, successor, "right")); err != nil {
 		t.Errorf("the successor: %v", err)
 	}
-	answer, _, err := refund(1).Take(t.Context(), db, patience, never(t))
+	answer, _, err := refund(1).Acquire(t.Context(), db, options, never(t))
 	if err != nil || string(answer.Body) != "right" {
 		t.Errorf("recorded %q, %v", answer.Body, err)
 	}
@@ -230,15 +230,15 @@ func TestWhoWasTakenOverIsFencedOff(t *testing.T) {
 func TestALeaseThatIsRenewedIsNotTakenOver(t *testing.T) {
 	t.Parallel()
 	db := open(t)
-	lock := take(t, db, idempotency.Patience{Lease: time.Microsecond})
+	lock := take(t, db, idempotency.LockOptions{Lease: time.Microsecond})
 	lock.Lease = time.Minute
 	if err := renew(t, db, lock); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := refund(1).Take(t.Context(), db, patience, never(t)); problem(err) == "" {
+	if _, _, err := refund(1).Acquire(t.Context(), db, options, never(t)); problem(err) == "" {
 		t.Errorf("a key in work was taken: %v", err)
 	}
-	locks, err := idempotency.Abandoned(t.Context(), db, "POST /v1/refunds", time.Minute, 0, 10)
+	locks, err := idempotency.ClaimAbandoned(t.Context(), db, "POST /v1/refunds", time.Minute, 0, 10)
 	if err != nil || len(locks) > 0 {
 		t.Errorf("taken over by the completer: %v, %v", locks, err)
 	}
@@ -247,13 +247,13 @@ func TestALeaseThatIsRenewedIsNotTakenOver(t *testing.T) {
 func TestWhatIsReleasedIsTakenUpAtOnce(t *testing.T) {
 	t.Parallel()
 	db := open(t)
-	lock := take(t, db, patience)
+	lock := take(t, db, options)
 	if err := lock.Release(t.Context(), db); err != nil {
 		t.Fatal(err)
 	}
-	_, next, err := refund(1).Take(t.Context(), db, patience, never(t))
-	if err != nil || next.Work != lock.Work {
-		t.Errorf("work %v, want %v; %v", next.Work, lock.Work, err)
+	_, next, err := refund(1).Acquire(t.Context(), db, options, never(t))
+	if err != nil || next.OperationID != lock.OperationID {
+		t.Errorf("work %v, want %v; %v", next.OperationID, lock.OperationID, err)
 	}
 }
 
@@ -261,11 +261,11 @@ func TestWorkThatCannotBeginLeavesTheKeyFree(t *testing.T) {
 	t.Parallel()
 	db := open(t)
 	no := errors.New("no")
-	if _, _, err := refund(1).Take(t.Context(), db, patience, func(context.Context, pgx.Tx) (uuid.UUID, error) { return uuid.Nil, no }); !errors.Is(err, no) {
+	if _, _, err := refund(1).Acquire(t.Context(), db, options, func(context.Context, pgx.Tx) (uuid.UUID, error) { return uuid.Nil, no }); !errors.Is(err, no) {
 		t.Fatal(err)
 	}
 	var started atomic.Int32
-	if _, _, err := refund(2).Take(t.Context(), db, patience, begin(&started)); err != nil || started.Load() != 1 {
+	if _, _, err := refund(2).Acquire(t.Context(), db, options, begin(&started)); err != nil || started.Load() != 1 {
 		t.Errorf("started %d, %v", started.Load(), err)
 	}
 }
@@ -276,9 +276,9 @@ func TestOtherContentNeverTakesWorkOver(t *testing.T) {
 	t.Parallel()
 	db := open(t)
 	for _, lease := range []time.Duration{time.Minute, time.Microsecond} {
-		take(t, db, idempotency.Patience{Lease: lease})
-		answer, lock, err := refund(2).Take(t.Context(), db, patience, never(t))
-		if err != nil || !answer.Exists || lock.Work != uuid.Nil {
+		take(t, db, idempotency.LockOptions{Lease: lease})
+		answer, lock, err := refund(2).Acquire(t.Context(), db, options, never(t))
+		if err != nil || !answer.Exists || lock.OperationID != uuid.Nil {
 			t.Errorf("lease %v: %+v, %+v, %v", lease, answer, lock, err)
 		}
 		if _, err := db.Exec(t.Context(), `DELETE FROM idempotency_keys`); err != nil {
@@ -292,15 +292,15 @@ func TestOtherContentNeverTakesWorkOver(t *testing.T) {
 func TestOnlyAbandonedWorkIsTakenOver(t *testing.T) {
 	t.Parallel()
 	db := open(t)
-	lock := take(t, db, idempotency.Patience{Lease: time.Microsecond})
+	lock := take(t, db, idempotency.LockOptions{Lease: time.Microsecond})
 	abandoned := func(operation string, grace time.Duration) int {
-		locks, err := idempotency.Abandoned(t.Context(), db, operation, time.Minute, grace, 10)
+		locks, err := idempotency.ClaimAbandoned(t.Context(), db, operation, time.Minute, grace, 10)
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, l := range locks {
-			if l.Work != lock.Work {
-				t.Errorf("took %v", l.Work)
+			if l.OperationID != lock.OperationID {
+				t.Errorf("took %v", l.OperationID)
 			}
 		}
 		return len(locks)
@@ -332,7 +332,7 @@ func TestReplicasShareAbandonedWork(t *testing.T) {
 	for range 10 {
 		all.Go(func() {
 			for n := 1; n > 0; {
-				locks, err := idempotency.Abandoned(t.Context(), db, "POST /v1/refunds", time.Minute, 0, 3)
+				locks, err := idempotency.ClaimAbandoned(t.Context(), db, "POST /v1/refunds", time.Minute, 0, 3)
 				if err != nil {
 					t.Error(err)
 				}

@@ -134,7 +134,7 @@ func (s *shop) order(c echo.Context) error {
 		if idempotency.IsDuplicate(err) {
 			return postgres.ErrStale
 		}
-		answer = idempotency.First(response)
+		answer = idempotency.Fresh(response)
 		return err
 	})
 	if err != nil {

@@ -30,8 +30,8 @@ type Recorded struct {
 	fingerprint []byte
 }
 
-// First makes the answer of a request that has just been worked on.
-func First(r Response) Recorded { return Recorded{Response: r, Exists: true} }
+// Fresh makes the answer of a request that has just been worked on.
+func Fresh(r Response) Recorded { return Recorded{Response: r, Exists: true} }
 
 // Lookup queues the read of the answer that is recorded for this request's key;
 // found.Exists stays false when there is none yet or it has expired.

@@ -178,7 +178,7 @@ func TestAnAnswerWithoutHeadersAndBodyCanBeRecorded(t *testing.T) {
 		},
 		"after the work": func(r idempotency.Request) error {
 			start := func(context.Context, pgx.Tx) (uuid.UUID, error) { return uuid.New(), nil }
-			_, lock, err := r.Take(t.Context(), db, idempotency.Patience{Lease: retention}, start)
+			_, lock, err := r.Acquire(t.Context(), db, idempotency.LockOptions{Lease: retention}, start)
 			if err != nil {
 				return err
 			}

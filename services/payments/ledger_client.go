@@ -15,14 +15,14 @@ import (
 	"example.com/failwell/shared/platform/web"
 )
 
-// books is the ledger's API, as far as this service uses it.
-type books struct {
+// ledgerClient is the ledger's API, as far as this service uses it.
+type ledgerClient struct {
 	url, key string
 	client   *http.Client
 }
 
-func newBooks(url, key string, timeout time.Duration) books {
-	return books{url: url, key: key, client: web.Client(timeout)}
+func newLedgerClient(url, key string, timeout time.Duration) ledgerClient {
+	return ledgerClient{url: url, key: key, client: web.Client(timeout)}
 }
 
 type ledgerEntry struct {
@@ -40,8 +40,8 @@ type ledgerPosting struct {
 
 // post books an entry. The ledger knows it by kind and source, so posting it
 // again is harmless, and the error of a call that was lost is no reason to worry.
-func (b books) post(ctx context.Context, e ledgerEntry) error {
-	status, answer, err := b.call(ctx, http.MethodPost, "/v1/entries", e)
+func (l ledgerClient) post(ctx context.Context, e ledgerEntry) error {
+	status, answer, err := l.call(ctx, http.MethodPost, "/v1/entries", e)
 	if err != nil {
 		return err
 	}
@@ -53,8 +53,8 @@ func (b books) post(ctx context.Context, e ledgerEntry) error {
 
 // prepare has the ledger prepare an entry as its half of a distributed
 // transaction. A *refusal is a definite no: nothing is prepared.
-func (b books) prepare(ctx context.Context, gid string, e ledgerEntry) error {
-	status, answer, err := b.call(ctx, http.MethodPost, "/2pc/"+url.PathEscape(gid)+"/prepare", e)
+func (l ledgerClient) prepare(ctx context.Context, gid string, e ledgerEntry) error {
+	status, answer, err := l.call(ctx, http.MethodPost, "/2pc/"+url.PathEscape(gid)+"/prepare", e)
 	switch {
 	case err != nil:
 		return err
@@ -72,13 +72,15 @@ func (b books) prepare(ctx context.Context, gid string, e ledgerEntry) error {
 }
 
 // commit and rollback carry out the decision on what was prepared.
-func (b books) commit(ctx context.Context, gid string) error { return b.carryOut(ctx, gid, "commit") }
-func (b books) rollback(ctx context.Context, gid string) error {
-	return b.carryOut(ctx, gid, "rollback")
+func (l ledgerClient) commit(ctx context.Context, gid string) error {
+	return l.carryOut(ctx, gid, "commit")
+}
+func (l ledgerClient) rollback(ctx context.Context, gid string) error {
+	return l.carryOut(ctx, gid, "rollback")
 }
 
-func (b books) carryOut(ctx context.Context, gid, decision string) error {
-	status, answer, err := b.call(ctx, http.MethodPost, "/2pc/"+url.PathEscape(gid)+"/"+decision, struct{}{})
+func (l ledgerClient) carryOut(ctx context.Context, gid, decision string) error {
+	status, answer, err := l.call(ctx, http.MethodPost, "/2pc/"+url.PathEscape(gid)+"/"+decision, struct{}{})
 	if err == nil && status != http.StatusNoContent {
 		err = fmt.Errorf("ledger: %s of %s: status %d, %s", decision, gid, status, answer)
 	}
@@ -87,18 +89,18 @@ func (b books) carryOut(ctx context.Context, gid, decision string) error {
 
 // call makes one call and returns the answer. An error means that the outcome is
 // not known.
-func (b books) call(ctx context.Context, method, path string, in any) (status int, answer []byte, err error) {
+func (l ledgerClient) call(ctx context.Context, method, path string, in any) (status int, answer []byte, err error) {
 	body, err := json.Marshal(in)
 	if err != nil {
 		return 0, nil, fmt.Errorf("ledger: encode: %w", err)
 	}
-	request, err := http.NewRequestWithContext(ctx, method, b.url+path, bytes.NewReader(body))
+	request, err := http.NewRequestWithContext(ctx, method, l.url+path, bytes.NewReader(body))
 	if err != nil {
 		return 0, nil, fmt.Errorf("ledger: %w", err)
 	}
-	request.Header.Set("Authorization", "Bearer "+b.key)
+	request.Header.Set("Authorization", "Bearer "+l.key)
 	request.Header.Set("Content-Type", "application/json")
-	response, err := b.client.Do(request)
+	response, err := l.client.Do(request)
 	if err != nil {
 		return 0, nil, fmt.Errorf("ledger: outcome unknown: %w", err)
 	}

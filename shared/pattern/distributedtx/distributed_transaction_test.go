@@ -46,13 +46,13 @@ func newWorld(t *testing.T) *world {
 			return do(ctx, w.there, w.prefix+"there:"+gid)
 		}
 	}
-	w.coordinator = &distributedtx.Coordinator{
-		DB: w.here, Logger: slog.New(slog.DiscardHandler), Local: w.prefix + "here:", Sweep: time.Hour,
+	w.coordinator = distributedtx.NewCoordinator(distributedtx.Config{
+		DB: w.here, Logger: slog.New(slog.DiscardHandler), LocalPrefix: w.prefix + "here:", Sweep: time.Hour,
 		Participants: []distributedtx.Participant{
 			{Name: "here", Commit: own(distributedtx.Commit), Rollback: own(distributedtx.Rollback)},
 			{Name: "there", Commit: other(distributedtx.Commit), Rollback: other(distributedtx.Rollback)},
 		},
-	}
+	})
 	return w
 }
 
@@ -97,16 +97,16 @@ func TestBothOrNeitherWhereverItFails(t *testing.T) {
 		want bool
 	}{
 		"nothing fails": {func(ctx context.Context, w *world, gid string) {
-			_, _ = w.coordinator.Transact(ctx, gid, w.prepareThere(gid), w.prepareHere(gid))
+			_, _ = w.coordinator.Run(ctx, gid, w.prepareThere(gid), w.prepareHere(gid))
 		}, true},
 		"the first refuses": {func(ctx context.Context, w *world, gid string) {
-			_, _ = w.coordinator.Transact(ctx, gid, func(context.Context) error { return errors.New("no") }, w.prepareHere(gid))
+			_, _ = w.coordinator.Run(ctx, gid, func(context.Context) error { return errors.New("no") }, w.prepareHere(gid))
 		}, false},
 		"the second refuses": {func(ctx context.Context, w *world, gid string) {
-			_, _ = w.coordinator.Transact(ctx, gid, w.prepareThere(gid), func(context.Context) error { return errors.New("no") })
+			_, _ = w.coordinator.Run(ctx, gid, w.prepareThere(gid), func(context.Context) error { return errors.New("no") })
 		}, false},
 		"the answer of a prepare is lost": {func(ctx context.Context, w *world, gid string) {
-			_, _ = w.coordinator.Transact(ctx, gid, func(ctx context.Context) error { return errors.Join(w.prepareThere(gid)(ctx), errors.New("lost")) }, w.prepareHere(gid))
+			_, _ = w.coordinator.Run(ctx, gid, func(ctx context.Context) error { return errors.Join(w.prepareThere(gid)(ctx), errors.New("lost")) }, w.prepareHere(gid))
 		}, false},
 		"dies after the first prepare": {func(ctx context.Context, w *world, gid string) {
 			_ = w.prepareThere(gid)(ctx)
@@ -116,13 +116,13 @@ func TestBothOrNeitherWhereverItFails(t *testing.T) {
 		}, false},
 		"the other cannot be told": {func(ctx context.Context, w *world, gid string) {
 			w.deaf = true
-			if decision, err := w.coordinator.Transact(ctx, gid, w.prepareThere(gid), w.prepareHere(gid)); decision != distributedtx.Committed || err == nil {
+			if decision, err := w.coordinator.Run(ctx, gid, w.prepareThere(gid), w.prepareHere(gid)); decision != distributedtx.Committed || err == nil {
 				w.t.Errorf("decision %q, %v", decision, err)
 			}
 			w.deaf = false
 		}, true},
 		"a late prepare after the abort": {func(ctx context.Context, w *world, gid string) {
-			_, _ = w.coordinator.Transact(ctx, gid, func(context.Context) error { return errDies })
+			_, _ = w.coordinator.Run(ctx, gid, func(context.Context) error { return errDies })
 			_ = w.prepareThere(gid)(ctx)
 		}, false},
 	} {
@@ -139,7 +139,7 @@ func TestBothOrNeitherWhereverItFails(t *testing.T) {
 				t.Error(err)
 			}
 			for _, p := range inDoubt {
-				decision, err := w.coordinator.Ask(t.Context(), gid)
+				decision, err := w.coordinator.Decide(t.Context(), gid)
 				if err == nil && decision == distributedtx.Committed {
 					err = distributedtx.Commit(t.Context(), w.there, p.GID)
 				} else if err == nil {
@@ -160,7 +160,7 @@ func TestACallerThatGoesAwayAmidAVoteLeavesNothingPrepared(t *testing.T) {
 	t.Parallel()
 	w, gid := newWorld(t), "payout-1"
 	ctx, hangUp := context.WithCancel(t.Context())
-	decision, err := w.coordinator.Transact(ctx, gid, w.prepareThere(gid), func(ctx context.Context) error {
+	decision, err := w.coordinator.Run(ctx, gid, w.prepareThere(gid), func(ctx context.Context) error {
 		hangUp()
 		return w.prepareHere(gid)(ctx)
 	})
@@ -171,7 +171,7 @@ func TestACallerThatGoesAwayAmidAVoteLeavesNothingPrepared(t *testing.T) {
 	// Gone when both have voted yes: then it is committed.
 	gid = "payout-2"
 	ctx, hangUp = context.WithCancel(t.Context())
-	decision, err = w.coordinator.Transact(ctx, gid, w.prepareThere(gid), func(ctx context.Context) error {
+	decision, err = w.coordinator.Run(ctx, gid, w.prepareThere(gid), func(ctx context.Context) error {
 		defer hangUp()
 		return w.prepareHere(gid)(ctx)
 	})
@@ -185,10 +185,12 @@ func TestACallerThatGoesAwayAmidAVoteLeavesNothingPrepared(t *testing.T) {
 func TestTheAgeOfWhatIsPreparedIsShown(t *testing.T) {
 	t.Parallel()
 	w, gid, registry := newWorld(t), "payout-1", prometheus.NewRegistry()
-	w.coordinator.Metrics, w.coordinator.Sweep, w.coordinator.Patience = registry, 5*time.Millisecond, time.Hour
+	cfg := w.coordinator.Config
+	cfg.Metrics, cfg.Sweep, cfg.Timeout = registry, 5*time.Millisecond, time.Hour
+	w.coordinator = distributedtx.NewCoordinator(cfg)
 	ctx, stop := context.WithCancel(t.Context())
 	var running sync.WaitGroup
-	running.Go(func() { w.coordinator.Run(ctx) })
+	running.Go(func() { w.coordinator.RunRecovery(ctx) })
 	defer func() { stop(); running.Wait() }()
 	shows := func(what string, holds func(age float64) bool) {
 		t.Helper()
@@ -206,7 +208,7 @@ func TestTheAgeOfWhatIsPreparedIsShown(t *testing.T) {
 		t.Fatal(err)
 	}
 	shows("above zero", func(age float64) bool { return age > 0 })
-	if _, err := w.coordinator.Settle(t.Context(), gid); err != nil {
+	if _, err := w.coordinator.Resolve(t.Context(), gid); err != nil {
 		t.Fatal(err)
 	}
 	shows("zero again", func(age float64) bool { return age == 0 })
@@ -226,9 +228,9 @@ func TestThereIsOneDecision(t *testing.T) {
 				var decision distributedtx.Decision
 				var err error
 				if i == 0 {
-					decision, err = w.coordinator.Transact(t.Context(), gid, w.prepareThere(gid), w.prepareHere(gid))
+					decision, err = w.coordinator.Run(t.Context(), gid, w.prepareThere(gid), w.prepareHere(gid))
 				} else {
-					decision, err = w.coordinator.Ask(t.Context(), gid)
+					decision, err = w.coordinator.Decide(t.Context(), gid)
 				}
 				if err != nil && i != 0 {
 					t.Error(err)
@@ -293,7 +295,7 @@ func Example() {
 	var coordinator *distributedtx.Coordinator // over its log, with two participants
 	var ledger, payments func(ctx context.Context) error
 	payout := func(ctx context.Context) error {
-		decision, err := coordinator.Transact(ctx, "pyo_1.1", ledger, payments)
+		decision, err := coordinator.Run(ctx, "pyo_1.1", ledger, payments)
 		if decision == distributedtx.Committed {
 			return nil // err says who could not be told; Recover tells them
 		}
