@@ -37,8 +37,8 @@ func ReadJSON(c echo.Context) ([]byte, error) {
 	return body, nil
 }
 
-// Decode decodes one JSON value of type T and, when T has a method Validate() error,
-// checks it.
+// Decode decodes one JSON value of type T, which is not a pointer, and checks it when
+// T or *T has a method Validate() error.
 //
 // It is strict: a field that T does not know is refused rather than dropped. A
 // client that misspells "amount" must hear of it before money moves.
@@ -52,7 +52,9 @@ func Decode[T any](body []byte) (T, error) {
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return in, NewProblem(http.StatusBadRequest, "malformed-json", "Malformed JSON", "There is more after the JSON value.")
 	}
-	if v, ok := any(in).(interface{ Validate() error }); ok {
+	// Of &in, whose methods are those with a value receiver and those with a pointer
+	// receiver. Of in, a type that validates by pointer would pass unchecked.
+	if v, ok := any(&in).(interface{ Validate() error }); ok {
 		return in, v.Validate()
 	}
 	return in, nil

@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
@@ -76,6 +77,31 @@ func TestAMisspeltOrMalformedBodyIsRefusedAndTheFieldNamed(t *testing.T) {
 			}
 			wantProblem(t, s.send(t, http.MethodPost, "/transfers", c.body, headers...), c.status, c.slug, c.field)
 		})
+	}
+}
+
+// limit validates by pointer, as a type does that sets its defaults on the way.
+type limit struct {
+	Items int `json:"items"`
+}
+
+func (l *limit) Validate() error {
+	if l.Items == 0 {
+		l.Items = 20
+	}
+	if l.Items < 0 {
+		return errors.New("negative")
+	}
+	return nil
+}
+
+func TestDecode_ValidatesByPointerReceiver(t *testing.T) {
+	t.Parallel()
+	if _, err := web.Decode[limit]([]byte(`{"items":-1}`)); err == nil {
+		t.Error("a value that its own Validate refuses was accepted")
+	}
+	if in, err := web.Decode[limit]([]byte(`{}`)); err != nil || in.Items != 20 {
+		t.Errorf("%+v, %v; want what Validate has set", in, err)
 	}
 }
 
