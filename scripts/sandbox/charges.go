@@ -30,7 +30,7 @@ func (p *processor) routes(e *echo.Echo, key string, f *faults) {
 	// The browser has no key: one that is shipped to browsers is not secret.
 	e.POST("/v1/tokens", p.tokenise, f.on("tokens", refuse(402, "card_declined", "The card was declined.")))
 
-	v1 := e.Group("/v1", web.ServiceOnly(key))
+	v1 := e.Group("/v1", web.RequireServiceKey(key))
 	v1.POST("/payment_methods", p.redeem, f.on("payment_methods", refuse(402, "card_declined", "The card was declined.")))
 	v1.GET("/payment_methods", p.paymentMethods)
 	v1.POST("/charges", p.authorise, f.on("charges.create", refuse(402, "card_declined", "The card was declined.")))

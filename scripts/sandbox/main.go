@@ -59,7 +59,7 @@ func run(ctx context.Context, cfg settings) error {
 
 	misbehaviour := newFaults(cfg.Seed)
 	e := web.New(web.Options{Logger: logger, Metrics: prometheus.NewRegistry()})
-	web.Health(e, web.Check{Name: "database", Ask: db.Ping})
+	web.Health(e, web.Check{Name: "database", Probe: db.Ping})
 	together := postgres.NewWriter(db)
 	defer together.Close()
 	if err := mount(e, cfg, db, together, misbehaviour); err != nil {

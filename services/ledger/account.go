@@ -66,7 +66,7 @@ type accountView struct {
 
 // listAccounts shows a merchant's accounts: GET /v1/accounts.
 func (s *service) listAccounts(c echo.Context) error {
-	accounts, err := s.findAccounts(c.Request().Context(), web.Merchant(c), "")
+	accounts, err := s.findAccounts(c.Request().Context(), web.MerchantID(c), "")
 	if err != nil {
 		return err
 	}
@@ -78,7 +78,7 @@ func (s *service) getAccount(c echo.Context) error {
 	var accounts []accountView
 	if id := c.Param("id"); storable(id) {
 		var err error
-		if accounts, err = s.findAccounts(c.Request().Context(), web.Merchant(c), id); err != nil {
+		if accounts, err = s.findAccounts(c.Request().Context(), web.MerchantID(c), id); err != nil {
 			return err
 		}
 	}

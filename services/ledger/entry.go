@@ -264,7 +264,7 @@ func (s *service) listEntries(c echo.Context) error {
 	if reference == "" || !storable(reference) {
 		return invalid("reference", "Required: an order or payment id.")
 	}
-	found, err := s.findEntries(c, `(e.source = $1 OR e.reference = $1) AND e.merchant_id = $2`, reference, web.Merchant(c))
+	found, err := s.findEntries(c, `(e.source = $1 OR e.reference = $1) AND e.merchant_id = $2`, reference, web.MerchantID(c))
 	if err != nil {
 		return err
 	}

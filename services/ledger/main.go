@@ -73,7 +73,7 @@ func run(ctx context.Context, cfg settings) error {
 	if err := postgres.Migrate(ctx, cfg.DatabaseURL, migrations); err != nil {
 		return err
 	}
-	if err := web.SeedMerchants(ctx, db, cfg.Merchants); err != nil {
+	if err := web.SyncAPIKeys(ctx, db, cfg.Merchants); err != nil {
 		return err
 	}
 	broker := rabbit.Dial(rabbit.Options{URL: cfg.AMQPURL, Name: "ledger@" + cfg.InstanceName(), Logger: log})
@@ -112,10 +112,10 @@ func run(ctx context.Context, cfg settings) error {
 func (s *service) routes(registry *prometheus.Registry, broker *rabbit.Conn) *echo.Echo {
 	e := web.New(web.Options{Logger: s.log, Metrics: registry, LabFaults: s.cfg.LabFaults})
 	web.Health(e,
-		web.Check{Name: "database", Ask: s.db.Ping},
-		web.Check{Name: "broker", Ask: func(context.Context) error { return broker.Ready() }})
+		web.Check{Name: "database", Probe: s.db.Ping},
+		web.Check{Name: "broker", Probe: func(context.Context) error { return broker.Ready() }})
 
-	merchant, ourselves := web.Merchants(s.db), web.ServiceOnly(s.cfg.ServiceKey)
+	merchant, ourselves := web.RequireMerchant(s.db), web.RequireServiceKey(s.cfg.ServiceKey)
 	e.GET("/v1/accounts", s.listAccounts, merchant)
 	e.GET("/v1/accounts/:id", s.getAccount, merchant)
 	e.GET("/v1/entries", s.listEntries, merchant)

@@ -53,7 +53,7 @@ func newLedger(t *testing.T) *ledger {
 	}
 	t.Cleanup(db.Close)
 	merchants := []config.Merchant{{ID: acme, Key: acmeKey, WebhookSecret: "whsec_"}, {ID: other, Key: otherKey, WebhookSecret: "whsec_"}}
-	if err := web.SeedMerchants(t.Context(), db, merchants); err != nil {
+	if err := web.SyncAPIKeys(t.Context(), db, merchants); err != nil {
 		t.Fatal(err)
 	}
 	l := &ledger{t: t, service: &service{

@@ -53,7 +53,7 @@ func (s *service) accept(c echo.Context) error {
 		if in, err = web.Decode[newOrder](body); err != nil {
 			return err
 		}
-		request, err = idempotency.FromRequest(c, web.Merchant(c), body, s.cfg.KeyRetention)
+		request, err = idempotency.FromRequest(c, web.MerchantID(c), body, s.cfg.KeyRetention)
 		if err != nil {
 			return err
 		}
@@ -72,29 +72,29 @@ func (s *service) accept(c echo.Context) error {
 			return err
 		}
 	}
-	shelf, remembered := s.memory.shelf(web.Merchant(c), in.skus())
+	shelf, remembered := s.memory.shelf(web.MerchantID(c), in.skus())
 	err = postgres.RetryStale(ctx, func() error {
 		if !remembered {
 			shelf = map[string]product{}
 			err := postgres.Read(ctx, s.db, func(b *pgx.Batch) {
 				request.Lookup(b, &answer)
-				readShelf(b, web.Merchant(c), in.skus(), shelf)
+				readShelf(b, web.MerchantID(c), in.skus(), shelf)
 			})
 			if err != nil || answer.Exists {
 				return err
 			}
-			s.memory.rememberShelf(web.Merchant(c), shelf)
+			s.memory.rememberShelf(web.MerchantID(c), shelf)
 		}
 		fromMemory := remembered
 		remembered = false // whatever fails now, the next try reads
-		answer, err = s.place(ctx, request, web.Merchant(c), in, shelf)
+		answer, err = s.place(ctx, request, web.MerchantID(c), in, shelf)
 		if _, refused := errors.AsType[*web.Problem](err); refused && fromMemory {
 			return postgres.ErrStale // what memory would refuse is looked up first
 		}
 		return err
 	})
 	if err != nil {
-		s.memory.forgetShelf(web.Merchant(c), in.skus())
+		s.memory.forgetShelf(web.MerchantID(c), in.skus())
 		if errors.Is(err, errKeyInUse) {
 			return idempotency.InUse()
 		}

@@ -35,7 +35,7 @@ func (s *service) cancel(c echo.Context) error {
 		switch {
 		case err != nil:
 			return err
-		case o.MerchantID != web.Merchant(c):
+		case o.MerchantID != web.MerchantID(c):
 			return noSuchOrder(c.Param("id"))
 		case row.State.Phase == saga.Backward || row.State.Phase == saga.Undone:
 			return nil // on its way back already

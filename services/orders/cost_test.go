@@ -78,7 +78,7 @@ func newReplica(t testing.TB, url string, tracer pgx.QueryTracer, conns int32) b
 	}
 	t.Cleanup(db.Close)
 	merchants := []config.Merchant{{ID: "mer_acme", Key: "sk_acme", WebhookSecret: "whsec_ZmFpbHdlbGwtbGFiLWFjbWUtd2ViaG9vay1zZWNyZXQ="}}
-	if err := web.SeedMerchants(ctx, db, merchants); err != nil {
+	if err := web.SyncAPIKeys(ctx, db, merchants); err != nil {
 		t.Fatal(err)
 	}
 	log, registry := slog.New(slog.DiscardHandler), prometheus.NewRegistry()

@@ -86,7 +86,7 @@ func run(ctx context.Context, cfg settings) error {
 			Poll: cfg.CallbackPoll, Lease: cfg.CallbackLease, AllowPrivate: cfg.CallbackAllowPrivate,
 		}),
 	}
-	if err := web.SeedMerchants(ctx, db, cfg.Merchants); err != nil {
+	if err := web.SyncAPIKeys(ctx, db, cfg.Merchants); err != nil {
 		return err
 	}
 	if err := s.seed(ctx, cfg.Merchants, cfg.SeedProducts); err != nil {
@@ -118,10 +118,10 @@ func run(ctx context.Context, cfg settings) error {
 func (s *service) routes(registry *prometheus.Registry, broker *rabbit.Conn) *echo.Echo {
 	e := web.New(web.Options{Logger: s.log, Metrics: registry, LabFaults: s.cfg.LabFaults})
 	web.Health(e,
-		web.Check{Name: "database", Ask: s.db.Ping},
-		web.Check{Name: "broker", Ask: func(context.Context) error { return broker.Ready() }})
+		web.Check{Name: "database", Probe: s.db.Ping},
+		web.Check{Name: "broker", Probe: func(context.Context) error { return broker.Ready() }})
 
-	v1 := e.Group("/v1", web.Merchants(s.db))
+	v1 := e.Group("/v1", web.RequireMerchant(s.db))
 	v1.POST("/orders", s.accept)
 	v1.GET("/orders", s.list)
 	v1.GET("/orders/:id", s.get)

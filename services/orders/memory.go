@@ -106,7 +106,7 @@ func (m *memory) forgetOrder(id uuid.UUID) { m.orders.Remove(id) }
 // sent is what a client has sent with a key: the key as it stands in the header, and
 // the hash of the body.
 func sent(c echo.Context, body []byte) (sentKey, [sha256.Size]byte) {
-	return sentKey{web.Merchant(c), strings.Join(c.Request().Header.Values(idempotency.HeaderKey), "\n")}, sha256.Sum256(body)
+	return sentKey{web.MerchantID(c), strings.Join(c.Request().Header.Values(idempotency.HeaderKey), "\n")}, sha256.Sum256(body)
 }
 
 // again returns the request that this process has answered under this key. same tells

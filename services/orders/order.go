@@ -126,7 +126,7 @@ func load(b *pgx.Batch, id uuid.UUID, o *order) {
 
 // get shows an order: GET /v1/orders/{id}.
 func (s *service) get(c echo.Context) error {
-	o, err := s.find(c.Request().Context(), web.Merchant(c), c.Param("id"))
+	o, err := s.find(c.Request().Context(), web.MerchantID(c), c.Param("id"))
 	if err != nil {
 		return err
 	}
@@ -207,7 +207,7 @@ func (s *service) list(c echo.Context) error {
 		   AND o.id < $2
 		 ORDER BY o.id DESC
 		 LIMIT $3`,
-		web.Merchant(c), before, limit+1) // one more tells whether there is another page
+		web.MerchantID(c), before, limit+1) // one more tells whether there is another page
 	if err != nil {
 		return err
 	}

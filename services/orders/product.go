@@ -87,7 +87,7 @@ func (s *service) getProduct(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	p, err := s.findProduct(c.Request().Context(), web.Merchant(c), sku)
+	p, err := s.findProduct(c.Request().Context(), web.MerchantID(c), sku)
 	if err != nil {
 		return err
 	}
@@ -130,7 +130,7 @@ func (s *service) listProducts(c echo.Context) error {
 		   AND sku > $2
 		 ORDER BY sku
 		 LIMIT $3`,
-		web.Merchant(c), after, limit+1) // one more tells whether there is another page
+		web.MerchantID(c), after, limit+1) // one more tells whether there is another page
 	if err != nil {
 		return err
 	}
@@ -228,7 +228,7 @@ func (s *service) putProduct(c echo.Context) error {
 			   AND sku = $2
 			   AND (version = $3 OR $8)
 			RETURNING sku, name, price_minor, currency, available, version`,
-			web.Merchant(c), sku, version, in.Name, in.Price.Minor, in.Price.Currency, *in.Stock, match == "*",
+			web.MerchantID(c), sku, version, in.Name, in.Price.Minor, in.Price.Currency, *in.Stock, match == "*",
 		).Query(func(rows pgx.Rows) (err error) {
 			written, err = pgx.CollectRows(rows, scanProduct)
 			return err
@@ -247,7 +247,7 @@ func (s *service) putProduct(c echo.Context) error {
 
 // whyNoMatch tells a missing product (404) from a stale version (412).
 func (s *service) whyNoMatch(c echo.Context, sku string) error {
-	p, err := s.findProduct(c.Request().Context(), web.Merchant(c), sku)
+	p, err := s.findProduct(c.Request().Context(), web.MerchantID(c), sku)
 	if err != nil {
 		return err
 	}
@@ -263,7 +263,7 @@ func (s *service) createProduct(c echo.Context, sku string, in editProduct) erro
 			INSERT INTO products (merchant_id, sku, name, price_minor, currency, available, initial)
 			VALUES ($1, $2, $3, $4, $5, $6, $6)
 			ON CONFLICT DO NOTHING`,
-			web.Merchant(c), sku, in.Name, in.Price.Minor, in.Price.Currency, *in.Stock,
+			web.MerchantID(c), sku, in.Name, in.Price.Minor, in.Price.Currency, *in.Stock,
 		).Exec(func(tag pgconn.CommandTag) error {
 			created = tag.RowsAffected() == 1
 			return nil

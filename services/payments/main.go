@@ -104,7 +104,7 @@ func run(ctx context.Context, cfg settings) error {
 	if err := postgres.Migrate(ctx, cfg.DatabaseURL, migrations); err != nil {
 		return err
 	}
-	if err := web.SeedMerchants(ctx, db, cfg.Merchants); err != nil {
+	if err := web.SyncAPIKeys(ctx, db, cfg.Merchants); err != nil {
 		return err
 	}
 	broker := rabbit.Dial(rabbit.Options{URL: cfg.AMQPURL, Name: "payments@" + cfg.InstanceName(), Logger: log})
@@ -189,10 +189,10 @@ func newService(cfg settings, db *pgxpool.Pool, log *slog.Logger, registry *prom
 func (s *service) routes(registry *prometheus.Registry, broker *rabbit.Conn) *echo.Echo {
 	e := web.New(web.Options{Logger: s.log, Metrics: registry, LabFaults: s.cfg.LabFaults})
 	web.Health(e,
-		web.Check{Name: "database", Ask: s.db.Ping},
-		web.Check{Name: "broker", Ask: func(context.Context) error { return broker.Ready() }})
+		web.Check{Name: "database", Probe: s.db.Ping},
+		web.Check{Name: "broker", Probe: func(context.Context) error { return broker.Ready() }})
 
-	v1 := e.Group("/v1", web.Merchants(s.db))
+	v1 := e.Group("/v1", web.RequireMerchant(s.db))
 	v1.GET("/payments", s.list)
 	v1.GET("/payments/:id", s.get)
 	v1.GET("/payments/:id/receipt", s.getReceipt)
@@ -203,8 +203,8 @@ func (s *service) routes(registry *prometheus.Registry, broker *rabbit.Conn) *ec
 	v1.POST("/reconciliations", s.createReconciliation)
 	v1.GET("/reconciliations/:id", s.getReconciliation)
 
-	e.POST("/v1/payouts/:id/resolve", s.endUnknownPayout, web.ServiceOnly(s.cfg.ServiceKey))
+	e.POST("/v1/payouts/:id/resolve", s.endUnknownPayout, web.RequireServiceKey(s.cfg.ServiceKey))
 	e.POST("/webhooks/processor", s.webhook) // its signature is its key
-	e.GET("/2pc/:gid", s.decisionOn, web.ServiceOnly(s.cfg.ServiceKey))
+	e.GET("/2pc/:gid", s.decisionOn, web.RequireServiceKey(s.cfg.ServiceKey))
 	return e
 }

@@ -211,7 +211,7 @@ func contains(r *httptest.ResponseRecorder, texts ...string) bool {
 // seed makes a merchant with a key.
 func (s *shop) seed(id, key string) {
 	s.t.Helper()
-	if err := web.SeedMerchants(s.t.Context(), s.db, []config.Merchant{{ID: id, Key: key, WebhookSecret: "whsec_"}}); err != nil {
+	if err := web.SyncAPIKeys(s.t.Context(), s.db, []config.Merchant{{ID: id, Key: key, WebhookSecret: "whsec_"}}); err != nil {
 		s.t.Fatal(err)
 	}
 }

@@ -104,7 +104,7 @@ func (s *service) record(ctx context.Context, cmd command, p payment, answer out
 		answer.Append(b)
 		if p.Status == captured {
 			// News of the settlement may have come before this.
-			outoforder.Queue(b, p.wireID())
+			outoforder.QueueRecheck(b, p.wireID())
 		}
 	})
 	switch {
@@ -121,7 +121,7 @@ func (s *service) record(ctx context.Context, cmd command, p payment, answer out
 		p.Version++
 		s.held.Add(p.ID, p)
 	case captured:
-		s.events.Look()
+		s.events.Notify()
 		s.wakeReceipts()
 	}
 	return fault.Point(ctx, fault.PaymentsRecordAfterCommit)
@@ -195,7 +195,7 @@ func (s *service) find(c echo.Context) (payment, error) {
 	if err := postgres.Read(c.Request().Context(), s.db, func(b *pgx.Batch) { load(b, id, &p) }); err != nil {
 		return payment{}, err
 	}
-	if p.MerchantID != web.Merchant(c) {
+	if p.MerchantID != web.MerchantID(c) {
 		return payment{}, noSuchPayment(c.Param("id"))
 	}
 	return p, nil
@@ -225,7 +225,7 @@ func (s *service) list(c echo.Context) error {
 	rows, err := s.db.Query(c.Request().Context(), selectPayment+`
 		 WHERE order_id = $1
 		   AND merchant_id = $2`,
-		id, web.Merchant(c))
+		id, web.MerchantID(c))
 	if err != nil {
 		return err
 	}

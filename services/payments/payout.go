@@ -75,7 +75,7 @@ func (s *service) createPayout(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	request, err := idempotency.FromRequest(c, web.Merchant(c), body, s.cfg.KeyRetention)
+	request, err := idempotency.FromRequest(c, web.MerchantID(c), body, s.cfg.KeyRetention)
 	if err != nil {
 		return err
 	}
@@ -84,7 +84,7 @@ func (s *service) createPayout(c echo.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), s.cfg.RequestTimeout)
 	defer cancel()
 	answer, lock, err := request.Acquire(ctx, s.db, s.cfg.lockOptions(), func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error) {
-		return startPayout(ctx, tx, web.Merchant(c), in.Amount)
+		return startPayout(ctx, tx, web.MerchantID(c), in.Amount)
 	})
 	if err != nil {
 		return err

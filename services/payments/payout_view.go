@@ -120,7 +120,7 @@ func (s *service) getPayout(c echo.Context) error {
 	if ok {
 		p, err = s.loadPayout(c.Request().Context(), id)
 	}
-	if errors.Is(err, pgx.ErrNoRows) || err == nil && p.MerchantID != web.Merchant(c) {
+	if errors.Is(err, pgx.ErrNoRows) || err == nil && p.MerchantID != web.MerchantID(c) {
 		return noSuchPayout(c.Param("id"))
 	}
 	if err != nil {

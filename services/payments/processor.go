@@ -175,7 +175,7 @@ func (p processor) call(ctx context.Context, method, path, key string, in, out a
 		Code string `json:"code"`
 	}
 	_ = json.Unmarshal(answer, &problem) // an answer without a code is indefinite below
-	if !web.Indefinite(nil, response.StatusCode) && slices.Contains(definite, problem.Code) {
+	if !web.OutcomeUnknown(nil, response.StatusCode) && slices.Contains(definite, problem.Code) {
 		return &refusal{by: "processor", code: problem.Code}
 	}
 	return fmt.Errorf("processor: outcome unknown: status %d, code %q", response.StatusCode, problem.Code)

@@ -125,7 +125,7 @@ func (s *service) writeSomeReceipts(ctx context.Context) (int, error) {
 	if ours, err := s.receiptsAreOurs(ctx); err != nil || !ours {
 		return 0, err
 	}
-	now := storethenreference.Moment{Read: time.Now()}
+	now := storethenreference.ClockReading{Read: time.Now()}
 	var due []payment
 	err := postgres.Read(ctx, s.db, func(b *pgx.Batch) {
 		b.Queue(`SELECT now()`).QueryRow(func(row pgx.Row) error { return row.Scan(&now.Database) })
@@ -154,7 +154,7 @@ func (s *service) writeSomeReceipts(ctx context.Context) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		ids[i], names[i], before = p.ID, ref.Name, ref.Before
+		ids[i], names[i], before = p.ID, ref.Name, ref.CommitBy
 		news.Receipts = append(news.Receipts, receiptOfOrder{OrderID: p.wireOrderID(), ReceiptID: p.receiptID()})
 	}
 	if err := fault.Point(ctx, fault.PaymentsReceiptAfterStore); err != nil {

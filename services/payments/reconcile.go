@@ -323,7 +323,7 @@ func (s *service) findMissedNews(ctx context.Context) error {
 			full = found == missedAtOnce
 		}
 	}
-	s.events.Look()
+	s.events.Notify()
 	return nil
 }
 

@@ -72,7 +72,7 @@ func (s *service) createReconciliation(c echo.Context) error {
 	}
 	c.Response().Header().Set(echo.HeaderLocation, "/v1/reconciliations/rec_"+id.String())
 	for {
-		v, err := s.loadReconciliation(context.WithoutCancel(ctx), id, web.Merchant(c))
+		v, err := s.loadReconciliation(context.WithoutCancel(ctx), id, web.MerchantID(c))
 		switch {
 		case err != nil:
 			return err
@@ -93,7 +93,7 @@ func (s *service) getReconciliation(c echo.Context) error {
 	var v reconciliationView
 	err := pgx.ErrNoRows
 	if ok {
-		v, err = s.loadReconciliation(c.Request().Context(), id, web.Merchant(c))
+		v, err = s.loadReconciliation(c.Request().Context(), id, web.MerchantID(c))
 	}
 	if errors.Is(err, pgx.ErrNoRows) {
 		return web.NewProblem(http.StatusNotFound, "no-such-reconciliation", "No such reconciliation",

@@ -12,6 +12,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"example.com/failwell/shared/pattern/idempotency"
+	"example.com/failwell/shared/pattern/outoforder"
 	"example.com/failwell/shared/platform/fault"
 	"example.com/failwell/shared/platform/money"
 	"example.com/failwell/shared/platform/postgres"
@@ -74,7 +75,7 @@ func (s *service) createRefund(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	request, err := idempotency.FromRequest(c, web.Merchant(c), body, s.cfg.KeyRetention)
+	request, err := idempotency.FromRequest(c, web.MerchantID(c), body, s.cfg.KeyRetention)
 	if err != nil {
 		return err
 	}
@@ -83,7 +84,7 @@ func (s *service) createRefund(c echo.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), s.cfg.RequestTimeout)
 	defer cancel()
 	answer, lock, err := request.Acquire(ctx, s.db, s.cfg.lockOptions(), func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error) {
-		return startRefund(ctx, tx, web.Merchant(c), in)
+		return startRefund(ctx, tx, web.MerchantID(c), in)
 	})
 	if err != nil {
 		return err
@@ -301,7 +302,7 @@ func (s *service) resumeRefund(ctx context.Context, lock idempotency.Lock) (idem
 					return err
 				}
 				// What settled at the processor before we knew of it can be told now.
-				if err := s.events.Wake(ctx, tx, r.wirePaymentID()); err != nil {
+				if err := outoforder.RecheckTx(ctx, tx, r.wirePaymentID()); err != nil {
 					return err
 				}
 				return lock.Finish(ctx, tx, response)
@@ -309,7 +310,7 @@ func (s *service) resumeRefund(ctx context.Context, lock idempotency.Lock) (idem
 			if err != nil {
 				return idempotency.Response{}, err
 			}
-			s.events.Look()
+			s.events.Notify()
 			s.log.InfoContext(ctx, "refund finished", "refund_id", r.wireID(), "payment_id", r.wirePaymentID(), "status", r.Status)
 			return response, fault.Point(ctx, fault.PaymentsRefundAfterFinish)
 

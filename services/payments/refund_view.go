@@ -118,7 +118,7 @@ func (s *service) getRefund(c echo.Context) error {
 	if ok {
 		r, err = s.loadRefund(c.Request().Context(), id)
 	}
-	if errors.Is(err, pgx.ErrNoRows) || err == nil && r.MerchantID != web.Merchant(c) {
+	if errors.Is(err, pgx.ErrNoRows) || err == nil && r.MerchantID != web.MerchantID(c) {
 		return web.NewProblem(http.StatusNotFound, "no-such-refund", "No such refund", fmt.Sprintf("There is no refund %q.", c.Param("id")))
 	}
 	if err != nil {

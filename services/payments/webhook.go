@@ -81,7 +81,7 @@ func (s *service) webhook(c echo.Context) error {
 		return err
 	}
 	if isNew {
-		s.events.Look()
+		s.events.Notify()
 	}
 	return c.NoContent(http.StatusNoContent)
 }

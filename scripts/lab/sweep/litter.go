@@ -138,7 +138,7 @@ func (r *run) litter(ctx context.Context) error {
 // orphans are documents that nobody refers to. They are collected once they are as
 // old as RECEIPT_GRACE; the audit waits for that.
 func (r *run) orphans(ctx context.Context) error {
-	at := storethenreference.Moment{Read: time.Now()}
+	at := storethenreference.ClockReading{Read: time.Now()}
 	if err := r.Truth.Payments.QueryRow(ctx, `SELECT now()`).Scan(&at.Database); err != nil {
 		return err
 	}

@@ -59,7 +59,7 @@ func TestWhatIsSaidOfAnErrorCanBeStored(t *testing.T) {
 		strings.Repeat("é", 600):       strings.Repeat("é", 512),
 		"x" + strings.Repeat("é", 600): "x" + strings.Repeat("é", 511) + "?", // cut through the middle of one
 	} {
-		if got := said(errors.New(text)); got != want {
+		if got := sanitise(errors.New(text)); got != want {
 			t.Errorf("%.20q…: %d bytes, %q", text, len(got), got)
 		}
 	}

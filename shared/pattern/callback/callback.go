@@ -113,8 +113,8 @@ func (c claiming) queue(b *pgx.Batch, due *[]claimed) {
 	})
 }
 
-// ended is a try and what became of it.
-type ended struct {
+// attemptResult is a try and what became of it.
+type attemptResult struct {
 	id      uuid.UUID
 	attempt int
 	state   string        // delivered, parked, or pending: to be tried again
@@ -123,26 +123,26 @@ type ended struct {
 }
 
 // outcome is what it is called in the log and the metrics.
-func (e ended) outcome() string {
-	if e.state == "pending" {
+func (r attemptResult) outcome() string {
+	if r.state == "pending" {
 		return "failed" // and will be tried again
 	}
-	return e.state
+	return r.state
 }
 
 // record queues what became of some tries.
-func record(b *pgx.Batch, all []ended) {
+func record(b *pgx.Batch, results []attemptResult) {
 	var ids, delivered []uuid.UUID
 	var attempts []int
 	var states, causes []string
 	var next []time.Duration
-	for _, e := range all {
-		if e.state == "delivered" {
-			delivered = append(delivered, e.id)
+	for _, r := range results {
+		if r.state == "delivered" {
+			delivered = append(delivered, r.id)
 			continue
 		}
-		ids, attempts, states = append(ids, e.id), append(attempts, e.attempt), append(states, e.state)
-		next, causes = append(next, e.next), append(causes, e.cause)
+		ids, attempts, states = append(ids, r.id), append(attempts, r.attempt), append(states, r.state)
+		next, causes = append(next, r.next), append(causes, r.cause)
 	}
 	if len(delivered) > 0 {
 		b.Queue(`

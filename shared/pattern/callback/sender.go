@@ -147,14 +147,14 @@ func parseRetryAfter(value string) (time.Duration, bool) {
 	return 0, false
 }
 
-// mostSaid bounds what is kept of an error, in bytes: some of them quote the
+// maxError bounds what is kept of an error, in bytes: some of them quote the
 // endpoint, and it may say anything at any length.
-const mostSaid = 1024
+const maxError = 1024
 
-// said is an error as it may be logged and stored. PostgreSQL refuses a zero byte
+// sanitise makes an error fit to be logged and stored. PostgreSQL refuses a zero byte
 // and half a character, and with them would fail all that is recorded beside them.
-func said(err error) string {
+func sanitise(err error) string {
 	text := err.Error()
-	text = text[:min(len(text), mostSaid)]
+	text = text[:min(len(text), maxError)]
 	return strings.ReplaceAll(strings.ToValidUTF8(text, "?"), "\x00", "?")
 }

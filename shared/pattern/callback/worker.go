@@ -38,16 +38,16 @@ const (
 	atOnce      = 512
 	perMerchant = 32
 
-	// breath is the least time between two rounds. What ends and what becomes due
+	// minRoundInterval is the least time between two rounds. What ends and what becomes due
 	// within it is written down and claimed together: a transaction for dozens of
 	// deliveries, and not two for each.
-	breath = 50 * time.Millisecond
+	minRoundInterval = 50 * time.Millisecond
 
-	// rest keeps a claim that has become slow (thousands of merchants with something
+	// idleFactor keeps a claim that has become slow (thousands of merchants with something
 	// still to come) from taking more than a fifth of one connection's time; within
-	// maxRest, for outcomes are waiting to be recorded.
-	rest    = 4
-	maxRest = time.Second
+	// maxIdle, for outcomes are waiting to be recorded.
+	idleFactor = 4
+	maxIdle    = time.Second
 
 	// jitter spreads tries, so that an endpoint that comes back is not met by
 	// everything that failed at the same moment.
@@ -86,10 +86,10 @@ type Worker struct {
 	tries  *prometheus.CounterVec
 	after  string // the merchant that was served last, while there were too few places for all
 
-	mu     sync.Mutex
-	inWork map[string]int // by merchant
-	places int            // left
-	ended  []ended        // and not recorded yet
+	mu      sync.Mutex
+	inWork  map[string]int  // by merchant
+	places  int             // left
+	results []attemptResult // of tries that have ended, and not recorded yet
 }
 
 // NewWorker returns a worker that is not running yet.
@@ -140,7 +140,7 @@ func (w *Worker) Run(ctx context.Context) {
 			return // what could not be recorded even now is sent again
 		}
 		took := time.Since(begun)
-		time.Sleep(max(breath-took, min(rest*took, maxRest)))
+		time.Sleep(max(minRoundInterval-took, min(idleFactor*took, maxIdle)))
 		select {
 		case <-w.wake:
 		case <-time.After(w.Poll):
@@ -154,13 +154,13 @@ func (w *Worker) Run(ctx context.Context) {
 // delivery is sent again under the same id.
 func (w *Worker) round(ctx context.Context, stopping bool) (idle bool, err error) {
 	w.mu.Lock()
-	over, claim := w.ended, claiming{limit: w.places, perMerchant: perMerchant, inWork: maps.Clone(w.inWork), after: w.after, lease: w.Lease}
+	results, claim := w.results, claiming{limit: w.places, perMerchant: perMerchant, inWork: maps.Clone(w.inWork), after: w.after, lease: w.Lease}
 	idle = w.places == atOnce
 	w.mu.Unlock()
 	if stopping {
 		claim.limit = 0
 	}
-	if len(over) == 0 && claim.limit == 0 {
+	if len(results) == 0 && claim.limit == 0 {
 		return idle, nil
 	}
 
@@ -168,7 +168,7 @@ func (w *Worker) round(ctx context.Context, stopping bool) (idle bool, err error
 	bounded, cancel := context.WithTimeout(ctx, perRound)
 	defer cancel()
 	err = postgres.Write(bounded, w.DB, func(b *pgx.Batch) {
-		record(b, over)
+		record(b, results)
 		if claim.limit > 0 {
 			claim.queue(b, &due)
 		}
@@ -177,19 +177,19 @@ func (w *Worker) round(ctx context.Context, stopping bool) (idle bool, err error
 		return idle, err // recorded in the next round; what was claimed nevertheless is due when its lease ends
 	}
 	w.mu.Lock()
-	w.ended = slices.Clone(w.ended[len(over):])
+	w.results = slices.Clone(w.results[len(results):])
 	w.mu.Unlock()
-	for _, e := range over {
+	for _, e := range results {
 		w.tries.WithLabelValues(e.outcome()).Inc()
 	}
 
 	last := ""
 	for _, d := range due {
 		last = max(last, d.MerchantID)
-		w.busy(d.MerchantID, 1)
+		w.track(d.MerchantID, 1)
 		go func() {
 			result := w.try(ctx, d)
-			w.busy(d.MerchantID, -1, result)
+			w.track(d.MerchantID, -1, result)
 			w.Wake()
 		}()
 	}
@@ -205,11 +205,11 @@ func (w *Worker) round(ctx context.Context, stopping bool) (idle bool, err error
 	return idle, nil
 }
 
-// busy counts the deliveries to a merchant that are in work.
-func (w *Worker) busy(merchant string, change int, over ...ended) {
+// track counts the deliveries to a merchant that are in work.
+func (w *Worker) track(merchant string, change int, ended ...attemptResult) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.ended = append(w.ended, over...)
+	w.results = append(w.results, ended...)
 	w.places -= change
 	if w.inWork[merchant] += change; w.inWork[merchant] == 0 {
 		delete(w.inWork, merchant)
@@ -217,17 +217,17 @@ func (w *Worker) busy(merchant string, change int, over ...ended) {
 }
 
 // try makes one attempt and tells what became of it.
-func (w *Worker) try(ctx context.Context, d claimed) ended {
+func (w *Worker) try(ctx context.Context, d claimed) attemptResult {
 	log := w.Logger.With("callback_id", "msg_"+d.ID.String(), "subject", d.Subject, "url", d.URL, "attempt", d.attempts)
 	err := w.sender.send(ctx, d)
 	if err == nil {
 		err = fault.Point(ctx, fault.CallbackDeliverAfterPost)
 	}
 	if err == nil {
-		return ended{id: d.ID, attempt: d.attempts, state: "delivered"}
+		return attemptResult{id: d.ID, attempt: d.attempts, state: "delivered"}
 	}
 	state, next := w.schedule(d.attempts, err)
-	result := ended{id: d.ID, attempt: d.attempts, state: state, next: next, cause: said(err)}
+	result := attemptResult{id: d.ID, attempt: d.attempts, state: state, next: next, cause: sanitise(err)}
 	log.Warn("callback not delivered", "outcome", result.outcome(), "next_in", next, "error", result.cause)
 	return result
 }

@@ -16,7 +16,7 @@ import (
 )
 
 // ErrNotYet means: what this event builds on has not happened here. Hold it.
-var ErrNotYet = errors.New("sequence: not yet")
+var ErrNotYet = errors.New("outoforder: not yet")
 
 // Event is a piece of news.
 type Event struct {
@@ -35,8 +35,8 @@ const streamsAtOnce = 100
 // a commit for each would cost more than the work.
 const streamsTogether = 16
 
-// longestHold bounds how long a held event waits for the next look.
-const longestHold = 10 * time.Minute
+// maxPostponement bounds how long a held event waits for the next look.
+const maxPostponement = 10 * time.Minute
 
 // Config configures a log.
 type Config struct {
@@ -91,9 +91,9 @@ func (l *Log) Append(ctx context.Context, e Event) (isNew bool, err error) {
 	return tag.RowsAffected() == 1, err
 }
 
-// Queue lets the held events of a stream be looked at again, from the
-// transaction that makes what they may be waiting for. Look afterwards.
-func Queue(b *pgx.Batch, stream string) {
+// QueueRecheck lets the held events of a stream be looked at again, from the
+// transaction that makes what they may be waiting for. Call Notify afterwards.
+func QueueRecheck(b *pgx.Batch, stream string) {
 	b.Queue(`
 		UPDATE sequence_events
 		   SET look_at = now()
@@ -102,15 +102,15 @@ func Queue(b *pgx.Batch, stream string) {
 		stream)
 }
 
-// Wake is Queue for a transaction that is not a batch.
-func (l *Log) Wake(ctx context.Context, tx pgx.Tx, stream string) error {
+// RecheckTx is QueueRecheck for a transaction that is not a batch.
+func RecheckTx(ctx context.Context, tx pgx.Tx, stream string) error {
 	b := &pgx.Batch{}
-	Queue(b, stream)
+	QueueRecheck(b, stream)
 	return tx.SendBatch(ctx, b).Close()
 }
 
-// Look makes Run look now. It never blocks; a lost call costs one Poll.
-func (l *Log) Look() {
+// Notify makes Run look now. It never blocks; a lost call costs one Poll.
+func (l *Log) Notify() {
 	select {
 	case l.wake <- struct{}{}:
 	default:
@@ -174,7 +174,7 @@ func (l *Log) applyEach(ctx context.Context, streams []string) {
 		}
 		// Its own try later, so that one event that fails does not keep the
 		// loop busy. When this fails too, the next look is at the next poll.
-		err = errors.Join(err, postgres.InTx(ctx, l.DB, func(ctx context.Context, tx pgx.Tx) error { return hold(ctx, tx, stream, events) }))
+		err = errors.Join(err, postgres.InTx(ctx, l.DB, func(ctx context.Context, tx pgx.Tx) error { return postpone(ctx, tx, stream, events) }))
 		l.Logger.Warn("event not applied, will be tried again", "stream", stream, "error", err)
 	}
 }
@@ -216,7 +216,7 @@ func (l *Log) apply(ctx context.Context, streams ...string) (events []held, err 
 			switch err := l.Apply(ctx, tx, e.Event); {
 			case errors.Is(err, ErrNotYet):
 				heldUp = e.Stream
-				if err := hold(ctx, tx, e.Stream, events); err != nil {
+				if err := postpone(ctx, tx, e.Stream, events); err != nil {
 					return err
 				}
 			case err != nil:
@@ -244,13 +244,13 @@ type held struct {
 	LookAt time.Time
 }
 
-// hold puts the rest of a stream off by as long as it has waited already: an
+// postpone puts the rest of a stream off by as long as it has waited already: an
 // event that is a second early is looked at after a second, one that waits for
 // days is not looked at every second.
 //
 // But not one that was woken since it was read: what it waits for was not there
 // when we looked, and is now. Putting it off would lose the wake.
-func hold(ctx context.Context, tx pgx.Tx, stream string, events []held) error {
+func postpone(ctx context.Context, tx pgx.Tx, stream string, events []held) error {
 	seen := make([]time.Time, len(events))
 	for i, e := range events {
 		seen[i] = e.LookAt
@@ -261,7 +261,7 @@ func hold(ctx context.Context, tx pgx.Tx, stream string, events []held) error {
 		 WHERE stream = $1
 		   AND applied_at IS NULL
 		   AND look_at = ANY($3::timestamptz[])`,
-		stream, longestHold, seen)
+		stream, maxPostponement, seen)
 	return err
 }
 

@@ -79,7 +79,7 @@ func TestAnyOrderWithDuplicatesEndsTheSame(t *testing.T) {
 			if err != nil || isNew != (i < 5) {
 				t.Fatalf("try %d: new %v, %v", i, isNew, err)
 			}
-			replicas[i%2].Look()
+			replicas[i%2].Notify()
 		}
 	}
 	for stream := range 20 {
@@ -136,10 +136,10 @@ func TestAWokenStreamIsLookedAtAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = tx.Exec(t.Context(), `INSERT INTO applied (stream, rank) VALUES ('s', 1)`)
-	if err := errors.Join(err, l.Wake(t.Context(), tx, "s"), tx.Commit(t.Context())); err != nil {
+	if err := errors.Join(err, outoforder.RecheckTx(t.Context(), tx, "s"), tx.Commit(t.Context())); err != nil {
 		t.Fatal(err)
 	}
-	l.Look()
+	l.Notify()
 	if got := await(t, db, "s", 2); got != "[1 2]" {
 		t.Error(got)
 	}
@@ -163,7 +163,7 @@ func TestAWakeThatComesBetweenLookingAndPuttingOffIsNotLost(t *testing.T) {
 				return
 			}
 			_, insert := other.Exec(t.Context(), `INSERT INTO applied (stream, rank) VALUES ('s', 1)`)
-			if err := errors.Join(insert, l.Wake(t.Context(), other, "s")); err != nil {
+			if err := errors.Join(insert, outoforder.RecheckTx(t.Context(), other, "s")); err != nil {
 				t.Error(err)
 			}
 			go func() {

@@ -19,11 +19,11 @@ import (
 
 // ErrInTransaction means: somebody tried to store a document while a transaction
 // was open, which would hold its locks for as long as the store takes.
-var ErrInTransaction = errors.New("storeref: store inside a database transaction")
+var ErrInTransaction = errors.New("storethenreference: store inside a database transaction")
 
 // ErrTooLate means: so much time has passed since the database's time was read that
 // the sweep may have gone past it. Read the time again, and store again.
-var ErrTooLate = errors.New("storeref: the moment of the document is too long ago")
+var ErrTooLate = errors.New("storethenreference: the moment of the document is too long ago")
 
 // Store keeps the documents of one directory.
 type Store struct {
@@ -38,9 +38,9 @@ type Store struct {
 type Ref struct {
 	Name string
 
-	// Before is the latest time, by the database's clock, at which a reference
+	// CommitBy is the latest time, by the database's clock, at which a reference
 	// may be committed.
-	Before time.Time
+	CommitBy time.Time
 }
 
 // The names sort by time: a directory for each hour, and in it the moment and
@@ -48,12 +48,12 @@ type Ref struct {
 const (
 	hourLayout   = "2006010215"
 	minuteLayout = "20060102T1504"
-	momentLayout = "20060102T150405.000000Z"
+	stampLayout  = "20060102T150405.000000Z"
 )
 
-// Moment is the database's time, and when it was read by our clock; two clocks would
+// ClockReading is the database's time, and when it was read by our clock; two clocks would
 // disagree about what is old, but each can tell how much time has passed.
-type Moment struct {
+type ClockReading struct {
 	Database time.Time
 	Read     time.Time // taken before the database was asked
 }
@@ -63,7 +63,7 @@ type Moment struct {
 // been already.
 //
 // Pattern: store-then-reference
-func (s Store) Put(ctx context.Context, at Moment, contentType string, body []byte) (Ref, error) {
+func (s Store) Put(ctx context.Context, at ClockReading, contentType string, body []byte) (Ref, error) {
 	if txmark.InTransaction(ctx) {
 		return Ref{}, ErrInTransaction
 	}
@@ -74,12 +74,12 @@ func (s Store) Put(ctx context.Context, at Moment, contentType string, body []by
 	}
 	now := at.Database.UTC()
 	ref := Ref{
-		Name:   path.Join(s.Dir, now.Format(hourLayout), now.Format(momentLayout)+"-"+uuid.NewString()),
-		Before: now.Add(s.Grace / 2),
+		Name:     path.Join(s.Dir, now.Format(hourLayout), now.Format(stampLayout)+"-"+uuid.NewString()),
+		CommitBy: now.Add(s.Grace / 2),
 	}
 	err := s.Bucket.WriteAll(ctx, ref.Name, body, &blob.WriterOptions{ContentType: contentType, DisableContentTypeDetection: true})
 	if err != nil {
-		return Ref{}, fmt.Errorf("storeref: store %s: %w", ref.Name, err)
+		return Ref{}, fmt.Errorf("storethenreference: store %s: %w", ref.Name, err)
 	}
 	return ref, nil
 }
@@ -91,7 +91,7 @@ func (s Store) Get(ctx context.Context, name string) ([]byte, error) {
 	}
 	body, err := s.Bucket.ReadAll(ctx, name)
 	if err != nil {
-		return nil, fmt.Errorf("storeref: read %s: %w", name, err)
+		return nil, fmt.Errorf("storethenreference: read %s: %w", name, err)
 	}
 	return body, nil
 }
@@ -156,7 +156,7 @@ func (s Store) oldest(ctx context.Context, until time.Time) (time.Time, error) {
 			return until, nil
 		}
 		if err != nil {
-			return until, fmt.Errorf("storeref: list %s: %w", s.Dir, err)
+			return until, fmt.Errorf("storethenreference: list %s: %w", s.Dir, err)
 		}
 		hour, err := time.Parse(hourLayout, path.Base(object.Key))
 		if err == nil {
@@ -196,10 +196,10 @@ func (w *sweep) stretch(ctx context.Context, prefix string) error {
 		object, err := objects.Next(ctx)
 		end = errors.Is(err, io.EOF)
 		if err != nil && !end {
-			return fmt.Errorf("storeref: list %s: %w", w.Dir, err)
+			return fmt.Errorf("storethenreference: list %s: %w", w.Dir, err)
 		}
 		if !end {
-			at, ours := momentOf(object.Key)
+			at, ours := writtenAt(object.Key)
 			switch {
 			case !ours || at.Before(w.from):
 				continue
@@ -225,10 +225,10 @@ func (w *sweep) stretch(ctx context.Context, prefix string) error {
 	return nil
 }
 
-// momentOf reads the moment from a name. What has none is not ours.
-func momentOf(name string) (at time.Time, ours bool) {
+// writtenAt reads the moment from a name. What has none is not ours.
+func writtenAt(name string) (at time.Time, ours bool) {
 	moment, _, _ := strings.Cut(path.Base(name), "-")
-	at, err := time.Parse(momentLayout, moment)
+	at, err := time.Parse(stampLayout, moment)
 	return at, err == nil
 }
 
@@ -246,7 +246,7 @@ func (w *sweep) remove(ctx context.Context, names []string) (whole bool, err err
 			return false, nil
 		}
 		if err := w.Bucket.Delete(ctx, name); err != nil {
-			return false, fmt.Errorf("storeref: remove %s: %w", name, err)
+			return false, fmt.Errorf("storethenreference: remove %s: %w", name, err)
 		}
 		w.left--
 	}

@@ -35,7 +35,7 @@ func newStore(t *testing.T) storethenreference.Store {
 
 func put(t *testing.T, s storethenreference.Store, at time.Time, body string) storethenreference.Ref {
 	t.Helper()
-	ref, err := s.Put(t.Context(), storethenreference.Moment{Database: at, Read: time.Now()}, "text/plain", []byte(body))
+	ref, err := s.Put(t.Context(), storethenreference.ClockReading{Database: at, Read: time.Now()}, "text/plain", []byte(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func put(t *testing.T, s storethenreference.Store, at time.Time, body string) st
 
 func reference(t *testing.T, db *pgxpool.Pool, id int, ref storethenreference.Ref) error {
 	t.Helper()
-	_, err := db.Exec(t.Context(), `INSERT INTO documents (id, name, reference_before) VALUES ($1, $2, $3)`, id, ref.Name, ref.Before)
+	_, err := db.Exec(t.Context(), `INSERT INTO documents (id, name, reference_before) VALUES ($1, $2, $3)`, id, ref.Name, ref.CommitBy)
 	return err
 }
 
@@ -88,7 +88,7 @@ func TestOnlyOldDocumentsWithoutAReferenceGo(t *testing.T) {
 	old, now := time.Now().Add(-5*time.Hour), time.Now()
 	orphan, kept := put(t, s, old, "orphan"), put(t, s, old, "kept")
 	young := put(t, s, now.Add(10*time.Second-s.Grace), "young") // in an hour that is being swept
-	kept.Before = now.Add(time.Hour)                             // referenced in its time
+	kept.CommitBy = now.Add(time.Hour)                           // referenced in its time
 	if err := reference(t, db, 1, kept); err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +158,7 @@ func TestStoringInsideATransactionIsRefused(t *testing.T) {
 	t.Parallel()
 	db, s := database(t, documents), newStore(t)
 	err := postgres.InTx(t.Context(), db, func(ctx context.Context, _ pgx.Tx) error {
-		_, put := s.Put(ctx, storethenreference.Moment{Database: time.Now(), Read: time.Now()}, "text/plain", nil)
+		_, put := s.Put(ctx, storethenreference.ClockReading{Database: time.Now(), Read: time.Now()}, "text/plain", nil)
 		_, get := s.Get(ctx, "receipts/x")
 		_, sweep := s.Sweep(ctx, db, 1, nil)
 		for what, err := range map[string]error{"put": put, "get": get, "sweep": sweep} {
@@ -211,7 +211,7 @@ func TestARoundDoesNotLookUpAgainWhatTheOneBeforeHasSeen(t *testing.T) {
 func TestAWriterThatWasHeldUpCannotStoreWhereTheSweepHasBeen(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
-	_, err := s.Put(t.Context(), storethenreference.Moment{Database: time.Now(), Read: time.Now().Add(-31 * time.Minute)}, "text/plain", nil)
+	_, err := s.Put(t.Context(), storethenreference.ClockReading{Database: time.Now(), Read: time.Now().Add(-31 * time.Minute)}, "text/plain", nil)
 	if !errors.Is(err, storethenreference.ErrTooLate) {
 		t.Errorf("late: %v", err)
 	}

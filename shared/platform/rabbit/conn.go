@@ -82,10 +82,10 @@ func (c *Conn) Wait(ctx context.Context) error {
 // connection. To publish there is Publisher.
 func (c *Conn) Channel() (*amqp.Channel, error) { return c.consuming.channel() }
 
-// closeSoon closes a channel, and does not wait long for it: Close is a question to
+// closeWithTimeout closes a channel, and does not wait long for it: Close is a question to
 // the broker, and one that does not read will not answer. The channel is given up
 // either way; the question ends with its answer, or with the connection.
-func closeSoon(ch *amqp.Channel) {
+func closeWithTimeout(ch *amqp.Channel) {
 	closed := make(chan struct{})
 	go func() {
 		defer close(closed)
@@ -93,6 +93,6 @@ func closeSoon(ch *amqp.Channel) {
 	}()
 	select {
 	case <-closed:
-	case <-time.After(closePatience):
+	case <-time.After(closeTimeout):
 	}
 }

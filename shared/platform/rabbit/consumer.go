@@ -56,7 +56,7 @@ func (c *Conn) consumeOnce(ctx context.Context, what Consumption) error {
 	if err != nil {
 		return err
 	}
-	defer closeSoon(ch) // unacknowledged deliveries go back to the queue either way
+	defer closeWithTimeout(ch) // unacknowledged deliveries go back to the queue either way
 
 	if err := DeclareExchange(ch); err != nil {
 		return fmt.Errorf("declare exchange: %w", err)

@@ -18,8 +18,8 @@ const (
 	// A broker that is well takes what we write from the socket at once.
 	writeTimeout = 5 * time.Second
 
-	// closePatience is how long a goodbye may take, of a channel or of a connection.
-	closePatience = time.Second
+	// closeTimeout is how long a goodbye may take, of a channel or of a connection.
+	closeTimeout = time.Second
 
 	// The broker takes several seconds to boot; there is no use in hammering it.
 	reconnectFirst = 100 * time.Millisecond
@@ -105,7 +105,7 @@ func (l *link) keepConnected() {
 			return // only close ends the attempts
 		}
 		l.opts.Logger.Info("connected to the broker", "as", l.opts.Name, "address", conn.RemoteAddr().String())
-		l.hold(conn, tcp)
+		l.serve(conn, tcp)
 	}
 }
 
@@ -142,23 +142,23 @@ func (l *link) dialTCP(network, addr string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return impatient{conn}, conn.SetDeadline(time.Now().Add(dialTimeout))
+	return writeDeadlineConn{conn}, conn.SetDeadline(time.Now().Add(dialTimeout))
 }
 
-// impatient is a connection whose writes end. The library's have no deadline, and
+// writeDeadlineConn is a connection whose writes end. The library's have no deadline, and
 // hold a lock meanwhile: behind one that a broker does not read, every publish and
 // every acknowledgement would wait for ever, and so would a stop.
-type impatient struct{ net.Conn }
+type writeDeadlineConn struct{ net.Conn }
 
-func (c impatient) Write(b []byte) (int, error) {
+func (c writeDeadlineConn) Write(b []byte) (int, error) {
 	if err := c.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
 		return 0, err
 	}
 	return c.Conn.Write(b)
 }
 
-// hold gives conn to the users of l until it breaks or close is called.
-func (l *link) hold(conn *amqp.Connection, tcp net.Conn) {
+// serve gives conn to the users of l until it breaks or close is called.
+func (l *link) serve(conn *amqp.Connection, tcp net.Conn) {
 	closed := conn.NotifyClose(make(chan *amqp.Error, 1))
 	blocked := conn.NotifyBlocked(make(chan amqp.Blocking, 8))
 
@@ -178,7 +178,7 @@ func (l *link) hold(conn *amqp.Connection, tcp net.Conn) {
 		case <-l.ctx.Done():
 			// A broker that is gone, or does not read, cannot say goodbye. Not
 			// CloseDeadline: each heartbeat that still arrives puts its deadline off.
-			defer time.AfterFunc(closePatience, func() { _ = tcp.Close() }).Stop()
+			defer time.AfterFunc(closeTimeout, func() { _ = tcp.Close() }).Stop()
 			_ = conn.Close()
 			return
 		case err := <-closed:

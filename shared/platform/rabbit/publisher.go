@@ -119,7 +119,7 @@ func (p *Publisher) open(ctx context.Context) error {
 	case <-ctx.Done():
 		go func() {
 			if late := <-answered; late.err == nil {
-				closeSoon(late.ch)
+				closeWithTimeout(late.ch)
 			}
 		}()
 		return fmt.Errorf("%w: %w", ErrNotConnected, ctx.Err())
@@ -144,7 +144,7 @@ func newChannel(l *link) (*amqp.Channel, error) {
 
 func (p *Publisher) drop() {
 	if p.ch != nil {
-		closeSoon(p.ch)
+		closeWithTimeout(p.ch)
 	}
 	p.ch = nil
 }

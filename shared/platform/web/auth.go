@@ -24,13 +24,13 @@ const merchantKey = "merchant"
 // cache every request would cost a round trip of its own.
 const cacheFor = 10 * time.Second
 
-// Merchant returns the merchant that the request was authenticated as.
-func Merchant(c echo.Context) string {
+// MerchantID returns the merchant that the request was authenticated as.
+func MerchantID(c echo.Context) string {
 	id, _ := c.Get(merchantKey).(string)
 	return id
 }
 
-// Merchants lets only requests with a merchant's bearer key through. It reads
+// RequireMerchant lets only requests with a merchant's bearer key through. It reads
 //
 //	CREATE TABLE merchants (
 //	    merchant_id    text  PRIMARY KEY,
@@ -42,7 +42,7 @@ func Merchant(c echo.Context) string {
 //
 // Keys are stored as SHA-256: whoever reads the table cannot use it. A slow
 // password hash is not needed, because keys are long and random.
-func Merchants(db *pgxpool.Pool) echo.MiddlewareFunc {
+func RequireMerchant(db *pgxpool.Pool) echo.MiddlewareFunc {
 	known := &keyCache{entries: map[[sha256.Size]byte]keyEntry{}}
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
@@ -72,8 +72,8 @@ func Merchants(db *pgxpool.Pool) echo.MiddlewareFunc {
 	}
 }
 
-// ServiceOnly lets only our own services through.
-func ServiceOnly(key string) echo.MiddlewareFunc {
+// RequireServiceKey lets only our own services through.
+func RequireServiceKey(key string) echo.MiddlewareFunc {
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
 			shown, ok := bearer(c)
@@ -121,8 +121,10 @@ func (k *keyCache) put(hash [sha256.Size]byte, merchant string) {
 	k.entries[hash] = keyEntry{merchant: merchant, until: time.Now().Add(cacheFor)}
 }
 
-// SeedMerchants stores the merchants of the configuration, keys hashed.
-func SeedMerchants(ctx context.Context, db *pgxpool.Pool, merchants []config.Merchant) error {
+// SyncAPIKeys stores the merchants of the configuration, with their keys hashed. It
+// overwrites the key of a merchant that is there already: the configuration decides, at
+// each start. A merchant that is not in the configuration keeps its key.
+func SyncAPIKeys(ctx context.Context, db *pgxpool.Pool, merchants []config.Merchant) error {
 	if len(merchants) == 0 {
 		return nil
 	}

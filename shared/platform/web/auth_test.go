@@ -35,13 +35,13 @@ func open(t *testing.T, url string) *pgxpool.Pool {
 
 func whoami(middleware echo.MiddlewareFunc) func(e *echo.Echo) {
 	return func(e *echo.Echo) {
-		e.GET("/me", func(c echo.Context) error { return c.String(http.StatusOK, web.Merchant(c)) }, middleware)
+		e.GET("/me", func(c echo.Context) error { return c.String(http.StatusOK, web.MerchantID(c)) }, middleware)
 	}
 }
 
 func seed(t *testing.T, db *pgxpool.Pool, merchants ...config.Merchant) {
 	t.Helper()
-	if err := web.SeedMerchants(t.Context(), db, merchants); err != nil {
+	if err := web.SyncAPIKeys(t.Context(), db, merchants); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -50,7 +50,7 @@ func TestNobodyGetsInWithoutAKeyOrAsSomebodyElse(t *testing.T) {
 	t.Parallel()
 	db := open(t, testenv.Postgres(t, merchantsTable))
 	seed(t, db, config.Merchant{ID: "mer_acme", Key: "sk_acme"}, config.Merchant{ID: "mer_other", Key: "sk_other"})
-	s := serve(t, whoami(web.Merchants(db)))
+	s := serve(t, whoami(web.RequireMerchant(db)))
 	for header, want := range map[string]string{
 		"Bearer sk_acme": "mer_acme", "bearer sk_acme": "mer_acme", "Bearer sk_other": "mer_other",
 		"": "", "Bearer": "", "Bearer ": "", "Bearer sk_wrong": "", "Basic sk_acme": "", "sk_acme": "", "Bearer SK_ACME": "",
@@ -84,7 +84,7 @@ func TestAStolenTableOpensNothing(t *testing.T) {
 	if bytes.Contains([]byte(row), []byte("sk_acme")) || bytes.Contains(hash, []byte("sk_acme")) || len(hash) != 32 {
 		t.Errorf("the key can be read: %s", row)
 	}
-	s := serve(t, whoami(web.Merchants(db)))
+	s := serve(t, whoami(web.RequireMerchant(db)))
 	a := s.send(t, http.MethodGet, "/me", "", "Authorization", "Bearer "+hex.EncodeToString(hash))
 	wantProblem(t, a, http.StatusUnauthorized, "unauthenticated", "Authorization")
 }
@@ -95,7 +95,7 @@ func TestSeedingAgainReplacesAKeyAndKeepsTheMerchant(t *testing.T) {
 	seed(t, db)
 	seed(t, db, config.Merchant{ID: "mer_acme", Key: "sk_old"})
 	seed(t, db, config.Merchant{ID: "mer_acme", Key: "sk_new"})
-	s := serve(t, whoami(web.Merchants(db)))
+	s := serve(t, whoami(web.RequireMerchant(db)))
 	if a := s.send(t, http.MethodGet, "/me", "", "Authorization", "Bearer sk_new"); a.body != "mer_acme" {
 		t.Errorf("new key: %d %s", a.status, a.body)
 	}
@@ -104,7 +104,7 @@ func TestSeedingAgainReplacesAKeyAndKeepsTheMerchant(t *testing.T) {
 
 func TestADatabaseOutageIsNotAWrongKey(t *testing.T) {
 	t.Parallel()
-	s := serve(t, whoami(web.Merchants(open(t, "postgres://nobody@127.0.0.1:1/none"))))
+	s := serve(t, whoami(web.RequireMerchant(open(t, "postgres://nobody@127.0.0.1:1/none"))))
 	a := s.send(t, http.MethodGet, "/me", "", "Authorization", "Bearer sk_acme")
 	wantProblem(t, a, http.StatusServiceUnavailable, "unavailable", "")
 	if a.header.Get("Retry-After") == "" {
@@ -114,11 +114,11 @@ func TestADatabaseOutageIsNotAWrongKey(t *testing.T) {
 
 func TestOnlyOurOwnServicesPassAndNobodyWhenNoKeyIsSet(t *testing.T) {
 	t.Parallel()
-	guarded := serve(t, whoami(web.ServiceOnly("svc_key")))
+	guarded := serve(t, whoami(web.RequireServiceKey("svc_key")))
 	if a := guarded.send(t, http.MethodGet, "/me", "", "Authorization", "Bearer svc_key"); a.status != http.StatusOK {
 		t.Errorf("our own service: %d", a.status)
 	}
-	unset := serve(t, whoami(web.ServiceOnly("")))
+	unset := serve(t, whoami(web.RequireServiceKey("")))
 	for _, s := range []*server{guarded, unset} {
 		for _, header := range []string{"", "Bearer", "Bearer ", "Bearer svc_ke", "Bearer svc_key2", "Basic svc_key"} {
 			wantProblem(t, s.send(t, http.MethodGet, "/me", "", "Authorization", header), http.StatusUnauthorized, "unauthenticated", "Authorization")

@@ -48,11 +48,11 @@ func (g guarded) RoundTrip(r *http.Request) (*http.Response, error) {
 	return g.next.RoundTrip(r)
 }
 
-// Indefinite tells whether the answer to a call leaves open what happened.
+// OutcomeUnknown tells whether the answer to a call leaves open what happened.
 // Everything that is not a clear answer does: a broken connection, a time-out,
 // a server error (it may have come after the work), "busy", "try later". It must
 // be asked again with the same key, and never be taken for a refusal.
-func Indefinite(err error, status int) bool {
+func OutcomeUnknown(err error, status int) bool {
 	if err != nil {
 		return true
 	}

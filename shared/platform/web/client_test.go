@@ -95,7 +95,7 @@ func TestACallToASilentSystemEnds(t *testing.T) {
 			if !isTimeout(err) || time.Since(start) > 5*time.Second {
 				t.Errorf("after %v: %v", time.Since(start), err)
 			}
-			if !web.Indefinite(err, 0) {
+			if !web.OutcomeUnknown(err, 0) {
 				t.Error("a time-out was taken for a refusal")
 			}
 		})
@@ -149,11 +149,11 @@ func TestOnlyAClearAnswerIsARefusal(t *testing.T) {
 		200: false, 201: false, 302: false, 400: false, 402: false, 404: false, 409: false, 422: false,
 		408: true, 425: true, 429: true, 500: true, 502: true, 503: true, 504: true, 599: true,
 	} {
-		if got := web.Indefinite(nil, status); got != want {
+		if got := web.OutcomeUnknown(nil, status); got != want {
 			t.Errorf("%d: indefinite %v", status, got)
 		}
 	}
-	if !web.Indefinite(io.ErrUnexpectedEOF, 0) || !web.Indefinite(context.DeadlineExceeded, 0) {
+	if !web.OutcomeUnknown(io.ErrUnexpectedEOF, 0) || !web.OutcomeUnknown(context.DeadlineExceeded, 0) {
 		t.Error("a broken connection was taken for a refusal")
 	}
 }

@@ -10,8 +10,8 @@ import (
 
 // Check is one thing that a service needs in order to be useful.
 type Check struct {
-	Name string
-	Ask  func(ctx context.Context) error
+	Name  string
+	Probe func(ctx context.Context) error
 }
 
 // checkTimeout bounds each check: "not ready" is an answer, a hanging one is
@@ -45,5 +45,5 @@ func Health(e *echo.Echo, checks ...Check) {
 func (c Check) within(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	return c.Ask(ctx)
+	return c.Probe(ctx)
 }

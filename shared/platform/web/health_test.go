@@ -16,8 +16,8 @@ func TestAnOutageMakesAServiceUnreadyButNotDead(t *testing.T) {
 	t.Parallel()
 	s := serve(t, func(e *echo.Echo) {
 		web.Health(e,
-			web.Check{Name: "database", Ask: func(context.Context) error { return nil }},
-			web.Check{Name: "broker", Ask: func(context.Context) error { return errors.New("not connected") }})
+			web.Check{Name: "database", Probe: func(context.Context) error { return nil }},
+			web.Check{Name: "broker", Probe: func(context.Context) error { return errors.New("not connected") }})
 	})
 	if a := s.send(t, http.MethodGet, "/healthz", ""); a.status != http.StatusOK {
 		t.Errorf("healthz %d: the process would be restarted for the broker's outage", a.status)
@@ -33,8 +33,8 @@ func TestAHangingCheckEndsAndSpoilsNoOther(t *testing.T) {
 	t.Parallel()
 	s := serve(t, func(e *echo.Echo) {
 		web.Health(e,
-			web.Check{Name: "database", Ask: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }},
-			web.Check{Name: "broker", Ask: func(ctx context.Context) error { return ctx.Err() }})
+			web.Check{Name: "database", Probe: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }},
+			web.Check{Name: "broker", Probe: func(ctx context.Context) error { return ctx.Err() }})
 	})
 	a := s.send(t, http.MethodGet, "/readyz", "")
 	want := `{"status":"not ready","checks":{"broker":"ok","database":"context deadline exceeded"}}`
@@ -46,7 +46,7 @@ func TestAHangingCheckEndsAndSpoilsNoOther(t *testing.T) {
 func TestAServiceThatHasAllItNeedsIsReady(t *testing.T) {
 	t.Parallel()
 	s := serve(t, func(e *echo.Echo) {
-		web.Health(e, web.Check{Name: "database", Ask: func(context.Context) error { return nil }})
+		web.Health(e, web.Check{Name: "database", Probe: func(context.Context) error { return nil }})
 	})
 	if a := s.send(t, http.MethodGet, "/readyz", ""); a.status != http.StatusOK || strings.TrimSpace(a.body) != `{"status":"ready","checks":{"database":"ok"}}` {
 		t.Errorf("got %d %s", a.status, a.body)
