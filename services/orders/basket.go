@@ -58,11 +58,7 @@ func (n newOrder) Validate() error {
 			return invalid(field+".quantity", fmt.Sprintf("Must be between 1 and %d.", maxQuantity))
 		}
 	}
-	// A statement by itself, not the result: a fork may leave this behind.
-	if err := callbackURL(n.CallbackURL); err != nil {
-		return err
-	}
-	return nil
+	return callbackURL(n.CallbackURL)
 }
 
 func text(field, value string) error {

@@ -115,11 +115,7 @@ func (s settings) check() error {
 	if s.TwoPhaseTimeout <= s.CallTimeout {
 		return fmt.Errorf("TWOPHASE_TIMEOUT (%s) must exceed CALL_TIMEOUT (%s), or a transaction that is being prepared is aborted", s.TwoPhaseTimeout, s.CallTimeout)
 	}
-	// A statement by itself, not the result: a fork may leave this behind.
-	if err := s.checkReceipts(); err != nil {
-		return err
-	}
-	return nil
+	return s.checkReceipts()
 }
 
 func (s settings) lockOptions() idempotency.LockOptions {
