@@ -1,27 +1,30 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
-	"strconv"
-	"strings"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/sync/errgroup"
 
 	"example.com/failwell/scripts/lab/audit"
 	"example.com/failwell/scripts/shop"
 	"example.com/failwell/scripts/stack"
 )
 
+// withPeerSandbox is a system with a second door to the outside world, for the peers: what
+// comes in there is not announced to payments, which knows nothing of it.
+var withPeerSandbox = stack.Options{
+	Replicas: map[string]int{stack.Sandbox: 2},
+	Env:      map[string][]string{peerSandbox: {"WEBHOOK_TARGET="}},
+}
+
 // endToEnd measures orders from their acceptance to confirmed, the outside world
-// on the same machine. The limit is computed from what an order costs and from how
-// fast this machine does each part of that when it does nothing else.
+// on the same machine, beside what a user would pick instead, and beside a limit: it is
+// computed from what an order costs and from how fast this machine does each part of that
+// when it does nothing else.
 func (b *bench) endToEnd(ctx context.Context) error {
 	n := 2000
 	if b.Quick {
@@ -31,136 +34,117 @@ func (b *bench) endToEnd(ctx context.Context) error {
 	if _, _, err := b.orders(ctx, n/5, clients); err != nil { // warm
 		return err
 	}
-	var perOrder cost
-	var limit float64
-	contenders := []contender{
-		{"", func() (sample, error) {
-			s, spent, err := b.orders(ctx, n, clients)
-			perOrder = spent
-			return s, err
-		}},
-		{"the limit: its commits and messages at the machine's pace", func() (sample, error) {
-			commits, err := b.commits(ctx)
-			if err != nil {
-				return sample{}, err
-			}
-			messages, err := b.messages(ctx)
-			limit = 1 / (perOrder.commits/commits + perOrder.messages/messages)
-			return sample{perSecond: limit}, err
-		}},
+	total, done := cost{}, 0.0
+	contenders := []contender{{"", 0, func() (sample, error) {
+		s, spent, err := b.orders(ctx, n, clients)
+		total, done = total.plus(spent, 1), done+float64(n)
+		return s, err
+	}}}
+	if !b.Quick {
+		peer := func(name string) func() (sample, error) {
+			return func() (sample, error) { return b.peer(ctx, b.system.DatabaseURL("orders"), name, n/2) }
+		}
+		contenders = append(contenders,
+			contender{"River, a chain of three transactional jobs", 0.8, peer("river")},
+			contender{"DBOS, a durable workflow of the same three calls, from a queue", 1, peer("dbos")},
+			contender{"DBOS, the same workflow without the queue", 0, peer("dbos-direct")})
 	}
-	medians, err := b.against("order, accepted to confirmed", "orders/s", 0.5, contenders...)
+	contenders = append(contenders, contender{"the limit: its commits and messages at the machine's pace", 0.5, func() (sample, error) {
+		commits, err := b.commits(ctx)
+		if err != nil {
+			return sample{}, err
+		}
+		messages, err := b.messages(ctx)
+		return sample{perSecond: done / (total["commits"]/commits + total["messages"]/messages)}, err
+	}})
+	medians, err := b.against("order, accepted to confirmed", "orders/s", contenders...)
 	if err != nil {
 		return err
 	}
-	b.report.note("An order costs %.1f commits that write, %.1f transactions in all, %.1f messages and %.1f kB of WAL, the outside world's included.",
-		perOrder.commits, perOrder.transactions, perOrder.messages, perOrder.wal/1000)
-	if !b.Quick {
-		_, err := b.against("order, accepted to confirmed", "orders/s", 1, contenders[0],
-			contender{"River, a chain of three transactional jobs", func() (sample, error) { return b.peer(ctx, b.system.DatabaseURL("orders"), "river", n) }})
+	perOrder := cost{}.plus(total, 1/done)
+	b.report.note("An order under full load costs %s, the outside world's included.", perOrder)
+	b.addProcessorTime(perOrder)
+	for _, at := range []struct {
+		rate      string
+		perSecond float64
+		limit     time.Duration
+	}{
+		{"100 orders/s", 100, 30 * time.Millisecond},
+		{"half of the full load", medians[0].perSecond / 2, 60 * time.Millisecond},
+	} {
+		s, err := b.atRate(ctx, at.perSecond, b.acme)
 		if err != nil {
 			return err
 		}
+		b.report.add(row{
+			Line: "order, accepted to confirmed at " + at.rate, Unit: fmt.Sprintf("at %.0f/s", at.perSecond), P50: s.p50, P99: s.p99, LimitP50: at.limit,
+		})
 	}
-	half, err := b.atRate(ctx, medians[0].perSecond/2)
-	if err != nil {
-		return err
-	}
-	b.report.add(row{
-		Line: "order, accepted to confirmed", Unit: fmt.Sprintf("at %.0f/s, half of the above", medians[0].perSecond/2),
-		P50: half.p50, P99: half.p99, LimitP50: 60 * time.Millisecond,
-	})
 	return nil
 }
 
-// cost is what one order takes.
-type cost struct{ commits, transactions, messages, wal float64 }
-
-// orders places n orders from so many clients, and waits until all are confirmed.
+// orders places n orders from so many clients, and waits until all are confirmed. What
+// they cost is that of all of them.
 func (b *bench) orders(ctx context.Context, n, clients int) (sample, cost, error) {
 	bodies, err := b.baskets(ctx, n)
 	if err != nil {
-		return sample{}, cost{}, err
+		return sample{}, nil, err
 	}
 	confirmed, err := b.confirmed(ctx)
 	if err != nil {
-		return sample{}, cost{}, err
+		return sample{}, nil, err
 	}
 	before, err := b.spent(ctx)
 	if err != nil {
-		return sample{}, cost{}, err
+		return sample{}, nil, err
 	}
 	begun := time.Now()
-	var mu sync.Mutex
-	var failed error
-	var running sync.WaitGroup
+	var running errgroup.Group
 	for range clients {
-		running.Go(func() {
+		running.Go(func() error {
 			for body := range bodies {
 				a, err := b.acme.Place(ctx, uuid.NewString(), body)
-				if err == nil && a.Status != http.StatusAccepted {
-					err = fmt.Errorf("status %d: %s", a.Status, a.Body)
-				}
-				if err != nil {
-					mu.Lock()
-					failed = errors.Join(failed, err)
-					mu.Unlock()
+				if err := answered(a, err, http.StatusAccepted); err != nil {
+					return err
 				}
 			}
+			return nil
 		})
 	}
-	running.Wait()
-	if failed != nil {
-		return sample{}, cost{}, failed
+	if err := running.Wait(); err != nil {
+		return sample{}, nil, err
 	}
 	if err := b.awaitConfirmed(ctx, confirmed+n); err != nil {
-		return sample{}, cost{}, err
+		return sample{}, nil, err
 	}
 	var last time.Time // by the clock of this machine, which the services share
 	if err := b.truth.Orders.QueryRow(ctx, `SELECT max(finished_at) FROM orders`).Scan(&last); err != nil {
-		return sample{}, cost{}, err
+		return sample{}, nil, err
 	}
 	elapsed := last.Sub(begun)
 	// Callbacks, settlement and receipts belong to the cost, not to the time.
 	if err := audit.WaitQuiet(ctx, b.truth); err != nil {
-		return sample{}, cost{}, err
+		return sample{}, nil, err
 	}
 	after, err := b.spent(ctx)
-	of := float64(n)
-	return sample{perSecond: of / elapsed.Seconds()}, cost{
-		commits: (after.commits - before.commits) / of, transactions: (after.transactions - before.transactions) / of,
-		messages: (after.messages - before.messages) / of, wal: (after.wal - before.wal) / of,
-	}, err
+	return sample{perSecond: float64(n) / elapsed.Seconds()}, after.plus(before, -1), err
 }
 
 // baskets are made before the clock runs: the customer's browser gets the tokens.
 func (b *bench) baskets(ctx context.Context, n int) (<-chan []byte, error) {
 	bodies := make(chan []byte, n)
-	var mu sync.Mutex
-	var failed error
-	var running sync.WaitGroup
-	for range 8 {
-		running.Go(func() {
-			for range n / 8 {
-				token, err := b.acme.Token(ctx, shop.CardWorks)
-				if err != nil {
-					mu.Lock()
-					failed = errors.Join(failed, err)
-					mu.Unlock()
-					return
-				}
-				bodies <- b.basket(token)
-			}
+	var running errgroup.Group
+	running.SetLimit(8)
+	for range n {
+		running.Go(func() error {
+			token, err := b.acme.Token(ctx, shop.CardWorks)
+			bodies <- b.basket(token)
+			return err
 		})
 	}
-	running.Wait()
-	for len(bodies) < n && failed == nil {
-		var token string
-		token, failed = b.acme.Token(ctx, shop.CardWorks)
-		bodies <- b.basket(token)
-	}
+	err := running.Wait()
 	close(bodies)
-	return bodies, failed
+	return bodies, err
 }
 
 func (b *bench) confirmed(ctx context.Context) (n int, err error) {
@@ -183,49 +167,6 @@ func (b *bench) awaitConfirmed(ctx context.Context, want int) error {
 	}
 }
 
-// spent reads PostgreSQL's counters and the relays'. Numbers of transactions are
-// given only to those that write; PostgreSQL's own count of all comes a second late.
-func (b *bench) spent(ctx context.Context) (cost, error) {
-	var c cost
-	if err := countersSettle(ctx); err != nil {
-		return c, err
-	}
-	err := b.truth.Orders.QueryRow(ctx, `
-		SELECT pg_current_xact_id()::text::float8,
-		       (SELECT sum(xact_commit)::float8 FROM pg_stat_database),
-		       pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::float8`).Scan(&c.commits, &c.transactions, &c.wal)
-	for _, name := range stack.Services {
-		published, e := b.counter(ctx, name, "failwell_outbox_published_total")
-		c.messages, err = c.messages+published, errors.Join(err, e)
-	}
-	return c, err
-}
-
-// countersSettle waits until PostgreSQL's sessions have handed in what they have counted,
-// which they do once a second.
-func countersSettle(ctx context.Context) error {
-	select {
-	case <-time.After(1200 * time.Millisecond):
-	case <-ctx.Done():
-	}
-	return ctx.Err()
-}
-
-// counter reads one of a service's counters.
-func (b *bench) counter(ctx context.Context, service, name string) (float64, error) {
-	a, err := b.acme.Get(ctx, b.system.URL[service]+"/metrics")
-	if err != nil {
-		return 0, err
-	}
-	lines := bufio.NewScanner(strings.NewReader(string(a.Body)))
-	for lines.Scan() {
-		if value, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
-			return strconv.ParseFloat(value, 64)
-		}
-	}
-	return 0, fmt.Errorf("%s has no counter %s", service, name)
-}
-
 // commits is how many of the smallest durable transactions this machine makes a second.
 func (b *bench) commits(ctx context.Context) (float64, error) {
 	if _, err := b.truth.Orders.Exec(ctx, `CREATE TABLE IF NOT EXISTS least (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body text)`); err != nil {
@@ -245,9 +186,9 @@ func (b *bench) messages(ctx context.Context) (float64, error) {
 	return s.perSecond, err
 }
 
-// atRate places orders at a steady pace, and returns how long they took to be
-// confirmed by the order's own two times.
-func (b *bench) atRate(ctx context.Context, perSecond float64) (sample, error) {
+// atRate places orders at a steady pace, at each of the shops in turn, and returns how long
+// they took to be confirmed by the order's own two times.
+func (b *bench) atRate(ctx context.Context, perSecond float64, shops ...*shop.Shop) (sample, error) {
 	seconds := 10.0
 	if b.Quick {
 		seconds = 4
@@ -261,37 +202,40 @@ func (b *bench) atRate(ctx context.Context, perSecond float64) (sample, error) {
 	if err != nil {
 		return sample{}, err
 	}
-	var from time.Time
-	if err := b.truth.Orders.QueryRow(ctx, `SELECT now()`).Scan(&from); err != nil {
+	from, err := b.now(ctx)
+	if err != nil {
 		return sample{}, err
 	}
-	tick := time.NewTicker(time.Duration(float64(time.Second) / perSecond))
-	defer tick.Stop()
-	var mu sync.Mutex
-	var failed error
-	var running sync.WaitGroup
+	begun, i := time.Now(), 0
+	var running errgroup.Group
 	for body := range bodies {
-		<-tick.C
-		running.Go(func() {
-			if _, err := b.acme.Place(ctx, uuid.NewString(), body); err != nil {
-				mu.Lock()
-				failed = errors.Join(failed, err)
-				mu.Unlock()
-			}
+		// By the clock and not by a ticker, which leaves out what it cannot keep up with.
+		time.Sleep(time.Until(begun.Add(time.Duration(float64(i) / perSecond * float64(time.Second)))))
+		at := shops[i%len(shops)]
+		running.Go(func() error {
+			a, err := at.Place(ctx, uuid.NewString(), body)
+			return answered(a, err, http.StatusAccepted)
 		})
+		i++
 	}
-	running.Wait()
-	if failed != nil {
-		return sample{}, failed
+	if err := running.Wait(); err != nil {
+		return sample{}, err
 	}
 	if err := b.awaitConfirmed(ctx, confirmed+n); err != nil {
 		return sample{}, err
 	}
-	return quantiles(ctx, b.truth.Orders, from)
+	return b.sinceAccepted(ctx, from)
 }
 
-func quantiles(ctx context.Context, db *pgxpool.Pool, from time.Time) (s sample, err error) {
-	err = db.QueryRow(ctx, `
+// now is the database's time, which orders have theirs from.
+func (b *bench) now(ctx context.Context) (at time.Time, err error) {
+	err = b.truth.Orders.QueryRow(ctx, `SELECT now()`).Scan(&at)
+	return at, err
+}
+
+// sinceAccepted is how long the orders that were accepted from then on took to be confirmed.
+func (b *bench) sinceAccepted(ctx context.Context, from time.Time) (s sample, err error) {
+	err = b.truth.Orders.QueryRow(ctx, `
 		SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY finished_at - created_at),
 		       percentile_disc(0.99) WITHIN GROUP (ORDER BY finished_at - created_at)
 		  FROM orders

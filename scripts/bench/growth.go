@@ -19,15 +19,15 @@ import (
 // slower by what was done before.
 func (b *bench) growth(ctx context.Context) error {
 	b.round = min(b.round, 2*time.Second) // most of this part is the planting
-	empty := &bench{flags: b.flags, round: b.round, rounds: b.rounds}
-	if err := empty.start(ctx); err != nil {
+	empty, err := b.second(ctx, stack.Options{})
+	if err != nil {
 		return err
 	}
 	defer empty.stop()
 	var rows string
 	compare := func(name, unit string, full, empty func() (sample, error)) error {
-		_, err := b.against(name+", "+rows+" old rows in each table", unit, 0.9,
-			contender{"", full}, contender{"the same with empty tables", empty})
+		_, err := b.against(name+", "+rows+" old rows in each table", unit,
+			contender{"", 0, full}, contender{"the same with empty tables", 0.9, empty})
 		return err
 	}
 	outbox, emptyOutbox, err := b.bothOutboxes(ctx, empty)
@@ -38,7 +38,11 @@ func (b *bench) growth(ctx context.Context) error {
 	defer emptyOutbox.close()
 
 	const clients = 8
-	replay, emptyReplay := b.replayer(), empty.replayer()
+	_, replay, err := b.replayer(ctx)
+	_, emptyReplay, emptyErr := empty.replayer(ctx)
+	if err := errors.Join(err, emptyErr); err != nil {
+		return err
+	}
 	before := 0
 	for _, n := range []int{b.Rows / 10, b.Rows} {
 		if err := b.fill(ctx, before, n); err != nil {
@@ -130,18 +134,6 @@ func (b *bench) goOn(ctx context.Context) error {
 		b.system.Signal(name, syscall.SIGCONT)
 	}
 	return err
-}
-
-// replayer repeats one request, whose answer is recorded at the first call.
-func (b *bench) replayer() func(context.Context, int) error {
-	key, body := "replayed", b.basket("tok_bench")
-	return func(ctx context.Context, _ int) error {
-		a, err := b.acme.Place(ctx, key, body)
-		if err == nil && a.Status != 202 {
-			err = fmt.Errorf("status %d: %s", a.Status, a.Body)
-		}
-		return err
-	}
 }
 
 // fill plants old rows up to so many: ids of the past, in the order of time like

@@ -6,15 +6,18 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
+	"github.com/jackc/pgx/v5"
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"example.com/failwell/scripts/lab/audit"
@@ -23,8 +26,8 @@ import (
 )
 
 type flags struct {
-	Quick   bool   `help:"Two minutes instead of thirteen: short rounds, no peers, no old rows."`
-	Only    string `help:"Only these parts, separated by commas: accept, replay, ledger, relay, endtoend, growth, process."`
+	Quick   bool   `help:"Two minutes instead of fourteen: short rounds, no peers, no replicas, no old rows."`
+	Only    string `help:"Only these parts, separated by commas: accept, replay, ledger, relay, endtoend, cost, process, replicas, groupcommit, growth."`
 	Rows    int    `default:"10000000" help:"How many old rows there are in each table when growth is measured; a tenth of it is measured as well."`
 	Profile string `help:"Write CPU profiles of the services under load into this directory. Slower: for looking, not for quoting."`
 	Report  string `help:"Write the table and the plot into this page (docs/performance.md), and the figures beside it as JSON."`
@@ -53,6 +56,8 @@ type bench struct {
 	truth  *audit.Databases
 	acme   *shop.Shop
 
+	statements *pgx.Conn // where they are counted; nil: they are not
+
 	round  time.Duration // how long one contender runs
 	rounds int           // how often each of them does
 }
@@ -63,28 +68,31 @@ func run(ctx context.Context, f flags) error {
 		b.round, b.rounds, b.Rows = time.Second, 2, min(f.Rows, 100_000)
 	}
 	begun := time.Now()
-	// In this order: what needs empty tables first, what fills them last.
 	for _, part := range []struct {
-		name string
-		run  func(context.Context) error
+		name   string
+		run    func(context.Context) error
+		system stack.Options
+		slow   bool // not for the quick bench
 	}{
-		{"accept", b.accept}, {"replay", b.replay}, {"ledger", b.ledger}, {"relay", b.relay},
-		{"endtoend", b.endToEnd}, {"process", b.process}, {"growth", b.growth},
+		{name: "accept", run: b.accept}, {name: "replay", run: b.replay}, {name: "ledger", run: b.ledger}, {name: "relay", run: b.relay},
+		{name: "endtoend", run: b.endToEnd, system: withPeerSandbox}, {name: "cost", run: b.cost}, {name: "process", run: b.process},
+		{name: "replicas", run: b.replicas, system: threeOfEach, slow: true}, {name: "groupcommit", run: b.groupCommit, slow: true},
+		{name: "growth", run: b.growth, slow: true},
 	} {
-		if f.Quick && f.Only == "" && part.name == "growth" {
-			continue // to plant the rows alone takes longer than all the rest
+		if f.Quick && f.Only == "" && part.slow {
+			continue
 		}
 		if f.Only != "" && !strings.Contains(","+f.Only+",", ","+part.name+",") {
 			continue
 		}
 		fmt.Printf("\n%s, after %s\n", part.name, time.Since(begun).Round(time.Second))
-		if err := b.measure(ctx, part.name, part.run); err != nil {
+		if err := b.measure(ctx, part.name, part.system, part.run); err != nil {
 			return fmt.Errorf("%s: %w", part.name, err)
 		}
 	}
 	fmt.Printf("\n%s\nmeasured in %s\n", b.report.table(), time.Since(begun).Round(time.Second))
 	if f.Report != "" {
-		return b.report.write(f.Report, b.machine())
+		return b.report.write(f.Report, b.machine(), f.Only == "")
 	}
 	return nil
 }
@@ -102,8 +110,8 @@ var production = []string{
 
 // measure gives each part a system of its own: fresh, and without what the part
 // before has left in its caches and queues.
-func (b *bench) measure(ctx context.Context, part string, run func(context.Context) error) error {
-	if err := b.start(ctx); err != nil {
+func (b *bench) measure(ctx context.Context, part string, system stack.Options, run func(context.Context) error) error {
+	if err := b.start(ctx, system); err != nil {
 		return err
 	}
 	defer b.stop()
@@ -113,23 +121,30 @@ func (b *bench) measure(ctx context.Context, part string, run func(context.Conte
 	return run(ctx)
 }
 
+// second starts another system, to measure one beside the other.
+func (b *bench) second(ctx context.Context, system stack.Options) (*bench, error) {
+	other := &bench{flags: b.flags, round: b.round, rounds: b.rounds}
+	return other, other.start(ctx, system)
+}
+
 // start starts a system to measure.
-func (b *bench) start(ctx context.Context) error {
+func (b *bench) start(ctx context.Context, system stack.Options) error {
 	seed := make([]string, products)
 	for i := range seed {
 		seed[i] = fmt.Sprintf("sku-%d=Thing %d=1250=GBP=100000000", i, i)
 	}
-	env := map[string][]string{
-		stack.Orders:   append([]string{"LAB_SEED_PRODUCTS=" + strings.Join(seed, ";")}, production...),
-		stack.Payments: production, stack.Ledger: production, stack.Sandbox: production,
-	}
+	settings := append(slices.Clone(production), "LAB_SEED_PRODUCTS="+strings.Join(seed, ";"))
 	if b.Profile != "" {
-		for name := range env {
-			env[name] = append(env[name], "LAB_FAULTS=true")
-		}
+		settings = append(settings, "LAB_FAULTS=true")
 	}
+	env := map[string][]string{}
+	maps.Copy(env, system.Env)
+	for _, name := range stack.Processes {
+		env[name] = settings
+	}
+	system.IgnoreGiven, system.Env = true, env
 	var err error
-	if b.system, err = stack.Start(ctx, stack.Options{IgnoreGiven: true, Env: env}); err != nil {
+	if b.system, err = stack.Start(ctx, system); err != nil {
 		return err
 	}
 	if b.truth, err = audit.Open(ctx, b.system.DatabaseURL, b.system.ReceiptsURL()); err != nil {

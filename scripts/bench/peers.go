@@ -11,6 +11,9 @@ import (
 	"strconv"
 )
 
+// peerSandbox is the process of the outside world that peers ask; see withPeerSandbox.
+const peerSandbox = "sandbox-2"
+
 // peer runs what a user would pick instead. Peers live in a module of their own,
 // so that nothing of theirs is in ours.
 func (b *bench) peer(ctx context.Context, database, name string, n int) (sample, error) {
@@ -23,7 +26,8 @@ func (b *bench) peer(ctx context.Context, database, name string, n int) (sample,
 		}
 	}
 	run := exec.CommandContext(ctx, binary, name, strconv.Itoa(n))
-	run.Env = append(os.Environ(), "DATABASE_URL="+database, "AMQP_URL="+b.system.Servers.AMQPURL)
+	run.Env = append(os.Environ(), "DATABASE_URL="+database, "AMQP_URL="+b.system.Servers.AMQPURL,
+		"SANDBOX_URL="+b.system.URL[peerSandbox], "PROCESSOR_KEY="+b.system.Env()["PROCESSOR_KEY"])
 	var complaints bytes.Buffer
 	run.Stderr = &complaints
 	out, err := run.Output()

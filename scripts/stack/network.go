@@ -21,6 +21,10 @@ type Network struct {
 // Links are the names of what can be reached through the network.
 var Links = []string{"postgres", "rabbitmq", Sandbox, Ledger, Payments}
 
+// BrokerLink is the name of the link over which one process alone reaches the broker;
+// see Options.BrokerLinks.
+func BrokerLink(process string) string { return "rabbitmq of " + process }
+
 func newNetwork() *Network {
 	zerolog.SetGlobalLevel(zerolog.Disabled) // its toxics log to a global of their own
 	return &Network{

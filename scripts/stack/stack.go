@@ -5,6 +5,7 @@
 package stack
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -24,52 +25,10 @@ import (
 	"example.com/failwell/shared/testenv"
 )
 
-// Names of the processes that a stack runs.
-const (
-	Sandbox  = "sandbox"
-	Ledger   = "ledger"
-	Payments = "payments"
-	Orders   = "orders"
-)
-
-// Services are those that may die; the sandbox is the outside world.
-var Services = []string{Orders, Payments, Ledger}
-
-// Processes in the order in which they start; they stop the other way round.
-var Processes = []string{Sandbox, Ledger, Payments, Orders}
-
-// packageOf is where a process is built from.
-func packageOf(name string) string {
-	if name == Sandbox {
-		return "./scripts/sandbox"
-	}
-	return "./services/" + name
-}
-
 const (
 	readyTimeout = 60 * time.Second
 	stopPatience = 10 * time.Second
 )
-
-// Options configures a stack.
-type Options struct {
-	// Out hears what is being started. nil: nobody.
-	Out io.Writer
-
-	// IgnoreGiven starts a PostgreSQL and a RabbitMQ of its own even when
-	// addresses are given: for whoever is going to kill them.
-	IgnoreGiven bool
-
-	// Network puts a network between the processes that can be broken.
-	Network bool
-
-	// Overlay replaces source files, by their path in the repository, while the
-	// services are built.
-	Overlay map[string]string
-
-	// Env overrides single variables of the lab's settings, by service.
-	Env map[string][]string
-}
 
 // Stack is a running system.
 type Stack struct {
@@ -82,6 +41,7 @@ type Stack struct {
 	inside map[string]string // addresses as the services reach each other, by link
 
 	lab         map[string]string
+	processes   []string
 	supervisors map[string]*supervisor
 	releases    []func()
 }
@@ -91,7 +51,7 @@ func Start(ctx context.Context, opts Options) (*Stack, error) {
 	if opts.Out == nil {
 		opts.Out = io.Discard
 	}
-	s := &Stack{URL: map[string]string{}, supervisors: map[string]*supervisor{}}
+	s := &Stack{URL: map[string]string{}, processes: opts.processes(), supervisors: map[string]*supervisor{}}
 	if err := s.start(ctx, opts); err != nil {
 		s.Close()
 		return nil, err
@@ -125,7 +85,7 @@ func (s *Stack) start(ctx context.Context, opts Options) error {
 	if err := s.createDatabases(ctx, root); err != nil {
 		return err
 	}
-	for _, name := range Processes {
+	for _, name := range s.processes {
 		port, release, err := testenv.HoldPort()
 		if err != nil {
 			return err
@@ -133,12 +93,16 @@ func (s *Stack) start(ctx context.Context, opts Options) error {
 		s.releases = append(s.releases, release)
 		s.URL[name] = fmt.Sprintf("http://127.0.0.1:%d", port)
 	}
-	if err := s.connect(opts.Network); err != nil {
+	if err := s.connect(opts); err != nil {
 		return err
 	}
-	for _, name := range Processes {
+	for _, name := range s.processes {
+		env := opts.Env[programOf(name)]
+		if name != programOf(name) {
+			env = slices.Concat(env, opts.Env[name])
+		}
 		sup := &supervisor{
-			name: name, binary: filepath.Join(s.Dir, name), env: s.environment(name, opts.Env[name]),
+			name: name, binary: filepath.Join(s.Dir, programOf(name)), env: s.environment(name, env),
 			logPath: filepath.Join(s.Dir, name+".log"),
 		}
 		s.supervisors[name] = sup
@@ -146,25 +110,31 @@ func (s *Stack) start(ctx context.Context, opts Options) error {
 			return err
 		}
 	}
-	return s.waitReady(ctx)
+	return s.WaitReady(ctx)
 }
 
 // connect decides over which addresses the processes reach each other.
-func (s *Stack) connect(network bool) error {
+func (s *Stack) connect(opts Options) error {
 	s.inside = map[string]string{
 		"postgres": s.Servers.PostgresURL, "rabbitmq": s.Servers.AMQPURL,
 		Sandbox: s.URL[Sandbox], Ledger: s.URL[Ledger], Payments: s.URL[Payments],
 	}
-	if !network {
+	if !opts.Network && len(opts.BrokerLinks) == 0 {
 		return nil
 	}
 	s.Network = newNetwork()
-	for _, link := range Links {
-		address, err := s.Network.through(link, s.inside[link])
-		if err != nil {
+	var err error
+	if opts.Network {
+		for _, link := range Links {
+			if s.inside[link], err = s.Network.through(link, s.inside[link]); err != nil {
+				return err
+			}
+		}
+	}
+	for _, name := range opts.BrokerLinks {
+		if s.inside[BrokerLink(name)], err = s.Network.through(BrokerLink(name), s.inside["rabbitmq"]); err != nil {
 			return err
 		}
-		s.inside[link] = address
 	}
 	return nil
 }
@@ -231,14 +201,18 @@ func (s *Stack) createDatabases(ctx context.Context, root string) error {
 // environment is the lab's settings and the addresses of this stack.
 func (s *Stack) environment(name string, more []string) []string {
 	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}
+	instance, broker := name, cmp.Or(s.inside[BrokerLink(name)], s.inside["rabbitmq"])
+	if name == programOf(name) {
+		instance += "-1"
+	}
 	for key, value := range s.lab {
 		env = append(env, key+"="+value)
 	}
 	env = append(env,
 		"HTTP_ADDR="+strings.TrimPrefix(s.URL[name], "http://"),
-		"DATABASE_URL="+ownDatabase(s.inside["postgres"], name),
-		"AMQP_URL="+s.inside["rabbitmq"],
-		"INSTANCE="+name+"-1",
+		"DATABASE_URL="+ownDatabase(s.inside["postgres"], programOf(name)),
+		"AMQP_URL="+broker,
+		"INSTANCE="+instance,
 		"PROCESSOR_URL="+s.inside[Sandbox],
 		"BANK_URL="+s.inside[Sandbox],
 		"LEDGER_URL="+s.inside[Ledger],
@@ -271,7 +245,7 @@ func (s *Stack) Env() map[string]string {
 	acme, other := strings.Split(merchants[0], ":"), strings.Split(merchants[1], ":")
 	env := map[string]string{
 		"MERCHANT_KEY": acme[1], "WEBHOOK_SECRET": acme[2], "OTHER_MERCHANT_KEY": other[1],
-		"PROCESSOR_WEBHOOK_SECRET": s.lab["PROCESSOR_WEBHOOK_SECRET"], "SERVICE_KEY": s.lab["SERVICE_KEY"],
+		"PROCESSOR_WEBHOOK_SECRET": s.lab["PROCESSOR_WEBHOOK_SECRET"], "PROCESSOR_KEY": s.lab["PROCESSOR_KEY"], "SERVICE_KEY": s.lab["SERVICE_KEY"],
 		"RECEIPTS_URL": s.ReceiptsURL(),
 		"POSTGRES_URL": s.Servers.PostgresURL, "AMQP_URL": s.Servers.AMQPURL,
 	}
@@ -281,8 +255,8 @@ func (s *Stack) Env() map[string]string {
 	return env
 }
 
-// waitReady returns when every process says that it is ready.
-func (s *Stack) waitReady(ctx context.Context) error {
+// WaitReady returns when every process says that it is ready.
+func (s *Stack) WaitReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	for name, address := range s.URL {
@@ -348,7 +322,7 @@ func (s *Stack) logTail(name string) string {
 
 // Close stops everything, services first, and removes what was written.
 func (s *Stack) Close() {
-	for _, name := range slices.Backward(Processes) {
+	for _, name := range slices.Backward(s.processes) {
 		if sup := s.supervisors[name]; sup != nil {
 			sup.stop(stopPatience)
 		}

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"sync/atomic"
 	"testing"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -26,27 +25,6 @@ import (
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }
-
-// counter counts what goes to the database.
-type counter struct{ trips, statements atomic.Int64 }
-
-func (c *counter) TraceBatchStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceBatchStartData) context.Context {
-	c.trips.Add(1)
-	c.statements.Add(int64(data.Batch.Len()))
-	return ctx
-}
-func (c *counter) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
-func (c *counter) TraceBatchEnd(context.Context, *pgx.Conn, pgx.TraceBatchEndData)     {}
-
-func (c *counter) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
-	c.trips.Add(1)
-	c.statements.Add(1)
-	return ctx
-}
-func (c *counter) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
-
-// spent returns what was counted since the last call.
-func (c *counter) spent() (trips, statements int64) { return c.trips.Swap(0), c.statements.Swap(0) }
 
 // bench is a service whose relay and callbacks are not running, and its API.
 type bench struct {
@@ -177,37 +155,5 @@ func BenchmarkSagaAnswer(b *testing.B) {
 	b.ResetTimer()
 	for _, id := range ids {
 		bench.answer(id, "authorise")
-	}
-}
-
-// Speed is lost one round trip at a time, by changes that each look harmless. This
-// counts them, which no noise of the machine can change.
-func TestAnOrderCostsOneRoundTripToAcceptAndOneForEachAnswer(t *testing.T) {
-	var count counter
-	b := newBench(t, &count, 1) // one connection, so that statements are prepared once, in the warm-up
-	b.accept("first")           // the merchant's key and the price are read once and remembered
-	count.spent()
-
-	id := b.accept("second")
-	trips, statements := count.spent()
-	t.Logf("accepting an order: %d round trips, %d statements", trips, statements)
-	if trips != 1 || statements > 7 {
-		t.Errorf("accepting an order: %d round trips, %d statements; at most 1 and 7", trips, statements)
-	}
-	b.accept("second")
-	if trips, statements := count.spent(); trips != 1 || statements != 1 {
-		t.Errorf("a retry: %d round trips, %d statements; it is a read of one row", trips, statements)
-	}
-	for _, step := range []string{"authorise", "post-sale", "capture"} {
-		b.answer(id, step)
-		trips, statements := count.spent()
-		t.Logf("the answer to %s: %d round trips, %d statements", step, trips, statements)
-		if trips != 1 || statements > 6 {
-			t.Errorf("the answer to %s: %d round trips, %d statements; at most 1 and 6", step, trips, statements)
-		}
-	}
-	var status string
-	if err := b.db.QueryRow(t.Context(), `SELECT status FROM orders WHERE 'ord_' || id = $1`, id).Scan(&status); err != nil || status != statusConfirmed {
-		t.Errorf("the order is %q, %v", status, err)
 	}
 }

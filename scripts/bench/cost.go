@@ -1,0 +1,198 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"example.com/failwell/scripts/lab/audit"
+	"example.com/failwell/scripts/shop"
+	"example.com/failwell/scripts/stack"
+)
+
+// cost is what was used of each thing: how many, or how many bytes, or how many
+// milliseconds of a processor by each program.
+type cost map[string]float64
+
+func (c cost) plus(other cost, times float64) cost {
+	sum := cost{}
+	for _, each := range []struct {
+		cost
+		times float64
+	}{{c, 1}, {other, times}} {
+		for thing, n := range each.cost {
+			sum[thing] += n * each.times
+		}
+	}
+	return sum
+}
+
+func (c cost) String() string {
+	said := fmt.Sprintf("%.1f commits that write, %.1f transactions in all, %.1f messages and %.1f kB of WAL", c["commits"], c["transactions"], c["messages"], c["wal"]/1000)
+	if c["statements"] > 0 {
+		said = fmt.Sprintf("%.1f statements, ", c["statements"]) + said
+	}
+	return said
+}
+
+// cost counts from outside what PostgreSQL is asked for: to accept an order, to repeat its
+// request, and to complete one. No two orders come at the same time, so none shares a commit
+// with another, and no noise of the machine can change the figures.
+func (b *bench) cost(ctx context.Context) error {
+	if err := b.countStatements(ctx); err != nil {
+		return err
+	}
+	defer b.statements.Close(ctx) //nolint:errcheck // nothing is at stake
+	if err := b.system.Servers.StopRabbit(ctx); err != nil {
+		return err
+	}
+	_, repeat, err := b.replayer(ctx)
+	if err != nil {
+		return err
+	}
+	times := func(n int, call func(context.Context, int) error) func() error {
+		return func() (err error) {
+			for i := 0; i < n && err == nil; i++ {
+				err = call(ctx, i)
+			}
+			return err
+		}
+	}
+	nothing := func() error { return nil }
+	const many, few = 1000, 100
+	accept, err := b.each(ctx, many, times(many, b.place), nothing)
+	if err != nil {
+		return err
+	}
+	retry, err := b.each(ctx, many, times(many, repeat), nothing)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(b.system.Servers.StartRabbit(ctx), b.system.WaitReady(ctx), audit.WaitQuiet(ctx, b.truth)); err != nil {
+		return err
+	}
+	complete, err := b.each(ctx, few, times(few, func(ctx context.Context, _ int) error {
+		time.Sleep(30 * time.Millisecond) // the one before is mostly confirmed by then
+		token, err := b.acme.Token(ctx, shop.CardWorks)
+		if err != nil {
+			return err
+		}
+		a, err := b.acme.Place(ctx, uuid.NewString(), b.basket(token))
+		return answered(a, err, http.StatusAccepted)
+	}), func() error {
+		time.Sleep(3 * time.Second) // receipts and settlement are polled for, and to look for them costs statements
+		return audit.WaitQuiet(ctx, b.truth)
+	})
+	if err != nil {
+		return err
+	}
+	b.report.note("By itself, to accept an order takes %s.", accept)
+	b.report.note("By itself, to repeat its request takes %s.", retry)
+	b.report.note("By itself, to complete an order takes %s, the outside world's included.", complete)
+	return nil
+}
+
+// each is what one of n takes that work does. What goes on anyway, polls above all, is
+// counted afterwards for as long and taken off. settle waits for what is left to do.
+func (b *bench) each(ctx context.Context, n float64, work, settle func() error) (cost, error) {
+	var at [3]time.Time
+	var spent [3]cost
+	for i, phase := range []func() error{
+		func() error { return nil },
+		func() error { return errors.Join(work(), settle()) },
+		settle,
+	} {
+		err := phase()
+		if err != nil {
+			return nil, err
+		}
+		if spent[i], err = b.spent(ctx); err != nil {
+			return nil, err
+		}
+		at[i] = time.Now()
+	}
+	busy, idle := at[1].Sub(at[0]).Seconds(), at[2].Sub(at[1]).Seconds()
+	used := spent[1].plus(spent[0], -1).plus(spent[2].plus(spent[1], -1), -busy/idle)
+	return cost{}.plus(used, 1/n), nil
+}
+
+// countStatements has PostgreSQL count statements, those of clients and not those that
+// check foreign keys. It does so only here: it is no part of what is measured elsewhere.
+func (b *bench) countStatements(ctx context.Context) error {
+	admin, err := pgx.Connect(ctx, b.system.Servers.PostgresURL)
+	if err != nil {
+		return err
+	}
+	_, err = admin.Exec(ctx, `CREATE EXTENSION pg_stat_statements`)
+	if err == nil {
+		_, err = admin.Exec(ctx, `ALTER SYSTEM SET shared_preload_libraries = pg_stat_statements`)
+	}
+	err = errors.Join(err, admin.Close(ctx))
+	if err == nil {
+		err = errors.Join(b.system.Servers.StopPostgres(ctx), b.system.Servers.StartPostgres(ctx), b.system.WaitReady(ctx))
+	}
+	if err == nil {
+		b.statements, err = pgx.Connect(ctx, b.system.Servers.PostgresURL)
+	}
+	return err
+}
+
+// spent reads PostgreSQL's counters, the relays' and those of the machine's processors.
+// Numbers of transactions are given only to those that write; PostgreSQL's own count of
+// all comes a second late.
+func (b *bench) spent(ctx context.Context) (cost, error) {
+	if err := countersSettle(ctx); err != nil {
+		return nil, err
+	}
+	var commits, transactions, wal, messages, statements float64
+	err := b.truth.Orders.QueryRow(ctx, `
+		SELECT pg_current_xact_id()::text::float8,
+		       (SELECT sum(xact_commit)::float8 FROM pg_stat_database),
+		       pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::float8`).Scan(&commits, &transactions, &wal)
+	for _, name := range stack.Services {
+		published, e := b.counter(ctx, name, "failwell_outbox_published_total")
+		messages, err = messages+published, errors.Join(err, e)
+	}
+	if b.statements != nil && err == nil {
+		err = b.statements.QueryRow(ctx, `
+			SELECT sum(calls)::float8
+			  FROM pg_stat_statements
+			  JOIN pg_database ON oid = dbid
+			 WHERE datname <> 'postgres'`).Scan(&statements)
+	}
+	c := cost{"commits": commits, "transactions": transactions, "wal": wal, "messages": messages, "statements": statements}
+	return c.plus(processorTime(), 1), err
+}
+
+// countersSettle waits until PostgreSQL's sessions have handed in what they have counted,
+// which they do once a second.
+func countersSettle(ctx context.Context) error {
+	select {
+	case <-time.After(1200 * time.Millisecond):
+	case <-ctx.Done():
+	}
+	return ctx.Err()
+}
+
+// counter reads one of a service's counters.
+func (b *bench) counter(ctx context.Context, service, name string) (float64, error) {
+	a, err := b.acme.Get(ctx, b.system.URL[service]+"/metrics")
+	if err != nil {
+		return 0, err
+	}
+	lines := bufio.NewScanner(strings.NewReader(string(a.Body)))
+	for lines.Scan() {
+		if value, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
+			return strconv.ParseFloat(value, 64)
+		}
+	}
+	return 0, fmt.Errorf("%s has no counter %s", service, name)
+}

@@ -1,0 +1,75 @@
+package stack
+
+import (
+	"fmt"
+	"io"
+	"strings"
+)
+
+// Names of the processes that a stack runs.
+const (
+	Sandbox  = "sandbox"
+	Ledger   = "ledger"
+	Payments = "payments"
+	Orders   = "orders"
+)
+
+// Services are those that may die; the sandbox is the outside world.
+var Services = []string{Orders, Payments, Ledger}
+
+// Processes in the order in which they start; they stop the other way round.
+var Processes = []string{Sandbox, Ledger, Payments, Orders}
+
+// programOf is what a process runs: the second replica of orders is called orders-2.
+func programOf(name string) string {
+	program, _, _ := strings.Cut(name, "-")
+	return program
+}
+
+// packageOf is where a program is built from.
+func packageOf(name string) string {
+	if name == Sandbox {
+		return "./scripts/sandbox"
+	}
+	return "./services/" + name
+}
+
+// Options configures a stack.
+type Options struct {
+	// Out hears what is being started. nil: nobody.
+	Out io.Writer
+
+	// IgnoreGiven starts a PostgreSQL and a RabbitMQ of its own even when
+	// addresses are given: for whoever is going to kill them.
+	IgnoreGiven bool
+
+	// Network puts a network between the processes that can be broken.
+	Network bool
+
+	// Overlay replaces source files, by their path in the repository, while the
+	// services are built.
+	Overlay map[string]string
+
+	// Env overrides single variables of the lab's settings, by service. The second
+	// replica of orders has the variables of orders, and those of orders-2.
+	Env map[string][]string
+
+	// Replicas is how many there are of a process, by name. Not named: one.
+	Replicas map[string]int
+
+	// BrokerLinks names processes that reach the broker over a link of their own:
+	// Network.Cut(BrokerLink(name)) takes the broker from that process alone.
+	BrokerLinks []string
+}
+
+// processes are the names of all that run, in the order in which they start.
+func (o Options) processes() []string {
+	var names []string
+	for _, name := range Processes {
+		names = append(names, name)
+		for i := 2; i <= o.Replicas[name]; i++ {
+			names = append(names, fmt.Sprintf("%s-%d", name, i))
+		}
+	}
+	return names
+}
