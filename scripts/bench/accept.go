@@ -84,7 +84,6 @@ func (b *bench) acceptScript(ctx context.Context) (string, error) {
 		 LIMIT 1`).Scan(&response, &message)
 	id := `(lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1000)::bigint), 12, '0') || '7' || substr(md5(random()::text), 1, 19))::uuid`
 	return fmt.Sprintf(`\set n random(0, %d)
-\set shard random(0, 3)
 WITH id AS MATERIALIZED (SELECT %s AS order_id, %s AS message_id, gen_random_uuid()::text AS key),
 k AS (INSERT INTO idempotency_keys (merchant_id, operation, key, fingerprint, status, headers, body, expires_at)
       SELECT 'mer_acme', 'POST /v1/orders', key, sha256(key::bytea), 202, '{"Location": "/v1/orders/ord_00000000-0000-0000-0000-000000000000", "Content-Type": "application/json"}', '\x%s', now() + interval '24 hours' FROM id),
@@ -92,7 +91,7 @@ o AS (INSERT INTO orders (id, merchant_id, customer_id, payment_id, payment_toke
       SELECT order_id, 'mer_acme', 'cus_1', message_id, 'tok_bench', 1250, 'GBP', 'http://127.0.0.1:8080/merchant/webhooks/mer_acme', now() FROM id),
 l AS (INSERT INTO order_lines (order_id, line_no, sku, quantity, unit_price_minor) SELECT order_id, 1, 'sku-' || (:n)::int, 1, 1250 FROM id),
 s AS (INSERT INTO sagas (id, phase, step, ask_again_at) SELECT order_id, 'forward', 0, now() + interval '1 hour' FROM id),
-m AS (INSERT INTO outbox (shard, message_id, type, body, traceparent) SELECT (:shard)::smallint, message_id, 'payments.authorise', '\x%s', '00-00000000000000000000000000000000-0000000000000000-01' FROM id)
+m AS (INSERT INTO outbox (writer, message_id, type, body, traceparent) SELECT 'orders-1', message_id, 'payments.authorise', '\x%s', '00-00000000000000000000000000000000-0000000000000000-01' FROM id)
 UPDATE products SET available = available - 1, reserved = reserved + 1 WHERE merchant_id = 'mer_acme' AND sku = 'sku-' || (:n)::int;
 `, products-1, id, strings.Replace(id, "clock_timestamp()", "clock_timestamp() ", 1), response, message), err
 }

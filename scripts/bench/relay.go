@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -17,6 +15,7 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"example.com/failwell/shared/pattern/outbox"
+	"example.com/failwell/shared/pattern/outbox/rabbitpublisher"
 	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/platform/rabbit"
 )
@@ -63,16 +62,15 @@ type relayWorld struct {
 }
 
 const (
-	relayQueue = "bench"
-	drainPoll  = 2 * time.Millisecond
+	relayQueue  = "bench"
+	benchWriter = "bench"
+	drainPoll   = 2 * time.Millisecond
 )
+
+var benchOutbox = outbox.New("/bench", benchWriter)
 
 // newRelayWorld makes a database with nothing but an outbox, and a queue.
 func (b *bench) newRelayWorld(ctx context.Context) (*relayWorld, error) {
-	schema, err := os.ReadFile(filepath.Join(b.system.Root, "shared", "pattern", "outbox", "schema.sql"))
-	if err != nil {
-		return nil, err
-	}
 	admin, err := pgx.Connect(ctx, b.system.Servers.PostgresURL)
 	if err != nil {
 		return nil, err
@@ -88,7 +86,7 @@ func (b *bench) newRelayWorld(ctx context.Context) (*relayWorld, error) {
 	if w.db, err = postgres.Open(ctx, postgres.Options{URL: w.url, Logger: log}); err != nil {
 		return nil, err
 	}
-	if _, err := w.db.Exec(ctx, string(schema)); err != nil {
+	if _, err := w.db.Exec(ctx, outbox.Schema); err != nil {
 		return nil, err
 	}
 	w.broker = rabbit.Dial(rabbit.Options{URL: b.system.Servers.AMQPURL, Name: "bench", Logger: log})
@@ -113,7 +111,7 @@ func (w *relayWorld) close() {
 }
 
 func (w *relayWorld) start(ctx context.Context) (relay *outbox.Relay, stop func()) {
-	relay = outbox.NewRelay(outbox.Config{DB: w.db, Broker: w.broker, Logger: slog.New(slog.DiscardHandler), Holder: "bench", Lease: 10 * time.Second, Poll: time.Second})
+	relay = outbox.NewRelay(benchOutbox, outbox.Config{DB: w.db, Publisher: rabbitpublisher.New(w.broker), Logger: slog.New(slog.DiscardHandler)})
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	running.Go(func() { relay.Run(ctx) })
@@ -123,10 +121,10 @@ func (w *relayWorld) start(ctx context.Context) (relay *outbox.Relay, stop func(
 // drain fills the outbox and measures how long the relay takes to empty it.
 func (w *relayWorld) drain(ctx context.Context, n int) (sample, error) {
 	_, err := w.db.Exec(ctx, `
-		INSERT INTO outbox (shard, message_id, type, body)
-		SELECT i % $1, gen_random_uuid(), $2, convert_to(repeat('x', $3), 'UTF8')
+		INSERT INTO outbox (writer, message_id, type, body)
+		SELECT $1, gen_random_uuid(), $2, convert_to(repeat('x', $3), 'UTF8')
 		  FROM generate_series(1, $4) i`,
-		outbox.Shards, relayQueue, bodySize, n)
+		benchWriter, relayQueue, bodySize, n)
 	if err != nil {
 		return sample{}, err
 	}
@@ -160,7 +158,7 @@ func (w *relayWorld) purge(n int) error {
 }
 
 // publish is the limit: the same messages from as many publishers as the relay
-// has shards, in pipelines of the same length, from nowhere.
+// has loops, in pipelines of the same length, from nowhere.
 func (w *relayWorld) publish(ctx context.Context, n int) (sample, error) {
 	const pipeline = 500
 	body := []byte(strings.Repeat("x", bodySize))
@@ -168,10 +166,10 @@ func (w *relayWorld) publish(ctx context.Context, n int) (sample, error) {
 	var failed error
 	begun := time.Now()
 	var running sync.WaitGroup
-	for range outbox.Shards {
+	for range outbox.Loops {
 		running.Go(func() {
 			publisher := w.broker.Publisher()
-			for range n / outbox.Shards / pipeline {
+			for range n / outbox.Loops / pipeline {
 				messages := make([]rabbit.Message, pipeline)
 				for i := range messages {
 					messages[i] = rabbit.Message{ID: uuid.NewString(), RoutingKey: relayQueue, ContentType: "application/json", Body: body}
@@ -200,16 +198,15 @@ func (w *relayWorld) latency(ctx context.Context, n int) (sample, error) {
 	}
 	var took []time.Duration
 	for i := range n + 10 {
-		subject := fmt.Sprint("subject-", i)
-		sealed, err := outbox.Source("/bench").Seal(ctx, outbox.Message{Type: relayQueue, Subject: subject, Data: strings.Repeat("x", bodySize)})
+		message, err := benchOutbox.Envelope(ctx, outbox.Message{Type: relayQueue, Subject: fmt.Sprint("subject-", i), Data: strings.Repeat("x", bodySize)})
 		if err == nil {
-			err = postgres.Write(ctx, w.db, func(b *pgx.Batch) { sealed.Append(b) })
+			err = postgres.Write(ctx, w.db, message.Append)
 		}
 		if err != nil {
 			return sample{}, err
 		}
 		committed := time.Now()
-		relay.Offer(sealed)
+		relay.Wake()
 		select {
 		case <-deliveries:
 		case <-time.After(10 * time.Second):

@@ -15,8 +15,6 @@ import (
 	"example.com/failwell/shared/platform/money"
 )
 
-const source outbox.Source = "/ledger"
-
 // command is the data of ledger.post-sale and ledger.reverse-sale; settle.go and
 // payout.go decode their own messages.
 type command struct {
@@ -86,8 +84,8 @@ type reply struct {
 	Reason  string `json:"reason,omitempty"`
 }
 
-func (cmd command) reply(ctx context.Context, step, outcome, reason string) (outbox.Sealed, error) {
-	return source.Seal(ctx, outbox.Message{
+func (cmd command) reply(ctx context.Context, from outbox.Outbox, step, outcome, reason string) (outbox.Envelope, error) {
+	return from.Envelope(ctx, outbox.Message{
 		Type: "orders.saga-reply", Subject: cmd.OrderID,
 		Data: reply{OrderID: cmd.OrderID, Step: step, Outcome: outcome, Reason: reason},
 	})

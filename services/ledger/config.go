@@ -19,9 +19,9 @@ type settings struct {
 	// FeeBasisPoints is the platform's share of a sale in hundredths of a percent.
 	FeeBasisPoints int64 `env:"FEE_BPS" envDefault:"250"`
 
-	// OutboxLease and OutboxPoll: see outbox.Config.
-	OutboxLease time.Duration `env:"OUTBOX_LEASE" envDefault:"10s"`
-	OutboxPoll  time.Duration `env:"OUTBOX_POLL" envDefault:"1s"`
+	// OutboxTakeover and OutboxPoll: see outbox.Config.
+	OutboxTakeover time.Duration `env:"OUTBOX_TAKEOVER" envDefault:"1s"`
+	OutboxPoll     time.Duration `env:"OUTBOX_POLL" envDefault:"1s"`
 
 	// RetryDelays is how long a message that could not be handled waits before
 	// each further try. After the last it is parked.

@@ -18,6 +18,7 @@ import (
 
 	"example.com/failwell/shared/pattern/garbagecollection"
 	"example.com/failwell/shared/pattern/outbox"
+	"example.com/failwell/shared/pattern/outbox/rabbitpublisher"
 	"example.com/failwell/shared/pattern/reliableretries"
 	"example.com/failwell/shared/platform/config"
 	"example.com/failwell/shared/platform/postgres"
@@ -49,6 +50,7 @@ type service struct {
 	cfg    settings
 	db     *pgxpool.Pool
 	log    *slog.Logger
+	outbox outbox.Outbox
 	relay  *outbox.Relay
 	books  books
 	shares shares
@@ -79,11 +81,12 @@ func run(ctx context.Context, cfg settings) error {
 	broker := rabbit.Dial(rabbit.Options{URL: cfg.AMQPURL, Name: "ledger@" + cfg.InstanceName(), Logger: log})
 	defer broker.Close()
 
+	messages := outbox.New("/ledger", cfg.InstanceName())
 	s := &service{
-		cfg: cfg, db: db, log: log, books: openBooks(db), shares: newShares(), preparedAge: newPreparedAge(registry),
-		relay: outbox.NewRelay(outbox.Config{
-			DB: db, Broker: broker, Logger: log, Metrics: registry,
-			Holder: cfg.InstanceName(), Lease: cfg.OutboxLease, Poll: cfg.OutboxPoll,
+		cfg: cfg, db: db, outbox: messages, log: log, books: openBooks(db), shares: newShares(), preparedAge: newPreparedAge(registry),
+		relay: outbox.NewRelay(messages, outbox.Config{
+			DB: db, Publisher: rabbitpublisher.New(broker), Logger: log, Metrics: registry,
+			Poll: cfg.OutboxPoll, Takeover: cfg.OutboxTakeover,
 		}),
 	}
 	commands := reliableretries.Consumer{

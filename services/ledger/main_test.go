@@ -56,9 +56,10 @@ func newLedger(t *testing.T) *ledger {
 	if err := web.SyncAPIKeys(t.Context(), db, merchants); err != nil {
 		t.Fatal(err)
 	}
+	messages := outbox.New("/ledger", "test")
 	l := &ledger{t: t, service: &service{
 		cfg: settings{Common: config.Common{ServiceKey: serviceKey}, FeeBasisPoints: 250},
-		db:  db, log: log, relay: outbox.NewRelay(outbox.Config{DB: db, Logger: log}),
+		db:  db, log: log, outbox: messages, relay: outbox.NewRelay(messages, outbox.Config{DB: db, Logger: log}),
 		books: openBooks(db), shares: newShares(),
 	}}
 	t.Cleanup(l.books.Close)

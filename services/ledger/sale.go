@@ -185,7 +185,7 @@ func mirrored(postings []posting) []posting {
 //
 // Pattern: change-record
 func (s *service) answer(ctx context.Context, cmd command, step, outcome, reason string, e *entry, work func(b *pgx.Batch)) error {
-	reply, err := cmd.reply(ctx, step, outcome, reason)
+	reply, err := cmd.reply(ctx, s.outbox, step, outcome, reason)
 	if err != nil {
 		return err
 	}
@@ -210,6 +210,6 @@ func (s *service) answer(ctx context.Context, cmd command, step, outcome, reason
 	if e != nil && e.Kind == "sale" {
 		s.shares.remember(*e)
 	}
-	s.relay.Offer(reply)
+	s.relay.Wake()
 	return fault.Point(ctx, fault.LedgerSaleAfterCommit)
 }

@@ -166,7 +166,7 @@ func (s *service) place(ctx context.Context, request idempotency.Request, mercha
 		return idempotency.Recorded{}, err
 	}
 	s.memory.rememberOrder(o, saga.NewRow(o.ID, orderPlan.Begin()))
-	s.relay.Offer(command)
+	s.relay.Wake()
 	return idempotency.Fresh(response), fault.Point(ctx, fault.OrdersAcceptAfterCommit)
 }
 

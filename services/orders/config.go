@@ -27,9 +27,9 @@ type settings struct {
 	// KeyRetention is how long a response is kept for retries of its request.
 	KeyRetention time.Duration `env:"IDEMPOTENCY_RETENTION" envDefault:"24h"`
 
-	// OutboxLease and OutboxPoll: see outbox.Config.
-	OutboxLease time.Duration `env:"OUTBOX_LEASE" envDefault:"10s"`
-	OutboxPoll  time.Duration `env:"OUTBOX_POLL" envDefault:"1s"`
+	// OutboxTakeover and OutboxPoll: see outbox.Config.
+	OutboxTakeover time.Duration `env:"OUTBOX_TAKEOVER" envDefault:"1s"`
+	OutboxPoll     time.Duration `env:"OUTBOX_POLL" envDefault:"1s"`
 
 	// RetryDelays is how long a message that could not be handled waits before
 	// each further try. After the last it is parked.

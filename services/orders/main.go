@@ -20,6 +20,7 @@ import (
 	"example.com/failwell/shared/pattern/callback"
 	"example.com/failwell/shared/pattern/garbagecollection"
 	"example.com/failwell/shared/pattern/outbox"
+	"example.com/failwell/shared/pattern/outbox/rabbitpublisher"
 	"example.com/failwell/shared/pattern/reliableretries"
 	"example.com/failwell/shared/platform/config"
 	"example.com/failwell/shared/platform/postgres"
@@ -48,6 +49,7 @@ type service struct {
 	cfg       settings
 	db        *pgxpool.Pool
 	log       *slog.Logger
+	outbox    outbox.Outbox
 	relay     *outbox.Relay
 	callbacks *callback.Worker
 	metrics   metrics
@@ -75,11 +77,12 @@ func run(ctx context.Context, cfg settings) error {
 	broker := rabbit.Dial(rabbit.Options{URL: cfg.AMQPURL, Name: "orders@" + cfg.InstanceName(), Logger: log})
 	defer broker.Close()
 
+	messages := outbox.New("/orders", cfg.InstanceName())
 	s := &service{
-		cfg: cfg, db: db, log: log, metrics: newMetrics(registry), memory: newMemory(), writer: postgres.NewWriter(db),
-		relay: outbox.NewRelay(outbox.Config{
-			DB: db, Broker: broker, Logger: log, Metrics: registry,
-			Holder: cfg.InstanceName(), Lease: cfg.OutboxLease, Poll: cfg.OutboxPoll,
+		cfg: cfg, db: db, outbox: messages, log: log, metrics: newMetrics(registry), memory: newMemory(), writer: postgres.NewWriter(db),
+		relay: outbox.NewRelay(messages, outbox.Config{
+			DB: db, Publisher: rabbitpublisher.New(broker), Logger: log, Metrics: registry,
+			Poll: cfg.OutboxPoll, Takeover: cfg.OutboxTakeover,
 		}),
 		callbacks: callback.NewWorker(callback.Config{
 			DB: db, Logger: log, Metrics: registry, Delays: cfg.CallbackDelays,

@@ -41,8 +41,6 @@ var commandType = map[string]string{
 	"reverse-sale": "ledger.reverse-sale",
 }
 
-const source outbox.Source = "/orders"
-
 // command is the data of every command. Each carries all that its receiver may
 // need to know of the order: a void may arrive before its authorise.
 type command struct {
@@ -64,13 +62,13 @@ type reply struct {
 // ask composes the command for the question that state leaves open. Asked again,
 // it is a new message with the same meaning: the participant knows the work by
 // the payment's or order's id and answers with what it did the first time.
-func (s *service) ask(ctx context.Context, o order, state saga.State) (outbox.Sealed, error) {
+func (s *service) ask(ctx context.Context, o order, state saga.State) (outbox.Envelope, error) {
 	step := orderPlan.Asks(state)
 	data := command{OrderID: o.wireID(), PaymentID: o.wirePaymentID(), MerchantID: o.MerchantID, Amount: o.Total}
 	if step == "authorise" {
 		data.PaymentToken = o.PaymentToken
 	}
-	return source.Seal(ctx, outbox.Message{Type: commandType[step], Subject: o.wireID(), Data: data})
+	return s.outbox.Envelope(ctx, outbox.Message{Type: commandType[step], Subject: o.wireID(), Data: data})
 }
 
 // receive handles what other services tell.
@@ -158,7 +156,7 @@ func (s *service) unexpected(o order, row saga.Row, answer reply) error {
 // next command, or the end. also queues what must happen in the same transaction.
 // It returns postgres.ErrStale when somebody else advanced the saga meanwhile.
 func (s *service) advance(ctx context.Context, o order, row saga.Row, next saga.State, reason string, also func(b *pgx.Batch)) error {
-	var question outbox.Sealed
+	var question outbox.Envelope
 	var result outcome
 	var err error
 	if next.Ended() {
@@ -198,7 +196,7 @@ func (s *service) advance(ctx context.Context, o order, row saga.Row, next saga.
 		s.metrics.finished.WithLabelValues(result.order.Status).Inc()
 		s.log.Info("order finished", "order_id", o.wireID(), "status", result.order.Status, "reason", result.order.Reason)
 	} else {
-		s.relay.Offer(question)
+		s.relay.Wake()
 	}
 	return fault.Point(ctx, fault.OrdersSagaAfterCommit)
 }

@@ -85,7 +85,7 @@ func (s *service) authorise(ctx context.Context, cmd command) error {
 		if err := fault.Point(ctx, fault.PaymentsAuthoriseAfterProcessor); err != nil {
 			return err
 		}
-		answer, err := cmd.reply(ctx, "authorise", outcome, p.Reason)
+		answer, err := cmd.reply(ctx, s.outbox, "authorise", outcome, p.Reason)
 		if err != nil {
 			return err
 		}

@@ -59,7 +59,7 @@ func (s *service) capture(ctx context.Context, cmd command) error {
 		if err := fault.Point(ctx, fault.PaymentsCaptureAfterProcessor); err != nil {
 			return err
 		}
-		answer, err := cmd.reply(ctx, "capture", outcome, p.Reason)
+		answer, err := cmd.reply(ctx, s.outbox, "capture", outcome, p.Reason)
 		if err != nil {
 			return err
 		}

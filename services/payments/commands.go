@@ -14,8 +14,6 @@ import (
 	"example.com/failwell/shared/platform/money"
 )
 
-const source outbox.Source = "/payments"
-
 // command is the data of payments.authorise, payments.capture and payments.void.
 type command struct {
 	OrderID      string      `json:"order_id"`
@@ -85,8 +83,8 @@ type reply struct {
 	Reason  string `json:"reason,omitempty"`
 }
 
-func (cmd command) reply(ctx context.Context, step, outcome, reason string) (outbox.Sealed, error) {
-	return source.Seal(ctx, outbox.Message{
+func (cmd command) reply(ctx context.Context, from outbox.Outbox, step, outcome, reason string) (outbox.Envelope, error) {
+	return from.Envelope(ctx, outbox.Message{
 		Type: "orders.saga-reply", Subject: cmd.OrderID,
 		Data: reply{OrderID: cmd.OrderID, Step: step, Outcome: outcome, Reason: reason},
 	})

@@ -26,6 +26,7 @@ import (
 	"example.com/failwell/shared/pattern/garbagecollection"
 	"example.com/failwell/shared/pattern/idempotency"
 	"example.com/failwell/shared/pattern/outbox"
+	"example.com/failwell/shared/pattern/outbox/rabbitpublisher"
 	"example.com/failwell/shared/pattern/outoforder"
 	"example.com/failwell/shared/pattern/reconciliation"
 	"example.com/failwell/shared/pattern/reliableretries"
@@ -61,6 +62,7 @@ type service struct {
 	db        *pgxpool.Pool
 	writer    *postgres.Group[func(b *pgx.Batch)]
 	log       *slog.Logger
+	outbox    outbox.Outbox
 	relay     *outbox.Relay
 	processor processor
 	bank      bank
@@ -118,9 +120,9 @@ func run(ctx context.Context, cfg settings) error {
 		return err
 	}
 	defer s.receipts.Bucket.Close() //nolint:errcheck // every write was confirmed by itself
-	s.relay = outbox.NewRelay(outbox.Config{
-		DB: db, Broker: broker, Logger: log, Metrics: registry,
-		Holder: cfg.InstanceName(), Lease: cfg.OutboxLease, Poll: cfg.OutboxPoll,
+	s.relay = outbox.NewRelay(s.outbox, outbox.Config{
+		DB: db, Publisher: rabbitpublisher.New(broker), Logger: log, Metrics: registry,
+		Poll: cfg.OutboxPoll, Takeover: cfg.OutboxTakeover,
 	})
 	commands := reliableretries.Consumer{
 		Conn: broker, Queue: "payments.commands", Bindings: []string{"payments.authorise", "payments.capture", "payments.void"},
@@ -162,7 +164,7 @@ func newService(cfg settings, db *pgxpool.Pool, log *slog.Logger, registry *prom
 		return nil, err
 	}
 	s := &service{
-		cfg: cfg, db: db, writer: postgres.NewWriter(db), log: log, verifier: verifier, held: held, receiptDue: make(chan struct{}, 1),
+		cfg: cfg, db: db, outbox: outbox.New("/payments", cfg.InstanceName()), writer: postgres.NewWriter(db), log: log, verifier: verifier, held: held, receiptDue: make(chan struct{}, 1),
 		processor: newProcessor(cfg.ProcessorURL, cfg.ProcessorKey, cfg.CallTimeout),
 		bank:      newBank(cfg.BankURL, cfg.CallTimeout), ledger: newLedgerClient(cfg.LedgerURL, cfg.ServiceKey, cfg.CallTimeout),
 	}
@@ -181,7 +183,7 @@ func newService(cfg settings, db *pgxpool.Pool, log *slog.Logger, registry *prom
 	s.reconciler.Init()
 	s.events = outoforder.NewLog(outoforder.Config{
 		DB: db, Logger: log, Metrics: registry, Apply: s.settle, Poll: cfg.EventsPoll, Overdue: cfg.EventsOverdue,
-		Applied: func() { s.relay.WakeAll() },
+		Applied: func() { s.relay.Wake() },
 	})
 	return s, nil
 }

@@ -62,7 +62,7 @@ func newTestService(t *testing.T, like *service, cfg settings) *service {
 	}
 	openTestReceipts(t, s)
 	t.Cleanup(s.writer.Close)
-	s.relay = outbox.NewRelay(outbox.Config{DB: like.db, Logger: quiet()})
+	s.relay = outbox.NewRelay(s.outbox, outbox.Config{DB: like.db, Logger: quiet()})
 	return s
 }
 

@@ -86,7 +86,7 @@ func load(b *pgx.Batch, id uuid.UUID, p *payment) {
 //
 // ErrStale means that the payment was changed since p was read; the command
 // must look again. A message that was recorded before is done already.
-func (s *service) record(ctx context.Context, cmd command, p payment, answer outbox.Sealed) error {
+func (s *service) record(ctx context.Context, cmd command, p payment, answer outbox.Envelope) error {
 	if err := fault.Point(ctx, fault.PaymentsRecordBeforeCommit); err != nil {
 		return err
 	}
@@ -115,7 +115,7 @@ func (s *service) record(ctx context.Context, cmd command, p payment, answer out
 	case err != nil:
 		return err
 	}
-	s.relay.Offer(answer)
+	s.relay.Wake()
 	switch p.Status {
 	case authorised:
 		p.Version++
@@ -130,7 +130,7 @@ func (s *service) record(ctx context.Context, cmd command, p payment, answer out
 // repeat answers a command whose work was done before, with what it led to then.
 // The payment stays as it is.
 func (s *service) repeat(ctx context.Context, cmd command, step, outcome, reason string) error {
-	answer, err := cmd.reply(ctx, step, outcome, reason)
+	answer, err := cmd.reply(ctx, s.outbox, step, outcome, reason)
 	if err != nil {
 		return err
 	}
@@ -142,7 +142,7 @@ func (s *service) repeat(ctx context.Context, cmd command, step, outcome, reason
 		return nil
 	}
 	if err == nil {
-		s.relay.Offer(answer)
+		s.relay.Wake()
 	}
 	return err
 }

@@ -318,9 +318,9 @@ func (s *service) decidePayout(ctx context.Context, lock idempotency.Lock, p pay
 		if err != nil || from != payoutGuarded {
 			return err // never booked: the ledger has nothing to move
 		}
-		return publishPayoutResult(ctx, tx, p, outcome)
+		return s.publishPayoutResult(ctx, tx, p, outcome)
 	})
-	s.relay.Wake(p.wireID())
+	s.relay.Wake()
 	return err
 }
 
@@ -331,12 +331,12 @@ type payoutNotification struct {
 	Amount     money.Money `json:"amount"`
 }
 
-func publishPayoutResult(ctx context.Context, tx pgx.Tx, p payout, outcome string) error {
+func (s *service) publishPayoutResult(ctx context.Context, tx pgx.Tx, p payout, outcome string) error {
 	kind := map[string]string{payoutSent: "ledger.payout-sent", payoutFailed: "ledger.payout-returned"}[outcome]
 	if kind == "" {
 		return nil
 	}
-	message, err := source.Seal(ctx, outbox.Message{Type: kind, Subject: p.wireID(), Data: payoutNotification{
+	message, err := s.outbox.Envelope(ctx, outbox.Message{Type: kind, Subject: p.wireID(), Data: payoutNotification{
 		PayoutID: p.wireID(), MerchantID: p.MerchantID, Amount: p.Amount,
 	}})
 	if err != nil {
@@ -371,8 +371,8 @@ func (s *service) resolvePayout(ctx context.Context, id uuid.UUID, outcome strin
 			return err
 		}
 		changed = true
-		return publishPayoutResult(ctx, tx, p, outcome)
+		return s.publishPayoutResult(ctx, tx, p, outcome)
 	})
-	s.relay.Wake(p.wireID())
+	s.relay.Wake()
 	return changed, err
 }

@@ -160,7 +160,7 @@ func (s *service) writeSomeReceipts(ctx context.Context) (int, error) {
 	if err := fault.Point(ctx, fault.PaymentsReceiptAfterStore); err != nil {
 		return 0, err
 	}
-	message, err := source.Seal(ctx, outbox.Message{Type: "orders.receipts", Subject: due[0].wireOrderID(), Data: news})
+	message, err := s.outbox.Envelope(ctx, outbox.Message{Type: "orders.receipts", Subject: due[0].wireOrderID(), Data: news})
 	if err != nil {
 		return 0, err
 	}
@@ -192,7 +192,7 @@ func (s *service) writeSomeReceipts(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	s.relay.Offer(message)
+	s.relay.Wake()
 	return len(due), fault.Point(ctx, fault.PaymentsReceiptAfterReference)
 }
 

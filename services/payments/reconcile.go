@@ -196,9 +196,9 @@ func (s *service) judgeEntry(ctx context.Context, p reconciliation.Pair) (reconc
 	case "payout-sent", "payout-returned":
 		out, err := s.loadPayout(ctx, p.Subject)
 		if err == nil {
-			err = postgres.InTx(ctx, s.db, func(ctx context.Context, tx pgx.Tx) error { return publishPayoutResult(ctx, tx, out, out.Outcome) })
+			err = postgres.InTx(ctx, s.db, func(ctx context.Context, tx pgx.Tx) error { return s.publishPayoutResult(ctx, tx, out, out.Outcome) })
 		}
-		s.relay.Wake(out.wireID())
+		s.relay.Wake()
 		return mended, err
 	}
 	return unresolvable("missing-in-ledger", fmt.Sprintf("There is no %s in the books, and nothing of ours could book it now.", p.Kind)), nil
@@ -233,9 +233,9 @@ func (s *service) tellSettlementsAgain(ctx context.Context, paymentID uuid.UUID)
 	if err != nil {
 		return err
 	}
-	return postgres.InTx(ctx, s.db, func(ctx context.Context, tx pgx.Tx) error {
+	err = postgres.InTx(ctx, s.db, func(ctx context.Context, tx pgx.Tx) error {
 		for _, t := range all {
-			message, err := source.Seal(ctx, outbox.Message{Type: "ledger.settle", Subject: p.wireOrderID(), Data: p.settlement(t.Kind, t.Operation, t.Minor)})
+			message, err := s.outbox.Envelope(ctx, outbox.Message{Type: "ledger.settle", Subject: p.wireOrderID(), Data: p.settlement(t.Kind, t.Operation, t.Minor)})
 			if err != nil {
 				return err
 			}
@@ -243,9 +243,10 @@ func (s *service) tellSettlementsAgain(ctx context.Context, paymentID uuid.UUID)
 				return err
 			}
 		}
-		s.relay.Wake(p.wireOrderID())
 		return nil
 	})
+	s.relay.Wake()
+	return err
 }
 
 func (s *service) postRefundsAgain(ctx context.Context, paymentID uuid.UUID) error {

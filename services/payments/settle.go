@@ -76,7 +76,7 @@ func (s *service) settle(ctx context.Context, tx pgx.Tx, e outoforder.Event) err
 	if err != nil || !isNew {
 		return err
 	}
-	message, err := source.Seal(ctx, outbox.Message{
+	message, err := s.outbox.Envelope(ctx, outbox.Message{
 		Type: "ledger.settle", Subject: p.wireOrderID(), Data: p.settlement(kind, n.Data.OperationID, n.Data.Amount.Minor),
 	})
 	if err != nil {

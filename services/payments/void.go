@@ -69,7 +69,7 @@ func (s *service) void(ctx context.Context, cmd command) error {
 			return err
 		}
 		p.Status = voided
-		answer, err := cmd.reply(ctx, "void", done, "")
+		answer, err := cmd.reply(ctx, s.outbox, "void", done, "")
 		if err != nil {
 			return err
 		}

@@ -165,7 +165,7 @@ func TestEachViolationTurnsItsInvariantRed(t *testing.T) {
 		{"payout-at-most-once", "a payout that the ledger does not have", ledger, rub(`kind = 'payout' AND source = 'pyo_` + audittest.ID(audittest.Payout, 2) + `'`)},
 		{"payout-at-most-once", "a payout whose end the ledger does not have", ledger, rub(`kind = 'payout-sent' AND source = 'pyo_` + audittest.ID(audittest.Payout, 2) + `'`)},
 
-		{"nothing-in-doubt", "a message that was not sent", ledger, `INSERT INTO outbox (shard, message_id, type, body) VALUES (0, gen_random_uuid(), 'x', '')`},
+		{"nothing-in-doubt", "a message that was not sent", ledger, `INSERT INTO outbox (writer, message_id, type, body) VALUES ('ledger-1', gen_random_uuid(), 'x', '')`},
 		{"nothing-in-doubt", "a decision that is not carried out", payments, `UPDATE twophase_decisions SET finished_at = NULL`},
 		{"nothing-in-doubt", "a payout half-way", payments, `UPDATE payouts SET recovery_point = 'guarded'`},
 		{"nothing-in-doubt", "a key without an answer", payments, `UPDATE idempotency_keys SET status = NULL WHERE operation = 'POST /v1/refunds'`},

@@ -14,9 +14,9 @@ import (
 // settings wait longer. A delay must outlast everybody who waits, and this is
 // cheaper than to sleep for as long as the lab's settings ask for.
 var Impatient = map[string][]string{
-	stack.Orders:   {"SAGA_STEP_TIMEOUT=1500ms", "CALLBACK_LEASE=1500ms", "OUTBOX_LEASE=1s"},
-	stack.Payments: {"CALL_TIMEOUT=1s", "KEY_LEASE=1500ms", "KEY_WAIT=500ms", "REQUEST_TIMEOUT=2s", "TWOPHASE_TIMEOUT=1500ms", "OUTBOX_LEASE=1s", "RECEIPT_GRACE=4s"},
-	stack.Ledger:   {"TWOPHASE_TIMEOUT=1500ms", "OUTBOX_LEASE=1s"},
+	stack.Orders:   {"SAGA_STEP_TIMEOUT=1500ms", "CALLBACK_LEASE=1500ms", "OUTBOX_TAKEOVER=1s"},
+	stack.Payments: {"CALL_TIMEOUT=1s", "KEY_LEASE=1500ms", "KEY_WAIT=500ms", "REQUEST_TIMEOUT=2s", "TWOPHASE_TIMEOUT=1500ms", "OUTBOX_TAKEOVER=1s", "RECEIPT_GRACE=4s"},
+	stack.Ledger:   {"TWOPHASE_TIMEOUT=1500ms", "OUTBOX_TAKEOVER=1s"},
 }
 
 const (

@@ -110,26 +110,22 @@ CREATE TABLE leases (
 
 -- Messages that are committed and not published yet. A queue: rows are deleted.
 CREATE TABLE outbox (
-    shard       smallint    NOT NULL,
+    writer      text        NOT NULL,
     id          bigint      GENERATED ALWAYS AS IDENTITY,
     message_id  uuid        NOT NULL,
     type        text        NOT NULL,
     body        bytea       NOT NULL,
     traceparent text        NOT NULL DEFAULT '',
     created_at  timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (shard, id)
+    -- Since when it waits for its present writer. Not now(), which is when the
+    -- transaction began: a long one would commit rows that look left behind.
+    held_since  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (writer, id)
 ) WITH (
     autovacuum_vacuum_scale_factor = 0,
     autovacuum_vacuum_threshold    = 1000,
     autovacuum_vacuum_insert_threshold = -1
 );
-
--- Who publishes each shard of the outbox, and until when nobody else may.
-CREATE TABLE outbox_leases (
-    shard      smallint    PRIMARY KEY,
-    holder     text        NOT NULL,
-    expires_at timestamptz NOT NULL
-) WITH (fillfactor = 50);
 
 -- Messages that have made their change, so that they make it once.
 CREATE TABLE inbox (

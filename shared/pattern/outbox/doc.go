@@ -1,4 +1,4 @@
-// Package outbox writes messages with the data they speak of and sends them after.
+// Package outbox writes messages with the data they speak of and publishes them after.
 //
 // # Failure prevented
 //
@@ -10,25 +10,26 @@
 //
 // A message is published if, and only if, the transaction that appended it was
 // committed; at least once. It is deleted only after the broker confirmed it and did
-// not return it. A message that no queue is bound for stays, and holds up no other.
+// not return it. A message that the broker refuses stays, and holds up no other. A
+// message whose writer does not publish it within Config.Takeover is published by
+// another replica, if there is one with a broker.
 //
 // # What it does not promise
 //
-// Exactly once: a crash between the confirm and the delete, a tenth of a second
-// later, publishes again with the same id, and so does a lease that changes hands in
-// the middle of a batch.
-// Receivers stand on shared/pattern/changerecord. Order: messages of one subject mostly leave
-// as they were appended, but what was handed over in memory overtakes what has to be
-// read: what another replica wrote, or what a full queue did not take. And what the
-// broker refused is sent again behind what it took.
+// Exactly once: a crash between the confirm and the delete publishes again with the same
+// id, and so does a takeover from a writer that is alive. Receivers stand on
+// shared/pattern/changerecord. Order: a relay publishes several batches at a time, and
+// what the broker refused is sent again behind what it took.
 //
 // # Tables needed
 //
-// outbox and outbox_leases, see schema.sql.
+// outbox: see Schema.
 //
 // # Built on
 //
-// shared/platform/postgres and shared/platform/rabbit.
+// pgx for the table, the CloudEvents SDK for the message, OpenTelemetry's API for its
+// trace, Prometheus for the counters, and shared/platform/fault. The broker is behind
+// Publisher; outbox/rabbitpublisher is the one for RabbitMQ.
 //
 // # Used at
 //

@@ -9,11 +9,11 @@ import (
 	"example.com/failwell/shared/pattern/outbox"
 )
 
-// The message is sealed first, then appended in the transaction of the change
-// that it speaks of. In a service, postgres.Write takes place, and
-// Relay.Offer(message) follows it.
+// The message is put into its envelope first, then appended in the transaction of the
+// change that it speaks of. After the commit, Relay.Wake.
 func Example() {
-	message, err := outbox.Source("/orders").Seal(context.Background(), outbox.Message{
+	messages := outbox.New("/orders", "orders-1")
+	capture, err := messages.Envelope(context.Background(), outbox.Message{
 		Type:    "payments.capture",
 		Subject: "order-7",
 		Data:    map[string]any{"order": "order-7", "amount": 4990},
@@ -22,13 +22,10 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	place := func(b *pgx.Batch) {
-		b.Queue(`UPDATE orders SET state = 'paying' WHERE id = $1`, "order-7")
-		message.Append(b)
-	}
 
 	var b pgx.Batch
-	place(&b)
+	b.Queue(`UPDATE orders SET state = 'paying' WHERE id = $1`, "order-7")
+	capture.Append(&b)
 	fmt.Println(b.Len(), "statements, one transaction")
 	// Output: 2 statements, one transaction
 }

@@ -1,278 +1,260 @@
 package outbox
 
 import (
+	"cmp"
 	"context"
-	"errors"
 	"log/slog"
-	"slices"
 	"sync"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"example.com/failwell/shared/platform/fault"
-	"example.com/failwell/shared/platform/rabbit"
 )
 
-// batchSize is how many messages are read at once, and mostOffered how many can wait
-// that were handed over. Together they are one pipeline at most. Larger ones are
-// hardly faster, and make more duplicates when the process dies before the delete.
 const (
-	batchSize   = 500
-	mostOffered = 500
-)
+	// Loops is how many batches a relay publishes at the same time: while one waits for
+	// the disks of the broker, another is read.
+	Loops = 4
 
-// A confirmed message may stay in the table for deleteLag, so that those which come
-// one by one are deleted together: a commit for each would cost as much as the
-// transaction that wrote it. If the process dies, what it has not deleted is
-// published again. At deleteAt of them nobody waits for company.
-const (
-	deleteLag = 100 * time.Millisecond
-	deleteAt  = 200
-)
+	// batchSize bounds a batch. Longer pipelines are hardly faster, and make more
+	// duplicates when the process dies before the delete.
+	batchSize = 500
 
-// failurePause is waited after a failed batch, so that a broker that is away
-// costs a few tries a second and not a core.
-const failurePause = 250 * time.Millisecond
+	// failurePause follows a failure, so that a broker that is away costs a few tries a
+	// second and not a core.
+	failurePause = 250 * time.Millisecond
 
-// A message that no queue is bound for stays in the table and is left alone for
-// asidePause, so that the others get past it: its receiver may be about to start. The
-// more there are of them, the longer, by asideEach; their receiver will not come soon,
-// and to try them all the time would be all that the relay does.
-const (
-	asidePause = 250 * time.Millisecond
-	asideEach  = 4 * time.Millisecond
+	// deleteTimeout bounds the delete, which goes on for a moment after a stop.
+	deleteTimeout = 2 * time.Second
 )
 
 // Config configures a relay.
 type Config struct {
-	DB      *pgxpool.Pool
-	Broker  *rabbit.Conn
-	Logger  *slog.Logger
-	Metrics prometheus.Registerer
+	DB        *pgxpool.Pool         // required
+	Publisher Publisher             // required
+	Logger    *slog.Logger          // required
+	Metrics   prometheus.Registerer // nil: none
 
-	// Holder names this process in the leases. A process that restarts under
-	// the same name goes on at once; another one waits for the lease to expire.
-	// Two processes with one name publish everything twice.
-	Holder string
-
-	// Lease is how long a shard stays ours without a renewal: the time that
-	// messages wait after the death of a replica until another takes over.
-	Lease time.Duration
-
-	// Poll is how often to look without having been woken. It bounds the delay
-	// of a message whose writer died between its commit and the wake-up.
+	// Poll is how often to look without having been woken: the longest delay of a message
+	// whose writer died between its commit and the wake-up. Default: 1 s.
 	Poll time.Duration
+
+	// Takeover is how long a message waits for its writer before another process may
+	// publish it. Default: 1 s.
+	Takeover time.Duration
 }
 
-// Relay moves messages from the outbox to the broker.
+// Relay publishes what its process has written into the outbox.
 type Relay struct {
 	Config
-	shards    [Shards]queue
-	published prometheus.Counter
-	failures  prometheus.Counter
+	writer string
+	claims claims
+	wake   chan struct{} // there may be rows of our own
+	look   chan struct{} // it is time to look for rows that others have left
+
+	published, failures, adopted prometheus.Counter
 }
 
-// queue is what a shard hears of from inside the process.
-type queue struct {
-	wake    chan struct{}
-	offered chan row
-}
-
-// NewRelay returns a relay that is not running yet.
-func NewRelay(cfg Config) *Relay {
+// NewRelay returns the relay of an outbox; it is not running yet.
+func NewRelay(o Outbox, cfg Config) *Relay {
+	cfg.Poll, cfg.Takeover = cmp.Or(cfg.Poll, time.Second), cmp.Or(cfg.Takeover, time.Second)
 	r := &Relay{
-		Config:    cfg,
+		Config: cfg, writer: o.writer, claims: claims{publishing: map[int64]bool{}, refused: map[int64]time.Time{}},
+		wake: make(chan struct{}, 1), look: make(chan struct{}, 1),
 		published: prometheus.NewCounter(prometheus.CounterOpts{Name: "failwell_outbox_published_total", Help: "Messages that the broker confirmed."}),
 		failures:  prometheus.NewCounter(prometheus.CounterOpts{Name: "failwell_outbox_failures_total", Help: "Batches that could not be published whole."}),
+		adopted:   prometheus.NewCounter(prometheus.CounterOpts{Name: "failwell_outbox_adopted_total", Help: "Messages taken over from a writer that did not publish them in time."}),
 	}
 	if cfg.Metrics != nil {
-		cfg.Metrics.MustRegister(r.published, r.failures)
-	}
-	for shard := range r.shards {
-		r.shards[shard] = queue{wake: make(chan struct{}, 1), offered: make(chan row, mostOffered)}
+		cfg.Metrics.MustRegister(r.published, r.failures, r.adopted)
 	}
 	return r
 }
 
-// Offer hands over messages that were committed a moment ago, so that they need not
-// be read back from the table. Call it after the commit and never before: the relay
-// publishes what it is given. It never blocks, and nothing depends on it. What is
-// lost on this way, because the process died or the queue was full or another
-// replica has the lease, is in the table, and found there after one Poll at the latest.
-func (r *Relay) Offer(messages ...Sealed) {
-	for _, m := range messages {
-		if *m.row == 0 { // which row it is we do not know; whoever reads the table does
-			r.Wake(m.subject)
-			continue
-		}
-		select {
-		case r.shards[shardOf(m.subject)].offered <- m.asRow():
-		default:
-			r.Wake(m.subject)
-		}
-	}
-}
+// Wake tells the relay that this process has committed a message. Call it after the
+// commit. It never blocks, and a wake-up that is lost costs one Poll, never the message.
+// There is no LISTEN/NOTIFY here: transactions that used NOTIFY commit one after the
+// other, and cannot be prepared.
+func (r *Relay) Wake() { signal(r.wake) }
 
-// Wake tells the relay that a message of this subject was committed. It never
-// blocks. A wake-up that is lost costs one Poll, never the message. There is no
-// LISTEN/NOTIFY here: transactions that used NOTIFY commit one after the other, and
-// cannot be prepared.
-func (r *Relay) Wake(subject string) { r.wake(shardOf(subject)) }
-
-// WakeAll is Wake for whoever does not know the subject.
-func (r *Relay) WakeAll() {
-	for shard := range int16(Shards) {
-		r.wake(shard)
-	}
-}
-
-func (r *Relay) wake(shard int16) {
+// signal never blocks: when a signal is pending already, one is enough.
+func signal(to chan<- struct{}) {
 	select {
-	case r.shards[shard].wake <- struct{}{}:
-	default: // a wake-up is pending already
+	case to <- struct{}{}:
+	default:
 	}
 }
 
-// Run relays all shards until ctx ends.
-//
-// Pattern: transactional-outbox (the sending half)
+// Run relays until ctx ends.
 func (r *Relay) Run(ctx context.Context) {
-	var shards sync.WaitGroup
-	for shard := range int16(Shards) {
-		shards.Go(func() { r.relayShard(ctx, shard) })
+	var loops sync.WaitGroup
+	for range Loops {
+		loops.Go(func() { r.relay(ctx) })
 	}
-	shards.Wait()
-}
-
-// relayShard holds the lease of a shard and publishes what is in it, one batch after
-// the other: what was handed over at once, and what is in the table when there may
-// be something that was not.
-func (r *Relay) relayShard(ctx context.Context, shard int16) {
-	publisher := r.Broker.Publisher()
-	var leasedUntil time.Time
-	var sent delivered
-	var aside unroutable
-	var offered []row
-	look := true // in the table
+	poll := time.NewTicker(r.Poll)
+	defer poll.Stop()
 	for ctx.Err() == nil {
-		// Renewed after a third of its life, on our clock from before we asked:
-		// we believe in the lease for less time than the database does.
-		if now := time.Now(); leasedUntil.Sub(now) < r.Lease*2/3 {
-			held, err := r.acquire(ctx, shard)
-			if err != nil || !held {
-				offered = r.take(shard, offered)[:0] // whoever has the lease finds them
-				look = true
-				r.pause(ctx, shard, err)
-				continue
-			}
-			leasedUntil = now.Add(r.Lease)
-		}
-
-		batch := sent.without(r.take(shard, offered))
-		offered = nil
-		// While the broker is away there is no use in reading what cannot be sent.
-		if err := r.Broker.Ready(); err != nil && len(sent.ids) == 0 {
-			r.failures.Inc()
-			look = true
-			r.pause(ctx, shard, err)
-			continue
-		}
-		if look {
-			read, err := r.next(ctx, shard, &sent, append(ids(batch), aside.ids(time.Now())...))
-			if err != nil {
-				r.pause(ctx, shard, err)
-				continue
-			}
-			look = len(read) == batchSize
-			batch = append(batch, read...)
-			slices.SortFunc(batch, func(a, b row) int { return int(a.id - b.id) })
-		}
-		if len(batch) == 0 {
-			offered, look = r.sleep(ctx, shard, &sent)
-			continue
-		}
-
-		confirmed, err := r.publish(ctx, publisher, batch)
-		sent.add(confirmed)
-		if err != nil {
-			r.failures.Inc()
-			look = true
-			if returned := errors.Is(err, rabbit.ErrUnroutable) && !errors.Is(err, rabbit.ErrUnconfirmed); returned {
-				r.Logger.Warn("outbox: set aside for a while", "shard", shard, "error", err)
-				aside.add(sent.without(batch), time.Now())
-			} else {
-				r.pause(ctx, shard, err)
-			}
-		}
-		look = look || sent.rest() <= 0
-	}
-	r.deleteLast(ctx, shard, sent.ids)
-	r.giveBack(ctx, shard)
-}
-
-// take adds what was handed over to what we have, without waiting.
-func (r *Relay) take(shard int16, offered []row) []row {
-	for len(offered) < mostOffered {
 		select {
-		case m := <-r.shards[shard].offered:
-			offered = append(offered, m)
-		default:
-			return offered
+		case <-poll.C:
+			signal(r.look)
+			signal(r.wake)
+		case <-ctx.Done():
 		}
 	}
-	return offered
+	loops.Wait()
 }
 
-// publish returns the ids that the broker has for certain, also when it failed
-// for others. If the process dies after the confirms, the batch is published
-// again by whoever comes next.
-func (r *Relay) publish(ctx context.Context, publisher *rabbit.Publisher, batch []row) ([]int64, error) {
-	if err := fault.Point(ctx, fault.OutboxRelayBeforePublish); err != nil {
-		return nil, err
-	}
-	messages := make([]rabbit.Message, len(batch))
-	for i, m := range batch {
-		messages[i] = m.message
-	}
-	confirmed, err := publisher.Publish(ctx, messages)
-	var sent []int64
-	for i, ok := range confirmed {
-		if ok {
-			sent = append(sent, batch[i].id)
+func (r *Relay) relay(ctx context.Context) {
+	for ctx.Err() == nil {
+		more, err := r.publishBatch(ctx)
+		if err == nil && !more {
+			more, err = r.adopt(ctx) // only who has nothing of its own to do
+		}
+		switch {
+		case err != nil:
+			r.pause(ctx, err)
+		case !more:
+			select {
+			case <-r.wake:
+			case <-ctx.Done():
+			}
 		}
 	}
-	r.published.Add(float64(len(sent)))
-	return sent, errors.Join(err, fault.Point(ctx, fault.OutboxRelayAfterPublish))
 }
 
-// sleep waits for a message that is handed over; or until there is something to do
-// in the table: a wake-up, the next poll, or what was sent must be deleted.
-func (r *Relay) sleep(ctx context.Context, shard int16, sent *delivered) (offered []row, look bool) {
-	wait := r.Poll
-	if len(sent.ids) > 0 {
-		wait = min(wait, sent.rest())
+// pause waits after a failure.
+func (r *Relay) pause(ctx context.Context, err error) {
+	if ctx.Err() != nil {
+		return
 	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case m := <-r.shards[shard].offered:
-		return []row{m}, false
-	case <-r.shards[shard].wake:
-	case <-timer.C:
-	case <-ctx.Done():
-	}
-	return nil, true
-}
-
-// pause waits after a failure; err is nil when another process holds the lease.
-func (r *Relay) pause(ctx context.Context, shard int16, err error) {
-	if err != nil && ctx.Err() == nil {
-		r.Logger.Warn("outbox: will try again", "shard", shard, "error", err)
-	}
+	r.failures.Inc()
+	r.Logger.Warn("outbox: will try again", "error", err)
 	select {
 	case <-time.After(failurePause):
 	case <-ctx.Done():
 	}
+}
+
+// publishBatch publishes the oldest messages that this process has written. No
+// transaction is open meanwhile. It returns true when there may be more.
+//
+//	Power fails before the publish: the rows are read again after the restart.
+//	Power fails after it: the same, and the messages are published twice, under the same ids.
+//
+// Pattern: transactional-outbox (the sending half)
+func (r *Relay) publishBatch(ctx context.Context) (more bool, err error) {
+	if err := r.Publisher.Ready(); err != nil {
+		return false, err // there is no use in reading what cannot be sent
+	}
+
+	// Read from the start each time, and never "after the last id": ids become visible in
+	// the order of commits, so that would skip the rows of a slow transaction.
+	batch, err := r.claims.take(func(claimed []int64) ([]row, error) {
+		rows, _ := r.DB.Query(ctx, `
+			SELECT id, message_id, type, body, traceparent
+			  FROM outbox
+			 WHERE writer = $1
+			   AND id <> ALL($2)
+			 ORDER BY id
+			 LIMIT $3`,
+			r.writer, claimed, batchSize)
+		return pgx.CollectRows(rows, scanRow)
+	})
+	if err != nil || len(batch) == 0 {
+		return false, err
+	}
+	defer r.claims.release(batch)
+	if more = len(batch) == batchSize; more {
+		r.Wake() // another loop
+	}
+
+	if err := fault.Point(ctx, fault.OutboxRelayBeforePublish); err != nil {
+		return false, err
+	}
+	messages := make([]Envelope, len(batch))
+	for i, m := range batch {
+		messages[i] = m.envelope
+	}
+	outcomes, publishErr := r.Publisher.Publish(ctx, messages)
+	var confirmed, refused []int64
+	for i, outcome := range outcomes {
+		switch outcome {
+		case Confirmed:
+			confirmed = append(confirmed, batch[i].id)
+		case Refused:
+			refused = append(refused, batch[i].id)
+		}
+	}
+	r.published.Add(float64(len(confirmed)))
+	r.claims.postpone(refused)
+	if err := fault.Point(ctx, fault.OutboxRelayAfterPublish); err != nil {
+		return false, err
+	}
+
+	// Exactly what was confirmed. It need not wait for the disk, nor end with ctx: a
+	// delete that is lost costs a duplicate, which the receivers' inboxes take.
+	if len(confirmed) > 0 {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteTimeout)
+		defer cancel()
+		b := &pgx.Batch{}
+		b.Queue(`SELECT set_config('synchronous_commit', 'off', true)`)
+		b.Queue(`
+			DELETE FROM outbox
+			 WHERE writer = $1
+			   AND id = ANY($2)`,
+			r.writer, confirmed)
+		if err := r.DB.SendBatch(ctx, b).Close(); err != nil {
+			return false, err
+		}
+	}
+	if len(confirmed)+len(refused) == len(batch) && publishErr != nil {
+		r.failures.Inc()
+		r.Logger.Warn("outbox: refused messages are left alone for a while", "messages", len(refused), "error", publishErr)
+		return more, nil
+	}
+	return more, publishErr
+}
+
+// adopt takes over messages that their writer has not published in time: it is dead, or
+// cut off from its broker, or has more than it can send. It returns true when there are any.
+//
+// Two processes never take the same row: one skips what the other has locked, and sees in
+// what is not locked any more that it has a new writer. The clock is the database's alone.
+// What it has written itself may be ahead of it, after somebody has set it back; far
+// ahead counts as old, or it would wait as long.
+func (r *Relay) adopt(ctx context.Context) (bool, error) {
+	select {
+	case <-r.look:
+	default:
+		return false, nil // looked less than a Poll ago
+	}
+	// From the end that the writer comes to last: when it is alive and slow, the work is
+	// shared, and little is published twice.
+	tag, err := r.DB.Exec(ctx, `
+		WITH left_behind AS (
+			SELECT writer, id
+			  FROM outbox
+			 WHERE writer <> $1
+			   AND held_since NOT BETWEEN now() - $2::interval AND now() + $2::interval
+			   AND id <> ALL($3)
+			 ORDER BY writer DESC, id DESC
+			 LIMIT $4
+			   FOR UPDATE SKIP LOCKED)
+		UPDATE outbox o
+		   SET writer     = $1,
+		       held_since = now()
+		  FROM left_behind l
+		 WHERE o.writer = l.writer
+		   AND o.id     = l.id`,
+		r.writer, r.Takeover, r.claims.ids(), batchSize)
+	if err != nil || tag.RowsAffected() == 0 {
+		return false, err
+	}
+	r.adopted.Add(float64(tag.RowsAffected()))
+	r.Logger.Warn("outbox: took over messages that were left behind", "messages", tag.RowsAffected())
+	signal(r.look) // for more of them, once these are published
+	return true, nil
 }

@@ -2,101 +2,97 @@ package outbox
 
 import (
 	"context"
+	_ "embed"
 	"fmt"
-	"hash/fnv"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-
-	"example.com/failwell/shared/platform/telemetry"
+	"go.opentelemetry.io/otel/propagation"
 )
 
-// Shards is how many independent queues the table holds, each relayed by one
-// process at a time. Changing it is safe only while the outbox is empty: the
-// rows of a shard that no longer exists would wait for ever.
-const Shards = 4
+// Schema creates the table of the outbox. Copy it into a migration.
+//
+//go:embed schema.sql
+var Schema string
+
+// Outbox is what a process writes its messages into.
+type Outbox struct {
+	source string
+	writer string
+}
+
+// New returns the outbox of a process.
+//
+// source is the CloudEvents source of the service, for instance "/orders". With the
+// message's id it is the identity by which receivers know a duplicate. writer names the
+// process: another name for each replica, the same after a restart.
+func New(source, writer string) Outbox { return Outbox{source: source, writer: writer} }
 
 // Message is what a service wants to say.
 type Message struct {
 	// Type is the CloudEvents type and the routing key, for instance "payments.capture".
 	Type string
 
-	// Subject is what the message is about. Messages of one subject share a
-	// shard, and mostly keep their order.
+	// Subject is what the message is about, for instance the id of an order.
 	Subject string
 
 	// Data is encoded as JSON.
 	Data any
 }
 
-// Source is the CloudEvents source of a service, for instance "/orders". With
-// the message's id it is the identity by which receivers know a duplicate.
-type Source string
+// Envelope is a message that is numbered and encoded: what the outbox holds and the
+// broker gets.
+type Envelope struct {
+	ID          uuid.UUID
+	Type        string
+	Body        []byte // a CloudEvent in structured JSON
+	Traceparent string // W3C trace context of the request that wrote it, or ""
 
-// Sealed is a message that is numbered and encoded, ready to be appended.
-type Sealed struct {
-	id                         uuid.UUID
-	subject, kind, traceparent string
-	body                       []byte
-	row                        *int64 // the id of its row, once it was appended
+	writer string
 }
 
-// Seal numbers and encodes m. It happens before the transaction, so that
-// nothing is left that can fail inside, and once: however often the
-// transaction is tried and the message published, its id stays the same.
-func (s Source) Seal(ctx context.Context, m Message) (Sealed, error) {
+// Envelope numbers and encodes m. It comes before the transaction, so that nothing is
+// left that can fail inside, and once: however often the transaction is tried and the
+// message published, its id stays the same.
+func (o Outbox) Envelope(ctx context.Context, m Message) (Envelope, error) {
 	id, err := uuid.NewV7()
 	if err != nil {
-		return Sealed{}, fmt.Errorf("outbox: message id: %w", err)
+		return Envelope{}, fmt.Errorf("outbox: message id: %w", err)
 	}
 	e := event.New()
 	e.SetID(id.String())
-	e.SetSource(string(s))
+	e.SetSource(o.source)
 	e.SetType(m.Type)
 	e.SetSubject(m.Subject)
 	e.SetTime(time.Now().UTC())
 	if err := e.SetData(event.ApplicationJSON, m.Data); err != nil {
-		return Sealed{}, fmt.Errorf("outbox: encode %s: %w", m.Type, err)
+		return Envelope{}, fmt.Errorf("outbox: encode %s: %w", m.Type, err)
 	}
 	body, err := e.MarshalJSON()
 	if err != nil {
-		return Sealed{}, fmt.Errorf("outbox: encode %s: %w", m.Type, err)
+		return Envelope{}, fmt.Errorf("outbox: encode %s: %w", m.Type, err)
 	}
-	return Sealed{id: id, subject: m.Subject, kind: m.Type, traceparent: telemetry.Traceparent(ctx), body: body, row: new(int64)}, nil
+	// The trace travels in the row: the relay knows nothing of the request.
+	trace := propagation.MapCarrier{}
+	propagation.TraceContext{}.Inject(ctx, trace)
+	return Envelope{ID: id, Type: m.Type, Body: body, Traceparent: trace["traceparent"], writer: o.writer}, nil
 }
+
+const insert = `
+	INSERT INTO outbox (writer, message_id, type, body, traceparent)
+	VALUES ($1, $2, $3, $4, $5)`
 
 // Append queues the insert of the message beside the writes that it speaks of.
 //
 // Pattern: transactional-outbox
-func (m Sealed) Append(b *pgx.Batch) {
-	*m.row = 0 // of an earlier try, which was rolled back
-	b.Queue(`
-		INSERT INTO outbox (shard, message_id, type, body, traceparent)
-		VALUES ($1, $2, $3, $4, $5)
-		RETURNING id, message_id`,
-		shardOf(m.subject), m.id, m.kind, m.body, m.traceparent,
-	).QueryRow(func(row pgx.Row) error {
-		var rowID int64
-		var messageID uuid.UUID
-		err := row.Scan(&rowID, &messageID)
-		if messageID == m.id { // nobody promises that many rows come back in their order
-			*m.row = rowID
-		}
-		return err
-	})
+func (e Envelope) Append(b *pgx.Batch) {
+	b.Queue(insert, e.writer, e.ID, e.Type, e.Body, e.Traceparent)
 }
 
 // AppendTx is Append for a transaction that is not a batch.
-func (m Sealed) AppendTx(ctx context.Context, tx pgx.Tx) error {
-	b := &pgx.Batch{}
-	m.Append(b)
-	return tx.SendBatch(ctx, b).Close()
-}
-
-func shardOf(subject string) int16 {
-	h := fnv.New32a()
-	_, _ = h.Write([]byte(subject)) // a hash never fails to write
-	return int16(h.Sum32() % Shards)
+func (e Envelope) AppendTx(ctx context.Context, tx pgx.Tx) error {
+	_, err := tx.Exec(ctx, insert, e.writer, e.ID, e.Type, e.Body, e.Traceparent)
+	return err
 }

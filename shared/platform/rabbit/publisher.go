@@ -21,6 +21,10 @@ var (
 	// there or not: an indefinite error, publish it again.
 	ErrUnconfirmed = errors.New("rabbit: not confirmed")
 
+	// ErrRefused means: the broker answered that it does not take the message, because
+	// its queue is full, for instance. It is not stored anywhere.
+	ErrRefused = errors.New("rabbit: refused by the broker")
+
 	// ErrUnroutable means: no queue is bound for the message. It is not stored anywhere.
 	ErrUnroutable = errors.New("rabbit: no queue for this message")
 )
@@ -189,7 +193,7 @@ func await(ctx context.Context, confirms []*amqp.DeferredConfirmation, confirmed
 		}
 	}
 	if missing > 0 {
-		return fmt.Errorf("%w: %d of %d refused by the broker", ErrUnconfirmed, missing, len(confirms))
+		return fmt.Errorf("%w: %d of %d", ErrRefused, missing, len(confirms))
 	}
 	return nil
 }

@@ -121,7 +121,7 @@ func TestARefusalIsHeard(t *testing.T) {
 	conn := connect(t)
 	queue(t, conn, "full", amqp.Table{"x-max-length": int64(1), amqp.QueueOverflowArg: "reject-publish"})
 	confirmed, err := conn.Publisher().Publish(t.Context(), messages(5, "full"))
-	if !errors.Is(err, rabbit.ErrUnconfirmed) || !strings.Contains(err.Error(), "refused") {
+	if !errors.Is(err, rabbit.ErrRefused) {
 		t.Errorf("error %v", err)
 	}
 	if n := strings.Count(fmt.Sprint(confirmed), "true"); n != 1 {

@@ -1,0 +1,196 @@
+package outbox_test
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"example.com/failwell/shared/pattern/outbox"
+	"example.com/failwell/shared/pattern/outbox/rabbitpublisher"
+)
+
+func TestTakeover_LeavesTheRowsOfALivingWriterAlone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	arrived := w.listen("#")
+	configs := []outbox.Config{w.config(), w.config()}
+	for i, writer := range []string{"orders-1", "orders-2"} {
+		configs[i].Takeover = timeout
+		w.start(writer, configs[i])
+	}
+	const each = 400
+	for n := range each {
+		w.write("orders-1", numbered(each)[n])
+		w.write("orders-2", numbered(each)[n])
+	}
+	hearOnce(t, arrived, 2*each)
+	w.emptied()
+	w.silence(arrived)
+	for _, cfg := range configs {
+		if n := counter(t, cfg, "failwell_outbox_adopted_total"); n != 0 {
+			t.Errorf("adopted %d", n)
+		}
+	}
+}
+
+func TestTakeover_AdoptsFromAWriterThatIsGone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	arrived := w.listen("#")
+	w.write("gone", numbered(1200)...)
+	cfg := w.config()
+	cfg.Takeover = 2 * time.Second
+	w.start("alive", cfg)
+
+	var written, now time.Time
+	if err := w.db.QueryRow(t.Context(), `SELECT max(held_since) FROM outbox`).Scan(&written); err != nil {
+		t.Fatal(err)
+	}
+	hear(t, arrived)
+	if err := w.db.QueryRow(t.Context(), `SELECT now()`).Scan(&now); err != nil {
+		t.Fatal(err)
+	}
+	if waited := now.Sub(written); waited < cfg.Takeover {
+		t.Errorf("taken over after %s; its writer may be alive", waited)
+	}
+	hearOnce(t, arrived, 1199)
+	w.emptied()
+	w.silence(arrived)
+	if n := counter(t, cfg, "failwell_outbox_adopted_total"); n != 1200 {
+		t.Errorf("counted as adopted: %d", n)
+	}
+}
+
+// A writer that is alive and cut off from its broker goes on writing; another sends.
+func TestTakeover_AdoptsFromAWriterThatIsCutOffFromItsBroker(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	arrived := w.listen("#")
+	broker, proxy := w.proxied()
+	cutOff, connected := w.config(), w.config()
+	cutOff.Publisher = rabbitpublisher.New(broker)
+	cutOff.Takeover, connected.Takeover = 200*time.Millisecond, 200*time.Millisecond
+	relay, _ := w.start("cut off", cutOff)
+	w.start("connected", connected)
+	w.write("cut off", "before")
+	relay.Wake()
+	hear(t, arrived)
+	w.emptied()
+
+	proxy.Stop()
+	eventually(t, "the connection is gone", func() bool { return broker.Ready() != nil })
+	for _, text := range numbered(5) {
+		w.write("cut off", text)
+		relay.Wake()
+		if h, _ := hear(t, arrived); h.text != text {
+			t.Errorf("arrived %q, want %q", h.text, text)
+		}
+	}
+	w.emptied()
+	w.silence(arrived)
+	if n := counter(t, cutOff, "failwell_outbox_adopted_total"); n != 0 {
+		t.Errorf("the one without a broker adopted %d", n)
+	}
+}
+
+func TestTakeover_AdoptersNeverTakeTheSameRow(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	arrived := w.listen("#")
+	const messages = 10_000
+	w.write("gone", numbered(messages)...)
+	w.age(-time.Hour)
+	configs := make([]outbox.Config, 3)
+	for i, writer := range []string{"orders-1", "orders-2", "orders-3"} {
+		configs[i] = w.config()
+		configs[i].Takeover = time.Minute
+		w.start(writer, configs[i])
+	}
+	hearOnce(t, arrived, messages)
+	w.emptied()
+	w.silence(arrived)
+	adopted := 0
+	for _, cfg := range configs {
+		adopted += counter(t, cfg, "failwell_outbox_adopted_total")
+	}
+	if adopted != messages {
+		t.Errorf("adopted %d of %d", adopted, messages)
+	}
+}
+
+// Somebody set the database's clock back, or a person has mistyped a time.
+func TestTakeover_ATimeFarAheadCountsAsOld(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	arrived := w.listen("#")
+	w.write("gone", "from the future")
+	w.age(+24 * time.Hour)
+	cfg := w.config()
+	cfg.Takeover = time.Minute
+	w.start("alive", cfg)
+	hear(t, arrived)
+}
+
+// recorder notes in which order messages were published, and takes its time.
+type recorder struct {
+	outbox.Publisher
+	delay time.Duration
+
+	mu    sync.Mutex
+	texts []string
+}
+
+func (r *recorder) Publish(ctx context.Context, messages []outbox.Envelope) ([]outbox.Outcome, error) {
+	time.Sleep(r.delay)
+	r.mu.Lock()
+	for _, m := range messages {
+		r.texts = append(r.texts, m.Type)
+	}
+	r.mu.Unlock()
+	return r.Publisher.Publish(ctx, messages)
+}
+
+func TestTakeover_ABusyReplicaPublishesItsOwnFirst(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.listen("#")
+	const own, inFlight = 5000, outbox.Loops * 500
+	w.write("orders-1", numbered(own)...)
+	if _, err := w.db.Exec(t.Context(), `
+		INSERT INTO outbox (writer, message_id, type, body, held_since)
+		SELECT 'gone', message_id, 'tests.left-behind', body, now() - interval '1 hour' FROM outbox LIMIT 10`); err != nil {
+		t.Fatal(err)
+	}
+	cfg := w.config()
+	cfg.Takeover = time.Minute
+	published := &recorder{Publisher: cfg.Publisher}
+	cfg.Publisher = published
+	w.start("orders-1", cfg)
+	w.emptied()
+	if first := slices.Index(published.texts, "tests.left-behind"); first < own-inFlight {
+		t.Errorf("took over another's after %d of its own %d messages", first, own)
+	}
+}
+
+// Of a writer that is slow and alive, others take what it would come to last. So what it
+// has in hand is published once, until nothing else is left.
+func TestTakeover_ASlowWritersRowsAreSharedRatherThanSentTwice(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.listen("#")
+	const messages, inFlight = 20_000, outbox.Loops * 500
+	w.write("slow", numbered(messages)...)
+	w.age(-time.Hour)
+	slow, helper := w.config(), w.config()
+	slow.Publisher = &recorder{Publisher: slow.Publisher, delay: 100 * time.Millisecond}
+	slow.Takeover, helper.Takeover = time.Minute, time.Minute
+	w.start("slow", slow)
+	w.start("helper", helper)
+	w.emptied()
+	helped := counter(t, helper, "failwell_outbox_published_total")
+	if twice := counter(t, slow, "failwell_outbox_published_total") + helped - messages; helped == 0 || twice > inFlight {
+		t.Errorf("of %d messages the helper has published %d, and %d were published twice", messages, helped, twice)
+	}
+}
