@@ -53,7 +53,7 @@ func (s *service) accept(c echo.Context) error {
 		if in, err = web.Decode[newOrder](body); err != nil {
 			return err
 		}
-		request, err = idempotency.FromRequest(c, web.MerchantID(c), body, s.cfg.KeyRetention)
+		request, err = idempotency.FromRequest(c.Request(), web.MerchantID(c), "POST /v1/orders", body, s.cfg.KeyRetention)
 		if err != nil {
 			return err
 		}
@@ -64,7 +64,7 @@ func (s *service) accept(c echo.Context) error {
 			return err
 		}
 		if answer.Exists {
-			return request.Answer(c, answer)
+			return answer.Answer(c.Response())
 		}
 	}
 	if same { // and its answer has expired: what was a retry is something new
@@ -96,12 +96,12 @@ func (s *service) accept(c echo.Context) error {
 	if err != nil {
 		s.memory.forgetShelf(web.MerchantID(c), in.skus())
 		if errors.Is(err, errKeyInUse) {
-			return idempotency.InUse()
+			return idempotency.ErrKeyInUse
 		}
 		return err
 	}
 	s.memory.rememberAnswered(key, bytes, request)
-	return request.Answer(c, answer)
+	return answer.Answer(c.Response())
 }
 
 // errKeyInUse: another request with this key is still being written. It waits, for the

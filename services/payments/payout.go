@@ -75,7 +75,7 @@ func (s *service) createPayout(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	request, err := idempotency.FromRequest(c, web.MerchantID(c), body, s.cfg.KeyRetention)
+	request, err := idempotency.FromRequest(c.Request(), web.MerchantID(c), payoutOperation, body, s.cfg.KeyRetention)
 	if err != nil {
 		return err
 	}
@@ -90,13 +90,13 @@ func (s *service) createPayout(c echo.Context) error {
 		return err
 	}
 	if answer.Exists {
-		return request.Answer(c, answer)
+		return answer.Answer(c.Response())
 	}
 	err = fault.Point(ctx, fault.PaymentsPayoutAfterStart)
 	if err == nil {
 		var response idempotency.Response
 		if response, err = s.resumePayout(ctx, lock); err == nil {
-			return request.Answer(c, idempotency.Fresh(response))
+			return idempotency.Fresh(response).Answer(c.Response())
 		}
 	}
 	return s.payoutLater(c, request, lock, err)

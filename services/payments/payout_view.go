@@ -101,7 +101,7 @@ func (s *service) payoutLater(c echo.Context, request idempotency.Request, lock 
 		return err
 	}
 	if answer.Exists {
-		return request.Answer(c, answer)
+		return answer.Answer(c.Response())
 	}
 	p, err := s.loadPayout(ctx, lock.OperationID)
 	if err != nil {

@@ -75,7 +75,7 @@ func (s *service) createRefund(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	request, err := idempotency.FromRequest(c, web.MerchantID(c), body, s.cfg.KeyRetention)
+	request, err := idempotency.FromRequest(c.Request(), web.MerchantID(c), refundOperation, body, s.cfg.KeyRetention)
 	if err != nil {
 		return err
 	}
@@ -90,7 +90,7 @@ func (s *service) createRefund(c echo.Context) error {
 		return err
 	}
 	if answer.Exists {
-		return request.Answer(c, answer)
+		return answer.Answer(c.Response())
 	}
 	if err := fault.Point(ctx, fault.PaymentsRefundAfterStart); err != nil {
 		return s.refundLater(c, request, lock, err)
@@ -99,7 +99,7 @@ func (s *service) createRefund(c echo.Context) error {
 	if err != nil {
 		return s.refundLater(c, request, lock, err)
 	}
-	return request.Answer(c, idempotency.Fresh(response))
+	return idempotency.Fresh(response).Answer(c.Response())
 }
 
 // refundLater says that the refund is accepted and not finished. The key is given
@@ -122,7 +122,7 @@ func (s *service) refundLater(c echo.Context, request idempotency.Request, lock 
 		return err
 	}
 	if answer.Exists {
-		return request.Answer(c, answer)
+		return answer.Answer(c.Response())
 	}
 	r, err := s.loadRefund(ctx, lock.OperationID)
 	if err != nil {

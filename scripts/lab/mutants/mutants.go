@@ -154,8 +154,8 @@ var All = []Mutant{
 	{
 		ID: "answered-anew", Pattern: "response-record", Invariant: "same-answer",
 		Says: "a replay is answered with 200, as many do",
-		Edits: []Edit{{"shared/pattern/idempotency/response.go", `c.Response().Header().Set(HeaderReplayed, "true")`, `c.Response().Header().Set(HeaderReplayed, "true")
-		answer.Status = http.StatusOK`}},
+		Edits: []Edit{{"shared/pattern/idempotency/response.go", `w.Header().Set(HeaderReplayed, "true")`, `w.Header().Set(HeaderReplayed, "true")
+		a.Status = http.StatusOK`}},
 		Drive: askedTwice,
 	},
 	{

@@ -12,8 +12,9 @@
 // For one merchant, operation and key, within the retention: the work is
 // committed at most once, and every answer after that is byte for byte the one
 // that was recorded in the same transaction, also when the world has changed
-// since. The same key with other content is refused and changes nothing. Of two
-// requests at the same moment, one works and the other waits for its commit.
+// since. The same key with other content is refused ([ErrKeyReused]) by the look-up
+// itself, and changes nothing. Of two requests at the same moment, one works and the
+// other waits for its commit.
 //
 // For work that spans systems there is [Lock], a lease in the row of the key: one
 // holder at a time, whose writes are fenced by its token. Whoever comes meanwhile
@@ -30,12 +31,14 @@
 //
 // # Tables needed
 //
-// idempotency_keys, see schema.sql.
+// idempotency_keys, see [Schema].
 //
 // # Built on
 //
-// shared/platform/postgres and shared/platform/web. Inside one database the unique
-// key itself is the lock.
+// shared/platform/postgres and shared/platform/problem: pgx, google/uuid and the standard
+// library. Requests and answers are those of net/http; with echo they are c.Request() and
+// c.Response(). [Request.LookupTx] and [Request.RecordTx] take any pgx.Tx. Inside one
+// database the unique key itself is the lock.
 //
 // # Used at
 //

@@ -10,7 +10,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/labstack/echo/v4"
 
 	"example.com/failwell/shared/pattern/idempotency"
 	"example.com/failwell/shared/platform/postgres"
@@ -22,48 +21,48 @@ func Example() {
 	db, done := exampleDB()
 	defer done()
 
-	accept := func(c echo.Context) error {
-		body, err := io.ReadAll(c.Request().Body)
+	accept := func(r *http.Request) (recorded idempotency.Recorded, err error) {
+		body, err := io.ReadAll(r.Body)
 		if err != nil {
-			return err
+			return recorded, err
 		}
-		request, err := idempotency.FromRequest(c, "mer_acme", body, 24*time.Hour)
+		request, err := idempotency.FromRequest(r, "mer_acme", "POST /v1/orders", body, 24*time.Hour)
 		if err != nil {
-			return err
+			return recorded, err
 		}
-		var answer idempotency.Recorded
-		err = postgres.RetryStale(c.Request().Context(), func() error {
-			err := postgres.Read(c.Request().Context(), db, func(b *pgx.Batch) { request.Lookup(b, &answer) })
-			if err != nil || answer.Exists {
+		err = postgres.RetryStale(r.Context(), func() error {
+			err := postgres.Read(r.Context(), db, func(b *pgx.Batch) { request.Lookup(b, &recorded) })
+			if err != nil || recorded.Exists {
 				return err
 			}
 			response := idempotency.Response{Status: http.StatusCreated, Body: []byte("thank you")}
-			err = postgres.Write(c.Request().Context(), db, func(b *pgx.Batch) {
+			err = postgres.Write(r.Context(), db, func(b *pgx.Batch) {
 				request.Record(b, response) // first: a second request with this key waits here
 				b.Queue(`INSERT INTO orders VALUES ($1, 'mer_acme', $2)`, uuid.New(), string(body))
 			})
 			if idempotency.IsDuplicate(err) {
 				return postgres.ErrStale
 			}
-			answer = idempotency.Fresh(response)
+			recorded = idempotency.Fresh(response)
 			return err
 		})
-		if err != nil {
-			return err
-		}
-		return request.Answer(c, answer)
+		return recorded, err
 	}
 
-	e := echo.New()
-	e.POST("/v1/orders", accept)
-	for range 2 { // the first answer is lost on its way, and the client asks again
-		r := httptest.NewRequest(http.MethodPost, "/v1/orders", strings.NewReader(`{"item":"tea"}`))
+	for _, body := range []string{`{"item":"tea"}`, `{"item":"tea"}`, `{"item":"coffee"}`} {
+		r := httptest.NewRequest(http.MethodPost, "/v1/orders", strings.NewReader(body))
 		r.Header.Set(idempotency.HeaderKey, "basket-7")
+		recorded, err := accept(r)
+		if err != nil {
+			fmt.Println(err)
+			continue
+		}
 		w := httptest.NewRecorder()
-		e.ServeHTTP(w, r)
-		fmt.Printf("%d %s, replayed: %q\n", w.Code, w.Body, w.Header().Get(idempotency.HeaderReplayed))
+		err = recorded.Answer(w)
+		fmt.Printf("%d %s, replayed: %q %v\n", w.Code, w.Body, w.Header().Get(idempotency.HeaderReplayed), err)
 	}
 	// Output:
-	// 201 thank you, replayed: ""
-	// 201 thank you, replayed: "true"
+	// 201 thank you, replayed: "" <nil>
+	// 201 thank you, replayed: "true" <nil>
+	// 422 Idempotency-Key used for another request: This key was used for a request with other content. Use a new key for a new request.
 }

@@ -5,9 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/labstack/echo/v4"
-
-	"example.com/failwell/shared/platform/web"
+	"example.com/failwell/shared/platform/problem"
 )
 
 // HeaderKey is the request header that carries the key.
@@ -21,7 +19,7 @@ const maxKey = 255
 // Pattern: idempotency-key
 type Request struct {
 	Merchant    string
-	Operation   string // method and path template
+	Operation   string // method and path template: POST /v1/orders
 	Key         string
 	Fingerprint [32]byte
 
@@ -30,27 +28,31 @@ type Request struct {
 	Retention time.Duration
 }
 
-// FromRequest reads the key of a request and takes the fingerprint of its body.
-// Errors are problems: 400 when the key is missing or malformed.
-func FromRequest(c echo.Context, merchant string, body []byte, retention time.Duration) (Request, error) {
-	values := c.Request().Header.Values(HeaderKey)
+// The refusals of a request whose key cannot be read.
+var (
+	errKeyRequired = problem.New(http.StatusBadRequest, "idempotency-key-required", "Idempotency-Key required",
+		"Name this request with an Idempotency-Key of your own, and send the same one when you retry.").WithField(HeaderKey)
+	errKeyInvalid = problem.New(http.StatusBadRequest, "idempotency-key-invalid", "Idempotency-Key not valid",
+		"One key of 1 to 255 visible ASCII characters, with or without double quotes around it.").WithField(HeaderKey)
+)
+
+// FromRequest reads the key of a request to an operation and takes the fingerprint of its
+// body, which the caller has read. Errors are problems: 400 when the key is missing or
+// malformed.
+func FromRequest(r *http.Request, merchant, operation string, body []byte, retention time.Duration) (Request, error) {
+	values := r.Header.Values(HeaderKey)
 	if len(values) == 0 {
-		return Request{}, web.NewProblem(http.StatusBadRequest, "idempotency-key-required", "Idempotency-Key required",
-			"Name this request with an Idempotency-Key of your own, and send the same one when you retry.").WithField(HeaderKey)
+		return Request{}, errKeyRequired
 	}
 	key, ok := parseKey(values[0])
 	if !ok || len(values) > 1 {
-		return Request{}, web.NewProblem(http.StatusBadRequest, "idempotency-key-invalid", "Idempotency-Key not valid",
-			"One key of 1 to 255 visible ASCII characters, with or without double quotes around it.").WithField(HeaderKey)
+		return Request{}, errKeyInvalid
 	}
-	fingerprint, err := fingerprint(c.Request().Method, c.Request().URL.Path, body)
+	fingerprint, err := fingerprint(r.Method, r.URL.Path, body)
 	if err != nil {
-		return Request{}, web.NewProblem(http.StatusBadRequest, "malformed-json", "Malformed JSON", err.Error())
+		return Request{}, problem.New(http.StatusBadRequest, "malformed-json", "Malformed JSON", err.Error())
 	}
-	return Request{
-		Merchant: merchant, Operation: c.Request().Method + " " + c.Path(), Key: key,
-		Fingerprint: fingerprint, Retention: retention,
-	}, nil
+	return Request{Merchant: merchant, Operation: operation, Key: key, Fingerprint: fingerprint, Retention: retention}, nil
 }
 
 // parseKey reads a structured field string ("…" with \" and \\ escaped) or a bare

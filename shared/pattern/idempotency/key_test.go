@@ -7,24 +7,20 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/labstack/echo/v4"
-
 	"example.com/failwell/shared/pattern/idempotency"
-	"example.com/failwell/shared/platform/web"
+	"example.com/failwell/shared/platform/problem"
 )
 
 // parse makes a request of its own and reads it.
 func parse(method, path, body string, keys ...string) (idempotency.Request, error) {
 	r := httptest.NewRequest(method, path, nil)
 	r.Header[idempotency.HeaderKey] = keys
-	c := echo.New().NewContext(r, httptest.NewRecorder())
-	c.SetPath("/orders")
-	return idempotency.FromRequest(c, "acme", []byte(body), retention)
+	return idempotency.FromRequest(r, "acme", method+" /orders", []byte(body), retention)
 }
 
 // wantProblem checks that err refuses the request and says why.
 func wantProblem(t interface{ Errorf(string, ...any) }, err error, slug, field string) {
-	var p *web.Problem
+	var p *problem.Problem
 	if !errors.As(err, &p) || p.Status != http.StatusBadRequest || !strings.HasSuffix(p.Type, "/"+slug) || p.Field != field {
 		t.Errorf("got %v, want 400 %s, field %q", err, slug, field)
 	}

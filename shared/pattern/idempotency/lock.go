@@ -13,7 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"example.com/failwell/shared/platform/postgres"
-	"example.com/failwell/shared/platform/web"
+	"example.com/failwell/shared/platform/problem"
 )
 
 // ErrLockLost means: our lease ran out and somebody else works under the key
@@ -63,12 +63,13 @@ type row struct {
 //   - New: start runs in the transaction that takes the key, and returns what the
 //     key stands for. Its error undoes both: nothing happened, the key is free.
 //   - Finished: the recorded answer is returned; give it with Answer.
-//   - In work by another request: wait for it, up to options.Wait; then a
-//     problem, 409 with Retry-After.
+//   - Finished or in work, with other content: ErrKeyReused.
+//   - In work by another request: wait for it, up to options.Wait; then ErrKeyInUse.
 //   - Left behind by one that died or gave up: its lock is ours now, and the work
 //     goes on from where it stopped.
 //
 // Pattern: idempotency-key-lock
+// Pattern: reject-non-identical
 func (r Request) Acquire(ctx context.Context, db *pgxpool.Pool, options LockOptions, start func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error)) (Recorded, Lock, error) {
 	giveUp := time.Now().Add(options.Wait)
 	for {
@@ -76,11 +77,8 @@ func (r Request) Acquire(ctx context.Context, db *pgxpool.Pool, options LockOpti
 		if errors.Is(err, errExpired) {
 			continue // at once: the next try makes the row
 		}
-		if !errors.Is(err, errInUse) {
+		if !errors.Is(err, ErrKeyInUse) || time.Now().After(giveUp) {
 			return answer, lock, err
-		}
-		if time.Now().After(giveUp) {
-			return Recorded{}, Lock{}, InUse()
 		}
 		select {
 		case <-time.After(lookAgain):
@@ -90,15 +88,10 @@ func (r Request) Acquire(ctx context.Context, db *pgxpool.Pool, options LockOpti
 	}
 }
 
-// InUse is the answer to a request whose key another one has worked on for longer than
-// we let it wait.
-func InUse() *web.Problem {
-	return web.NewProblem(http.StatusConflict, "idempotency-key-in-use", "A request with this key is in work",
-		"Another request with this key has not finished. Send it again with the same key.").WithRetryAfter(time.Second).WithField(HeaderKey)
-}
-
-// errInUse: somebody holds the key.
-var errInUse = errors.New("idempotency: the key is in use")
+// ErrKeyInUse refuses a request whose key another one has worked on for longer than we
+// let it wait: 409 with Retry-After.
+var ErrKeyInUse = problem.New(http.StatusConflict, "idempotency-key-in-use", "A request with this key is in work",
+	"Another request with this key has not finished. Send it again with the same key.").WithRetryAfter(time.Second).WithField(HeaderKey)
 
 // errExpired: the key was there when we wanted to make it, and had expired: it was
 // collected before we could lock it.
@@ -121,21 +114,20 @@ func (r Request) try(ctx context.Context, db *pgxpool.Pool, lease time.Duration,
 			now, err = r.read(ctx, tx)
 		}
 		if postgres.LockTimedOut(err) {
-			return errInUse // its row, not its lock: the first request is in a transaction that lasts
+			return ErrKeyInUse // its row, not its lock: the first request is in a transaction that lasts
 		}
 		if err != nil {
 			return err
 		}
+		live := now.Status == nil || !now.Expired // an answer that has expired is as good as none
 		switch {
-		case now.Status != nil && !now.Expired, now.Status == nil && now.OperationID != nil && !bytes.Equal(now.Fingerprint, r.Fingerprint[:]):
-			// Finished, or in work for a request with other content: Answer refuses that one.
-			answer = Recorded{Exists: true, replayed: true, fingerprint: now.Fingerprint}
-			if now.Status != nil {
-				answer.Response = Response{Status: *now.Status, Header: now.Header, Body: now.Body}
-			}
+		case live && !bytes.Equal(now.Fingerprint, r.Fingerprint[:]):
+			return ErrKeyReused
+		case live && now.Status != nil:
+			answer = Recorded{Response: Response{Status: *now.Status, Header: now.Header, Body: now.Body}, Exists: true, replayed: true}
 			return nil
 		case now.Locked:
-			return errInUse
+			return ErrKeyInUse
 		case now.OperationID != nil && now.Status == nil:
 			lock.OperationID = *now.OperationID
 		default: // new, or a finished one that has expired

@@ -15,7 +15,6 @@ import (
 
 	"example.com/failwell/shared/pattern/idempotency"
 	"example.com/failwell/shared/platform/postgres"
-	"example.com/failwell/shared/platform/web"
 )
 
 func refund(content byte) idempotency.Request {
@@ -61,14 +60,6 @@ func renew(t *testing.T, db *pgxpool.Pool, lock idempotency.Lock) error {
 	return postgres.InTx(t.Context(), db, lock.Renew)
 }
 
-func problem(err error) string {
-	p, _ := errors.AsType[*web.Problem](err)
-	if p == nil {
-		return ""
-	}
-	return p.Type
-}
-
 // Fifty requests with one new key: the work is begun once, one of them works,
 // and the others are told to come back.
 func TestOfFiftyWhoTakeAKeyOneWorks(t *testing.T) {
@@ -82,7 +73,7 @@ func TestOfFiftyWhoTakeAKeyOneWorks(t *testing.T) {
 			switch {
 			case err == nil:
 				working.Add(1)
-			case problem(err) == problem(web.NewProblem(http.StatusConflict, "idempotency-key-in-use", "", "")):
+			case errors.Is(err, idempotency.ErrKeyInUse):
 				busy.Add(1)
 			default:
 				t.Error(err)
@@ -163,7 +154,7 @@ func TestAKeyThatIsBeingTakenIsInUse(t *testing.T) {
 	t.Cleanup(impatient.Close)
 	_, _, err = refund(1).Acquire(t.Context(), db, options, func(context.Context, pgx.Tx) (uuid.UUID, error) {
 		_, _, err := refund(1).Acquire(t.Context(), impatient, options, never(t))
-		if problem(err) != problem(idempotency.InUse()) {
+		if !errors.Is(err, idempotency.ErrKeyInUse) {
 			t.Errorf("the second is told: %v", err)
 		}
 		return uuid.New(), nil
@@ -215,7 +206,7 @@ func TestWhoWasTakenOverIsFencedOff(t *testing.T) {
 	if err := slow.Release(t.Context(), db); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := refund(1).Acquire(t.Context(), db, options, never(t)); problem(err) == "" {
+	if _, _, err := refund(1).Acquire(t.Context(), db, options, never(t)); !errors.Is(err, idempotency.ErrKeyInUse) {
 		t.Errorf("its successor's key was given back: %v", err)
 	}
 	if err := errors.Join(renew(t, db, successor), finish(t, db, successor, "right")); err != nil {
@@ -235,7 +226,7 @@ func TestALeaseThatIsRenewedIsNotTakenOver(t *testing.T) {
 	if err := renew(t, db, lock); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := refund(1).Acquire(t.Context(), db, options, never(t)); problem(err) == "" {
+	if _, _, err := refund(1).Acquire(t.Context(), db, options, never(t)); !errors.Is(err, idempotency.ErrKeyInUse) {
 		t.Errorf("a key in work was taken: %v", err)
 	}
 	locks, err := idempotency.ClaimAbandoned(t.Context(), db, "POST /v1/refunds", time.Minute, 0, 10)
@@ -278,7 +269,7 @@ func TestOtherContentNeverTakesWorkOver(t *testing.T) {
 	for _, lease := range []time.Duration{time.Minute, time.Microsecond} {
 		take(t, db, idempotency.LockOptions{Lease: lease})
 		answer, lock, err := refund(2).Acquire(t.Context(), db, options, never(t))
-		if err != nil || !answer.Exists || lock.OperationID != uuid.Nil {
+		if !errors.Is(err, idempotency.ErrKeyReused) || answer.Exists || lock.OperationID != uuid.Nil {
 			t.Errorf("lease %v: %+v, %+v, %v", lease, answer, lock, err)
 		}
 		if _, err := db.Exec(t.Context(), `DELETE FROM idempotency_keys`); err != nil {

@@ -2,7 +2,6 @@ package idempotency_test
 
 import (
 	"context"
-	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,22 +18,17 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/labstack/echo/v4"
-	"github.com/prometheus/client_golang/prometheus"
 
 	"example.com/failwell/shared/pattern/idempotency"
 	"example.com/failwell/shared/platform/postgres"
-	"example.com/failwell/shared/platform/web"
+	"example.com/failwell/shared/platform/problem"
 	"example.com/failwell/shared/testenv"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }
 
-//go:embed schema.sql
-var schema string
-
 // The work, in these tests: an order is written and takes one piece from the stock.
-var migrations = fstest.MapFS{"migrations/00001_idempotency.sql": {Data: []byte("-- +goose Up\n" + schema + `
+var migrations = fstest.MapFS{"migrations/00001_idempotency.sql": {Data: []byte("-- +goose Up\n" + idempotency.Schema + `
 CREATE TABLE orders (id uuid PRIMARY KEY, merchant_id text NOT NULL, basket text NOT NULL);
 CREATE TABLE stock (remaining int NOT NULL CONSTRAINT in_stock CHECK (remaining >= 0));
 INSERT INTO stock VALUES (1000);
@@ -89,32 +83,46 @@ type shop struct {
 func newShop(t *testing.T) *shop {
 	t.Helper()
 	s := &shop{t: t, db: open(t)}
-	e := web.New(web.Options{Logger: slog.New(slog.DiscardHandler), Metrics: prometheus.NewRegistry()})
-	e.POST("/orders", s.order)
-	e.PUT("/orders", s.order)
-	e.POST("/gifts", s.order)
-	e.POST("/shops/:shop/orders", s.order)
-	server := httptest.NewServer(e)
+	mux := http.NewServeMux()
+	for _, operation := range []string{"POST /orders", "PUT /orders", "POST /gifts", "POST /shops/{shop}/orders"} {
+		mux.HandleFunc(operation, s.serve)
+	}
+	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
 	s.url = server.URL
 	return s
 }
 
-func (s *shop) order(c echo.Context) error {
-	ctx, merchant := c.Request().Context(), c.Request().Header.Get("Merchant")
-	basket, err := io.ReadAll(c.Request().Body)
-	if err != nil {
-		return err
+func (s *shop) serve(w http.ResponseWriter, r *http.Request) {
+	recorded, err := s.order(r)
+	if err == nil {
+		err = recorded.Answer(w)
 	}
-	request, err := idempotency.FromRequest(c, merchant, basket, retention)
+	if err == nil {
+		return
+	}
+	p, ok := errors.AsType[*problem.Problem](err)
+	if !ok {
+		p = problem.New(http.StatusInternalServerError, "internal", "", err.Error())
+	}
+	_ = p.Write(w) // a client that is gone shows in the test
+}
+
+func (s *shop) order(r *http.Request) (idempotency.Recorded, error) {
+	ctx, merchant := r.Context(), r.Header.Get("Merchant")
+	basket, err := io.ReadAll(r.Body)
 	if err != nil {
-		return err
+		return idempotency.Recorded{}, err
+	}
+	request, err := idempotency.FromRequest(r, merchant, r.Pattern, basket, retention)
+	if err != nil {
+		return idempotency.Recorded{}, err
 	}
 	meet := sync.OnceFunc(func() { s.meeting.Done(); s.meeting.Wait() })
 	var answer idempotency.Recorded
 	err = postgres.RetryStale(ctx, func() error {
 		err := postgres.Read(ctx, s.db, func(b *pgx.Batch) { request.Lookup(b, &answer) })
-		if c.Request().Header.Get("Meet") != "" {
+		if r.Header.Get("Meet") != "" {
 			meet()
 		}
 		if err != nil || answer.Exists {
@@ -123,7 +131,7 @@ func (s *shop) order(c echo.Context) error {
 		id := uuid.New() // no second order could have the same answer
 		response := idempotency.Response{
 			Status: http.StatusCreated,
-			Header: map[string]string{echo.HeaderContentType: echo.MIMEApplicationJSON, echo.HeaderLocation: "/orders/" + id.String()},
+			Header: map[string]string{"Content-Type": "application/json", "Location": "/orders/" + id.String()},
 			Body:   []byte(`{ "id":"` + id.String() + `" }`),
 		}
 		err = postgres.Write(ctx, s.db, func(b *pgx.Batch) {
@@ -137,10 +145,7 @@ func (s *shop) order(c echo.Context) error {
 		answer = idempotency.Fresh(response)
 		return err
 	})
-	if err != nil {
-		return err
-	}
-	return request.Answer(c, answer)
+	return answer, err
 }
 
 // answer is a response that has been read.
@@ -149,7 +154,7 @@ type answer struct {
 	header   http.Header
 	body     string
 	replayed string
-	problem  web.Problem
+	problem  problem.Problem
 }
 
 type request struct{ method, path, merchant, key, basket, meet string }
@@ -175,7 +180,7 @@ func (s *shop) send(r request) (answer, error) {
 	defer response.Body.Close() //nolint:errcheck // a test
 	text, err := io.ReadAll(response.Body)
 	a := answer{status: response.StatusCode, header: response.Header, body: string(text), replayed: response.Header.Get(idempotency.HeaderReplayed)}
-	if response.Header.Get(echo.HeaderContentType) == "application/problem+json" {
+	if response.Header.Get("Content-Type") == "application/problem+json" {
 		err = errors.Join(err, json.Unmarshal(text, &a.problem))
 	}
 	return a, err
@@ -235,7 +240,7 @@ func wantFirst(t *testing.T, a answer) {
 	if a.status != http.StatusCreated || len(a.header.Values(idempotency.HeaderReplayed)) > 0 {
 		t.Errorf("status %d, replayed %q: %s; want a new order", a.status, a.replayed, a.body)
 	}
-	if a.header.Get(echo.HeaderContentType) != echo.MIMEApplicationJSON || !strings.HasPrefix(a.header.Get(echo.HeaderLocation), "/orders/") {
+	if a.header.Get("Content-Type") != "application/json" || !strings.HasPrefix(a.header.Get("Location"), "/orders/") {
 		t.Errorf("headers are missing: %v", a.header)
 	}
 }
@@ -246,7 +251,7 @@ func wantReplay(t *testing.T, a, first answer) {
 	if a.status != first.status || a.body != first.body || a.replayed != "true" {
 		t.Errorf("status %d, replayed %q: %s; want a replay of %s", a.status, a.replayed, a.body, first.body)
 	}
-	for _, name := range []string{echo.HeaderContentType, echo.HeaderLocation} {
+	for _, name := range []string{"Content-Type", "Location"} {
 		if a.header.Get(name) != first.header.Get(name) {
 			t.Errorf("%s: %q, the first time it was %q", name, a.header.Get(name), first.header.Get(name))
 		}

@@ -2,13 +2,13 @@ package idempotency
 
 import (
 	"bytes"
+	"context"
 	"net/http"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/labstack/echo/v4"
 
 	"example.com/failwell/shared/platform/postgres"
-	"example.com/failwell/shared/platform/web"
+	"example.com/failwell/shared/platform/problem"
 )
 
 // HeaderReplayed tells a client that it sees a recorded answer.
@@ -25,16 +25,25 @@ type Response struct {
 // Recorded is the answer to a request: found, or just given for the first time.
 type Recorded struct {
 	Response
-	Exists      bool
-	replayed    bool
-	fingerprint []byte
+	Exists   bool
+	replayed bool
 }
 
 // Fresh makes the answer of a request that has just been worked on.
 func Fresh(r Response) Recorded { return Recorded{Response: r, Exists: true} }
 
+// ErrKeyReused refuses a request whose key stands for other content: to answer it with
+// the recorded answer would drop the second basket without a word, and to work on it
+// would break the promise to the first. Return it to the client.
+var ErrKeyReused = problem.New(http.StatusUnprocessableEntity, "idempotency-key-reused", "Idempotency-Key used for another request",
+	"This key was used for a request with other content. Use a new key for a new request.").WithField(HeaderKey)
+
 // Lookup queues the read of the answer that is recorded for this request's key;
-// found.Exists stays false when there is none yet or it has expired.
+// found.Exists stays false when there is none yet or it has expired. When the key was
+// used for other content, the batch fails with ErrKeyReused: a caller cannot get at
+// the other request's answer.
+//
+// Pattern: reject-non-identical
 func (r Request) Lookup(b *pgx.Batch, found *Recorded) {
 	b.Queue(`
 		SELECT fingerprint, status, headers, body
@@ -47,13 +56,27 @@ func (r Request) Lookup(b *pgx.Batch, found *Recorded) {
 		r.Merchant, r.Operation, r.Key,
 	).Query(func(rows pgx.Rows) error {
 		for rows.Next() {
-			if err := rows.Scan(&found.fingerprint, &found.Status, &found.Header, &found.Body); err != nil {
+			var fingerprint []byte
+			answer := Recorded{Exists: true, replayed: true}
+			if err := rows.Scan(&fingerprint, &answer.Status, &answer.Header, &answer.Body); err != nil {
 				return err
 			}
-			found.Exists, found.replayed = true, true
+			if !bytes.Equal(fingerprint, r.Fingerprint[:]) {
+				return ErrKeyReused
+			}
+			*found = answer
 		}
 		return rows.Err()
 	})
+}
+
+// LookupTx is Lookup for a transaction that is not a batch.
+func (r Request) LookupTx(ctx context.Context, tx pgx.Tx) (Recorded, error) {
+	var found Recorded
+	b := &pgx.Batch{}
+	r.Lookup(b, &found)
+	err := tx.SendBatch(ctx, b).Close()
+	return found, err
 }
 
 // Record queues the record of key and answer. Queue it as the first statement
@@ -82,27 +105,29 @@ func (r Request) Record(b *pgx.Batch, answer Response) *pgx.QueuedQuery {
 		r.Merchant, r.Operation, r.Key, r.Fingerprint[:], answer.Status, answer.Header, answer.Body, r.Retention)
 }
 
+// RecordTx is Record for a transaction that is not a batch. Call it before the work: when
+// the key is recorded already, it fails, and the transaction with it; see IsDuplicate.
+func (r Request) RecordTx(ctx context.Context, tx pgx.Tx, answer Response) error {
+	b := &pgx.Batch{}
+	r.Record(b, answer)
+	return tx.SendBatch(ctx, b).Close()
+}
+
 // IsDuplicate tells whether a batch failed because the key is recorded already.
 // Look it up again and give that answer.
 func IsDuplicate(err error) bool {
 	return postgres.Violates(err, "idempotency_keys_unused")
 }
 
-// Answer sends a recorded answer. When the request asks for something else than
-// the one that was recorded, it is refused instead: answering it with the first
-// order would drop the second basket without a word.
-//
-// Pattern: reject-non-identical
-func (r Request) Answer(c echo.Context, answer Recorded) error {
-	if answer.replayed {
-		if !bytes.Equal(answer.fingerprint, r.Fingerprint[:]) {
-			return web.NewProblem(http.StatusUnprocessableEntity, "idempotency-key-reused", "Idempotency-Key used for another request",
-				"This key was used for a request with other content. Use a new key for a new request.").WithField(HeaderKey)
-		}
-		c.Response().Header().Set(HeaderReplayed, "true")
+// Answer sends the answer, with a header that tells whether it was given before.
+func (a Recorded) Answer(w http.ResponseWriter) error {
+	if a.replayed {
+		w.Header().Set(HeaderReplayed, "true")
 	}
-	for name, value := range answer.Header {
-		c.Response().Header().Set(name, value)
+	for name, value := range a.Header {
+		w.Header().Set(name, value)
 	}
-	return c.Blob(answer.Status, answer.Header[echo.HeaderContentType], answer.Body)
+	w.WriteHeader(a.Status)
+	_, err := w.Write(a.Body)
+	return err
 }

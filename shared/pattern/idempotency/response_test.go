@@ -2,6 +2,7 @@ package idempotency_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -9,7 +10,6 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/labstack/echo/v4"
 
 	"example.com/failwell/shared/pattern/idempotency"
 	"example.com/failwell/shared/platform/postgres"
@@ -167,6 +167,60 @@ func TestWorkThatFailsLeavesTheKeyFree(t *testing.T) {
 	s.wantOrders(1)
 }
 
+// The other request's answer never gets into the caller's hands: a handler that compares
+// nothing refuses the request all the same.
+func TestLookup_FailsWhenTheKeyStandsForOtherContent(t *testing.T) {
+	t.Parallel()
+	db := open(t)
+	asked := idempotency.Request{Merchant: "acme", Operation: "POST /orders", Key: "k", Fingerprint: [32]byte{1}, Retention: retention}
+	other := asked
+	other.Fingerprint = [32]byte{2}
+	err := pgx.BeginFunc(t.Context(), db, func(tx pgx.Tx) error {
+		return asked.RecordTx(t.Context(), tx, idempotency.Response{Status: http.StatusCreated, Body: []byte("tea")})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for form, lookup := range map[string]func(r idempotency.Request) (idempotency.Recorded, error){
+		"in a batch": func(r idempotency.Request) (found idempotency.Recorded, err error) {
+			err = postgres.Read(t.Context(), db, func(b *pgx.Batch) { r.Lookup(b, &found) })
+			return found, err
+		},
+		"in a transaction": func(r idempotency.Request) (found idempotency.Recorded, err error) {
+			err = pgx.BeginFunc(t.Context(), db, func(tx pgx.Tx) error {
+				found, err = r.LookupTx(t.Context(), tx)
+				return err
+			})
+			return found, err
+		},
+	} {
+		if found, err := lookup(asked); err != nil || string(found.Body) != "tea" {
+			t.Errorf("%s: found %q, %v", form, found.Body, err)
+		}
+		if found, err := lookup(other); !errors.Is(err, idempotency.ErrKeyReused) || found.Exists || len(found.Body) > 0 {
+			t.Errorf("%s, other content: found %q, %v", form, found.Body, err)
+		}
+	}
+}
+
+// pgx's own transaction, without ours: the record undoes the work of a second one.
+func TestRecordTx_UndoesTheWorkWhenTheKeyIsRecorded(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	r := idempotency.Request{Merchant: "acme", Operation: "POST /orders", Key: "k", Retention: retention}
+	for i := range 2 {
+		err := pgx.BeginFunc(t.Context(), s.db, func(tx pgx.Tx) error {
+			_, err := tx.Exec(t.Context(), `INSERT INTO orders VALUES ($1, 'acme', '{}')`, uuid.New())
+			_, err2 := tx.Exec(t.Context(), `UPDATE stock SET remaining = remaining - 1`)
+			return errors.Join(err, err2, r.RecordTx(t.Context(), tx, idempotency.Response{Status: http.StatusCreated}))
+		})
+		if (err != nil) != (i == 1) || idempotency.IsDuplicate(err) != (i == 1) {
+			t.Errorf("time %d: %v", i+1, err)
+		}
+	}
+	s.wantOrders(1)
+}
+
 // An answer without body is one that clients wait for like any other.
 func TestAnAnswerWithoutHeadersAndBodyCanBeRecorded(t *testing.T) {
 	t.Parallel()
@@ -195,7 +249,7 @@ func TestAnAnswerWithoutHeadersAndBodyCanBeRecorded(t *testing.T) {
 			t.Fatal(err)
 		}
 		out := httptest.NewRecorder()
-		if err := r.Answer(echo.New().NewContext(httptest.NewRequest(http.MethodPost, "/orders", nil), out), found); err != nil {
+		if err := found.Answer(out); err != nil {
 			t.Fatal(err)
 		}
 		if out.Code != http.StatusAccepted || out.Body.Len() > 0 || out.Header().Get(idempotency.HeaderReplayed) != "true" {

@@ -2,11 +2,8 @@ package web
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
-	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -15,51 +12,15 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"example.com/failwell/shared/platform/postgres"
+	"example.com/failwell/shared/platform/problem"
 )
 
-// Problem is an error that a client is meant to read: problem details, RFC 9457.
-// It never carries an internal error; those go to the log.
-type Problem struct {
-	Type     string `json:"type"`
-	Title    string `json:"title"`
-	Status   int    `json:"status"`
-	Detail   string `json:"detail,omitempty"`
-	Instance string `json:"instance,omitempty"`
-
-	// Field is the place in the request that is wrong: "items[0].quantity".
-	Field string `json:"field,omitempty"`
-
-	// RetryAfter, in seconds, is also sent as a header.
-	RetryAfter int `json:"retry_after,omitempty"`
-
-	// OperationState is "unknown" where the work may have been done all the
-	// same; the client should repeat the request with the same key.
-	OperationState string `json:"operation_state,omitempty"`
-}
-
-// typeBase is where the types of our problems live. A type is a name, not
-// necessarily a page; each slug is used for one meaning only, because several
-// of them share a status.
-const typeBase = "https://failwell.example/problems/"
+// Problem is the error that a client is meant to read.
+type Problem = problem.Problem
 
 // NewProblem makes a problem; slug is the last part of its type.
 func NewProblem(status int, slug, title, detail string) *Problem {
-	return &Problem{Type: typeBase + slug, Title: title, Status: status, Detail: detail}
-}
-
-// Error makes a problem an error.
-func (p *Problem) Error() string { return fmt.Sprintf("%d %s: %s", p.Status, p.Title, p.Detail) }
-
-// WithField names the part of the request that is wrong.
-func (p *Problem) WithField(field string) *Problem {
-	p.Field = field
-	return p
-}
-
-// WithRetryAfter tells when it makes sense to try again; rounded up to seconds.
-func (p *Problem) WithRetryAfter(d time.Duration) *Problem {
-	p.RetryAfter = int(math.Ceil(d.Seconds()))
-	return p
+	return problem.New(status, slug, title, detail)
 }
 
 // statusClientGone is what nginx made customary; HTTP has no status for an
@@ -86,14 +47,7 @@ func handleErrors(log *slog.Logger) echo.HTTPErrorHandler {
 			log.ErrorContext(ctx, "request failed", append(about, "status", p.Status)...)
 		}
 		p.Instance = "urn:request:" + url.PathEscape(id) // the id may be the client's own, with anything in it
-		if p.RetryAfter > 0 {
-			c.Response().Header().Set("Retry-After", strconv.Itoa(p.RetryAfter))
-		}
-		body, err := json.Marshal(p)
-		if err == nil {
-			err = c.Blob(p.Status, "application/problem+json", body)
-		}
-		if err != nil {
+		if err := p.Write(c.Response()); err != nil {
 			log.Debug("answer not delivered", "error", err)
 		}
 	}
