@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -201,27 +199,19 @@ func (s *service) askInDoubt(ctx context.Context) {
 }
 
 func (s *service) askCoordinator(ctx context.Context, client *http.Client, gid string) (distributedtx.Decision, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.cfg.PaymentsURL+"/2pc/"+url.PathEscape(gid), nil)
-	if err != nil {
-		return "", err
-	}
-	request.Header.Set("Authorization", "Bearer "+s.cfg.ServiceKey)
-	response, err := client.Do(request)
-	if err != nil {
-		return "", err
-	}
-	defer response.Body.Close() //nolint:errcheck // nothing was written to it
-	if response.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("coordinator: status %d", response.StatusCode)
-	}
 	var answer struct {
 		Decision distributedtx.Decision `json:"decision"`
 	}
-	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil {
+	status, _, err := web.Call(ctx, client, web.Request{
+		Method: http.MethodGet, URL: s.cfg.PaymentsURL + "/2pc/" + url.PathEscape(gid), Bearer: s.cfg.ServiceKey, Out: &answer,
+	})
+	switch {
+	case err != nil:
 		return "", fmt.Errorf("coordinator: %w", err)
-	}
-	if answer.Decision != distributedtx.Committed && answer.Decision != distributedtx.Aborted {
-		return "", errors.New("coordinator: neither commit nor abort: " + string(answer.Decision))
+	case status != http.StatusOK:
+		return "", fmt.Errorf("coordinator: status %d", status)
+	case answer.Decision != distributedtx.Committed && answer.Decision != distributedtx.Aborted:
+		return "", fmt.Errorf("coordinator: neither commit nor abort: %q", answer.Decision)
 	}
 	return answer.Decision, nil
 }

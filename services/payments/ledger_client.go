@@ -1,11 +1,9 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -38,10 +36,10 @@ type ledgerPosting struct {
 	Amount  money.Money `json:"amount"`
 }
 
-// post books an entry. The ledger knows it by kind and source, so posting it
-// again is harmless, and the error of a call that was lost is no reason to worry.
-func (l ledgerClient) post(ctx context.Context, e ledgerEntry) error {
-	status, answer, err := l.call(ctx, http.MethodPost, "/v1/entries", e)
+// book books an entry. The ledger knows it by kind and source, so booking it
+// again is harmless after a call whose answer was lost.
+func (l ledgerClient) book(ctx context.Context, e ledgerEntry) error {
+	status, answer, err := l.post(ctx, "/v1/entries", e)
 	if err != nil {
 		return err
 	}
@@ -54,7 +52,7 @@ func (l ledgerClient) post(ctx context.Context, e ledgerEntry) error {
 // prepare has the ledger prepare an entry as its half of a distributed
 // transaction. A *refusal is a definite no: nothing is prepared.
 func (l ledgerClient) prepare(ctx context.Context, gid string, e ledgerEntry) error {
-	status, answer, err := l.call(ctx, http.MethodPost, "/2pc/"+url.PathEscape(gid)+"/prepare", e)
+	status, answer, err := l.post(ctx, "/2pc/"+url.PathEscape(gid)+"/prepare", e)
 	switch {
 	case err != nil:
 		return err
@@ -80,34 +78,19 @@ func (l ledgerClient) rollback(ctx context.Context, gid string) error {
 }
 
 func (l ledgerClient) carryOut(ctx context.Context, gid, decision string) error {
-	status, answer, err := l.call(ctx, http.MethodPost, "/2pc/"+url.PathEscape(gid)+"/"+decision, struct{}{})
+	status, answer, err := l.post(ctx, "/2pc/"+url.PathEscape(gid)+"/"+decision, struct{}{})
 	if err == nil && status != http.StatusNoContent {
 		err = fmt.Errorf("ledger: %s of %s: status %d, %s", decision, gid, status, answer)
 	}
 	return err
 }
 
-// call makes one call and returns the answer. An error means that the outcome is
+// post makes one call and returns the answer. An error means that the outcome is
 // not known.
-func (l ledgerClient) call(ctx context.Context, method, path string, in any) (status int, answer []byte, err error) {
-	body, err := json.Marshal(in)
+func (l ledgerClient) post(ctx context.Context, path string, in any) (status int, answer []byte, err error) {
+	status, answer, err = web.Call(ctx, l.client, web.Request{Method: http.MethodPost, URL: l.url + path, Bearer: l.key, In: in})
 	if err != nil {
-		return 0, nil, fmt.Errorf("ledger: encode: %w", err)
+		err = fmt.Errorf("ledger: %w", err)
 	}
-	request, err := http.NewRequestWithContext(ctx, method, l.url+path, bytes.NewReader(body))
-	if err != nil {
-		return 0, nil, fmt.Errorf("ledger: %w", err)
-	}
-	request.Header.Set("Authorization", "Bearer "+l.key)
-	request.Header.Set("Content-Type", "application/json")
-	response, err := l.client.Do(request)
-	if err != nil {
-		return 0, nil, fmt.Errorf("ledger: outcome unknown: %w", err)
-	}
-	defer response.Body.Close() //nolint:errcheck // nothing was written to it
-	answer, err = io.ReadAll(io.LimitReader(response.Body, maxAnswer))
-	if err != nil {
-		return 0, nil, fmt.Errorf("ledger: outcome unknown, the answer broke off: %w", err)
-	}
-	return response.StatusCode, answer, nil
+	return status, answer, err
 }

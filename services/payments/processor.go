@@ -1,12 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -16,10 +14,7 @@ import (
 	"example.com/failwell/shared/platform/web"
 )
 
-// maxAnswer bounds what we read of an answer.
-const maxAnswer = 64 << 10
-
-// refusal is a definite "no" from somebody we have asked. Everything else that
+// refusal is a definite "no" from a system that we have called. Everything else that
 // goes wrong is an indefinite error: the work may have been done.
 type refusal struct {
 	by   string // processor, bank or ledger
@@ -91,7 +86,7 @@ func (p processor) authorise(ctx context.Context, key string, r authoriseRequest
 func (p processor) capture(ctx context.Context, key, chargeID, reference string, amount money.Money) error {
 	address := "/v1/charges/" + url.PathEscape(chargeID)
 	err := p.call(ctx, http.MethodPost, address+"/capture", key, struct{}{}, nil, "capture_failed", "already_voided", "already_captured")
-	if no := (*refusal)(nil); !errors.As(err, &no) || no.code != "already_captured" {
+	if declined, ok := errors.AsType[*refusal](err); !ok || declined.code != "already_captured" {
 		return err
 	}
 	var is struct {
@@ -119,8 +114,8 @@ func (p processor) refund(ctx context.Context, key, chargeID string, amount mone
 	in := map[string]money.Money{"amount": amount}
 	err := p.call(ctx, http.MethodPost, "/v1/charges/"+url.PathEscape(chargeID)+"/refund", key, in, nil,
 		"refund_failed", "refund_exceeds_capture", "not_captured")
-	if no := (*refusal)(nil); errors.As(err, &no) && no.code != "refund_failed" {
-		return fmt.Errorf("%w: refund of %s on charge %s: %s", errContradiction, amount, chargeID, no.code)
+	if declined, ok := errors.AsType[*refusal](err); ok && declined.code != "refund_failed" {
+		return fmt.Errorf("%w: refund of %s on charge %s: %s", errContradiction, amount, chargeID, declined.code)
 	}
 	return err
 }
@@ -133,50 +128,21 @@ func (p processor) refund(ctx context.Context, key, chargeID string, amount mone
 // means that our key is wrong and a 404 that our address is, and neither says
 // anything about the customer's card.
 func (p processor) call(ctx context.Context, method, path, key string, in, out any, definite ...string) error {
-	var body io.Reader
-	if in != nil {
-		encoded, err := json.Marshal(in)
-		if err != nil {
-			return fmt.Errorf("processor: encode: %w", err)
-		}
-		body = bytes.NewReader(encoded)
-	}
-	request, err := http.NewRequestWithContext(ctx, method, p.url+path, body)
+	status, answer, err := web.Call(ctx, p.client, web.Request{
+		Method: method, URL: p.url + path, Bearer: p.key, IdempotencyKey: key, In: in, Out: out,
+	})
 	if err != nil {
 		return fmt.Errorf("processor: %w", err)
 	}
-	request.Header.Set("Authorization", "Bearer "+p.key)
-	if in != nil {
-		request.Header.Set("Content-Type", "application/json")
-	}
-	if key != "" {
-		request.Header.Set("Idempotency-Key", key)
-	}
-	response, err := p.client.Do(request)
-	if err != nil {
-		return fmt.Errorf("processor: outcome unknown: %w", err)
-	}
-	defer response.Body.Close() //nolint:errcheck // nothing was written to it
-	answer, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
-	if err != nil {
-		return fmt.Errorf("processor: outcome unknown, the answer broke off: %w", err)
-	}
-
-	if response.StatusCode < 300 {
-		if out == nil {
-			return nil
-		}
-		if err := json.Unmarshal(answer, out); err != nil {
-			return fmt.Errorf("processor: outcome unknown, the answer is not understood: %w", err)
-		}
+	if status < 300 {
 		return nil
 	}
 	var problem struct {
 		Code string `json:"code"`
 	}
 	_ = json.Unmarshal(answer, &problem) // an answer without a code is indefinite below
-	if !web.OutcomeUnknown(nil, response.StatusCode) && slices.Contains(definite, problem.Code) {
+	if !web.OutcomeUnknown(nil, status) && slices.Contains(definite, problem.Code) {
 		return &refusal{by: "processor", code: problem.Code}
 	}
-	return fmt.Errorf("processor: outcome unknown: status %d, code %q", response.StatusCode, problem.Code)
+	return fmt.Errorf("processor: outcome unknown: status %d, code %q", status, problem.Code)
 }

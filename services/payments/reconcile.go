@@ -262,7 +262,7 @@ func (s *service) postRefundsAgain(ctx context.Context, paymentID uuid.UUID) err
 		return err
 	}
 	for _, r := range refunds {
-		if err := s.ledger.post(ctx, refundEntry(r)); err != nil {
+		if err := s.ledger.book(ctx, refundEntry(r)); err != nil {
 			return err
 		}
 	}

@@ -260,7 +260,7 @@ func (s *service) resumeRefund(ctx context.Context, lock idempotency.Lock) (idem
 
 		case refundDecided:
 			if r.Status == refundSucceeded {
-				if err := s.ledger.post(ctx, refundEntry(r)); err != nil {
+				if err := s.ledger.book(ctx, refundEntry(r)); err != nil {
 					return idempotency.Response{}, err
 				}
 				if err := fault.Point(ctx, fault.PaymentsRefundAfterLedger); err != nil {

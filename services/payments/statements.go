@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -56,26 +55,15 @@ func (st statement) fetch(ctx context.Context, since time.Time, cursor string) (
 	} else if !since.IsZero() {
 		query.Set("since", since.UTC().Format(time.RFC3339))
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, st.url+"?"+query.Encode(), nil)
-	if err != nil {
-		return nil, "", err
-	}
-	if st.key != "" {
-		request.Header.Set("Authorization", "Bearer "+st.key)
-	}
-	response, err := st.client.Do(request)
-	if err != nil {
-		return nil, "", err
-	}
-	defer response.Body.Close() //nolint:errcheck // nothing was written to it
-	if response.StatusCode != http.StatusOK {
-		return nil, "", fmt.Errorf("%s: status %d", st.url, response.StatusCode)
-	}
 	var page struct {
 		Data       []statementLine `json:"data"`
 		NextCursor *string         `json:"next_cursor"`
 	}
-	if err := json.NewDecoder(response.Body).Decode(&page); err != nil {
+	status, _, err := web.Call(ctx, st.client, web.Request{Method: http.MethodGet, URL: st.url + "?" + query.Encode(), Bearer: st.key, Out: &page})
+	if err == nil && status != http.StatusOK {
+		err = fmt.Errorf("status %d", status)
+	}
+	if err != nil {
 		return nil, "", fmt.Errorf("%s: %w", st.url, err)
 	}
 	lines := make([]reconciliation.Line, 0, len(page.Data))

@@ -49,7 +49,7 @@ var All = []Mutant{
 	{
 		ID: "key-not-sent", Pattern: "idempotency-key-external", Invariant: "charged-once",
 		Says:  "calls to the processor carry no key",
-		Edits: []Edit{{"services/payments/processor.go", `if key != "" {`, `if key == "never" {`}},
+		Edits: []Edit{{"shared/platform/web/call.go", `if r.IdempotencyKey != "" {`, `if r.IdempotencyKey == "never" {`}},
 		Drive: answerLost,
 	},
 	{
@@ -81,7 +81,7 @@ var All = []Mutant{
 	{
 		ID: "step-skipped", Pattern: "recovery-point", Invariant: "ledger-complete",
 		Says:  "a refund writes its point and does not tell the books",
-		Edits: []Edit{{"services/payments/refund.go", `if err := s.ledger.post(ctx, refundEntry(r)); err != nil {`, `if err := ctx.Err(); err != nil {`}},
+		Edits: []Edit{{"services/payments/refund.go", `if err := s.ledger.book(ctx, refundEntry(r)); err != nil {`, `if err := ctx.Err(); err != nil {`}},
 		Drive: refunded,
 	},
 	{
