@@ -60,7 +60,7 @@ func run(ctx context.Context, cfg settings) error {
 	misbehaviour := newFaults(cfg.Seed)
 	e := web.New(web.Options{Logger: logger, Metrics: prometheus.NewRegistry()})
 	web.Health(e, web.Check{Name: "database", Probe: db.Ping})
-	together := postgres.NewWriter(db)
+	together := postgres.Grouped(db, postgres.GroupOptions{})
 	defer together.Close()
 	if err := mount(e, cfg, db, together, misbehaviour); err != nil {
 		return err

@@ -64,7 +64,7 @@ func start(t *testing.T, change ...func(*settings)) *world {
 	t.Cleanup(db.Close)
 	w := &world{t: t, db: db, faults: newFaults(cfg.Seed), client: &http.Client{Timeout: 20 * time.Second, Transport: checked{t}}}
 	e := web.New(web.Options{Logger: logger, Metrics: prometheus.NewRegistry()})
-	together := postgres.NewWriter(db)
+	together := postgres.Grouped(db, postgres.GroupOptions{})
 	t.Cleanup(together.Close)
 	must(t, mount(e, cfg, db, together, w.faults))
 	server := httptest.NewServer(e)

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/labstack/echo/v4"
 
@@ -10,7 +9,7 @@ import (
 
 // writer commits together what arrives together: the outside world shall not be the
 // bottleneck of what is measured against it.
-type writer = *postgres.Group[func(b *pgx.Batch)]
+type writer = postgres.Writer
 
 // mount puts the three parties and the control port on one server.
 func mount(e *echo.Echo, cfg settings, db *pgxpool.Pool, w writer, f *faults) error {

@@ -2,43 +2,33 @@ package main
 
 import (
 	"context"
+	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"example.com/failwell/shared/platform/postgres"
 )
 
-// books writes into the books. A few accounts are in nearly every entry, and whoever
-// moves one holds its row until the commit is on disk; one after the other, a
-// thousand entries would be a thousand commits, however many want to write. In a
-// group they are written together, and each balance is moved once.
+// lockWait bounds how long a write waits for a locked account. A payout in doubt keeps a
+// merchant's accounts locked for half a minute, and each handler that waited for them
+// would take one of the consumer's workers from all other merchants. So a handler gives
+// up early, and the message waits at the broker.
+const lockWait = 100 * time.Millisecond
+
+// books writes entries into the books.
 type books struct {
-	*postgres.Group[writing]
+	postgres.Writer
 }
 
-// writing is what one handler wants written.
-type writing struct {
-	beside func(b *pgx.Batch) // what goes with the entry: change record, reply
-	entry  *entry             // nil: there is none
-}
-
-func openBooks(db *pgxpool.Pool) books {
-	return books{postgres.NewGroup(db, func(b *pgx.Batch, together []writing) {
-		var entries []*entry
-		for _, w := range together {
-			if w.beside != nil {
-				w.beside(b)
-			}
-			if w.entry != nil {
-				entries = append(entries, w.entry)
-			}
-		}
-		insertEntries(b, entries...)
-	})}
-}
-
-// write returns when it is committed, or refused.
+// write returns when the entry, if there is one, and what goes with it (change record,
+// reply) are committed or refused.
 func (b books) write(ctx context.Context, e *entry, beside func(b *pgx.Batch)) error {
-	return b.Write(ctx, writing{beside: beside, entry: e})
+	return b.Write(ctx, func(batch *pgx.Batch) {
+		if beside != nil {
+			beside(batch)
+		}
+		if e != nil {
+			e.insert(batch)
+		}
+	})
 }

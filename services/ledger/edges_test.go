@@ -98,19 +98,15 @@ func TestAnAmountThatCouldOverflowABalanceIsRefusedEverywhere(t *testing.T) {
 	}
 	same(t, "balances", l.balances(), map[string]int64{cash: -maxMinor, transit: maxMinor})
 
-	// All that can come together moves one account without overflowing.
-	full := make([]*entry, 64)
-	for i := range full {
-		e := stored(newEntry{Kind: "test", Source: fmt.Sprint("full-", i), Reference: "r", MerchantID: acme})
-		for range maxPostings {
-			e.Postings = append(e.Postings, posting{cash, maxMinor})
-		}
-		full[i] = &e
+	// The largest entry moves one account without overflowing.
+	full := stored(newEntry{Kind: "test", Source: "full", Reference: "r", MerchantID: acme})
+	for range maxPostings {
+		full.Postings = append(full.Postings, posting{cash, maxMinor})
 	}
 	var b pgx.Batch
-	insertEntries(&b, full...)
+	full.insert(&b)
 	moved := b.QueuedQueries[len(b.QueuedQueries)-1].Arguments[1]
-	same(t, "moved", moved, any(int64(64*maxPostings*maxMinor)))
+	same(t, "moved", moved, any(int64(maxPostings*maxMinor)))
 }
 
 func TestTextThatPostgreSQLCannotHoldIsTheCallersMistake(t *testing.T) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -37,48 +38,31 @@ type entry struct {
 	CreatedAt  time.Time
 }
 
-// insertEntries queues entries and the new balances. A refused one refuses all.
+// insert queues an entry and the new balances.
 //
-// Balances are moved last, each once, in the order of the account ids. Last, because
-// everybody's sale moves the same few accounts of the platform, and a row stays
-// locked until the commit. In one order, because two transactions that lock the same
-// two accounts the other way round would wait for each other for ever.
-func insertEntries(b *pgx.Batch, entries ...*entry) {
-	if len(entries) == 0 {
-		return
-	}
-	var ids, owners []uuid.UUID
-	var kinds, sources, references, merchants, accounts []string
-	var lines []int16
+// The balances are moved last, those of merchants before those of the platform. Every
+// sale moves the same few accounts of the platform: a transaction that waits for a
+// merchant's account must not hold one of them meanwhile. And always in the same order,
+// because two transactions that lock the same two accounts the other way round would
+// wait for each other until one of them is ended.
+func (e *entry) insert(b *pgx.Batch) {
+	var accounts []string
 	var amounts []int64
 	moves := map[string]int64{}
-	for _, e := range entries {
-		ids, kinds, sources = append(ids, e.ID), append(kinds, e.Kind), append(sources, e.Source)
-		references, merchants = append(references, e.Reference), append(merchants, e.MerchantID)
-		for i, p := range e.Postings {
-			owners, lines = append(owners, e.ID), append(lines, int16(i+1)) //nolint:gosec // at most maxPostings
-			accounts, amounts = append(accounts, p.Account), append(amounts, p.Amount)
-			moves[p.Account] += p.Amount
-		}
+	for _, p := range e.Postings {
+		accounts, amounts = append(accounts, p.Account), append(amounts, p.Amount)
+		moves[p.Account] += p.Amount
 	}
 	b.Queue(`
 		INSERT INTO entries (id, kind, source, reference, merchant_id)
-		SELECT *
-		  FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[])
+		VALUES ($1, $2, $3, $4, $5)
 		RETURNING created_at`,
-		ids, kinds, sources, references, merchants,
-	).Query(func(rows pgx.Rows) error {
-		for i := 0; rows.Next(); i++ {
-			if err := rows.Scan(&entries[i].CreatedAt); err != nil { // the same for all: the transaction's
-				return err
-			}
-		}
-		return rows.Err()
-	})
+		e.ID, e.Kind, e.Source, e.Reference, e.MerchantID,
+	).QueryRow(func(row pgx.Row) error { return row.Scan(&e.CreatedAt) })
 	inOrder := slices.Sorted(maps.Keys(moves))
 	// An account is opened by its first posting. The id says what it is. In order,
 	// because a new row is locked as well. And only what is not there: ON CONFLICT
-	// alone would wait for whoever is moving the balance of an account that exists.
+	// alone would wait for a transaction that moves the balance of an account that exists.
 	b.Queue(`
 		INSERT INTO accounts (id, kind, merchant_id, currency)
 		SELECT id, split_part(id, ':', 1),
@@ -91,9 +75,10 @@ func insertEntries(b *pgx.Batch, entries ...*entry) {
 		inOrder)
 	b.Queue(`
 		INSERT INTO postings (entry_id, line_no, account_id, amount_minor)
-		SELECT *
-		  FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::bigint[])`,
-		owners, lines, accounts, amounts)
+		SELECT $1, line_no, account_id, amount_minor
+		  FROM unnest($2::text[], $3::bigint[]) WITH ORDINALITY AS p (account_id, amount_minor, line_no)`,
+		e.ID, accounts, amounts)
+	slices.SortStableFunc(inOrder, func(a, b string) int { return cmp.Compare(merchantOf(b), merchantOf(a)) }) // the platform's have none
 	for _, account := range inOrder {
 		b.Queue(`
 			UPDATE accounts
@@ -121,9 +106,8 @@ const (
 	maxPostings = 20
 	maxText     = 255
 
-	// maxMinor bounds every amount. Sixty-four entries of twenty postings are written
-	// together at most, so the sum that moves one account still fits 64 bits; an
-	// overflow would be a wrong balance, not an error.
+	// maxMinor bounds every amount. The sum of the twenty postings of an entry still fits
+	// 64 bits; an overflow would be a wrong balance, not an error.
 	maxMinor = 1_000_000_000_000_000
 )
 

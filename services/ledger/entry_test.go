@@ -44,7 +44,7 @@ func TestTheDatabaseRefusesACrookedEntry(t *testing.T) {
 	} {
 		e := stored(newEntry{Kind: "test", Source: name, Reference: "pay_1", MerchantID: acme})
 		e.Postings = postings
-		if err := postgres.Write(t.Context(), l.db, func(b *pgx.Batch) { insertEntries(b, &e) }); !postgres.Violates(err, "postings_balance") {
+		if err := postgres.Write(t.Context(), l.db, func(b *pgx.Batch) { e.insert(b) }); !postgres.Violates(err, "postings_balance") {
 			t.Errorf("%s: %v", name, err)
 		}
 		same(t, name+": entries", l.kinds(name), map[string]int64{})

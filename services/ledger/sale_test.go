@@ -165,7 +165,7 @@ func TestACommandThatMakesNoSenseIsNotTriedAgain(t *testing.T) {
 		sale := order(1)
 		spoil(&sale)
 		err := l.receive(t.Context(), message(t, post, sale))
-		if err == nil || fmt.Sprintf("%T", err) != "retries.permanent" {
+		if err == nil || fmt.Sprintf("%T", err) != "reliableretries.permanent" {
 			t.Errorf("%s: %T %v, want a permanent error", name, err, err)
 		}
 	}

@@ -52,7 +52,7 @@ func (s *service) prepare(c echo.Context) error {
 			return err
 		}
 		b := &pgx.Batch{}
-		insertEntries(b, &e)
+		e.insert(b)
 		return tx.SendBatch(ctx, b).Close()
 	})
 	switch {

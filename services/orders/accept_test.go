@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -10,12 +12,14 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"example.com/failwell/shared/pattern/idempotency"
+	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/platform/web"
+	"example.com/failwell/shared/testenv"
 )
 
-// A request that waited in vain learns for what: for the first request with its key,
-// which is at work, or for a product that others are buying. Neither is its fault, or ours.
-func TestWhoWaitedInVainIsToldForWhat(t *testing.T) {
+// A request that waited in vain learns what it waited for: the first request with its
+// key, or a product that others are buying.
+func TestAccept_SaysWhatItWaitedForInVain(t *testing.T) {
 	t.Parallel()
 	for what, c := range map[string]struct {
 		hold   func(b *pgx.Batch)
@@ -33,7 +37,6 @@ func TestWhoWaitedInVainIsToldForWhat(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			b := newBench(t, nil, 8)
-			b.accept("first") // what comes next goes by memory, as most do
 			holder, err := b.db.Begin(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -61,5 +64,111 @@ func TestWhoWaitedInVainIsToldForWhat(t *testing.T) {
 			}
 			b.accept("key") // and the same request succeeds then
 		})
+	}
+}
+
+// What was read may have changed before it is written. Each of these writes on the
+// strength of an old read.
+func TestAccept_OldReadWritesNothing(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]string{
+		"another price":    `UPDATE products SET price_minor = 1300 WHERE sku = 'cap'`,
+		"another currency": `UPDATE products SET currency = 'EUR' WHERE sku = 'cap'`,
+		"gone":             `DELETE FROM products WHERE sku = 'cap'`,
+		"sold out":         `UPDATE products SET available = 0, initial = 0 WHERE sku = 'cap'`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, nil, 4)
+			b.exec(aCap)
+			in := newOrder{CustomerID: "cus_1", PaymentToken: "tok_1", Items: []item{{SKU: "cap", Quantity: 1}, {SKU: "mug", Quantity: 1}}}
+			products := map[string]product{}
+			if err := postgres.Read(t.Context(), b.db, func(batch *pgx.Batch) { loadProducts(batch, "mer_acme", in.skus(), products) }); err != nil {
+				t.Fatal(err)
+			}
+			b.exec(change)
+			request := idempotency.Request{Merchant: "mer_acme", Operation: "POST /v1/orders", Key: "key", Retention: time.Hour}
+			if _, err := b.s.place(t.Context(), request, "mer_acme", in, products); !errors.Is(err, postgres.ErrStale) {
+				t.Errorf("got %v, want ErrStale", err)
+			}
+			var rows, reserved int
+			err := b.db.QueryRow(t.Context(), `
+				SELECT (SELECT count(*) FROM orders) + (SELECT count(*) FROM order_lines) + (SELECT count(*) FROM outbox) + (SELECT count(*) FROM idempotency_keys),
+				       (SELECT sum(reserved) FROM products)`).Scan(&rows, &reserved)
+			if err != nil || rows != 0 || reserved != 0 {
+				t.Errorf("%d rows written, %d units reserved, %v", rows, reserved, err)
+			}
+		})
+	}
+}
+
+const aCap = `INSERT INTO products (merchant_id, sku, name, price_minor, currency, available, initial) VALUES ('mer_acme', 'cap', 'Cap', 900, 'GBP', 10, 10)`
+
+func TestAccept_ChargesThePriceOfTheMoment(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil, 4)
+	b.accept("first")
+	for i, change := range []string{`price_minor = 1300`, `currency = 'EUR'`} {
+		b.exec(`UPDATE products SET ` + change)
+		answer := b.place(fmt.Sprint("key-", i))
+		var o orderView
+		if err := json.Unmarshal(answer.Body.Bytes(), &o); err != nil || answer.Code != http.StatusAccepted {
+			t.Fatalf("%d %s", answer.Code, answer.Body)
+		}
+		var minor int64
+		var currency string
+		if err := b.db.QueryRow(t.Context(), `SELECT price_minor, currency FROM products`).Scan(&minor, &currency); err != nil {
+			t.Fatal(err)
+		}
+		if o.Total.Minor != minor || o.Total.Currency != currency {
+			t.Errorf("%s: charged %v", change, o.Total)
+		}
+	}
+}
+
+func TestAccept_SoldOutIsRefusedUntilThereIsStockAgain(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil, 4)
+	b.accept("first")
+	b.exec(`UPDATE products SET available = 0, initial = reserved + sold`)
+	if answer := b.place("second"); answer.Code != http.StatusConflict {
+		t.Errorf("sold out: %d %s", answer.Code, answer.Body)
+	}
+	b.exec(`UPDATE products SET available = 1, initial = initial + 1`)
+	b.accept("second")
+}
+
+func TestAccept_RetryGetsItsAnswerFromAnyReplica(t *testing.T) {
+	t.Parallel()
+	url := testenv.Postgres(t, migrations)
+	one, other := newReplica(t, url, nil, 4), newReplica(t, url, nil, 4)
+	one.exec(aCap)
+	first := one.order("key", "mug", "cap")
+	for name, b := range map[string]bench{"the same": one, "another": other} {
+		if again := b.order("key", "mug", "cap"); again.Body.String() != first.Body.String() || again.Header().Get("Idempotent-Replayed") != "true" {
+			t.Errorf("%s replica: %d %s", name, again.Code, again.Body)
+		}
+	}
+	// Also when the basket could not be priced any more.
+	one.exec(`UPDATE products SET currency = 'EUR' WHERE sku = 'cap'`)
+	if again := other.order("key", "mug", "cap"); again.Body.String() != first.Body.String() {
+		t.Errorf("after a change of the currency: %d %s", again.Code, again.Body)
+	}
+	if mixed := other.order("new", "mug", "cap"); mixed.Code != http.StatusUnprocessableEntity {
+		t.Errorf("a new order of two currencies: %d %s", mixed.Code, mixed.Body)
+	}
+}
+
+func TestAccept_KeyIsForOneRequestUntilItExpires(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, nil, 4)
+	b.exec(aCap)
+	first := b.place("key")
+	if other := b.order("key", "mug", "cap"); other.Code != http.StatusUnprocessableEntity || !strings.Contains(other.Body.String(), "idempotency-key-reused") {
+		t.Errorf("another request: %d %s", other.Code, other.Body)
+	}
+	b.exec(`UPDATE idempotency_keys SET expires_at = now() - interval '1 second'`)
+	if anew := b.place("key"); anew.Code != http.StatusAccepted || anew.Body.String() == first.Body.String() || anew.Header().Get("Idempotent-Replayed") != "" {
+		t.Errorf("after its answer has expired: %d %s", anew.Code, anew.Body)
 	}
 }

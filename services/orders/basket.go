@@ -88,12 +88,12 @@ type priced struct {
 }
 
 // price looks up each item among the products read and adds up the total.
-// Lines come back sorted by SKU: everybody locks the rows of the shelf in that
-// order, so two baskets with the same items cannot block each other for ever.
-func price(items []item, shelf map[string]product) (lines []priced, total money.Money, err error) {
+// Lines come back sorted by SKU: every transaction locks the rows of products in that
+// order, so two baskets with the same items cannot deadlock.
+func price(items []item, products map[string]product) (lines []priced, total money.Money, err error) {
 	for i, it := range items {
 		field := fmt.Sprintf("items[%d]", i)
-		p, ok := shelf[it.SKU]
+		p, ok := products[it.SKU]
 		if !ok {
 			return nil, total, web.NewProblem(http.StatusUnprocessableEntity, "unknown-sku", "No such product",
 				fmt.Sprintf("There is no product %q.", it.SKU)).WithField(field + ".sku")

@@ -62,7 +62,7 @@ type settings struct {
 	// CallbackRetention is how long a delivered callback is kept for those who ask what was sent.
 	CallbackRetention time.Duration `env:"CALLBACK_RETENTION" envDefault:"168h"`
 
-	// SeedProducts puts products on an empty shelf of every merchant:
+	// SeedProducts gives every merchant that has none these products:
 	// sku=name=minor=currency=stock, separated by semicolons.
 	SeedProducts string `env:"LAB_SEED_PRODUCTS"`
 }

@@ -12,7 +12,6 @@ import (
 	"sync"
 	"syscall"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
@@ -54,7 +53,7 @@ type service struct {
 	callbacks *callback.Worker
 	metrics   metrics
 	memory    *memory
-	writer    *postgres.Group[func(b *pgx.Batch)]
+	writer    postgres.Writer
 }
 
 // run is the map of the process: what it needs, what runs in it, and in which
@@ -79,7 +78,8 @@ func run(ctx context.Context, cfg settings) error {
 
 	messages := outbox.New("/orders", cfg.InstanceName())
 	s := &service{
-		cfg: cfg, db: db, outbox: messages, log: log, metrics: newMetrics(registry), memory: newMemory(), writer: postgres.NewWriter(db),
+		cfg: cfg, db: db, outbox: messages, log: log, metrics: newMetrics(registry), memory: newMemory(),
+		writer: postgres.Grouped(db, postgres.GroupOptions{Metrics: registry}), // or postgres.Direct(db): slower, and nothing else changes
 		relay: outbox.NewRelay(messages, outbox.Config{
 			DB: db, Publisher: rabbitpublisher.New(broker), Logger: log, Metrics: registry,
 			Poll: cfg.OutboxPoll, Takeover: cfg.OutboxTakeover,

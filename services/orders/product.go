@@ -49,8 +49,8 @@ func scanProduct(row pgx.CollectableRow) (product, error) {
 	return p, err
 }
 
-// readShelf queues the read of some products into shelf, by SKU.
-func readShelf(b *pgx.Batch, merchant string, skus []string, shelf map[string]product) {
+// loadProducts queues the read of some products into found, by SKU.
+func loadProducts(b *pgx.Batch, merchant string, skus []string, found map[string]product) {
 	b.Queue(`
 		SELECT sku, name, price_minor, currency, available, version
 		  FROM products
@@ -58,9 +58,9 @@ func readShelf(b *pgx.Batch, merchant string, skus []string, shelf map[string]pr
 		   AND sku = ANY($2)`,
 		merchant, skus,
 	).Query(func(rows pgx.Rows) error {
-		found, err := pgx.CollectRows(rows, scanProduct)
-		for _, p := range found {
-			shelf[p.SKU] = p
+		products, err := pgx.CollectRows(rows, scanProduct)
+		for _, p := range products {
+			found[p.SKU] = p
 		}
 		return err
 	})
@@ -112,7 +112,7 @@ func (s *service) findProduct(ctx context.Context, merchant, sku string) (produc
 	return p, err
 }
 
-// listProducts shows the shelf in the order of the SKUs: GET /v1/products?limit&cursor.
+// listProducts shows the products in the order of the SKUs: GET /v1/products?limit&cursor.
 // The cursor is the last SKU seen.
 func (s *service) listProducts(c echo.Context) error {
 	limit, err := pageLimit(c)

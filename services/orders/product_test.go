@@ -68,7 +68,7 @@ func TestAProductIsFoundUnderItsLocation(t *testing.T) {
 	}
 }
 
-func TestTheShelfIsShownInPages(t *testing.T) {
+func TestListProducts_ShowsThemInPages(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, nil, 4) // with a mug
 	b.exec(`

@@ -13,8 +13,8 @@ import (
 )
 
 // seed puts the products of a list like `mug=Mug=1250=GBP=100;…` on every
-// merchant's shelf. What is there already stays as it is: a restart must not
-// refill a shelf that was sold empty.
+// merchant. What is there already stays as it is: a restart must not
+// refill what was sold out.
 func (s *service) seed(ctx context.Context, merchants []config.Merchant, list string) error {
 	if list == "" {
 		return nil

@@ -61,7 +61,7 @@ func newReplica(t testing.TB, url string, tracer pgx.QueryTracer, conns int32) b
 	}
 	log, registry := slog.New(slog.DiscardHandler), prometheus.NewRegistry()
 	s := &service{
-		cfg: settings{KeyRetention: 1e12, SagaPatience: 1e12}, db: db, log: log, metrics: newMetrics(registry), memory: newMemory(), writer: postgres.NewWriter(db),
+		cfg: settings{KeyRetention: 1e12, SagaPatience: 1e12}, db: db, log: log, metrics: newMetrics(registry), memory: newMemory(), writer: postgres.Grouped(db, postgres.GroupOptions{}),
 		outbox:    outbox.New("/orders", "test"),
 		relay:     outbox.NewRelay(outbox.New("/orders", "test"), outbox.Config{DB: db, Logger: log}),
 		callbacks: callback.NewWorker(callback.Config{DB: db, Logger: log}),

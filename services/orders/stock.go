@@ -14,29 +14,29 @@ import (
 // that was read before. Lines come sorted by SKU, so the rows are locked in one
 // order by everybody.
 
-// reserve takes the units of an order off the shelf for the time of its way.
-//
-// The order was composed at a price. Where that is not the price any more, it asks
-// for one more than there are, which the same constraint refuses. Where the product is
-// not there any more, an update of no row would be a success, and the order would go
-// its way with nothing reserved: dividing by the number of rows refuses that.
+// reserve takes the units of an order out of what is available, and writes the order's
+// lines. A line is written from the row that was reserved. When there is no such row,
+// because the product is gone or has another price by now, the line has no SKU, and its
+// NOT NULL refuses the whole transaction.
 //
 // Pattern: atomic-read-then-write (the conditional update: CHECK (available >= 0)
-// refuses what the shelf does not hold, and with it the whole transaction)
+// refuses what is not in stock, and with it the whole transaction)
 func reserve(b *pgx.Batch, o order) {
-	for _, l := range o.Lines {
+	for i, l := range o.Lines {
 		b.Queue(`
 			WITH reserved AS (
 			     UPDATE products
-			        SET available = available - CASE WHEN price_minor = $4 AND currency = $5 THEN $3 ELSE available + 1 END,
-			            reserved  = reserved + CASE WHEN price_minor = $4 AND currency = $5 THEN $3 ELSE available + 1 END,
+			        SET available = available - $3,
+			            reserved  = reserved + $3,
 			            version   = version + 1
-			      WHERE merchant_id = $1
-			        AND sku = $2
+			      WHERE sku = $1
+			        AND merchant_id = $2
+			        AND price_minor = $4
+			        AND currency = $5
 			     RETURNING sku)
-			SELECT 1 / count(*)
-			  FROM reserved`,
-			o.MerchantID, l.SKU, l.Quantity, l.UnitPrice.Minor, l.UnitPrice.Currency)
+			INSERT INTO order_lines (order_id, line_no, sku, quantity, unit_price_minor)
+			VALUES ($6, $7, (SELECT sku FROM reserved), $3, $4)`,
+			l.SKU, o.MerchantID, l.Quantity, l.UnitPrice.Minor, l.UnitPrice.Currency, o.ID, i+1)
 	}
 }
 
@@ -47,13 +47,13 @@ func sell(b *pgx.Batch, o order) {
 			UPDATE products
 			   SET reserved = reserved - $3,
 			       sold     = sold + $3
-			 WHERE merchant_id = $1
-			   AND sku = $2`,
-			o.MerchantID, l.SKU, l.Quantity)
+			 WHERE sku = $1
+			   AND merchant_id = $2`,
+			l.SKU, o.MerchantID, l.Quantity)
 	}
 }
 
-// release puts what an order has reserved back on the shelf.
+// release makes available again what an order has reserved.
 func release(b *pgx.Batch, o order) {
 	for _, l := range o.Lines {
 		b.Queue(`
@@ -61,18 +61,18 @@ func release(b *pgx.Batch, o order) {
 			   SET available = available + $3,
 			       reserved  = reserved - $3,
 			       version   = version + 1
-			 WHERE merchant_id = $1
-			   AND sku = $2`,
-			o.MerchantID, l.SKU, l.Quantity)
+			 WHERE sku = $1
+			   AND merchant_id = $2`,
+			l.SKU, o.MerchantID, l.Quantity)
 	}
 }
 
-// divisionByZero is PostgreSQL's code for it.
-const divisionByZero = "22012"
+// notNullViolation is PostgreSQL's code for it.
+const notNullViolation = "23502"
 
 // isNotReserved tells whether a batch failed because a product ran short, has another
-// price, or is not there any more.
+// price, or is gone.
 func isNotReserved(err error) bool {
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
-	return postgres.Violates(err, "products_not_oversold") || ok && pgErr.Code == divisionByZero
+	return postgres.Violates(err, "products_not_oversold") || ok && pgErr.Code == notNullViolation && pgErr.TableName == "order_lines"
 }

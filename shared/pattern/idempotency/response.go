@@ -3,9 +3,12 @@ package idempotency
 import (
 	"bytes"
 	"context"
+	"errors"
 	"net/http"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/platform/problem"
@@ -87,12 +90,9 @@ func (r Request) LookupTx(ctx context.Context, tx pgx.Tx) (Recorded, error) {
 // The key and its answer are one row, written with the work: there is no moment
 // at which the key is taken and the work is not done.
 //
-// The result tells that the key is ours: who waited for a row longer than it may
-// learns from it whether it was the key (then answer with InUse) or the work.
-//
 // Pattern: response-record
-func (r Request) Record(b *pgx.Batch, answer Response) *pgx.QueuedQuery {
-	return b.Queue(`
+func (r Request) Record(b *pgx.Batch, answer Response) {
+	b.Queue(`
 		INSERT INTO idempotency_keys AS k (merchant_id, operation, key, fingerprint, status, headers, body, expires_at)
 		VALUES ($1, $2, $3, $4, $5, COALESCE($6::jsonb, '{}'), COALESCE($7::bytea, ''), now() + $8::interval)
 		ON CONFLICT (merchant_id, operation, key) DO UPDATE
@@ -117,6 +117,13 @@ func (r Request) RecordTx(ctx context.Context, tx pgx.Tx, answer Response) error
 // Look it up again and give that answer.
 func IsDuplicate(err error) bool {
 	return postgres.Violates(err, "idempotency_keys_unused")
+}
+
+// IsInUse tells whether a batch has waited in vain for the request that is writing under
+// the same key. Answer with ErrKeyInUse. PostgreSQL names the table that it waited in.
+func IsInUse(err error) bool {
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && postgres.LockTimedOut(err) && strings.Contains(pgErr.Where, `"idempotency_keys"`)
 }
 
 // Answer sends the answer, with a header that tells whether it was given before.

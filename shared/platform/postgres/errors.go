@@ -54,7 +54,7 @@ func Violates(err error, constraint string) bool {
 // stopped while we waited), 08xxx (the connection broke), and a PANIC (the server
 // failed to write its log, and the restart decides).
 func IsIndefinite(err error) bool {
-	if err == nil || neverSent(err) || errors.Is(err, ErrStale) {
+	if err == nil || neverSent(err) || errors.Is(err, ErrStale) || errors.Is(err, ErrCallback) {
 		return false
 	}
 	if errors.Is(err, ErrCommitUnknown) {
@@ -71,7 +71,7 @@ func IsIndefinite(err error) bool {
 // one writing and must not look like a lost answer to all that travel with it.
 func neverSent(err error) bool {
 	_, unsent := errors.AsType[pgx.ErrPreprocessingBatch](err)
-	return unsent || errors.Is(err, errNotBegun) || errors.Is(err, ErrClosed)
+	return unsent || errors.Is(err, errNotBegun) || errors.Is(err, ErrClosed) || errors.Is(err, ErrTooManyWaiters)
 }
 
 // IsUnavailable tells whether err means that the database could not be asked:
@@ -95,7 +95,7 @@ func IsUnavailable(err error) bool {
 // changed. Nothing was written, and the same may succeed later.
 func IsBusy(err error) bool {
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
-	return errors.Is(err, ErrStale) || lostRace(err) || LockTimedOut(err) || ok && pgErr.Code == queryCanceled
+	return errors.Is(err, ErrStale) || errors.Is(err, ErrTooManyWaiters) || lostRace(err) || LockTimedOut(err) || ok && pgErr.Code == queryCanceled
 }
 
 // LockTimedOut tells whether somebody else held a row for longer than we were

@@ -3,10 +3,10 @@ package postgres
 import "time"
 
 // SetTimeout replaces commitTimeout, before the first Write.
-func (g *Group[W]) SetTimeout(d time.Duration) { g.timeout = d }
+func (g *GroupCommitter) SetTimeout(d time.Duration) { g.timeout = d }
 
 // Waiting is how many are handed in and not in a transaction yet.
-func (g *Group[W]) Waiting() int { return len(g.waiting) }
+func (g *GroupCommitter) Waiting() int { return len(g.queue) }
 
 // ErrNotBegun is for the table of errors.
 var ErrNotBegun = errNotBegun

@@ -4,222 +4,330 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"example.com/failwell/shared/platform/postgres/txmark"
 )
 
 const (
-	// mostTogether bounds a common transaction: the first in it waits for the last.
-	mostTogether = 64
+	// maxGroup bounds a common transaction: its first member waits for its last.
+	maxGroup = 64
 
-	// mostWaiting is how many can wait without holding up those who hand in.
-	mostWaiting = 256
+	// queueLength is how many batches can wait for the next commit before their
+	// callers wait for a place in the queue.
+	queueLength = 256
 
-	// lockPatience is how long a common transaction waits for a row, and then each of
-	// its writings alone. Shorter than PostgreSQL's wait for a deadlock: writings are put
-	// together in any order, so two common transactions may want the same rows the other
-	// way round.
-	lockPatience = 100 * time.Millisecond
+	// lockTimeout is how long a common transaction waits for a locked row. It is
+	// longer than an ordinary commit of another process, and shorter than PostgreSQL's
+	// deadlock_timeout (1 s): two processes may lock the same rows the other way round.
+	lockTimeout = 100 * time.Millisecond
 
-	// rowPatience is how long a writing whose row stays locked waits for its turn to wait,
-	// and then for the row. Together they stay below the time that a client waits for us.
-	rowPatience = 5 * time.Second
+	// maxExpelled bounds how often a common transaction is repeated without the member
+	// that a constraint refused. After that, each of the others is written alone.
+	maxExpelled = 8
 
-	// commitTimeout bounds a transaction from outside. The database ends its own
-	// statements earlier; this is for a connection that has died without a word, behind
-	// which everybody would wait.
+	// commitTimeout bounds a common transaction from outside. The database ends its own
+	// statements earlier; this is for a connection that broke without a word, behind which
+	// every caller would wait.
 	commitTimeout = 15 * time.Second
 )
 
-// ErrClosed means: the group was closed before the writing was handed in. Nothing happened.
+// ErrClosed means: the writer was closed before the batch was handed in. Nothing was written.
 var ErrClosed = errors.New("postgres: this process is stopping and writes nothing more")
 
-// Group commits what arrives together in one transaction: group commit, as
-// databases do it inside, one floor higher. A commit costs a flush to disk and a
-// dozen context switches, whatever it holds; and a row that everybody
-// writes is locked for one commit after the other. So what is handed in while a
-// commit is on its way waits, and goes into the next one together: the more there
-// is to do, the cheaper each. Nobody waits for company: who comes alone goes alone.
-//
-// Each writing is all or nothing as with [Write]. When the common transaction is
-// refused, because of somebody's constraint or somebody's locked row, nothing of it
-// has happened, and each is tried in a transaction of its own and gets its own
-// error.
-//
-// Whoever waits for a locked row holds a connection meanwhile. Were there no bound
-// on them, one row could take the whole pool: the next common transaction, every
-// read, and whatever would free the row, all would queue behind it. So those who
-// are tried alone share half of the pool, and those who wait for long a quarter.
-type Group[W any] struct {
-	db      *pgxpool.Pool
-	fill    func(b *pgx.Batch, together []W)
-	merger  *merger
-	waiting chan handed[W]
-	timeout time.Duration // commitTimeout, but in tests
+// ErrTooManyWaiters means: so many batches wait for locked rows that this one found no
+// place among them in time. Nothing was written.
+var ErrTooManyWaiters = errors.New("postgres: too many writers wait for locked rows")
 
-	trying  chan struct{} // a place for each that is tried alone
-	patient chan struct{} // a place for each that waits long for a row
-	writers sync.WaitGroup
-	alone   sync.WaitGroup
+// GroupOptions configures [Grouped].
+type GroupOptions struct {
+	// LockWait bounds how long a batch waits for a locked row, and before that for a
+	// place among those who wait. Default 5 s, which is less than a client waits for us.
+	// A consumer of messages sets less: the broker can wait, its workers cannot.
+	LockWait time.Duration
 
-	handingIn sync.RWMutex // held while handing in: Close waits for it
-	closed    bool
+	// Metrics registers the group's metrics. nil: they are counted and not shown.
+	Metrics prometheus.Registerer
 }
 
-type handed[W any] struct {
-	writing W
-	result  chan error
+// GroupCommitter is the [Writer] that [Grouped] returns.
+type GroupCommitter struct {
+	db       *pgxpool.Pool
+	lockWait time.Duration
+	timeout  time.Duration // commitTimeout, but in tests
+	metrics  groupMetrics
+
+	queue chan *request
+	done  sync.WaitGroup
+
+	handingIn sync.RWMutex // held while a batch is handed in or written alone: Close waits for it
+	closing   bool
+
+	alone   chan struct{} // a place for each batch that is written alone
+	waiters chan struct{} // a place for each batch that waits for a locked row
+	locked  lockedRows
 }
 
-// NewGroup starts a group. fill queues the statements of some writings; it may be
-// called more than once for the same one.
-func NewGroup[W any](db *pgxpool.Pool, fill func(b *pgx.Batch, together []W)) *Group[W] {
+// request is a batch on its way through the group.
+type request struct {
+	queries []*pgx.QueuedQuery
+	taken   atomic.Bool // by the committer, or by the caller that gave up: whoever sets it first decides
+	outcome chan outcome
+}
+
+type outcome struct {
+	results []result
+	err     error
+	alone   bool    // write it alone
+	row     *rowKey // wait for this row
+}
+
+// Grouped writes the batches that arrive together in one transaction: group commit,
+// as databases do it inside, one floor higher. A commit costs a flush to disk and a
+// dozen context switches, whatever it holds. What is handed in while a commit is on its
+// way goes into the next one together: the more there is to do, the cheaper each batch.
+// Nothing waits for company: a batch that comes alone goes alone.
+//
+// When the common transaction is refused because of one member's statement, that member
+// is expelled, written alone, and gets its own error; the others are repeated without it.
+//
+// A batch that waits for a locked row holds a connection. Without a bound, one row could
+// take the whole pool, and whatever would free the row could not run. So batches that are
+// written alone share half of the pool, and those that wait for a row a quarter.
+func Grouped(db *pgxpool.Pool, opts GroupOptions) *GroupCommitter {
 	conns := db.Config().MaxConns
-	g := &Group[W]{
-		db: db, fill: fill, merger: newMerger(db), waiting: make(chan handed[W], mostWaiting), timeout: commitTimeout,
-		trying: make(chan struct{}, max(1, conns/2)), patient: make(chan struct{}, max(1, conns/4)),
+	g := &GroupCommitter{
+		db: db, lockWait: 5 * time.Second, timeout: commitTimeout, metrics: newGroupMetrics(opts.Metrics),
+		queue: make(chan *request, queueLength),
+		alone: make(chan struct{}, max(1, conns/2)), waiters: make(chan struct{}, max(1, conns/4)),
 	}
-	g.writers.Go(g.run)
+	if opts.LockWait > 0 {
+		g.lockWait = opts.LockWait
+	}
+	g.done.Go(g.run)
 	return g
 }
 
-// NewWriter is a group of writings that need nothing but their own statements.
-func NewWriter(db *pgxpool.Pool) *Group[func(b *pgx.Batch)] {
-	return NewGroup(db, func(b *pgx.Batch, together []func(b *pgx.Batch)) {
-		for _, fill := range together {
-			fill(b)
-		}
-	})
-}
-
-// Close ends the group once everything that was handed in is written. Who comes
-// later, a handler that was not waited for any longer, gets ErrClosed.
-func (g *Group[W]) Close() {
+// Close writes what was handed in, and returns when it is written.
+func (g *GroupCommitter) Close() {
 	g.handingIn.Lock()
-	if !g.closed {
-		g.closed = true
-		close(g.waiting)
+	defer g.handingIn.Unlock()
+	if !g.closing {
+		g.closing = true
+		close(g.queue)
 	}
-	g.handingIn.Unlock()
-	g.writers.Wait()
-	g.alone.Wait()
+	g.done.Wait()
 }
 
-// Write returns when w is committed or refused. When ctx ends first, it is open
-// which: ErrCommitUnknown.
+// Write hands the batch in and waits for its outcome.
 //
 // Pattern: acid-transaction
-func (g *Group[W]) Write(ctx context.Context, w W) error {
+func (g *GroupCommitter) Write(ctx context.Context, fill func(b *pgx.Batch)) error {
 	if txmark.InTransaction(ctx) {
 		return ErrNested
 	}
-	h := handed[W]{writing: w, result: make(chan error, 1)}
-	if err := g.handIn(ctx, h); err != nil {
-		return err
+	batch := &pgx.Batch{}
+	fill(batch)
+	g.handingIn.RLock()
+	defer g.handingIn.RUnlock()
+	if g.closing {
+		return ErrClosed
+	}
+	r := &request{queries: batch.QueuedQueries, outcome: make(chan outcome, 1)}
+	select {
+	case g.queue <- r:
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", errNotBegun, ctx.Err())
 	}
 	select {
-	case err := <-h.result:
-		return err
+	case o := <-r.outcome:
+		switch {
+		case o.row != nil:
+			return g.waitForRow(ctx, *o.row, fill)
+		case o.alone:
+			return g.writeAlone(ctx, fill)
+		case o.err != nil:
+			return o.err
+		}
+		return deliver(r.queries, o.results)
 	case <-ctx.Done():
+		if r.taken.CompareAndSwap(false, true) {
+			return fmt.Errorf("%w: %w", errNotBegun, ctx.Err()) // it will not be carried out
+		}
 		return fmt.Errorf("%w: %w", ErrCommitUnknown, ctx.Err())
 	}
 }
 
-// handIn holds the lock while it waits for a place: a send on a channel that is
-// closed meanwhile would be a panic.
-func (g *Group[W]) handIn(ctx context.Context, h handed[W]) error {
-	g.handingIn.RLock()
-	defer g.handingIn.RUnlock()
-	if g.closed {
-		return ErrClosed
-	}
-	select {
-	case g.waiting <- h:
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("%w: %w", errNotBegun, ctx.Err())
-	}
-}
-
-func (g *Group[W]) run() {
-	for first := range g.waiting {
-		together := []handed[W]{first}
-		for more := true; more && len(together) < mostTogether; {
+// run commits one group after the other.
+func (g *GroupCommitter) run() {
+	for first := range g.queue {
+		members := []*request{first}
+		for more := true; more && len(members) < maxGroup; {
 			select {
-			case h, ok := <-g.waiting:
+			case r, ok := <-g.queue:
 				if more = ok; ok {
-					together = append(together, h)
+					members = append(members, r)
 				}
 			default:
 				more = false
 			}
 		}
-		g.commit(together)
+		// The caller of some may have gone: those are not carried out.
+		g.commit(slices.DeleteFunc(members, func(r *request) bool { return !r.taken.CompareAndSwap(false, true) }))
 	}
 }
 
-func (g *Group[W]) commit(together []handed[W]) {
-	writings := make([]W, len(together))
-	for i, h := range together {
-		writings[i] = h.writing
-	}
-	err := g.transact(lockPatience, g.merger.merge, writings...)
-	if !refused(err) {
-		// Committed; or it is open what happened, and all of them must hear that; or
-		// there is no connection, and nobody would find one by trying alone.
-		for _, h := range together {
-			h.result <- err
+// commit gives every member its outcome.
+func (g *GroupCommitter) commit(members []*request) {
+	for expelled := 0; ; {
+		members = slices.DeleteFunc(members, g.expelledByRow)
+		if len(members) == 0 {
+			return
 		}
-		return
-	}
-	for _, h := range together {
-		g.alone.Go(func() { h.result <- g.commitAlone(h.writing) })
+		results, failed, query, err := g.executeTogether(members)
+		if !refused(err) {
+			// Committed; or it is unknown what happened, and all must hear that; or
+			// there is no connection, and none would be found by trying alone.
+			g.metrics.committed(len(members), err)
+			for i, r := range members {
+				o := outcome{err: err}
+				if err == nil {
+					o.results = results[i]
+				}
+				r.outcome <- o
+			}
+			return
+		}
+		locked := LockTimedOut(err)
+		g.metrics.refused(locked)
+		if len(members) == 1 && !locked && !lostRace(err) {
+			members[0].outcome <- outcome{err: err} // it was alone already
+			return
+		}
+		if failed == noStatement || expelled == maxExpelled {
+			for _, r := range members {
+				r.outcome <- outcome{alone: true}
+			}
+			return
+		}
+		o := outcome{alone: true}
+		if locked {
+			row := keyOf(query)
+			g.locked.add(row, rowMemory) // the next round expels all that want it
+			o.row = &row
+		} else {
+			expelled++
+		}
+		members[failed].outcome <- o
+		members = slices.Delete(members, failed, failed+1)
 	}
 }
 
-// refused tells whether a transaction failed by something that was in it, which may
-// be one writing's affair. ErrCommitUnknown and errNotBegun are everybody's.
+// expelledByRow sends a member that wants a row which is known to be locked to those
+// who wait for it.
+func (g *GroupCommitter) expelledByRow(r *request) bool {
+	row := g.locked.wantedBy(r.queries)
+	if row != nil {
+		r.outcome <- outcome{row: row}
+	}
+	return row != nil
+}
+
+// executeTogether writes members in one transaction. failed is the member whose
+// statement was refused. The context is not a caller's: the transaction is everybody's.
+func (g *GroupCommitter) executeTogether(members []*request) (results [][]result, failed int, query *pgx.QueuedQuery, err error) {
+	ctx, cancel := context.WithTimeout(context.Background(), g.timeout)
+	defer cancel()
+	b := &pgx.Batch{}
+	setLockTimeout(b, lockTimeout)
+	for _, r := range members {
+		b.QueuedQueries = append(b.QueuedQueries, r.queries...)
+	}
+	all, statement, err := execute(ctx, g.db, b.QueuedQueries)
+	failed = noStatement
+	at := 1 // after the lock time-out
+	for i, r := range members {
+		if from := at; err == nil {
+			results = append(results, all[from:from+len(r.queries)])
+		}
+		if at += len(r.queries); failed == noStatement && statement > 0 && statement < at {
+			failed, query = i, b.QueuedQueries[statement]
+		}
+	}
+	return results, failed, query, err
+}
+
+// refused tells whether the transaction failed because of something that was in it.
+// Then it may be one member's affair; ErrCommitUnknown and errNotBegun are everybody's.
 func refused(err error) bool {
 	return err != nil && !errors.Is(err, ErrCommitUnknown) && !errors.Is(err, errNotBegun)
 }
 
-// commitAlone tries with little patience first, so that who was only in bad company
-// is soon gone. Only who meets a locked row again waits for long, and takes its place
-// among those before it takes a connection.
-func (g *Group[W]) commitAlone(w W) error {
-	g.trying <- struct{}{}
-	err := g.transact(lockPatience, asItIs, w)
-	<-g.trying
-	if !LockTimedOut(err) {
+// writeAlone writes a batch in a transaction of its own.
+func (g *GroupCommitter) writeAlone(ctx context.Context, fill func(b *pgx.Batch)) error {
+	leave, err := g.enter(ctx, g.alone)
+	if err != nil {
 		return err
 	}
+	err = g.writeWithin(ctx, lockTimeout, fill)
+	leave()
+	if LockTimedOut(err) {
+		return g.waitForRow(ctx, rowKey{}, fill)
+	}
+	return err
+}
+
+// waitForRow writes a batch that has met a locked row.
+func (g *GroupCommitter) waitForRow(ctx context.Context, row rowKey, fill func(b *pgx.Batch)) error {
+	leave, err := g.enter(ctx, g.waiters)
+	if err != nil {
+		return err
+	}
+	defer leave()
+	g.locked.add(row, g.lockWait+rowMemory)
+	err = g.writeWithin(ctx, g.lockWait, fill)
+	if err == nil {
+		g.locked.remove(row) // it is free again
+	}
+	return err
+}
+
+// enter takes one of places, for a bounded time.
+func (g *GroupCommitter) enter(ctx context.Context, places chan struct{}) (leave func(), err error) {
+	g.metrics.waiting.Inc()
+	defer g.metrics.waiting.Dec()
+	timer := time.NewTimer(g.lockWait)
+	defer timer.Stop()
 	select {
-	case g.patient <- struct{}{}:
-		defer func() { <-g.patient }()
-		return g.transact(rowPatience, asItIs, w)
-	case <-time.After(rowPatience):
-		return err // the places are taken by others who wait; nothing was written
+	case places <- struct{}{}:
+		return func() { <-places }, nil
+	case <-timer.C:
+		return nil, ErrTooManyWaiters
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: %w", errNotBegun, ctx.Err())
 	}
 }
 
-// asItIs merges nothing: who is tried alone must not suffer from the merging either.
-func asItIs(_ context.Context, queued []*pgx.QueuedQuery) []*pgx.QueuedQuery { return queued }
-
-// transact is not cancelled with any one's request: it is everybody's.
-func (g *Group[W]) transact(patience time.Duration, merge func(context.Context, []*pgx.QueuedQuery) []*pgx.QueuedQuery, writings ...W) error {
-	ctx, cancel := context.WithTimeout(context.Background(), g.timeout)
+func (g *GroupCommitter) writeWithin(ctx context.Context, lockTimeout time.Duration, fill func(b *pgx.Batch)) error {
+	ctx, cancel := context.WithTimeout(ctx, g.timeout)
 	defer cancel()
+	g.metrics.alone.Inc()
 	return Write(ctx, g.db, func(b *pgx.Batch) {
-		// Ends with the transaction. Not SET LOCAL: a pipeline has no BEGIN, and the
-		// server would log a warning about that at each commit.
-		b.Queue(`SELECT set_config('lock_timeout', $1, true)`, strconv.FormatInt(patience.Milliseconds(), 10))
-		g.fill(b, writings)
-		b.QueuedQueries = merge(ctx, b.QueuedQueries)
+		setLockTimeout(b, lockTimeout)
+		fill(b)
 	})
+}
+
+// setLockTimeout holds until the end of the transaction. Not SET LOCAL: a pipeline has
+// no BEGIN, and the server would log a warning about that at each commit.
+func setLockTimeout(b *pgx.Batch, d time.Duration) {
+	b.Queue(`SELECT set_config('lock_timeout', $1, true)`, strconv.FormatInt(d.Milliseconds(), 10))
 }

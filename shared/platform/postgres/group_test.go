@@ -16,7 +16,7 @@ import (
 )
 
 // writeAll hands in n writings at once and returns what became of each.
-func writeAll(t *testing.T, g *postgres.Group[func(b *pgx.Batch)], n int, fill func(i int, b *pgx.Batch)) []error {
+func writeAll(t *testing.T, g *postgres.GroupCommitter, n int, fill func(i int, b *pgx.Batch)) []error {
 	t.Helper()
 	results := make([]error, n)
 	var all sync.WaitGroup
@@ -30,7 +30,7 @@ func writeAll(t *testing.T, g *postgres.Group[func(b *pgx.Batch)], n int, fill f
 func TestEachOfAGroupIsAllOrNothing(t *testing.T) {
 	t.Parallel()
 	db, _ := database(t)
-	g := postgres.NewWriter(db)
+	g := postgres.Grouped(db, postgres.GroupOptions{})
 	defer g.Close()
 	results := writeAll(t, g, 60, func(i int, b *pgx.Batch) {
 		b.Queue(count, "a")
@@ -51,7 +51,7 @@ func TestEachOfAGroupIsAllOrNothing(t *testing.T) {
 func TestALockedRowHoldsUpOnlyThoseWhoWantIt(t *testing.T) {
 	t.Parallel()
 	db, _ := database(t)
-	g := postgres.NewWriter(db)
+	g := postgres.Grouped(db, postgres.GroupOptions{})
 	defer g.Close()
 	lock, err := db.Begin(t.Context())
 	if err != nil {
@@ -86,7 +86,7 @@ func TestALockedRowDoesNotTakeThePool(t *testing.T) {
 	t.Parallel()
 	db, dbURL := database(t)
 	holder := open(t, dbURL)
-	g := postgres.NewWriter(db)
+	g := postgres.Grouped(db, postgres.GroupOptions{})
 	defer g.Close()
 	lock, err := holder.Begin(t.Context())
 	if err != nil {
@@ -151,31 +151,38 @@ func awaitLockWaiters(t *testing.T, db *pgxpool.Pool, atLeast int) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); lockWaiters(t, db) < atLeast; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatal("nobody waits for the row")
+			t.Fatal("no transaction waits for the row")
 		}
 	}
 }
 
-// held is a group whose first transaction is being put together until goOn is closed;
-// so what is handed in meanwhile is in the second one together.
-func held(t *testing.T, db *pgxpool.Pool, timeout time.Duration) (g *postgres.Group[func(b *pgx.Batch)], goOn chan struct{}) {
-	t.Helper()
-	g, goOn = postgres.NewWriter(db), make(chan struct{})
-	g.SetTimeout(timeout)
-	begun := make(chan struct{})
-	var once sync.Once
-	go func() {
-		_ = g.Write(context.Background(), func(b *pgx.Batch) {
-			once.Do(func() { close(begun) })
-			<-goOn
-			b.Queue(`SELECT 1`)
-		})
-	}()
-	<-begun
-	return g, goOn
+// gate is an argument of a statement that holds up the transaction it is in.
+type gate struct{ begun, goOn chan struct{} }
+
+func (g gate) RewriteQuery(context.Context, *pgx.Conn, string, []any) (string, []any, error) {
+	close(g.begun)
+	<-g.goOn
+	return `SELECT 1`, nil, nil
 }
 
-func awaitHandedIn(t *testing.T, g *postgres.Group[func(b *pgx.Batch)], n int) {
+// hold keeps a group in a transaction until goOn is closed. What is handed in meanwhile
+// is in the next one together.
+func hold(t *testing.T, g *postgres.GroupCommitter) (goOn chan struct{}) {
+	t.Helper()
+	at := gate{make(chan struct{}), make(chan struct{})}
+	go func() { _ = g.Write(context.Background(), func(b *pgx.Batch) { b.Queue(``, at) }) }()
+	<-at.begun
+	return at.goOn
+}
+
+func held(t *testing.T, db *pgxpool.Pool, timeout time.Duration) (*postgres.GroupCommitter, chan struct{}) {
+	t.Helper()
+	g := postgres.Grouped(db, postgres.GroupOptions{})
+	g.SetTimeout(timeout)
+	return g, hold(t, g)
+}
+
+func awaitHandedIn(t *testing.T, g *postgres.GroupCommitter, n int) {
 	t.Helper()
 	for deadline := time.Now().Add(10 * time.Second); g.Waiting() < n; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -219,7 +226,7 @@ func TestALostAnswerIsLostForAll(t *testing.T) {
 func TestAConnectionThatDiedWithoutAWordHoldsNobodyUpForLong(t *testing.T) {
 	t.Parallel()
 	_, dbURL := database(t)
-	g := postgres.NewWriter(throughCable(t, dbURL, "the last", true))
+	g := postgres.Grouped(throughCable(t, dbURL, "the last", true), postgres.GroupOptions{})
 	g.SetTimeout(500 * time.Millisecond)
 	write := func(text string) error {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -250,12 +257,12 @@ func TestWithoutAConnectionNobodyIsTriedAlone(t *testing.T) {
 	results := make(chan []error, 1)
 	go func() { results <- writeAll(t, g, 6, func(int, *pgx.Batch) { fills.Add(1) }) }()
 	awaitHandedIn(t, g, 6)
-	for range db.Config().MaxConns { // with the first one's still free, they wait for nothing else
-		conn, err := db.Acquire(t.Context())
-		if err != nil {
-			t.Fatal(err)
+	go db.Close() // waits for the first one's connection, and gives out no other
+	for err := error(nil); err == nil; {
+		var conn *pgxpool.Conn
+		if conn, err = db.Acquire(t.Context()); err == nil {
+			conn.Release()
 		}
-		defer conn.Release()
 	}
 	close(goOn)
 	for i, err := range <-results {
@@ -272,7 +279,7 @@ func TestWithoutAConnectionNobodyIsTriedAlone(t *testing.T) {
 func TestOneThatCannotBeEncodedTakesNobodyWithIt(t *testing.T) {
 	t.Parallel()
 	db, _ := database(t)
-	g := postgres.NewWriter(db)
+	g := postgres.Grouped(db, postgres.GroupOptions{})
 	defer g.Close()
 	results := writeAll(t, g, 20, func(i int, b *pgx.Batch) {
 		b.Queue(count, "a")
@@ -294,7 +301,7 @@ func TestCloseWritesWhatWasHandedIn(t *testing.T) {
 	t.Parallel()
 	db, dbURL := database(t)
 	holder := open(t, dbURL)
-	g := postgres.NewWriter(db)
+	g := postgres.Grouped(db, postgres.GroupOptions{})
 	lock, err := holder.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -335,7 +342,7 @@ func TestCloseWritesWhatWasHandedIn(t *testing.T) {
 func TestWhoComesAfterTheCloseIsRefused(t *testing.T) {
 	t.Parallel()
 	db, _ := database(t)
-	g := postgres.NewWriter(db)
+	g := postgres.Grouped(db, postgres.GroupOptions{})
 	var all sync.WaitGroup
 	var written atomic.Int32
 	for range 8 {
@@ -375,7 +382,7 @@ func TestACommitDrawsNoWarning(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(db.Close)
-	g := postgres.NewWriter(db)
+	g := postgres.Grouped(db, postgres.GroupOptions{})
 	defer g.Close()
 	var patience string
 	err = g.Write(t.Context(), func(b *pgx.Batch) {
