@@ -75,15 +75,6 @@ var Bugs = []Bug{
 		Package: "./services/payments", Test: "TestARefusalToOneOfTwoWhoRedeemLeavesNothingHeld",
 	},
 	{
-		ID: "memory-refuses-a-retry", Date: "2026-11-23",
-		FoundBy:   "a reader who held the text of decision 12 against the code",
-		Broke:     "a retry that reached a process which remembered the prices, after one of them had changed its currency, was refused with 422 instead of getting its recorded answer",
-		Invariant: "same-answer",
-		Mended:    "what memory would refuse is looked up first",
-		Edits:     []Edit{{"services/orders/accept.go", `refused && fromMemory {`, `refused && fromMemory && false {`}},
-		Package:   "./services/orders", Test: "TestARetryIsAnsweredAlthoughItsPricesHaveChanged",
-	},
-	{
 		ID: "another-answer-later", Date: "2026-11-24",
 		FoundBy:   "the sweep, once its delays outlasted those who wait: 16 of 348 combinations, for one delay at payments.refund.after-posted, the client retries",
 		Broke:     "a refund or payout that took too long was answered 202 with whatever its row said by then, \"succeeded\" perhaps, beside the 201 that was recorded under the key: two answers to one request",
@@ -95,5 +86,34 @@ var Bugs = []Bug{
 	}
 	r, err := s.loadRefund(ctx, lock.OperationID)`}},
 		Package: "./services/payments", Test: "TestWhoCouldNotFinishARefundGivesTheAnswerThatIsRecordedByNow",
+	},
+	{
+		ID: "gone-and-carried-out", Date: "2026-11-28",
+		FoundBy: "a stream of batches whose callers give up, against one locked row",
+		Broke:   "a batch was written although its caller had given up before it entered a transaction: 894 of them in four seconds; with clients that retry, the work doubles in the moment of trouble",
+		Mended:  "a caller that goes takes its batch with it, as long as it is in no transaction",
+		Edits: []Edit{{"shared/platform/postgres/group.go", `func(r *request) bool { return !r.taken.CompareAndSwap(false, true) }`,
+			`func(r *request) bool { r.taken.Store(true); return false }`}},
+		Package: "./shared/platform/postgres", Test: "TestGrouped_BatchOfACallerThatIsGoneIsNotCarriedOut",
+	},
+	{
+		ID: "locked-row-holds-up-others", Date: "2026-11-28",
+		FoundBy: "a stream of 160 batches a second that want one locked row",
+		Broke:   "each group met a batch that wanted the row, and every member waited with it: others took 3.1 s and more with every second",
+		Mended:  "a row for which a batch has waited in vain is remembered for a second, and what wants it is left out of the groups",
+		Edits: []Edit{{"shared/platform/postgres/group.go", `		members = slices.DeleteFunc(members, g.expelledByRow)
+`, ``}},
+		Package: "./shared/platform/postgres", Test: "TestGrouped_LockedRowDoesNotHoldUpOthers",
+	},
+	{
+		ID: "locked-merchant-takes-all-workers", Date: "2026-11-28",
+		FoundBy: "a stream of sales of a merchant whose account a payout in doubt has locked",
+		Broke:   "each of them kept a worker of the ledger's consumer for five seconds, and the platform's account locked meanwhile: another merchant's sale took 10.7 s",
+		Mended:  "a handler gives up after a tenth of a second, and the message waits at the broker; merchants' accounts are locked before the platform's",
+		Edits: []Edit{
+			{"services/ledger/books.go", `const lockWait = 100 * time.Millisecond`, `const lockWait = 5 * time.Second`},
+			{"services/ledger/entry.go", `return cmp.Compare(merchantOf(b), merchantOf(a))`, `return cmp.Compare(a, b)`},
+		},
+		Package: "./services/ledger", Test: "TestReceive_OneMerchantsLockedAccountLeavesWorkersToOthers",
 	},
 }
