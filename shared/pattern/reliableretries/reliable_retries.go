@@ -65,13 +65,27 @@ func (p permanent) Unwrap() error { return p.error }
 // A time-out is never permanent.
 func Permanent(err error) error { return permanent{err} }
 
+type later struct{ error }
+
+func (l later) Unwrap() error { return l.error }
+
+// Later marks an error that says nothing about the message: something else is in the
+// way, a row that stays locked for instance. The message comes again, and the try is not
+// counted; otherwise a lock that lasts longer than all delays would park innocent messages.
+func Later(err error) error { return later{err} }
+
+// laterDelay is which of the delays a message waits that could not be handled because
+// of something else: the second. After the first, a thousand messages behind one lock
+// would come back every second.
+const laterDelay = 1
+
 // Run consumes until ctx ends and the messages in work are handled.
 //
 // Pattern: reliable-retries
 func (c Consumer) Run(ctx context.Context) {
 	handled := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "failwell_messages_handled_total",
-		Help: "Deliveries by what became of them: done, retried, parked, requeued.",
+		Help: "Deliveries by what became of them: done, retried, deferred (the try is not counted), parked, requeued.",
 	}, []string{"queue", "outcome"})
 	if c.Metrics != nil {
 		c.Metrics.MustRegister(handled)
@@ -107,11 +121,23 @@ func (r *run) deliver(ctx context.Context, d amqp.Delivery) {
 
 	log := r.Logger.With("queue", r.Queue, "message_id", d.MessageId, "type", d.RoutingKey, "tries", tries+1, "error", err)
 	next, outcome := r.Queue+".dead", "parked"
-	if _, pointless := errors.AsType[permanent](err); !pointless && tries < len(r.Delays) {
-		next, outcome = retryQueue(r.Queue, r.Delays[tries]), "retried"
+	var delay time.Duration
+	_, pointless := errors.AsType[permanent](err)
+	_, innocent := errors.AsType[later](err)
+	switch {
+	case innocent && len(r.Delays) > 0:
+		outcome, delay = "deferred", r.Delays[min(laterDelay, len(r.Delays)-1)]
+	case !pointless && tries < len(r.Delays):
+		outcome, delay = "retried", r.Delays[tries]
+	}
+	if outcome != "parked" {
+		next = retryQueue(r.Queue, delay)
+	}
+	if outcome != "deferred" {
+		tries++
 	}
 
-	if err := r.publish(ctx, d, next, tries+1, err); err != nil {
+	if err := r.publish(ctx, d, next, tries, err); err != nil {
 		log.Error("message could be neither handled nor put aside, handing it back", "publish_error", err)
 		time.Sleep(requeuePause)
 		r.handled.WithLabelValues(r.Queue, "requeued").Inc()
@@ -121,7 +147,7 @@ func (r *run) deliver(ctx context.Context, d amqp.Delivery) {
 	if outcome == "parked" {
 		log.Error("message parked", "dead_letter_queue", next)
 	} else {
-		log.Warn("message will be tried again", "in", r.Delays[tries])
+		log.Warn("message will be tried again", "in", delay)
 	}
 	r.finish(d, outcome)
 }

@@ -283,3 +283,24 @@ func TestAParkedMessageIsNotLostByBeingLookedAt(t *testing.T) {
 		t.Errorf("its delivery limit is another one: %v", err)
 	}
 }
+
+// More tries than there are delays are not the message's fault. It has all of its own left.
+func TestLater_TryIsNotCounted(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(_ string, nth int) error {
+		switch {
+		case nth <= 4:
+			return reliableretries.Later(errors.New("the row is locked"))
+		case nth <= 6: // as often as there are delays
+			return errors.New("the processor says nonsense")
+		}
+		return nil
+	})
+	w.publish(message("m"))
+	w.run()
+	w.await("the seventh try", func() bool { return w.all() == "m m m m m m m" })
+	w.empty()
+	if parked := w.parked(); len(parked) > 0 {
+		t.Errorf("parked: %+v", parked)
+	}
+}
