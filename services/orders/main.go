@@ -97,7 +97,7 @@ func run(ctx context.Context, cfg settings) error {
 	}
 	replies := reliableretries.Consumer{
 		Conn: broker, Queue: "orders.replies", Bindings: []string{"orders.saga-reply", "orders.receipts"},
-		Workers: cfg.Workers, Delays: cfg.RetryDelays, Handle: s.receive, Logger: log, Metrics: registry,
+		Workers: cfg.Workers, Delays: cfg.RetryDelays, Handle: s.receive, Defer: postgres.IsBusy, Logger: log, Metrics: registry,
 	}
 	collector := garbagecollection.Collector{
 		DB: db, Logger: log, Metrics: registry, Holder: cfg.InstanceName(), Every: cfg.GarbageEvery, Rules: s.garbageRules(),

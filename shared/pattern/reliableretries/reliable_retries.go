@@ -53,6 +53,11 @@ type Consumer struct {
 	// unless it is Permanent. It must cope with the same message twice.
 	Handle func(ctx context.Context, e event.Event) error
 
+	// Defer tells whether an error says nothing about the message: a row stays locked,
+	// for instance. The message comes again, and the try is not counted. Without this, a
+	// lock that lasts longer than all delays would park innocent messages. nil: each counts.
+	Defer func(err error) bool
+
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer
 }
@@ -65,19 +70,9 @@ func (p permanent) Unwrap() error { return p.error }
 // A time-out is never permanent.
 func Permanent(err error) error { return permanent{err} }
 
-type later struct{ error }
-
-func (l later) Unwrap() error { return l.error }
-
-// Later marks an error that says nothing about the message: something else is in the
-// way, a row that stays locked for instance. The message comes again, and the try is not
-// counted; otherwise a lock that lasts longer than all delays would park innocent messages.
-func Later(err error) error { return later{err} }
-
-// laterDelay is which of the delays a message waits that could not be handled because
-// of something else: the second. After the first, a thousand messages behind one lock
-// would come back every second.
-const laterDelay = 1
+// deferDelay is which of the delays a deferred message waits: the second. After the
+// first, a thousand messages behind one lock would come back every second.
+const deferDelay = 1
 
 // Run consumes until ctx ends and the messages in work are handled.
 //
@@ -123,10 +118,9 @@ func (r *run) deliver(ctx context.Context, d amqp.Delivery) {
 	next, outcome := r.Queue+".dead", "parked"
 	var delay time.Duration
 	_, pointless := errors.AsType[permanent](err)
-	_, innocent := errors.AsType[later](err)
 	switch {
-	case innocent && len(r.Delays) > 0:
-		outcome, delay = "deferred", r.Delays[min(laterDelay, len(r.Delays)-1)]
+	case r.Defer != nil && r.Defer(err) && len(r.Delays) > 0:
+		outcome, delay = "deferred", r.Delays[min(deferDelay, len(r.Delays)-1)]
 	case !pointless && tries < len(r.Delays):
 		outcome, delay = "retried", r.Delays[tries]
 	}

@@ -285,17 +285,19 @@ func TestAParkedMessageIsNotLostByBeingLookedAt(t *testing.T) {
 }
 
 // More tries than there are delays are not the message's fault. It has all of its own left.
-func TestLater_TryIsNotCounted(t *testing.T) {
+func TestDefer_TryIsNotCounted(t *testing.T) {
 	t.Parallel()
+	errLocked := errors.New("the row is locked")
 	w := newWorld(t, func(_ string, nth int) error {
 		switch {
 		case nth <= 4:
-			return reliableretries.Later(errors.New("the row is locked"))
+			return errLocked
 		case nth <= 6: // as often as there are delays
 			return errors.New("the processor says nonsense")
 		}
 		return nil
 	})
+	w.consumer.Defer = func(err error) bool { return errors.Is(err, errLocked) }
 	w.publish(message("m"))
 	w.run()
 	w.await("the seventh try", func() bool { return w.all() == "m m m m m m m" })
