@@ -12,7 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/jackc/pgx/v5"
 
-	"example.com/failwell/shared/platform/postgres"
+	"example.com/failwell/shared/platform/postgres/migrate"
 	"example.com/failwell/shared/testenv"
 )
 
@@ -93,7 +93,7 @@ func TestSchema_IsTheSameInPatternsAndServices(t *testing.T) {
 	ofPatterns := slices.Collect(maps.Keys(first))
 	for _, service := range services {
 		url := testenv.Postgres(t, nil)
-		if err := postgres.Migrate(t.Context(), url, os.DirFS("../../services/"+service)); err != nil {
+		if err := migrate.Up(t.Context(), url, os.DirFS("../../services/"+service)); err != nil {
 			t.Fatal(err)
 		}
 		take(service, "services/"+service+"/migrations", url)

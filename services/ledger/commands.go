@@ -55,7 +55,7 @@ func decode(e event.Event) (command, error) {
 		return cmd, fmt.Errorf("decode %s: %w", e.Type(), err)
 	}
 	var err error
-	if cmd.message, err = changerecord.Of(e); err != nil {
+	if cmd.message, err = changerecord.Of(e.Source(), e.ID()); err != nil {
 		return cmd, err
 	}
 	if cmd.orderID, err = uuid.Parse(strings.TrimPrefix(cmd.OrderID, "ord_")); err != nil {

@@ -22,7 +22,7 @@ type payoutNews struct {
 // endPayout books how a payout ended. Its beginning, from available to in
 // transit, was booked by the distributed transaction (twophase.go).
 func (s *service) endPayout(ctx context.Context, e event.Event) error {
-	message, err := changerecord.Of(e)
+	message, err := changerecord.Of(e.Source(), e.ID())
 	if err != nil {
 		return reliableretries.Permanent(err)
 	}

@@ -34,7 +34,7 @@ type settlement struct {
 // Pattern: saga (choreographed: nobody waits for a reply)
 // Pattern: change-record
 func (s *service) settle(ctx context.Context, e event.Event) error {
-	message, err := changerecord.Of(e)
+	message, err := changerecord.Of(e.Source(), e.ID())
 	if err != nil {
 		return reliableretries.Permanent(err)
 	}

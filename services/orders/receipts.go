@@ -39,7 +39,7 @@ type receiptNews struct {
 // noteReceipts notes the receipts of some orders. A receipt may come before its
 // order is confirmed, and the same one any number of times.
 func (s *service) noteReceipts(ctx context.Context, e event.Event) error {
-	msg, err := changerecord.Of(e)
+	msg, err := changerecord.Of(e.Source(), e.ID())
 	if err != nil {
 		return reliableretries.Permanent(err)
 	}

@@ -90,7 +90,7 @@ func (s *service) receive(ctx context.Context, e event.Event) error {
 //	Power fails before the commit: the message comes again, everything is decided anew.
 //	Power fails after it: the message comes again, and its change record says that it is done.
 func (s *service) proceed(ctx context.Context, e event.Event) error {
-	msg, err := changerecord.Of(e)
+	msg, err := changerecord.Of(e.Source(), e.ID())
 	if err != nil {
 		return reliableretries.Permanent(err)
 	}

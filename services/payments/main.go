@@ -32,6 +32,7 @@ import (
 	"example.com/failwell/shared/pattern/storethenreference"
 	"example.com/failwell/shared/platform/config"
 	"example.com/failwell/shared/platform/postgres"
+	"example.com/failwell/shared/platform/postgres/migrate"
 	"example.com/failwell/shared/platform/rabbit"
 	"example.com/failwell/shared/platform/telemetry"
 	"example.com/failwell/shared/platform/web"
@@ -102,7 +103,7 @@ func run(ctx context.Context, cfg settings) error {
 		return err
 	}
 	defer db.Close()
-	if err := postgres.Migrate(ctx, cfg.DatabaseURL, migrations); err != nil {
+	if err := migrate.Up(ctx, cfg.DatabaseURL, migrations); err != nil {
 		return err
 	}
 	if err := web.SyncAPIKeys(ctx, db, cfg.Merchants); err != nil {

@@ -20,7 +20,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"example.com/failwell/shared/platform/postgres"
+	"example.com/failwell/shared/platform/postgres/migrate"
 )
 
 // What the tests of one binary share. Each of the two servers is started when
@@ -111,7 +111,7 @@ func ensureTemplate(ctx context.Context, server string, fsys fs.FS) (string, err
 	if _, err := conn.Exec(ctx, "CREATE DATABASE "+draft); err != nil {
 		return "", err
 	}
-	if err := postgres.Migrate(ctx, withDatabase(server, draft), fsys); err != nil {
+	if err := migrate.Up(ctx, withDatabase(server, draft), fsys); err != nil {
 		return "", err
 	}
 	_, err = conn.Exec(ctx, "ALTER DATABASE "+draft+" RENAME TO "+name)

@@ -1,10 +1,10 @@
 package changerecord
 
 import (
+	"context"
 	"fmt"
 	"strings"
 
-	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
@@ -17,13 +17,14 @@ type Message struct {
 	ID     uuid.UUID
 }
 
-// Of reads the identity of e. Senders of ours number messages with UUIDs.
-func Of(e event.Event) (Message, error) {
-	id, err := uuid.Parse(e.ID())
+// Of is the message with this CloudEvents source and id. The id must be a UUID; make it
+// a UUIDv7, which keeps the table in the order of time (see DeleteOld).
+func Of(source, id string) (Message, error) {
+	parsed, err := uuid.Parse(id)
 	if err != nil {
-		return Message{}, fmt.Errorf("inbox: message id %q: %w", e.ID(), err)
+		return Message{}, fmt.Errorf("changerecord: message id %q: %w", id, err)
 	}
-	return Message{Source: e.Source(), ID: id}, nil
+	return Message{Source: source, ID: parsed}, nil
 }
 
 // Record queues the change record of m. Queue it first: two deliveries at once
@@ -39,6 +40,14 @@ func (m Message) Record(b *pgx.Batch) {
 		m.Source, m.ID)
 }
 
+// RecordTx is Record for a transaction that is not a batch. Call it before the change:
+// when the message has made its change already, it fails, and the transaction with it.
+func (m Message) RecordTx(ctx context.Context, tx pgx.Tx) error {
+	b := &pgx.Batch{}
+	m.Record(b)
+	return tx.SendBatch(ctx, b).Close()
+}
+
 // Seen queues a read of whether m has made its change. It saves the work of a
 // duplicate; it cannot replace Record, because the answer may be old by then.
 func (m Message) Seen(b *pgx.Batch, seen *bool) {
@@ -51,8 +60,16 @@ func (m Message) Seen(b *pgx.Batch, seen *bool) {
 	).QueryRow(func(row pgx.Row) error { return row.Scan(seen) })
 }
 
-// IsDuplicate tells whether a batch failed because the message has made its
-// change before. That is a success: acknowledge.
+// SeenTx is Seen for a transaction that is not a batch.
+func (m Message) SeenTx(ctx context.Context, tx pgx.Tx) (seen bool, err error) {
+	b := &pgx.Batch{}
+	m.Seen(b, &seen)
+	err = tx.SendBatch(ctx, b).Close()
+	return seen, err
+}
+
+// IsDuplicate tells whether a batch or a transaction failed because the message has made
+// its change before. That is a success: acknowledge.
 func IsDuplicate(err error) bool {
 	return postgres.Violates(err, "inbox_pkey")
 }

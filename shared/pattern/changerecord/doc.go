@@ -20,11 +20,12 @@
 //
 // # Tables needed
 //
-// inbox, see schema.sql.
+// inbox, see [Schema].
 //
 // # Built on
 //
-// shared/platform/postgres.
+// shared/platform/postgres: pgx and google/uuid. [Message.RecordTx] and [Message.SeenTx]
+// take any pgx.Tx.
 //
 // # Used at
 //

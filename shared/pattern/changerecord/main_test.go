@@ -2,7 +2,6 @@ package changerecord_test
 
 import (
 	"context"
-	_ "embed"
 	"fmt"
 	"log/slog"
 	"testing"
@@ -11,17 +10,15 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"example.com/failwell/shared/pattern/changerecord"
 	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/testenv"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }
 
-//go:embed schema.sql
-var schema string
-
 // The change that a message makes, in these tests: money on an account.
-var migrations = fstest.MapFS{"migrations/00001_inbox.sql": {Data: []byte("-- +goose Up\n" + schema + `
+var migrations = fstest.MapFS{"migrations/00001_inbox.sql": {Data: []byte("-- +goose Up\n" + changerecord.Schema + `
 CREATE TABLE accounts (name text PRIMARY KEY, balance int NOT NULL);
 CREATE TABLE entries (id bigserial PRIMARY KEY, account text NOT NULL REFERENCES accounts, amount int NOT NULL);
 INSERT INTO accounts VALUES ('acme', 0);

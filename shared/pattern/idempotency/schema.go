@@ -2,7 +2,7 @@ package idempotency
 
 import _ "embed"
 
-// Schema creates the table of this package; make it a migration of yours.
+// Schema creates the table of this package. Copy it into a migration.
 //
 //go:embed schema.sql
 var Schema string

@@ -1,4 +1,6 @@
-package postgres
+// Package migrate applies a service's migrations. It is apart from postgres, so that
+// a program with migrations of its own need not take this one's library along.
+package migrate
 
 import (
 	"context"
@@ -11,17 +13,17 @@ import (
 	"github.com/pressly/goose/v3/lock"
 )
 
-// Migrate applies the migrations in fsys ("migrations/*.sql") that the database
+// Up applies the migrations in fsys ("migrations/*.sql") that the database
 // at url has not seen. Replicas that start together take turns behind goose's
 // lock; without it two of them would create the same table at once.
-func Migrate(ctx context.Context, url string, fsys fs.FS) error {
+func Up(ctx context.Context, url string, fsys fs.FS) error {
 	dir, err := fs.Sub(fsys, "migrations")
 	if err != nil {
-		return fmt.Errorf("postgres: migrations: %w", err)
+		return fmt.Errorf("migrate: %w", err)
 	}
 	cfg, err := pgx.ParseConfig(url)
 	if err != nil {
-		return fmt.Errorf("postgres: DATABASE_URL: %w", err)
+		return fmt.Errorf("migrate: DATABASE_URL: %w", err)
 	}
 	// Waiting for another replica's migration is not a runaway statement.
 	cfg.RuntimeParams["statement_timeout"] = "0"
@@ -31,14 +33,14 @@ func Migrate(ctx context.Context, url string, fsys fs.FS) error {
 
 	locker, err := lock.NewPostgresSessionLocker()
 	if err != nil {
-		return fmt.Errorf("postgres: migration lock: %w", err)
+		return fmt.Errorf("migrate: lock: %w", err)
 	}
 	provider, err := goose.NewProvider(goose.DialectPostgres, db, dir, goose.WithSessionLocker(locker))
 	if err != nil {
-		return fmt.Errorf("postgres: migrations: %w", err)
+		return fmt.Errorf("migrate: %w", err)
 	}
 	if _, err := provider.Up(ctx); err != nil {
-		return fmt.Errorf("postgres: migrate: %w", err)
+		return fmt.Errorf("migrate: %w", err)
 	}
 	return nil
 }
