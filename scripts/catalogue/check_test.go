@@ -88,7 +88,7 @@ func TestTheRepositoryHasNoGaps(t *testing.T) {
 func TestEveryGapIsNoticed(t *testing.T) {
 	for name, c := range map[string]struct{ file, old, replacement, says string }{
 		"a line inside an excerpt is changed":   {"services/payments/refund.go", "r.Status = refundSucceeded", "r.Status = refundSucceeded // sic", "docs/patterns/recovery-point.md"},
-		"an excerpt's code has moved":           {"shared/pattern/atmostonce/at_most_once_guard.go", "package guard", "package guard\n", "docs/patterns/at-most-once-guard.md"},
+		"an excerpt's code has moved":           {"shared/pattern/atmostonce/at_most_once_guard.go", "package atmostonce", "package atmostonce\n", "docs/patterns/at-most-once-guard.md"},
 		"a line inside a naive version changes": {"scripts/lab/experiments/api_design.go", `r.Log("POST /orders: %v", post(true))`, `r.Log("POST: %v", post(true))`, "docs/patterns/idempotency-key.md"},
 		"the last marker of a pattern is gone":  {"shared/pattern/idempotency/lock.go", "// Pattern: idempotency-key-lock", "//", "idempotency-key-lock: no place of use"},
 		"a marker of no pattern":                {"shared/pattern/idempotency/lock.go", "// Pattern: idempotency-key-lock", "// Pattern: idempotency-key-luck", "idempotency-key-luck is not a pattern"},

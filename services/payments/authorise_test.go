@@ -234,7 +234,7 @@ func TestACommandThatMakesNoSenseIsNotTriedAgain(t *testing.T) {
 		cmd := s.order(cardWorks)
 		spoil(&cmd)
 		err := s.receive(t.Context(), message(t, toAuthorise, cmd))
-		if err == nil || fmt.Sprintf("%T", err) != "retries.permanent" {
+		if err == nil || fmt.Sprintf("%T", err) != "reliableretries.permanent" {
 			t.Errorf("%s: %T %v, want a permanent error", name, err, err)
 		}
 	}
