@@ -75,8 +75,8 @@ func (t *tour) follow(ctx context.Context, card string) (shop.Order, error) {
 // finish shows each step of an order's saga until its end.
 func (t *tour) finish(ctx context.Context, o shop.Order) (shop.Order, error) {
 	steps := map[string][]string{
-		"forward":  {"authorise", "post the sale", "capture"},
-		"backward": {"void the hold", "reverse the sale"},
+		"forward":      {"authorise", "post the sale", "capture"},
+		"compensating": {"void the hold", "reverse the sale"},
 	}
 	last := ""
 	for {
@@ -90,10 +90,10 @@ func (t *tour) finish(ctx context.Context, o shop.Order) (shop.Order, error) {
 			return o, err
 		}
 		if now := fmt.Sprint(phase, step); now != last && steps[phase] != nil {
-			t.out.event("saga", fmt.Sprintf("%-8s asks: %s", phase, steps[phase][step]))
+			t.out.event("saga", fmt.Sprintf("%-12s command: %s", phase, steps[phase][step]))
 			last = now
 		}
-		if phase == "completed" || phase == "undone" {
+		if phase == "completed" || phase == "compensated" {
 			break
 		}
 		if err := pause(ctx); err != nil {

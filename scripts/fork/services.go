@@ -31,7 +31,7 @@ var services = map[string]part{
 		blocks: map[string][]string{
 			architecture: {"## An order"},
 			runbook: {
-				"| `failwell_saga_asked_again_total`", "| `failwell_callback_tries_total", "| `failwell_saga_compensation_refused_total`",
+				"| `failwell_saga_commands_resent_total`", "| `failwell_callback_tries_total", "| `failwell_saga_compensation_refused_total`",
 				"| `void` or `reverse-sale` in",
 			},
 		},

@@ -54,7 +54,6 @@ type service struct {
 	outbox outbox.Outbox
 	relay  *outbox.Relay
 	books  books
-	shares shares
 
 	preparedAge prometheus.Gauge
 }
@@ -84,7 +83,7 @@ func run(ctx context.Context, cfg settings) error {
 
 	messages := outbox.New("/ledger", cfg.InstanceName())
 	s := &service{
-		cfg: cfg, db: db, outbox: messages, log: log, books: books{postgres.Grouped(db, postgres.GroupOptions{LockWait: lockWait, Metrics: registry})}, shares: newShares(), preparedAge: newPreparedAge(registry),
+		cfg: cfg, db: db, outbox: messages, log: log, books: books{postgres.Grouped(db, postgres.GroupOptions{LockWait: lockWait, Metrics: registry})}, preparedAge: newPreparedAge(registry),
 		relay: outbox.NewRelay(messages, outbox.Config{
 			DB: db, Publisher: rabbitpublisher.New(broker), Logger: log, Metrics: registry,
 			Poll: cfg.OutboxPoll, Takeover: cfg.OutboxTakeover,

@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"example.com/failwell/shared/pattern/outbox"
+	"example.com/failwell/shared/pattern/saga"
 	"example.com/failwell/shared/platform/config"
 	"example.com/failwell/shared/platform/money"
 	"example.com/failwell/shared/platform/postgres"
@@ -60,7 +61,7 @@ func newLedger(t *testing.T) *ledger {
 	l := &ledger{t: t, service: &service{
 		cfg: settings{Common: config.Common{ServiceKey: serviceKey}, FeeBasisPoints: 250},
 		db:  db, log: log, outbox: messages, relay: outbox.NewRelay(messages, outbox.Config{DB: db, Logger: log}),
-		books: books{postgres.Grouped(db, postgres.GroupOptions{LockWait: lockWait})}, shares: newShares(),
+		books: books{postgres.Grouped(db, postgres.GroupOptions{LockWait: lockWait})},
 	}}
 	t.Cleanup(l.books.Close)
 	l.http = l.routes(prometheus.NewRegistry(), nil) // the broker is only asked how it is
@@ -83,6 +84,9 @@ func message(t *testing.T, kind string, data any) event.Event {
 	e.SetID(uuid.Must(uuid.NewV7()).String())
 	e.SetSource("/orders")
 	e.SetType(kind)
+	if cmd, ok := data.(command); ok {
+		e.SetSubject(cmd.OrderID)
+	}
 	if err := e.SetData(event.ApplicationJSON, data); err != nil {
 		t.Fatal(err)
 	}
@@ -126,15 +130,15 @@ func (l *ledger) replies(orderID string) []string {
 	var texts []string
 	for _, body := range bodies {
 		var e event.Event
-		var r reply
 		if err := e.UnmarshalJSON(body); err != nil {
 			l.t.Fatal(err)
 		}
-		if err := e.DataAs(&r); err != nil {
+		r, err := saga.DecodeReply(e)
+		if err != nil {
 			l.t.Fatal(err)
 		}
-		if r.OrderID == orderID {
-			texts = append(texts, strings.TrimSpace(r.Step+" "+r.Outcome+" "+r.Reason))
+		if r.SagaID == orderID {
+			texts = append(texts, strings.TrimSpace(r.Step+" "+string(r.Outcome)+" "+r.Reason))
 		}
 	}
 	slices.Sort(texts)

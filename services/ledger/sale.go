@@ -6,31 +6,31 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
-	"example.com/failwell/shared/pattern/changerecord"
+	"example.com/failwell/shared/pattern/saga"
 	"example.com/failwell/shared/platform/fault"
 	"example.com/failwell/shared/platform/postgres"
 )
 
-// The states of a sale; "" is a sale that the ledger has not heard of.
+// The states of a sale; "" is a sale that is not in the books.
 const (
 	posted   = "posted"
 	reversed = "reversed"
 )
 
-// sale is what is known of an order before a command about it is carried out.
+// sale is what the books say of an order's sale before a command is carried out.
 type sale struct {
 	State    string
 	Version  int
 	Postings []posting // of the sale's entry
-	Closed   bool      // an account that a sale would touch is closed
-	Seen     bool      // the message was handled before
+	Closed   bool      // the merchant's account takes no sale
+	Handled  bool      // the command's message was handled before
 }
 
 // read looks up how the sale of an order stands, in one round trip.
 func (s *service) read(ctx context.Context, cmd command) (sale, error) {
 	var now sale
 	err := postgres.Read(ctx, s.db, func(b *pgx.Batch) {
-		cmd.message.Seen(b, &now.Seen)
+		cmd.Message.Seen(b, &now.Handled)
 		b.Queue(`
 			SELECT state, version
 			  FROM sales
@@ -71,49 +71,33 @@ func (s *service) read(ctx context.Context, cmd command) (sale, error) {
 // postSale books a sale: the customer's card owes the amount, the merchant is
 // owed it less the platform's fee.
 //
-// Nearly every sale is news, so it is written as news in one round trip. What is
-// not as expected makes the write fail (a sale or a reversal that is there already,
-// a closed account), and only then is it looked at.
-//
 // Pattern: atomic-read-then-write (the constraints decide)
 func (s *service) postSale(ctx context.Context, cmd command) error {
-	var now sale
-	expected := true
 	return postgres.RetryStale(ctx, func() error {
-		if !expected {
-			var err error
-			if now, err = s.read(ctx, cmd); err != nil {
-				return err
-			}
-		}
-		expected = false
+		now, err := s.read(ctx, cmd)
 		switch {
-		case now.Seen:
-			return nil
+		case err != nil || now.Handled:
+			return err
 		case now.State == posted:
-			return s.answer(ctx, cmd, "post-sale", done, "", nil, nil)
+			return s.answer(ctx, cmd, cmd.Done(), nil, nil)
 		case now.State == reversed:
 			// The reversal overtook us. Posting now would leave money on the books
 			// of an order that was walked back.
-			return s.answer(ctx, cmd, "post-sale", refused, "reversed", nil, nil)
+			return s.answer(ctx, cmd, cmd.Refused("reversed"), nil, nil)
 		case now.Closed:
-			return s.answer(ctx, cmd, "post-sale", refused, "account_closed", nil, nil)
+			return s.answer(ctx, cmd, cmd.Refused("account_closed"), nil, nil)
 		}
-		id, err := uuid.NewV7()
+		e, err := saleEntry("sale", cmd, salePostings(cmd, s.cfg.FeeBasisPoints))
 		if err != nil {
 			return err
 		}
-		e := entry{
-			ID: id, Kind: "sale", Source: cmd.OrderID, Reference: cmd.PaymentID, MerchantID: cmd.MerchantID,
-			Postings: salePostings(cmd, s.cfg.FeeBasisPoints),
-		}
-		return s.answer(ctx, cmd, "post-sale", done, "", &e, func(b *pgx.Batch) {
+		return s.answer(ctx, cmd, cmd.Done(), e, func(b *pgx.Batch) {
 			// Of a sale and a reversal, or of two sales, at the same moment one
 			// inserts this row and the other must look again.
 			b.Queue(`
 				INSERT INTO sales (order_id, state)
-				SELECT $1, CASE WHEN EXISTS (SELECT FROM accounts WHERE id = $2 AND closed) THEN 'account_closed' ELSE 'posted' END`,
-				cmd.orderID, merchantAccount("merchant_pending", cmd.MerchantID, cmd.Amount.Currency))
+				VALUES ($1, 'posted')`,
+				cmd.orderID)
 		})
 	})
 }
@@ -124,27 +108,23 @@ func (s *service) reverseSale(ctx context.Context, cmd command) error {
 	return postgres.RetryStale(ctx, func() error {
 		now, err := s.read(ctx, cmd)
 		switch {
-		case err != nil || now.Seen:
+		case err != nil || now.Handled:
 			return err
 		case now.State == reversed:
-			return s.answer(ctx, cmd, "reverse-sale", done, "", nil, nil)
+			return s.answer(ctx, cmd, cmd.Done(), nil, nil)
 		case now.State == "":
-			return s.answer(ctx, cmd, "reverse-sale", done, "", nil, func(b *pgx.Batch) {
+			return s.answer(ctx, cmd, cmd.Done(), nil, func(b *pgx.Batch) {
 				b.Queue(`
 					INSERT INTO sales (order_id, state)
 					VALUES ($1, 'reversed')`,
 					cmd.orderID)
 			})
 		}
-		id, err := uuid.NewV7()
+		e, err := saleEntry("sale-reversal", cmd, mirrored(now.Postings))
 		if err != nil {
 			return err
 		}
-		e := entry{
-			ID: id, Kind: "sale-reversal", Source: cmd.OrderID, Reference: cmd.PaymentID, MerchantID: cmd.MerchantID,
-			Postings: mirrored(now.Postings),
-		}
-		return s.answer(ctx, cmd, "reverse-sale", done, "", &e, func(b *pgx.Batch) {
+		return s.answer(ctx, cmd, cmd.Done(), e, func(b *pgx.Batch) {
 			b.Queue(`
 				UPDATE sales
 				   SET state   = 'reversed',
@@ -153,6 +133,37 @@ func (s *service) reverseSale(ctx context.Context, cmd command) error {
 				cmd.orderID, now.Version)
 		})
 	})
+}
+
+// answer commits what a command has led to in one transaction: the entry if there is
+// one, what work queues, and the reply. The error is postgres.ErrStale when a
+// constraint says that the books have changed since they were read.
+func (s *service) answer(ctx context.Context, cmd command, reply saga.Reply, e *entry, work func(b *pgx.Batch)) error {
+	if err := fault.Point(ctx, fault.LedgerSaleBeforeCommit); err != nil {
+		return err
+	}
+	p := saga.Participant{
+		Outbox: s.outbox, ReplyTo: "orders.saga-reply",
+		Write: func(ctx context.Context, fill func(b *pgx.Batch)) error { return s.books.write(ctx, e, fill) },
+	}
+	err := p.Answer(ctx, cmd.Command, reply, work)
+	for _, stale := range []string{"sales_pkey", "sales_version_current", "sales_account_open", "entries_once"} {
+		if postgres.Violates(err, stale) {
+			return postgres.ErrStale
+		}
+	}
+	if err != nil {
+		return err
+	}
+	s.relay.Wake()
+	return fault.Point(ctx, fault.LedgerSaleAfterCommit)
+}
+
+func saleEntry(kind string, cmd command, postings []posting) (*entry, error) {
+	id, err := uuid.NewV7()
+	return &entry{
+		ID: id, Kind: kind, Source: cmd.OrderID, Reference: cmd.PaymentID, MerchantID: cmd.MerchantID, Postings: postings,
+	}, err
 }
 
 // salePostings splits the amount. The fee is rounded down to the minor unit, in
@@ -178,38 +189,4 @@ func mirrored(postings []posting) []posting {
 		mirror[i] = posting{Account: p.Account, Amount: -p.Amount}
 	}
 	return mirror
-}
-
-// answer records the message, does the work and books the entry if there is any,
-// and queues the reply, in one transaction and one round trip.
-//
-// Pattern: change-record
-func (s *service) answer(ctx context.Context, cmd command, step, outcome, reason string, e *entry, work func(b *pgx.Batch)) error {
-	reply, err := cmd.reply(ctx, s.outbox, step, outcome, reason)
-	if err != nil {
-		return err
-	}
-	if err := fault.Point(ctx, fault.LedgerSaleBeforeCommit); err != nil {
-		return err
-	}
-	err = s.books.write(ctx, e, func(b *pgx.Batch) {
-		cmd.message.Record(b)
-		reply.Append(b)
-		if work != nil {
-			work(b)
-		}
-	})
-	switch {
-	case changerecord.IsDuplicate(err):
-		return nil
-	case postgres.Violates(err, "sales_pkey"), postgres.Violates(err, "sales_version_current"), postgres.Violates(err, "sales_state_known"), postgres.Violates(err, "entries_once"):
-		return postgres.ErrStale
-	case err != nil:
-		return err
-	}
-	if e != nil && e.Kind == "sale" {
-		s.shares.remember(*e)
-	}
-	s.relay.Wake()
-	return fault.Point(ctx, fault.LedgerSaleAfterCommit)
 }

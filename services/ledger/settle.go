@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/uuid"
-	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/jackc/pgx/v5"
 
 	"example.com/failwell/shared/pattern/changerecord"
@@ -31,7 +29,7 @@ type settlement struct {
 // settle books that the processor has settled: what the card owed, the processor
 // now owes, and the merchant's share of the sale becomes available to it.
 //
-// Pattern: saga (choreographed: nobody waits for a reply)
+// Pattern: saga (choreographed: no service waits for a reply)
 // Pattern: change-record
 func (s *service) settle(ctx context.Context, e event.Event) error {
 	message, err := changerecord.Of(e.Source(), e.ID())
@@ -79,13 +77,10 @@ func (s *service) settle(ctx context.Context, e event.Event) error {
 	return s.bookOnce(ctx, message, booked)
 }
 
-// shareOfSale is what the sale left to the merchant. The books are asked, not the
-// fee of today: it may have changed since. A sale that is not there yet will be.
+// shareOfSale is what the sale left to the merchant. It is read from the books, not
+// computed from the fee of today: that may have changed since. A sale that is not there
+// yet will be.
 func (s *service) shareOfSale(ctx context.Context, in settlement) (int64, error) {
-	account := merchantAccount("merchant_pending", in.MerchantID, in.Amount.Currency)
-	if share, ok := s.shares.booked.Get(shareKey{in.OrderID, account}); ok {
-		return share, nil
-	}
 	var share int64
 	err := s.db.QueryRow(ctx, `
 		SELECT p.amount_minor
@@ -94,37 +89,11 @@ func (s *service) shareOfSale(ctx context.Context, in settlement) (int64, error)
 		 WHERE e.source = $1
 		   AND e.kind = 'sale'
 		   AND p.account_id = $2`,
-		in.OrderID, account).Scan(&share)
+		in.OrderID, merchantAccount("merchant_pending", in.MerchantID, in.Amount.Currency)).Scan(&share)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return 0, fmt.Errorf("settlement of %s: no sale of %s in the books yet", in.PaymentID, in.OrderID)
 	}
 	return share, err
-}
-
-// shares remembers what this process has booked for recent sales: their settlement
-// follows within moments. An entry is never changed, so what is remembered cannot be
-// wrong, only missing.
-type shares struct {
-	booked *lru.Cache[shareKey, int64]
-}
-
-type shareKey struct{ order, account string }
-
-// mostShares bounds the memory; what was not used for longest is forgotten, and read.
-const mostShares = 4_000
-
-func newShares() shares {
-	booked, _ := lru.New[shareKey, int64](mostShares) // fails only for a size below one
-	return shares{booked}
-}
-
-// remember notes the postings of a sale that is committed.
-func (s shares) remember(sale entry) {
-	for _, p := range sale.Postings {
-		if strings.HasPrefix(p.Account, "merchant_pending:") {
-			s.booked.Add(shareKey{sale.Source, p.Account}, p.Amount)
-		}
-	}
 }
 
 // bookOnce books an entry for a message. The message may come twice, and so may

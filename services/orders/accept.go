@@ -80,7 +80,7 @@ func (s *service) place(ctx context.Context, request idempotency.Request, mercha
 	if err != nil {
 		return idempotency.Recorded{}, err
 	}
-	command, err := s.ask(ctx, o, orderPlan.Begin())
+	command, err := s.nextCommand(ctx, o, orderPlan.Begin())
 	if err != nil {
 		return idempotency.Recorded{}, err
 	}
@@ -95,7 +95,7 @@ func (s *service) place(ctx context.Context, request idempotency.Request, mercha
 		// The key goes first: a concurrent retry waits here until we are done.
 		request.Record(b, response)
 		o.insert(b)
-		saga.Insert(b, o.ID, orderPlan.Begin(), s.cfg.SagaPatience)
+		saga.Insert(b, o.ID, orderPlan.Begin(), s.cfg.SagaStepTimeout)
 		command.Append(b)
 		// The stock goes last: all buyers of a product queue for its row, and so
 		// it is locked for the shortest time.

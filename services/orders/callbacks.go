@@ -12,31 +12,30 @@ import (
 
 const maxURL = 2048
 
-// news is the payload of a callback, in the shape that Standard Webhooks proposes.
-type news struct {
+// notification is the payload of a callback, in the shape that Standard Webhooks proposes.
+type notification struct {
 	Type      string    `json:"type"`
 	Timestamp time.Time `json:"timestamp"`
 	Data      orderView `json:"data"`
 }
 
-// tell composes the news for a merchant who has asked for it.
-func (r *outcome) tell() error {
-	o := r.order
+// notify composes the notification that o has ended; nil when its merchant asked for
+// none. o is what the database says: two replicas tell the same of the same order.
+func notify(o order) (*callback.Delivery, error) {
 	if o.CallbackURL == "" {
-		return nil
+		return nil, nil
 	}
-	payload, err := json.Marshal(news{Type: "order." + o.Status, Timestamp: *o.FinishedAt, Data: o.view()})
+	payload, err := json.Marshal(notification{Type: "order." + o.Status, Timestamp: *o.FinishedAt, Data: o.view()})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	id, err := callback.NewID()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	r.news = &callback.Delivery{
+	return &callback.Delivery{
 		ID: id, MerchantID: o.MerchantID, Subject: o.wireID(), URL: o.CallbackURL, Payload: payload,
-	}
-	return nil
+	}, nil
 }
 
 // enqueue queues the callback with the end of its order: it is sent after the commit,
@@ -44,8 +43,8 @@ func (r *outcome) tell() error {
 //
 // Pattern: callback
 func (r outcome) enqueue(b *pgx.Batch) {
-	if r.news != nil {
-		callback.Enqueue(b, *r.news)
+	if r.notification != nil {
+		callback.Enqueue(b, *r.notification)
 	}
 }
 

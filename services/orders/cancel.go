@@ -13,8 +13,8 @@ import (
 
 // cancel turns an order around while it can still be walked back:
 // POST /v1/orders/{id}/cancel. It races with the saga's own progress; the
-// version of the saga's row decides who was first. Once the capture has been
-// asked for, the money may have been taken, and the answer is 409.
+// version of the saga's row decides who was first. Once the command to capture was
+// sent, the money may have been taken, and the answer is 409.
 //
 // It needs no idempotency key: asking for a cancelled order to be cancelled
 // changes nothing and gets the same answer.
@@ -37,7 +37,7 @@ func (s *service) cancel(c echo.Context) error {
 			return err
 		case o.MerchantID != web.MerchantID(c):
 			return noSuchOrder(c.Param("id"))
-		case row.State.Phase == saga.Backward || row.State.Phase == saga.Undone:
+		case row.State.Phase == saga.Compensating || row.State.Phase == saga.Compensated:
 			return nil // on its way back already
 		}
 		next, ok := orderPlan.Cancel(row.State)
@@ -45,7 +45,7 @@ func (s *service) cancel(c echo.Context) error {
 			return web.NewProblem(http.StatusConflict, "too-late-to-cancel", "Too late to cancel",
 				"The payment is being captured or has been. A confirmed order is given back by a refund.")
 		}
-		return s.advance(ctx, o, row, next, "cancelled_by_merchant", func(*pgx.Batch) {})
+		return s.advance(ctx, o, saga.Transition{From: row, To: next, Reason: "cancelled_by_merchant"}, nil)
 	})
 	if err != nil {
 		return err

@@ -15,13 +15,13 @@ type settings struct {
 	// DatabaseConns bounds the pool of database connections.
 	DatabaseConns int32 `env:"DATABASE_CONNS" envDefault:"16"`
 
-	// SagaPatience is how long an order waits for the answer to a step before
-	// the step is asked again; doubled at each further try, up to an hour. It must
+	// SagaStepTimeout is how long an order waits for the reply to a command before
+	// the command is sent again; doubled at each resend, up to an hour. It must
 	// exceed the time that the participant's own retries take (by RETRY_DELAYS 12m36s
-	// and the work): earlier, each would be asked a second time while still at the first.
-	SagaPatience time.Duration `env:"SAGA_STEP_TIMEOUT" envDefault:"15m"`
+	// and the work): earlier, it would get the command a second time while still at the first.
+	SagaStepTimeout time.Duration `env:"SAGA_STEP_TIMEOUT" envDefault:"15m"`
 
-	// SagaSweep is how often to look for orders whose patience has run out.
+	// SagaSweep is how often to look for orders whose reply is overdue.
 	SagaSweep time.Duration `env:"SAGA_SWEEP" envDefault:"15s"`
 
 	// KeyRetention is how long a response is kept for retries of its request.

@@ -53,7 +53,6 @@ type service struct {
 	relay     *outbox.Relay
 	callbacks *callback.Worker
 	metrics   metrics
-	memory    *memory
 	writer    postgres.Writer
 }
 
@@ -79,7 +78,7 @@ func run(ctx context.Context, cfg settings) error {
 
 	messages := outbox.New("/orders", cfg.InstanceName())
 	s := &service{
-		cfg: cfg, db: db, outbox: messages, log: log, metrics: newMetrics(registry), memory: newMemory(),
+		cfg: cfg, db: db, outbox: messages, log: log, metrics: newMetrics(registry),
 		writer: postgres.Grouped(db, postgres.GroupOptions{Metrics: registry}), // or postgres.Direct(db): slower, and nothing else changes
 		relay: outbox.NewRelay(messages, outbox.Config{
 			DB: db, Publisher: rabbitpublisher.New(broker), Logger: log, Metrics: registry,
@@ -109,7 +108,7 @@ func run(ctx context.Context, cfg settings) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var background sync.WaitGroup
-	for _, job := range []func(context.Context){s.relay.Run, replies.Run, s.callbacks.Run, s.askAgain, collector.Run} {
+	for _, job := range []func(context.Context){s.relay.Run, replies.Run, s.callbacks.Run, s.resendOverdue, collector.Run} {
 		background.Go(func() { job(ctx) })
 	}
 	err = web.Run(ctx, s.routes(registry, broker), cfg.HTTPAddr, log)

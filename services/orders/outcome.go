@@ -9,28 +9,26 @@ import (
 	"example.com/failwell/shared/pattern/saga"
 )
 
-// outcome is the end of an order: its last state and the news for the merchant.
+// outcome is the end of an order: its last state and the merchant's notification.
 type outcome struct {
-	order order
-	news  *callback.Delivery // nil when the merchant asked for none
+	order        order
+	notification *callback.Delivery // nil when the merchant asked for none
 }
 
-// conclude works out how an order ends. A completed saga confirms it; an undone
+// conclude works out how an order ends. A completed saga confirms it; a compensated
 // one cancels it, for the reason that turned the saga around.
-func conclude(o order, row saga.Row, state saga.State, reason string) outcome {
+func conclude(o order, t saga.Transition) (outcome, error) {
 	now := time.Now().UTC().Truncate(time.Microsecond)
 	o.FinishedAt = &now
 	o.Status = statusConfirmed
-	if state.Phase == saga.Undone {
-		o.Status, o.Reason = statusCancelled, reason
-		if row.Reason != "" {
-			o.Reason = row.Reason // the first reason is the cause, later ones its consequences
-		}
+	if t.To.Phase == saga.Compensated {
+		o.Status, o.Reason = statusCancelled, t.Cause()
 	}
-	return outcome{order: o}
+	delivery, err := notify(o)
+	return outcome{order: o, notification: delivery}, err
 }
 
-// write queues the end of the order: its state, its stock, and the news of it.
+// write queues the end of the order: its state, its stock, and the notification.
 func (r outcome) write(b *pgx.Batch) {
 	b.Queue(`
 		UPDATE orders

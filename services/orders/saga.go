@@ -22,7 +22,7 @@ import (
 
 // orderPlan is the way of an order. The stock was reserved when the order was
 // accepted, in the same transaction that started the saga; it is released when
-// the saga ends undone. The capture is the pivot: money that was taken is given
+// the saga ends compensated. The capture is the pivot: money that was taken is given
 // back by a refund, not by a compensation.
 //
 // Pattern: saga
@@ -32,7 +32,7 @@ var orderPlan = saga.Plan{
 	{Action: "capture"},
 }
 
-// commandType says which message asks for a step, and so who receives it.
+// commandType says which message carries a command, and so which service receives it.
 var commandType = map[string]string{
 	"authorise":    "payments.authorise",
 	"void":         "payments.void",
@@ -41,8 +41,8 @@ var commandType = map[string]string{
 	"reverse-sale": "ledger.reverse-sale",
 }
 
-// command is the data of every command. Each carries all that its receiver may
-// need to know of the order: a void may arrive before its authorise.
+// command is the business data of every command. Each carries all that its receiver
+// may need to know of the order: a void may arrive before its authorise.
 type command struct {
 	OrderID      string      `json:"order_id"`
 	PaymentID    string      `json:"payment_id"`
@@ -51,19 +51,11 @@ type command struct {
 	PaymentToken string      `json:"payment_token,omitempty"`
 }
 
-// reply is the data of orders.saga-reply.
-type reply struct {
-	OrderID string       `json:"order_id"`
-	Step    string       `json:"step"`
-	Outcome saga.Outcome `json:"outcome"`
-	Reason  string       `json:"reason"`
-}
-
-// ask composes the command for the question that state leaves open. Asked again,
-// it is a new message with the same meaning: the participant knows the work by
-// the payment's or order's id and answers with what it did the first time.
-func (s *service) ask(ctx context.Context, o order, state saga.State) (outbox.Envelope, error) {
-	step := orderPlan.Asks(state)
+// nextCommand composes the command whose reply the saga waits for in state. Sent
+// again, it is a new message with the same meaning: the participant knows the work by
+// the payment's or order's id and replies with what it did the first time.
+func (s *service) nextCommand(ctx context.Context, o order, state saga.State) (outbox.Envelope, error) {
+	step := orderPlan.CurrentCommand(state)
 	data := command{OrderID: o.wireID(), PaymentID: o.wirePaymentID(), MerchantID: o.MerchantID, Amount: o.Total}
 	if step == "authorise" {
 		data.PaymentToken = o.PaymentToken
@@ -71,7 +63,7 @@ func (s *service) ask(ctx context.Context, o order, state saga.State) (outbox.En
 	return s.outbox.Envelope(ctx, outbox.Message{Type: commandType[step], Subject: o.wireID(), Data: data})
 }
 
-// receive handles what other services tell.
+// receive handles the messages of other services.
 func (s *service) receive(ctx context.Context, e event.Event) error {
 	switch e.Type() {
 	case "orders.saga-reply":
@@ -82,55 +74,43 @@ func (s *service) receive(ctx context.Context, e event.Event) error {
 	return reliableretries.Permanent(fmt.Errorf("unknown type %q", e.Type()))
 }
 
-// proceed handles a participant's answer. Read where the order is, decide, and
-// write the next state with the next command in one transaction. Where the order is
-// may be remembered instead of read; the write then finds out when that is old. An
-// answer that nobody seems to wait for is dropped only after a look.
+// proceed handles a participant's reply: read where the order's saga stands, decide,
+// and write the next state with what follows from it in one transaction. When another
+// writer has moved the saga in between, the write is refused and all starts over.
 //
-//	Power fails before the commit: the message comes again, everything is decided anew.
-//	Power fails after it: the message comes again, and its change record says that it is done.
+//	Power fails before the commit: the reply comes again, everything is decided anew.
+//	Power fails after it: the reply comes again, and its change record says that it was handled.
 func (s *service) proceed(ctx context.Context, e event.Event) error {
-	msg, err := changerecord.Of(e.Source(), e.ID())
+	reply, err := saga.DecodeReply(e)
+	if err != nil {
+		return err
+	}
+	id, err := parseID(reply.SagaID)
 	if err != nil {
 		return reliableretries.Permanent(err)
 	}
-	var answer reply
-	if err := e.DataAs(&answer); err != nil {
-		return reliableretries.Permanent(fmt.Errorf("decode reply: %w", err))
-	}
-	if answer.Outcome != saga.Done && answer.Outcome != saga.Refused {
-		return reliableretries.Permanent(fmt.Errorf("outcome %q of %s is neither done nor refused", answer.Outcome, answer.Step))
-	}
-	id, err := parseID(answer.OrderID)
-	if err != nil {
-		return reliableretries.Permanent(err)
-	}
-
-	o, row, remembered := s.memory.order(id)
 	return postgres.RetryStale(ctx, func() error {
-		next, ok := orderPlan.Reply(row.State, answer.Step, answer.Outcome)
-		if !remembered || !ok {
-			var seen bool
-			o, row = order{}, saga.Row{}
-			err := postgres.Read(ctx, s.db, func(b *pgx.Batch) {
-				msg.Seen(b, &seen)
-				saga.Load(b, id, &row)
-				load(b, id, &o)
-			})
-			switch {
-			case err != nil:
-				return err
-			case seen:
-				return nil
-			case row.Version == 0:
-				return reliableretries.Permanent(fmt.Errorf("reply for an order that does not exist: %s", answer.OrderID))
-			}
-			if next, ok = orderPlan.Reply(row.State, answer.Step, answer.Outcome); !ok {
-				return s.unexpected(o, row, answer)
-			}
+		var handled bool
+		var row saga.Row
+		var o order
+		err := postgres.Read(ctx, s.db, func(b *pgx.Batch) {
+			reply.Message.Seen(b, &handled)
+			saga.Load(b, id, &row)
+			load(b, id, &o)
+		})
+		switch {
+		case err != nil || handled:
+			return err
+		case row.Version == 0:
+			return reliableretries.Permanent(fmt.Errorf("reply for an order that does not exist: %s", reply.SagaID))
 		}
-		remembered = false // whatever fails now, the next try reads
-		err = s.advance(ctx, o, row, next, answer.Reason, func(b *pgx.Batch) { msg.Record(b) })
+
+		next, expected := orderPlan.Next(row.State, reply.Step, reply.Outcome)
+		if !expected {
+			return s.unexpected(o, row, reply)
+		}
+
+		err = s.advance(ctx, o, saga.Transition{From: row, To: next, Reason: reply.Reason}, reply.Message.Record)
 		if changerecord.IsDuplicate(err) {
 			return nil
 		}
@@ -138,95 +118,94 @@ func (s *service) proceed(ctx context.Context, e event.Event) error {
 	})
 }
 
-// unexpected deals with an answer that the saga does not wait for. A late or
-// repeated one is normal: messages travel at least once, in any order. A refused
-// compensation is not: somebody claims that what was done cannot be undone. The
-// saga stays where it is, asks again, and a person reads about it.
-func (s *service) unexpected(o order, row saga.Row, answer reply) error {
-	if row.State.Phase == saga.Backward && answer.Outcome == saga.Refused && answer.Step == orderPlan.Asks(row.State) {
-		s.log.Error("compensation refused, the order needs a person", "order_id", o.wireID(), "step", answer.Step, "reason", answer.Reason)
+// unexpected deals with a reply that the saga does not wait for. A late or repeated
+// one is normal: messages travel at least once, in any order. A refused compensation
+// is not: the participant says that what was done cannot be taken back. The saga
+// stays where it is, sends the command again, and a person reads about it.
+func (s *service) unexpected(o order, row saga.Row, reply saga.Reply) error {
+	if row.State.Phase == saga.Compensating && reply.Outcome == saga.Refused && reply.Step == orderPlan.CurrentCommand(row.State) {
+		s.log.Error("compensation refused, the order needs a person", "order_id", o.wireID(), "step", reply.Step, "reason", reply.Reason)
 		s.metrics.compensationRefused.Inc()
 		return nil
 	}
-	s.log.Debug("late or repeated reply", "order_id", o.wireID(), "step", answer.Step, "outcome", answer.Outcome, "phase", row.State.Phase)
+	s.log.Debug("late or repeated reply", "order_id", o.wireID(), "step", reply.Step, "outcome", reply.Outcome, "phase", row.State.Phase)
 	return nil
 }
 
-// advance writes the next state of an order's saga and what follows from it: the
-// next command, or the end. also queues what must happen in the same transaction.
-// It returns postgres.ErrStale when somebody else advanced the saga meanwhile.
-func (s *service) advance(ctx context.Context, o order, row saga.Row, next saga.State, reason string, also func(b *pgx.Batch)) error {
-	var question outbox.Envelope
-	var result outcome
-	var err error
-	if next.Ended() {
-		result = conclude(o, row, next, reason)
-		err = result.tell()
-	} else {
-		question, err = s.ask(ctx, o, next)
+// advance commits the next state of an order's saga with the next command, or with the
+// end of the order. beside queues what belongs into the same transaction: the change
+// record of the reply; nil when it is no reply that moves the saga. The error is
+// postgres.ErrStale when another writer has moved the saga since it was read.
+func (s *service) advance(ctx context.Context, o order, t saga.Transition, beside func(b *pgx.Batch)) error {
+	if t.To.Ended() {
+		return s.finish(ctx, o, t, beside)
 	}
+	command, err := s.nextCommand(ctx, o, t.To)
 	if err != nil {
 		return err
 	}
+	if err := s.writeStep(ctx, t, beside, command.Append); err != nil {
+		return err
+	}
+	s.relay.Wake()
+	return nil
+}
 
+// finish commits the last state of a saga with the end of its order.
+func (s *service) finish(ctx context.Context, o order, t saga.Transition, beside func(b *pgx.Batch)) error {
+	result, err := conclude(o, t)
+	if err != nil {
+		return err
+	}
+	if err := s.writeStep(ctx, t, beside, result.write); err != nil {
+		return err
+	}
+	s.callbacks.Wake()
+	s.metrics.finished.WithLabelValues(result.order.Status).Inc()
+	s.log.Info("order finished", "order_id", o.wireID(), "status", result.order.Status, "reason", result.order.Reason)
+	return nil
+}
+
+// writeStep commits a step of a saga and what follows from it in one transaction.
+func (s *service) writeStep(ctx context.Context, t saga.Transition, beside, follows func(b *pgx.Batch)) error {
 	if err := fault.Point(ctx, fault.OrdersSagaBeforeCommit); err != nil {
 		return err
 	}
-	err = s.writer.Write(ctx, func(b *pgx.Batch) {
-		also(b)
-		saga.Advance(b, row, next, reason, saga.Patience(s.cfg.SagaPatience, askedBefore(row, next)))
-		if next.Ended() {
-			result.write(b)
-		} else {
-			question.Append(b)
+	err := s.writer.Write(ctx, func(b *pgx.Batch) {
+		if beside != nil {
+			beside(b)
 		}
+		saga.Advance(b, t, s.cfg.SagaStepTimeout)
+		follows(b)
 	})
-	s.memory.forgetOrder(o.ID) // whatever became of the commit
 	if saga.IsStale(err) {
 		return postgres.ErrStale
 	}
 	if err != nil {
 		return err
 	}
-	if !next.Ended() {
-		s.memory.rememberOrder(o, row.Advanced(next, reason))
-	}
-	if next.Ended() {
-		s.callbacks.Wake()
-		s.metrics.finished.WithLabelValues(result.order.Status).Inc()
-		s.log.Info("order finished", "order_id", o.wireID(), "status", result.order.Status, "reason", result.order.Reason)
-	} else {
-		s.relay.Wake()
-	}
 	return fault.Point(ctx, fault.OrdersSagaAfterCommit)
 }
 
-// askedBefore is how often the question of next was put already.
-func askedBefore(row saga.Row, next saga.State) int {
-	if next == row.State {
-		return row.Asked
-	}
-	return 0
-}
-
-// overdueBatch is how many overdue orders are taken at once, and askAtOnce how many of
-// them are asked for at the same time: the requests of customers need connections too.
 const (
+	// overdueBatch is how many overdue orders are claimed at once.
 	overdueBatch = 100
-	askAtOnce    = 8
 
-	// sweepsHeld is for how many sweeps an order belongs to the replica that took it:
-	// a minute, by default, for what takes a second.
-	sweepsHeld = 4
+	// resendAtOnce is how many of them are sent again at the same time: the requests
+	// of customers need connections too.
+	resendAtOnce = 8
+
+	// overdueLease is for how many sweeps an order belongs to the replica that claimed
+	// it: a minute, by default, for what takes a second.
+	overdueLease = 4
 )
 
-// askAgain runs until ctx ends and puts questions again that were not answered
-// in time: the command or its reply was parked, or the participant was down
-// for longer than its retries last. Replicas do it side by side, each with
-// other orders.
+// resendOverdue runs until ctx ends and sends the commands again whose reply did not
+// come in time: the command or its reply was parked, or the participant was down for
+// longer than its retries last. Replicas do it side by side, each with other orders.
 //
 // Pattern: completer
-func (s *service) askAgain(ctx context.Context) {
+func (s *service) resendOverdue(ctx context.Context) {
 	tick := time.NewTicker(s.cfg.SagaSweep)
 	defer tick.Stop()
 	for {
@@ -241,35 +220,35 @@ func (s *service) askAgain(ctx context.Context) {
 	}
 }
 
-// sweep asks for all orders that are overdue. A batch that was full is followed by the
-// next at once: a hundred every fifteen seconds are too few after an outage.
+// sweep resends all that is overdue. A full batch is followed by the next at once: a
+// hundred every fifteen seconds are too few after an outage.
 func (s *service) sweep(ctx context.Context) error {
 	var after uuid.UUID
 	for full := true; full && ctx.Err() == nil; {
-		overdue, err := saga.Overdue(ctx, s.db, after, overdueBatch, sweepsHeld*s.cfg.SagaSweep)
+		overdue, err := saga.ClaimOverdue(ctx, s.db, after, overdueBatch, overdueLease*s.cfg.SagaSweep)
 		if err != nil || len(overdue) == 0 {
 			return err
 		}
 		full, after = len(overdue) == overdueBatch, overdue[len(overdue)-1]
-		var asking sync.WaitGroup
-		places := make(chan struct{}, askAtOnce)
+		var resending sync.WaitGroup
+		slots := make(chan struct{}, resendAtOnce)
 		for _, id := range overdue {
-			places <- struct{}{}
-			asking.Go(func() {
-				defer func() { <-places }()
-				if err := s.askOnce(ctx, id); err != nil && ctx.Err() == nil {
-					s.log.Warn("asking again failed, will be tried at a later sweep", "order_id", order{ID: id}.wireID(), "error", err)
+			slots <- struct{}{}
+			resending.Go(func() {
+				defer func() { <-slots }()
+				if err := s.resend(ctx, id); err != nil && ctx.Err() == nil {
+					s.log.Warn("sending a command again failed, a later sweep will try", "order_id", order{ID: id}.wireID(), "error", err)
 				}
 			})
 		}
-		asking.Wait()
+		resending.Wait()
 	}
 	return nil
 }
 
-// askOnce puts the open question of an order again. ErrStale means that the answer
-// came meanwhile.
-func (s *service) askOnce(ctx context.Context, id uuid.UUID) error {
+// resend sends the current command of an order's saga again: a step from its state to
+// the same state. ErrStale means that the reply has come meanwhile.
+func (s *service) resend(ctx context.Context, id uuid.UUID) error {
 	var row saga.Row
 	var o order
 	err := postgres.Read(ctx, s.db, func(b *pgx.Batch) {
@@ -279,9 +258,9 @@ func (s *service) askOnce(ctx context.Context, id uuid.UUID) error {
 	if err != nil || row.State.Ended() {
 		return err
 	}
-	s.log.Warn("no answer in time, asking again", "order_id", o.wireID(), "step", orderPlan.Asks(row.State), "asked", row.Asked)
-	s.metrics.askedAgain.Inc()
-	if err := s.advance(ctx, o, row, row.State, "", func(*pgx.Batch) {}); !errors.Is(err, postgres.ErrStale) {
+	s.log.Warn("no reply in time, sending the command again", "order_id", o.wireID(), "step", orderPlan.CurrentCommand(row.State), "attempts", row.Attempts)
+	s.metrics.commandsResent.Inc()
+	if err := s.advance(ctx, o, saga.Transition{From: row, To: row.State}, nil); !errors.Is(err, postgres.ErrStale) {
 		return err
 	}
 	return nil

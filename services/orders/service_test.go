@@ -61,7 +61,7 @@ func newReplica(t testing.TB, url string, tracer pgx.QueryTracer, conns int32) b
 	}
 	log, registry := slog.New(slog.DiscardHandler), prometheus.NewRegistry()
 	s := &service{
-		cfg: settings{KeyRetention: 1e12, SagaPatience: 1e12}, db: db, log: log, metrics: newMetrics(registry), memory: newMemory(), writer: postgres.Grouped(db, postgres.GroupOptions{}),
+		cfg: settings{KeyRetention: 1e12, SagaStepTimeout: 1e12}, db: db, log: log, metrics: newMetrics(registry), writer: postgres.Grouped(db, postgres.GroupOptions{}),
 		outbox:    outbox.New("/orders", "test"),
 		relay:     outbox.NewRelay(outbox.New("/orders", "test"), outbox.Config{DB: db, Logger: log}),
 		callbacks: callback.NewWorker(callback.Config{DB: db, Logger: log}),
@@ -116,7 +116,8 @@ func (b bench) message(id, step string) event.Event {
 	e.SetID(uuid.Must(uuid.NewV7()).String())
 	e.SetSource("/test")
 	e.SetType("orders.saga-reply")
-	if err := e.SetData(event.ApplicationJSON, reply{OrderID: id, Step: step, Outcome: saga.Done}); err != nil {
+	e.SetSubject(id)
+	if err := e.SetData(event.ApplicationJSON, saga.Reply{Step: step, Outcome: saga.Done}); err != nil {
 		b.t.Fatal(err)
 	}
 	return e

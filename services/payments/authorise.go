@@ -30,23 +30,21 @@ import (
 // comes before the row because it moves no money: a token that was redeemed for
 // nothing is no loss.
 func (s *service) authorise(ctx context.Context, cmd command) error {
-	method, err := s.redeem(ctx, cmd)
-	no := (*refusal)(nil)
-	if err != nil && !errors.As(err, &no) {
-		return err
-	}
 	begun, reason := authorising, ""
-	if no != nil {
-		// Definite for us, but not for another who may have been asking at the same
-		// moment: whoever writes the row first has decided.
-		begun, reason = declined, no.code
+	method, err := s.redeem(ctx, cmd)
+	if refused, ok := errors.AsType[*refusal](err); ok {
+		// Definite for us, but not for another process that may be redeeming at the same
+		// moment: the one that writes the row first has decided.
+		begun, reason = declined, refused.code
+	} else if err != nil {
+		return err
 	}
 	if err := fault.Point(ctx, fault.PaymentsRedeemAfterProcessor); err != nil {
 		return err
 	}
 	return postgres.RetryStale(ctx, func() error {
 		var p payment
-		var seen bool
+		var handled bool
 		// Pattern: recovery-point
 		err := s.writer.Write(ctx, func(b *pgx.Batch) {
 			b.Queue(`
@@ -55,51 +53,47 @@ func (s *service) authorise(ctx context.Context, cmd command) error {
 				ON CONFLICT (id) DO NOTHING`,
 				cmd.paymentID, cmd.orderID, cmd.MerchantID, begun, reason, cmd.Amount.Minor, cmd.Amount.Currency, method)
 			load(b, cmd.paymentID, &p)
-			cmd.message.Seen(b, &seen)
+			cmd.Message.Seen(b, &handled)
 		})
-		if err != nil || seen {
+		if err != nil || handled {
 			return err
 		}
 		switch p.Status {
 		case authorised, captured, captureFailed:
-			return s.repeat(ctx, cmd, "authorise", done, "")
+			return s.replyAgain(ctx, cmd, cmd.Done())
 		case declined:
-			return s.repeat(ctx, cmd, "authorise", refused, p.Reason)
+			return s.replyAgain(ctx, cmd, cmd.Refused(p.Reason))
 		case voiding, voided:
 			// The void overtook us, or came while we were asking. Whatever hold
 			// there is, the void releases it.
-			return s.repeat(ctx, cmd, "authorise", refused, "voided")
+			return s.replyAgain(ctx, cmd, cmd.Refused("voided"))
 		}
 
 		if err := fault.Point(ctx, fault.PaymentsAuthoriseBeforeProcessor); err != nil {
 			return err
 		}
-		outcome := done
-		p.ChargeID, err = s.hold(ctx, p)
+		reply := cmd.Done()
 		p.Status = authorised
-		if no := (*refusal)(nil); errors.As(err, &no) {
-			outcome, p.Status, p.Reason = refused, declined, no.code
+		p.ChargeID, err = s.placeHold(ctx, p)
+		if refused, ok := errors.AsType[*refusal](err); ok {
+			reply, p.Status, p.Reason = cmd.Refused(refused.code), declined, refused.code
 		} else if err != nil {
 			return err
 		}
 		if err := fault.Point(ctx, fault.PaymentsAuthoriseAfterProcessor); err != nil {
 			return err
 		}
-		answer, err := cmd.reply(ctx, s.outbox, "authorise", outcome, p.Reason)
-		if err != nil {
-			return err
-		}
-		return s.record(ctx, cmd, p, answer)
+		return s.record(ctx, cmd, p, reply)
 	})
 }
 
-// hold holds the amount of a payment whose method is known, and returns the
+// placeHold holds the amount of a payment whose method is known, and returns the
 // charge. However often it is called for one payment, and by however many at
 // once, there is one charge. The error is a *refusal when it is definite.
 //
 // Pattern: idempotency-key-external (the key is the payment's id and the step:
 // the same after a crash, a restart, and in another process)
-func (s *service) hold(ctx context.Context, p payment) (chargeID string, err error) {
+func (s *service) placeHold(ctx context.Context, p payment) (chargeID string, err error) {
 	charge, err := s.processor.authorise(ctx, p.wireID()+":authorise", authoriseRequest{
 		PaymentMethod: p.Method, Amount: p.Amount, Reference: p.wireID(), MerchantID: p.MerchantID,
 	})
@@ -115,8 +109,8 @@ func (s *service) hold(ctx context.Context, p payment) (chargeID string, err err
 // Pattern: single-use-token-recovery
 func (s *service) redeem(ctx context.Context, cmd command) (method string, err error) {
 	method, err = s.processor.redeem(ctx, cmd.PaymentToken, cmd.PaymentID)
-	no := (*refusal)(nil)
-	if !errors.As(err, &no) || no.code != "token_already_used" {
+	refused, ok := errors.AsType[*refusal](err)
+	if !ok || refused.code != "token_already_used" {
 		return method, err
 	}
 	if err := fault.Point(ctx, fault.PaymentsRedeemBeforeRecovery); err != nil {
@@ -127,7 +121,7 @@ func (s *service) redeem(ctx context.Context, cmd command) (method string, err e
 	case err != nil:
 		return "", err
 	case !found:
-		return "", no
+		return "", refused
 	}
 	return method, nil
 }

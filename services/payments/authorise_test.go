@@ -1,12 +1,13 @@
 package main
 
 import (
-	"fmt"
 	"net/http"
 	"testing"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
+
+	"example.com/failwell/shared/pattern/reliableretries"
 )
 
 var (
@@ -207,21 +208,30 @@ func TestWhatIsNotHeldIsNotCaptured(t *testing.T) {
 	s.stands(refused, declined, none, []string{"authorise refused card_declined", "capture refused not_authorised"})
 }
 
-// Another process has captured or voided what this one remembers as held.
-func TestWhatIsRememberedAndHasChangedIsReadAgain(t *testing.T) {
+// Another replica has captured, voided or been refused what this one has authorised.
+// The database says so, and the processor is not called.
+func TestCapture_OfWhatAnotherReplicaHasDecidedDoesNotCallTheProcessor(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	other := s.with(func(*settings) {})
-	taken, released := s.order(cardWorks), s.order(cardWorks)
-	s.deliver(message(t, toAuthorise, taken), message(t, toAuthorise, released))
-	other.deliver(message(t, toCapture, taken), message(t, toVoid, released))
-	s.deliver(message(t, toCapture, taken), message(t, toCapture, released))
+	taken, released, failed := s.order(cardWorks), s.order(cardWorks), s.order(cardNoCapture)
+	for _, cmd := range []command{taken, released, failed} {
+		s.deliver(message(t, toAuthorise, cmd))
+	}
+	other.deliver(message(t, toCapture, taken), message(t, toVoid, released), message(t, toCapture, failed))
+	s.arm(rule{Contract: "charges.capture", Fault: "delay", DelayMS: 1, Times: 3})
+	for _, cmd := range []command{taken, released, failed} {
+		s.deliver(message(t, toCapture, cmd))
+	}
+	same(t, "calls to the processor", s.struck(), 0)
+	const no = "capture refused capture_failed"
 	s.stands(taken, captured, []string{"captured"}, []string{"authorise done", "capture done", "capture done"})
 	s.stands(released, voided, []string{"voided"}, []string{"authorise done", "capture refused not_authorised", "void done"})
+	s.stands(failed, captureFailed, held, []string{"authorise done", no, no})
 }
 
-// No retry mends these; they must not go round for ever.
-func TestACommandThatMakesNoSenseIsNotTriedAgain(t *testing.T) {
+// No retry makes these any better.
+func TestReceive_ACommandThatMakesNoSenseIsAPermanentError(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	for name, spoil := range map[string]func(*command){
@@ -234,8 +244,8 @@ func TestACommandThatMakesNoSenseIsNotTriedAgain(t *testing.T) {
 		cmd := s.order(cardWorks)
 		spoil(&cmd)
 		err := s.receive(t.Context(), message(t, toAuthorise, cmd))
-		if err == nil || fmt.Sprintf("%T", err) != "reliableretries.permanent" {
-			t.Errorf("%s: %T %v, want a permanent error", name, err, err)
+		if !reliableretries.IsPermanent(err) {
+			t.Errorf("%s: %v, want a permanent error", name, err)
 		}
 	}
 }

@@ -7,22 +7,23 @@ import (
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
-	"example.com/failwell/shared/pattern/changerecord"
-	"example.com/failwell/shared/pattern/outbox"
 	"example.com/failwell/shared/pattern/reliableretries"
+	"example.com/failwell/shared/pattern/saga"
 	"example.com/failwell/shared/platform/money"
 )
 
 // command is the data of payments.authorise, payments.capture and payments.void.
 type command struct {
+	saga.Command `json:"-"` // which saga waits, for which step
+
 	OrderID      string      `json:"order_id"`
 	PaymentID    string      `json:"payment_id"`
 	MerchantID   string      `json:"merchant_id"`
 	Amount       money.Money `json:"amount"`
 	PaymentToken string      `json:"payment_token"`
 
-	message   changerecord.Message
 	orderID   uuid.UUID
 	paymentID uuid.UUID
 }
@@ -31,11 +32,15 @@ type command struct {
 // the same message or as a new one with the same meaning, and in any order.
 //
 // An error means that the outcome is not known yet; the message comes again
-// later. An answer is sent only when it is definite.
+// later. A reply is sent only when it is definite.
 func (s *service) receive(ctx context.Context, e event.Event) error {
-	cmd, err := decode(e)
-	if err != nil {
-		return reliableretries.Permanent(err)
+	var cmd command
+	var err error
+	if cmd.Command, err = saga.DecodeCommand(e, &cmd); err != nil {
+		return err
+	}
+	if err := cmd.parse(); err != nil {
+		return reliableretries.Permanent(fmt.Errorf("%s: %w", e.Type(), err))
 	}
 	switch e.Type() {
 	case "payments.authorise":
@@ -48,44 +53,30 @@ func (s *service) receive(ctx context.Context, e event.Event) error {
 	return reliableretries.Permanent(fmt.Errorf("unknown type %q", e.Type()))
 }
 
-func decode(e event.Event) (command, error) {
-	var cmd command
-	if err := e.DataAs(&cmd); err != nil {
-		return cmd, fmt.Errorf("decode %s: %w", e.Type(), err)
-	}
-	var err error
-	if cmd.message, err = changerecord.Of(e.Source(), e.ID()); err != nil {
-		return cmd, err
-	}
+func (cmd *command) parse() (err error) {
 	if cmd.orderID, err = uuid.Parse(strings.TrimPrefix(cmd.OrderID, "ord_")); err != nil {
-		return cmd, fmt.Errorf("order_id: %w", err)
+		return fmt.Errorf("order_id: %w", err)
 	}
 	if cmd.paymentID, err = uuid.Parse(strings.TrimPrefix(cmd.PaymentID, "pay_")); err != nil {
-		return cmd, fmt.Errorf("payment_id: %w", err)
+		return fmt.Errorf("payment_id: %w", err)
 	}
 	if err := cmd.Amount.Validate(); err != nil || cmd.Amount.Minor <= 0 {
-		return cmd, fmt.Errorf("amount %v: must be above zero in a known currency", cmd.Amount)
+		return fmt.Errorf("amount %v: must be above zero in a known currency", cmd.Amount)
 	}
-	return cmd, nil
+	return nil
 }
 
-// The answers of a saga's participant.
-const (
-	done    = "done"
-	refused = "refused"
-)
-
-// reply is the data of orders.saga-reply.
-type reply struct {
-	OrderID string `json:"order_id"`
-	Step    string `json:"step"`
-	Outcome string `json:"outcome"`
-	Reason  string `json:"reason,omitempty"`
+// answer commits what a command has led to: its work and the reply. See saga.Participant.
+func (s *service) answer(ctx context.Context, cmd command, reply saga.Reply, work func(b *pgx.Batch)) error {
+	p := saga.Participant{Outbox: s.outbox, ReplyTo: "orders.saga-reply", Write: s.writer.Write}
+	err := p.Answer(ctx, cmd.Command, reply, work)
+	if err == nil {
+		s.relay.Wake()
+	}
+	return err
 }
 
-func (cmd command) reply(ctx context.Context, from outbox.Outbox, step, outcome, reason string) (outbox.Envelope, error) {
-	return from.Envelope(ctx, outbox.Message{
-		Type: "orders.saga-reply", Subject: cmd.OrderID,
-		Data: reply{OrderID: cmd.OrderID, Step: step, Outcome: outcome, Reason: reason},
-	})
+// replyAgain answers a command whose work was done before, with what it led to then.
+func (s *service) replyAgain(ctx context.Context, cmd command, reply saga.Reply) error {
+	return s.answer(ctx, cmd, reply, nil)
 }

@@ -13,8 +13,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/google/uuid"
-	lru "github.com/hashicorp/golang-lru/v2"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
@@ -71,10 +69,6 @@ type service struct {
 	events    *outoforder.Log
 	twophase  *distributedtx.Coordinator
 
-	// held are payments that this process has authorised: their capture follows
-	// within moments. docs/decisions/0012-remembered-but-not-believed.md.
-	held *lru.Cache[uuid.UUID, payment]
-
 	receipts      storethenreference.Store
 	receiptDue    chan struct{}
 	receiptLeased time.Time // when our lease was extended last; for writeReceipts only
@@ -84,10 +78,6 @@ type service struct {
 // localPrefix keeps the names of our prepared transactions apart from the
 // ledger's, which may live in the same PostgreSQL server.
 const localPrefix = "payments:"
-
-// mostHeld bounds the memory; what was not used for longest is forgotten, and read. The
-// garbage collector looks at all of it each time, so it is not more than what is under way.
-const mostHeld = 4_000
 
 // run is the map of the process: what it needs, what runs in it, and in which
 // order it stops.
@@ -159,12 +149,8 @@ func newService(cfg settings, db *pgxpool.Pool, log *slog.Logger, registry *prom
 	if err != nil {
 		return nil, fmt.Errorf("PROCESSOR_WEBHOOK_SECRET: %w", err)
 	}
-	held, err := lru.New[uuid.UUID, payment](mostHeld)
-	if err != nil {
-		return nil, err
-	}
 	s := &service{
-		cfg: cfg, db: db, outbox: outbox.New("/payments", cfg.InstanceName()), log: log, verifier: verifier, held: held, receiptDue: make(chan struct{}, 1),
+		cfg: cfg, db: db, outbox: outbox.New("/payments", cfg.InstanceName()), log: log, verifier: verifier, receiptDue: make(chan struct{}, 1),
 		processor: newProcessor(cfg.ProcessorURL, cfg.ProcessorKey, cfg.CallTimeout),
 		bank:      newBank(cfg.BankURL, cfg.CallTimeout), ledger: newLedgerClient(cfg.LedgerURL, cfg.ServiceKey, cfg.CallTimeout),
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"example.com/failwell/shared/pattern/outbox"
+	"example.com/failwell/shared/pattern/saga"
 	"example.com/failwell/shared/platform/config"
 	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/platform/web"
@@ -90,6 +91,7 @@ func message(t *testing.T, kind string, cmd command) event.Event {
 	e.SetID(uuid.Must(uuid.NewV7()).String())
 	e.SetSource("/orders")
 	e.SetType(kind)
+	e.SetSubject(cmd.OrderID)
 	if err := e.SetData(event.ApplicationJSON, cmd); err != nil {
 		t.Fatal(err)
 	}
@@ -139,15 +141,15 @@ func (s *shop) replies(cmd command) []string {
 	texts := []string{}
 	for _, body := range bodies {
 		var e event.Event
-		var r reply
 		if err := e.UnmarshalJSON(body); err != nil {
 			s.t.Fatal(err)
 		}
-		if err := e.DataAs(&r); err != nil {
+		r, err := saga.DecodeReply(e)
+		if err != nil {
 			s.t.Fatal(err)
 		}
-		if r.OrderID == cmd.OrderID {
-			texts = append(texts, strings.TrimSpace(r.Step+" "+r.Outcome+" "+r.Reason))
+		if r.SagaID == cmd.OrderID {
+			texts = append(texts, strings.TrimSpace(r.Step+" "+string(r.Outcome)+" "+r.Reason))
 		}
 	}
 	slices.Sort(texts)

@@ -12,9 +12,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/labstack/echo/v4"
 
-	"example.com/failwell/shared/pattern/changerecord"
-	"example.com/failwell/shared/pattern/outbox"
 	"example.com/failwell/shared/pattern/outoforder"
+	"example.com/failwell/shared/pattern/saga"
 	"example.com/failwell/shared/platform/fault"
 	"example.com/failwell/shared/platform/money"
 	"example.com/failwell/shared/platform/postgres"
@@ -80,18 +79,14 @@ func load(b *pgx.Batch, id uuid.UUID, p *payment) {
 	})
 }
 
-// record writes what a command has led to, in one transaction: the change
-// record of the message, the payment as it is now, and the answer. It is the
-// last step of every command.
-//
-// ErrStale means that the payment was changed since p was read; the command
-// must look again. A message that was recorded before is done already.
-func (s *service) record(ctx context.Context, cmd command, p payment, answer outbox.Envelope) error {
+// record commits what a command has led to: the payment as it is now, and the reply.
+// It is the last step of every command. The error is postgres.ErrStale when another
+// writer has changed the payment since p was read; the command must read it again.
+func (s *service) record(ctx context.Context, cmd command, p payment, reply saga.Reply) error {
 	if err := fault.Point(ctx, fault.PaymentsRecordBeforeCommit); err != nil {
 		return err
 	}
-	err := s.writer.Write(ctx, func(b *pgx.Batch) {
-		cmd.message.Record(b)
+	err := s.answer(ctx, cmd, reply, func(b *pgx.Batch) {
 		b.Queue(`
 			UPDATE payments
 			   SET status     = $3,
@@ -101,50 +96,22 @@ func (s *service) record(ctx context.Context, cmd command, p payment, answer out
 			       version    = CASE WHEN version = $2 THEN version + 1 ELSE -1 END
 			 WHERE id = $1`,
 			p.ID, p.Version, p.Status, p.Reason, p.ChargeID)
-		answer.Append(b)
 		if p.Status == captured {
-			// News of the settlement may have come before this.
+			// The notification of the settlement may have come before this.
 			outoforder.QueueRecheck(b, p.wireID())
 		}
 	})
-	switch {
-	case changerecord.IsDuplicate(err):
-		return nil
-	case postgres.Violates(err, "payments_version_current"):
+	if postgres.Violates(err, "payments_version_current") {
 		return postgres.ErrStale
-	case err != nil:
+	}
+	if err != nil {
 		return err
 	}
-	s.relay.Wake()
-	switch p.Status {
-	case authorised:
-		p.Version++
-		s.held.Add(p.ID, p)
-	case captured:
+	if p.Status == captured {
 		s.events.Notify()
 		s.wakeReceipts()
 	}
 	return fault.Point(ctx, fault.PaymentsRecordAfterCommit)
-}
-
-// repeat answers a command whose work was done before, with what it led to then.
-// The payment stays as it is.
-func (s *service) repeat(ctx context.Context, cmd command, step, outcome, reason string) error {
-	answer, err := cmd.reply(ctx, s.outbox, step, outcome, reason)
-	if err != nil {
-		return err
-	}
-	err = s.writer.Write(ctx, func(b *pgx.Batch) {
-		cmd.message.Record(b)
-		answer.Append(b)
-	})
-	if changerecord.IsDuplicate(err) {
-		return nil
-	}
-	if err == nil {
-		s.relay.Wake()
-	}
-	return err
 }
 
 // paymentView is a payment as JSON.

@@ -12,10 +12,10 @@ import (
 
 // void makes sure that nothing is held for a payment, now or later.
 //
-//  1. Write the intent: from here on nobody authorises or captures. Where there
+//  1. Write the intent: from here on no command authorises or captures. Where there
 //     is no payment yet, because the void has overtaken its authorise, the row
 //     is a tombstone, and the late authorise is refused.
-//  2. Find out which charge there is. See known.
+//  2. Find out which charge there is. See ensureCharge.
 //  3. Release it at the processor, under a key that is the same at every try.
 //  4. Write the outcome with the reply.
 //
@@ -25,7 +25,7 @@ import (
 func (s *service) void(ctx context.Context, cmd command) error {
 	return postgres.RetryStale(ctx, func() error {
 		var p payment
-		var seen bool
+		var handled bool
 		err := s.writer.Write(ctx, func(b *pgx.Batch) {
 			b.Queue(`
 				INSERT INTO payments (id, order_id, merchant_id, status, reason, amount_minor, currency)
@@ -37,31 +37,32 @@ func (s *service) void(ctx context.Context, cmd command) error {
 				 WHERE payments.status IN ('authorising', 'authorised', 'capture_failed')`,
 				cmd.paymentID, cmd.orderID, cmd.MerchantID, cmd.Amount.Minor, cmd.Amount.Currency)
 			load(b, cmd.paymentID, &p)
-			cmd.message.Seen(b, &seen)
+			cmd.Message.Seen(b, &handled)
 		})
-		if err != nil || seen {
+		if err != nil || handled {
 			return err
 		}
 		switch p.Status {
 		case voided, declined:
-			return s.repeat(ctx, cmd, "void", done, "")
+			return s.replyAgain(ctx, cmd, cmd.Done())
 		case captured:
-			// The saga does not ask for this. If it ever does, claiming that the
+			// The saga does not send this. If it ever does, the reply that the
 			// money was released would be a lie.
 			s.log.Error("void of a captured payment refused", "payment_id", p.wireID(), "order_id", cmd.OrderID)
-			return s.repeat(ctx, cmd, "void", refused, "already_captured")
+			return s.replyAgain(ctx, cmd, cmd.Refused("already_captured"))
 		}
 
 		if err := fault.Point(ctx, fault.PaymentsVoidAfterIntent); err != nil {
 			return err
 		}
-		if p, err = s.known(ctx, p); err != nil {
+		if p, err = s.ensureCharge(ctx, p); err != nil {
 			return err
 		}
 		if p.ChargeID != "" {
 			// Pattern: idempotency-key-external
 			err := s.processor.void(ctx, p.wireID()+":void", p.ChargeID)
-			if no := (*refusal)(nil); err != nil && (!errors.As(err, &no) || no.code != "already_voided") {
+			refused, ok := errors.AsType[*refusal](err)
+			if err != nil && (!ok || refused.code != "already_voided") {
 				return err // also when refused: a hold that cannot be released needs a person, not a "done"
 			}
 		}
@@ -69,28 +70,23 @@ func (s *service) void(ctx context.Context, cmd command) error {
 			return err
 		}
 		p.Status = voided
-		answer, err := cmd.reply(ctx, s.outbox, "void", done, "")
-		if err != nil {
-			return err
-		}
-		return s.record(ctx, cmd, p, answer)
+		return s.record(ctx, cmd, p, cmd.Done())
 	})
 }
 
-// known finds out whether there is a charge for a payment whose authorise was
-// begun and not recorded. Asking the processor "is there a charge?" would not help:
-// the request may still be on its way, and arrive after the answer. So it is made
-// definite: asked again under the same key, the processor either repeats the
-// outcome of the first request, or does the work now and will repeat that to the
-// first request when it arrives. Either way there is one charge at most, and we
-// know it.
-func (s *service) known(ctx context.Context, p payment) (payment, error) {
+// ensureCharge makes it definite whether there is a charge for a payment whose
+// authorise was begun and not recorded. To look the charge up would not help: the
+// request for it may still be on its way, and arrive after the answer. So the hold is
+// requested again under the same key. The processor either repeats the outcome of the
+// first request, or does the work now and will repeat that to the first request when it
+// arrives. Either way there is one charge at most, and its id is known.
+func (s *service) ensureCharge(ctx context.Context, p payment) (payment, error) {
 	if p.ChargeID != "" {
 		return p, nil
 	}
-	chargeID, err := s.hold(ctx, p)
-	if no := (*refusal)(nil); errors.As(err, &no) {
-		p.Reason = no.code
+	chargeID, err := s.placeHold(ctx, p)
+	if refused, ok := errors.AsType[*refusal](err); ok {
+		p.Reason = refused.code
 		return p, nil // declined: nothing is held
 	}
 	p.ChargeID = chargeID

@@ -120,7 +120,7 @@ func TestEachViolationTurnsItsInvariantRed(t *testing.T) {
 	for _, c := range []struct{ invariant, what, in, sql string }{
 		{"order-terminal", "a saga that is not there", orders, `DELETE FROM sagas WHERE id = '` + order(3) + `'`},
 		{"order-terminal", "a saga that did not end", orders, `UPDATE sagas SET phase = 'forward' WHERE id = '` + order(3) + `'`},
-		{"order-terminal", "a saga that ended the other way", orders, `UPDATE sagas SET phase = 'undone' WHERE id = '` + order(3) + `'`},
+		{"order-terminal", "a saga that ended the other way", orders, `UPDATE sagas SET phase = 'compensated' WHERE id = '` + order(3) + `'`},
 
 		{"charged-once", "a hold beside the capture", sandbox, `INSERT INTO processor_charges SELECT 'ch_x', 'authorised', amount_minor, currency, 0, 0, reference, merchant_id, payment_method, card, created_at FROM processor_charges WHERE id = 'ch_3'`},
 		{"charged-once", "a hold on a cancelled order", sandbox, `UPDATE processor_charges SET status = 'authorised' WHERE id = 'ch_10'`},

@@ -32,7 +32,7 @@ func (a *auditor) orderTerminal(ctx context.Context) (int, []string, error) {
 		  WHERE s.id IS NULL
 		     OR o.status = 'pending'
 		     OR (o.status = 'confirmed') <> (s.phase = 'completed')
-		     OR (o.status = 'cancelled') <> (s.phase = 'undone')`)
+		     OR (o.status = 'cancelled') <> (s.phase = 'compensated')`)
 }
 
 // stockConserved: once quiet no order is pending, and then nothing may be reserved.

@@ -69,8 +69,8 @@ var Bugs = []Bug{
 		Mended:    "nobody asks for a hold before the payment is begun in our books by one insert; whoever inserts first decides, the authorisation, a refusal or a void. The void needs no redemption of its own any more",
 		Edits: []Edit{
 			{"services/payments/authorise.go", `		case declined:`, `		case "never":`},
-			{"services/payments/authorise.go", `		p.ChargeID, err = s.hold(ctx, p)`, `		p.Method = method
-		p.ChargeID, err = s.hold(ctx, p)`},
+			{"services/payments/authorise.go", `		p.ChargeID, err = s.placeHold(ctx, p)`, `		p.Method = method
+		p.ChargeID, err = s.placeHold(ctx, p)`},
 		},
 		Package: "./services/payments", Test: "TestARefusalToOneOfTwoWhoRedeemLeavesNothingHeld",
 	},

@@ -35,8 +35,7 @@ var All = []Mutant{
 		ID: "refusal-ignored", Pattern: "saga", Invariant: "order-terminal",
 		Says: "a participant's refusal is taken for a late reply",
 		Edits: []Edit{
-			{"services/orders/saga.go", `if !remembered || !ok {`, `if !remembered || !ok || answer.Outcome == saga.Refused {`},
-			{"services/orders/saga.go", `answer.Outcome); !ok {`, `answer.Outcome); !ok || answer.Outcome == saga.Refused {`},
+			{"services/orders/saga.go", `if !expected {`, `if !expected || reply.Outcome == saga.Refused {`},
 		},
 		Drive: declined,
 	},

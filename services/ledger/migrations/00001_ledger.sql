@@ -55,10 +55,38 @@ CREATE TABLE sales (
     order_id uuid    PRIMARY KEY,
     state    text    NOT NULL,
     version  integer NOT NULL DEFAULT 1,
-    -- A sale on a closed account writes 'account_closed' here, and its whole transaction fails.
     CONSTRAINT sales_state_known CHECK (state IN ('posted', 'reversed')),
     CONSTRAINT sales_version_current CHECK (version > 0)
 );
+
+-- A merchant's closed account takes no sale. Checked at the commit: the sale's
+-- transaction has moved the balance by then and holds the account's row, so the account
+-- was closed before, which is seen here, or is closed after the sale.
+-- +goose StatementBegin
+CREATE FUNCTION sale_needs_open_account() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF EXISTS (
+        SELECT
+          FROM entries
+          JOIN postings ON postings.entry_id = entries.id
+          JOIN accounts ON accounts.id = postings.account_id
+         WHERE entries.source = 'ord_' || NEW.order_id
+           AND entries.kind = 'sale'
+           AND accounts.kind = 'merchant_pending'
+           AND accounts.closed)
+    THEN
+        RAISE EXCEPTION 'a sale on a closed account'
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'sales_account_open';
+    END IF;
+    RETURN NULL;
+END $$;
+-- +goose StatementEnd
+
+CREATE CONSTRAINT TRIGGER sales_account_open
+    AFTER INSERT ON sales
+    DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW WHEN (NEW.state = 'posted')
+    EXECUTE FUNCTION sale_needs_open_account();
 
 -- An entry whose postings do not sum to zero in each currency is refused. All
 -- postings of an entry are inserted by one statement, so one look at that

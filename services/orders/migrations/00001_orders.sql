@@ -58,21 +58,21 @@ CREATE TABLE order_lines (
     PRIMARY KEY (order_id, line_no)
 );
 
--- Where an order stands: the one question that is open, and when to put it again.
+-- Where an order stands: the one command whose reply it waits for, and when to send it again.
 CREATE TABLE sagas (
-    id           uuid        PRIMARY KEY REFERENCES orders,
-    phase        text        NOT NULL CHECK (phase IN ('forward', 'backward', 'completed', 'undone')),
-    step         smallint    NOT NULL,
-    reason       text        NOT NULL DEFAULT '',
-    asked        integer     NOT NULL DEFAULT 1,
-    ask_again_at timestamptz,
-    version      integer     NOT NULL DEFAULT 1,
+    id        uuid        PRIMARY KEY REFERENCES orders,
+    phase     text        NOT NULL CHECK (phase IN ('forward', 'compensating', 'completed', 'compensated')),
+    step      smallint    NOT NULL,
+    reason    text        NOT NULL DEFAULT '',
+    attempts  integer     NOT NULL DEFAULT 1,
+    resend_at timestamptz,
+    version   integer     NOT NULL DEFAULT 1,
     CONSTRAINT sagas_version_current CHECK (version > 0)
 ) WITH (fillfactor = 70);
 
--- What is open. Not by ask_again_at: each step sets a new one, and a step that moves
--- nothing in an index is written in place (HOT) and costs half.
-CREATE INDEX sagas_open ON sagas (id) WHERE phase IN ('forward', 'backward');
+-- The sagas that wait for a reply. Not by resend_at: each step sets a new one, and a
+-- step that moves nothing in an index is written in place (HOT) and costs half.
+CREATE INDEX sagas_open ON sagas (id) WHERE phase IN ('forward', 'compensating');
 
 -- Which replica does a job that only one at a time should do, and until when.
 CREATE TABLE leases (

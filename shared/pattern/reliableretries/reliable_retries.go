@@ -70,6 +70,12 @@ func (p permanent) Unwrap() error { return p.error }
 // A time-out is never permanent.
 func Permanent(err error) error { return permanent{err} }
 
+// IsPermanent tells whether err is marked as Permanent.
+func IsPermanent(err error) bool {
+	_, ok := errors.AsType[permanent](err)
+	return ok
+}
+
 // deferDelay is which of the delays a deferred message waits: the second. After the
 // first, a thousand messages behind one lock would come back every second.
 const deferDelay = 1
@@ -117,11 +123,10 @@ func (r *run) deliver(ctx context.Context, d amqp.Delivery) {
 	log := r.Logger.With("queue", r.Queue, "message_id", d.MessageId, "type", d.RoutingKey, "tries", tries+1, "error", err)
 	next, outcome := r.Queue+".dead", "parked"
 	var delay time.Duration
-	_, pointless := errors.AsType[permanent](err)
 	switch {
 	case r.Defer != nil && r.Defer(err) && len(r.Delays) > 0:
 		outcome, delay = "deferred", r.Delays[min(deferDelay, len(r.Delays)-1)]
-	case !pointless && tries < len(r.Delays):
+	case !IsPermanent(err) && tries < len(r.Delays):
 		outcome, delay = "retried", r.Delays[tries]
 	}
 	if outcome != "parked" {

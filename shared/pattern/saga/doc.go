@@ -9,13 +9,16 @@
 //
 // # What it guarantees
 //
-// A saga ends completed (every action done) or undone (every action that may
-// have been done is compensated, in reverse), whatever crashes in between: its
-// state is a row, written in one transaction with the command it sends. A step
-// whose answer does not come is asked again, with the same meaning, until the
-// answer is definite; silence is never taken for a refusal. A compensation is
-// due from the moment its action was asked for, not from the moment it
-// succeeded: a step that timed out is undone too.
+// A saga ends completed (every action done) or compensated (every action that may
+// have been done is taken back, in reverse), whatever crashes in between: its
+// state is a row, written in one transaction with the command it sends. A command
+// that gets no reply in time is sent again, with the same meaning, until the reply
+// is definite; silence is never taken for a refusal. A compensation is due from
+// the moment its action's command was sent, not from the moment the action
+// succeeded: a step that timed out is compensated too.
+//
+// A participant answers a command in the transaction of its work ([Participant]): it
+// never replies to what it has not done, and does nothing that it does not reply to.
 //
 // # What it does not promise
 //
@@ -26,16 +29,18 @@
 //
 // # Tables needed
 //
-// sagas, see schema.sql.
+// sagas at the orchestrator, see schema.sql; inbox and outbox at every side.
 //
 // # Built on
 //
-// shared/platform/postgres; its user sends commands through shared/pattern/outbox
-// and receives replies behind shared/pattern/changerecord.
+// shared/platform/postgres; shared/pattern/outbox, which sends commands and replies;
+// shared/pattern/changerecord, which recognises one that comes twice;
+// shared/pattern/reliableretries, for what is malformed.
 //
 // # Used at
 //
-// services/orders (saga.go): the way of an order.
+// services/orders (saga.go): the way of an order, as its orchestrator;
+// services/payments and services/ledger (commands.go): its participants.
 //
 // # Source
 //

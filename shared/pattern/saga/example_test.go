@@ -7,7 +7,7 @@ import (
 )
 
 // An order whose sale the ledger refuses: the card was authorised by then, so the
-// authorisation is taken back. Whoever answers twice, or late, changes nothing.
+// authorisation is taken back. A reply that comes twice, or late, changes nothing.
 func Example() {
 	plan := saga.Plan{
 		{Action: "authorise", Compensation: "void"},
@@ -25,18 +25,18 @@ func Example() {
 		{"post-sale", saga.Done}, // an older try, overtaken by its own refusal
 		{"void", saga.Done},
 	} {
-		next, ok := plan.Reply(s, answer.step, answer.outcome)
-		if !ok {
-			fmt.Printf("%s %s: nobody waits for it\n", answer.step, answer.outcome)
+		next, expected := plan.Next(s, answer.step, answer.outcome)
+		if !expected {
+			fmt.Printf("%s %s: not expected\n", answer.step, answer.outcome)
 			continue
 		}
 		s = next
-		fmt.Printf("%s %s: now %s, ask for %q\n", answer.step, answer.outcome, s.Phase, plan.Asks(s))
+		fmt.Printf("%s %s: now %s, command %q\n", answer.step, answer.outcome, s.Phase, plan.CurrentCommand(s))
 	}
 	// Output:
-	// authorise done: now forward, ask for "post-sale"
-	// authorise done: nobody waits for it
-	// post-sale refused: now backward, ask for "void"
-	// post-sale done: nobody waits for it
-	// void done: now undone, ask for ""
+	// authorise done: now forward, command "post-sale"
+	// authorise done: not expected
+	// post-sale refused: now compensating, command "void"
+	// post-sale done: not expected
+	// void done: now compensated, command ""
 }

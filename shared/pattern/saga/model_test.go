@@ -54,21 +54,21 @@ type world struct {
 	effects map[string]int          // how often an action took effect and was not undone
 	undone  map[string]bool         // compensated, or tombstone
 
-	turned bool   // a compensation was asked for
+	turned bool   // a compensation was commanded
 	wrong  string // the first thing that must not happen, and did
 }
 
 func newWorld(b bugs) *world {
 	w := &world{bugs: b, state: plan.Begin(), decided: map[string]saga.Outcome{}, effects: map[string]int{}, undone: map[string]bool{}}
-	w.ask()
+	w.send()
 	return w
 }
 
-// ask puts the open question once more; so does a saga whose patience is over.
-func (w *world) ask() {
-	if step := plan.Asks(w.state); step != "" {
+// send sends the current command, or sends it again when its reply is overdue.
+func (w *world) send() {
+	if step := plan.CurrentCommand(w.state); step != "" {
 		w.commands = append(w.commands, step)
-		w.turned = w.turned || w.state.Phase == saga.Backward
+		w.turned = w.turned || w.state.Phase == saga.Compensating
 	}
 }
 
@@ -77,7 +77,7 @@ func (w *world) move(next saga.State, ok bool) {
 		return
 	}
 	w.state = next
-	w.ask()
+	w.send()
 }
 
 func (w *world) cancel() {
@@ -88,23 +88,23 @@ func (w *world) cancel() {
 	w.move(next, ok)
 }
 
-// onlyBelow is what a saga does that forgets the step it has just asked for.
+// onlyBelow is what a saga does that forgets the action whose command it has just sent.
 func onlyBelow(step int) saga.State {
 	if step == 0 {
-		return saga.State{Phase: saga.Undone}
+		return saga.State{Phase: saga.Compensated}
 	}
-	return saga.State{Phase: saga.Backward, Step: step - 1}
+	return saga.State{Phase: saga.Compensating, Step: step - 1}
 }
 
 func (w *world) timeOut() {
 	if w.bugs.silenceIsRefusal && w.state.Phase == saga.Forward {
-		w.move(plan.Reply(w.state, plan.Asks(w.state), saga.Refused))
+		w.move(plan.Next(w.state, plan.CurrentCommand(w.state), saga.Refused))
 		return
 	}
-	w.ask()
+	w.send()
 }
 
-// participant does what is asked and answers; refuse is what it would like to do.
+// participant carries out a command and replies; refuse is what it would like to do.
 func (w *world) participant(step string, refuse bool) answer {
 	for _, s := range plan {
 		if s.Compensation == step {
@@ -123,7 +123,7 @@ func (w *world) participant(step string, refuse bool) answer {
 		return answer{step, saga.Refused}
 	}
 	if step == plan[len(plan)-1].Action && w.turned {
-		w.wrong = "the pivot took effect after a compensation was asked for"
+		w.wrong = "the pivot took effect after a compensation was commanded"
 	}
 	w.decided[step] = saga.Done
 	w.effects[step]++
@@ -158,9 +158,9 @@ func (w *world) step(c chooser) {
 			if c.pick(3) > 0 {
 				w.replies = append(w.replies[:i], w.replies[i+1:]...)
 			}
-			w.move(plan.Reply(w.state, r.step, r.outcome))
+			w.move(plan.Next(w.state, r.step, r.outcome))
 		}
-	case 4: // a command is parked: nobody will handle it
+	case 4: // a command is parked: no participant will handle it
 		if n := len(w.commands); n > 0 {
 			w.commands = w.commands[:n-1]
 		}
@@ -177,8 +177,8 @@ func (w *world) step(c chooser) {
 	}
 }
 
-// settle is the fair continuation: everything in flight arrives, every question
-// is put again. A saga that is not at its end after that has no way there.
+// settle is the fair continuation: everything in flight arrives, every command
+// is sent again. A saga that is not at its end after that has no way there.
 func (w *world) settle(c chooser) {
 	for range 20 {
 		for len(w.commands) > 0 {
@@ -188,12 +188,12 @@ func (w *world) settle(c chooser) {
 		for len(w.replies) > 0 {
 			r := w.replies[0]
 			w.replies = w.replies[1:]
-			w.move(plan.Reply(w.state, r.step, r.outcome))
+			w.move(plan.Next(w.state, r.step, r.outcome))
 		}
 		if w.state.Ended() && len(w.commands) == 0 {
 			return
 		}
-		w.ask()
+		w.send()
 	}
 	w.wrong = fmt.Sprintf("no way to an end from %+v", w.state)
 }
@@ -216,7 +216,7 @@ func walk(c chooser, b bugs, n int) error {
 		return fmt.Errorf("%s", w.wrong)
 	}
 	for _, s := range plan {
-		want := map[saga.Phase]int{saga.Completed: 1, saga.Undone: 0}[w.state.Phase]
+		want := map[saga.Phase]int{saga.Completed: 1, saga.Compensated: 0}[w.state.Phase]
 		if w.effects[s.Action] != want {
 			return fmt.Errorf("%s: %s took effect %d times, want %d", w.state.Phase, s.Action, w.effects[s.Action], want)
 		}

@@ -15,47 +15,55 @@ import (
 
 // Row is a saga as it was read.
 type Row struct {
-	ID      uuid.UUID
-	State   State
-	Reason  string // why it turned around; empty while it goes forward
-	Asked   int    // how often the open question was put
-	Version int
+	ID       uuid.UUID
+	State    State
+	Reason   string // why it turned around; empty while it goes forward
+	Attempts int    // how often the current command was sent
+	Version  int
 }
 
-// NewRow is a saga as Insert writes it.
-func NewRow(id uuid.UUID, s State) Row { return Row{ID: id, State: s, Asked: 1, Version: 1} }
-
-// Advanced is the row as Advance leaves it.
-func (r Row) Advanced(next State, reason string) Row {
-	r.Asked++
-	if next != r.State {
-		r.Asked = 1
-	}
-	if r.Reason == "" {
-		r.Reason = reason
-	}
-	r.State, r.Version = next, r.Version+1
-	return r
+// Transition moves a saga from the row that was read to the next state. With the
+// same state again, its current command is sent once more.
+type Transition struct {
+	From   Row
+	To     State
+	Reason string // why the saga turns around
 }
 
-// Insert queues a new saga. patience is how long to wait for the first answer.
-func Insert(b *pgx.Batch, id uuid.UUID, s State, patience time.Duration) {
+// Cause is the reason why a saga turned around: the first one that was given. Later
+// ones are its consequences.
+func (t Transition) Cause() string {
+	if t.From.Reason != "" {
+		return t.From.Reason
+	}
+	return t.Reason
+}
+
+// Insert queues a new saga. timeout is how long to wait for the first reply.
+func Insert(b *pgx.Batch, id uuid.UUID, s State, timeout time.Duration) {
 	b.Queue(`
-		INSERT INTO sagas (id, phase, step, ask_again_at)
+		INSERT INTO sagas (id, phase, step, resend_at)
 		VALUES ($1, $2, $3, now() + $4::interval)`,
-		id, s.Phase, s.Step, patience)
+		id, s.Phase, s.Step, timeout)
+}
+
+// InsertTx is Insert for a transaction that is not a batch.
+func InsertTx(ctx context.Context, tx pgx.Tx, id uuid.UUID, s State, timeout time.Duration) error {
+	b := &pgx.Batch{}
+	Insert(b, id, s, timeout)
+	return tx.SendBatch(ctx, b).Close()
 }
 
 // Load queues the read of a saga. row stays as it is when there is none.
 func Load(b *pgx.Batch, id uuid.UUID, row *Row) {
 	b.Queue(`
-		SELECT id, phase, step, reason, asked, version
+		SELECT id, phase, step, reason, attempts, version
 		  FROM sagas
 		 WHERE id = $1`,
 		id,
 	).Query(func(rows pgx.Rows) error {
 		for rows.Next() {
-			if err := rows.Scan(&row.ID, &row.State.Phase, &row.State.Step, &row.Reason, &row.Asked, &row.Version); err != nil {
+			if err := rows.Scan(&row.ID, &row.State.Phase, &row.State.Step, &row.Reason, &row.Attempts, &row.Version); err != nil {
 				return err
 			}
 		}
@@ -63,72 +71,90 @@ func Load(b *pgx.Batch, id uuid.UUID, row *Row) {
 	})
 }
 
-// Advance queues the step from row to next, on condition that nobody advanced
-// the saga since row was read; otherwise the whole batch fails, see IsStale.
-// Two replies that are handled at once can therefore not both act upon the
-// same state.
-//
-// Pattern: atomic-read-then-write (optimistic: the version decides)
-func Advance(b *pgx.Batch, row Row, next State, reason string, patience time.Duration) {
-	after := row.Advanced(next, reason)
-	b.Queue(`
-		UPDATE sagas
-		   SET phase        = $3,
-		       step         = $4,
-		       reason       = $5,
-		       asked        = $6,
-		       ask_again_at = CASE WHEN $3 IN ('completed', 'undone') THEN NULL ELSE now() + $7::interval END,
-		       version      = CASE WHEN version = $2 THEN version + 1 ELSE -1 END
-		 WHERE id = $1`,
-		row.ID, row.Version, next.Phase, next.Step, after.Reason, after.Asked, patience)
+// LoadTx is Load for a transaction that is not a batch.
+func LoadTx(ctx context.Context, tx pgx.Tx, id uuid.UUID) (row Row, err error) {
+	b := &pgx.Batch{}
+	Load(b, id, &row)
+	err = tx.SendBatch(ctx, b).Close()
+	return row, err
 }
 
-// IsStale tells whether a batch failed because the saga was advanced by
-// somebody else since it was read.
+// Advance queues t, on condition that no other writer has advanced the saga since its
+// row was read; otherwise the whole transaction fails, see IsStale. Two replies that
+// are handled at once can therefore not both act upon the same state. timeout is how
+// long to wait for the first reply to a command; it doubles at each resend.
+//
+// Pattern: atomic-read-then-write (optimistic: the version decides)
+func Advance(b *pgx.Batch, t Transition, timeout time.Duration) {
+	attempts := 1
+	if t.To == t.From.State {
+		attempts = t.From.Attempts + 1
+	}
+	b.Queue(`
+		UPDATE sagas
+		   SET phase     = $3,
+		       step      = $4,
+		       reason    = $5,
+		       attempts  = $6,
+		       resend_at = CASE WHEN $3 IN ('completed', 'compensated') THEN NULL ELSE now() + $7::interval END,
+		       version   = CASE WHEN version = $2 THEN version + 1 ELSE -1 END
+		 WHERE id = $1`,
+		t.From.ID, t.From.Version, t.To.Phase, t.To.Step, t.Cause(), attempts, backoff(timeout, attempts))
+}
+
+// AdvanceTx is Advance for a transaction that is not a batch. After IsStale the
+// transaction can only be rolled back.
+func AdvanceTx(ctx context.Context, tx pgx.Tx, t Transition, timeout time.Duration) error {
+	b := &pgx.Batch{}
+	Advance(b, t, timeout)
+	return tx.SendBatch(ctx, b).Close()
+}
+
+// IsStale tells whether a transaction failed because another writer has advanced the
+// saga since it was read.
 func IsStale(err error) bool {
 	return postgres.Violates(err, "sagas_version_current")
 }
 
-// Overdue hands out up to limit sagas whose question has been open for longer than
-// the patience it was asked with. Each is handed to one caller: replicas that all read
-// the same first hundred would do one replica's work together. Whoever asks again sets
-// a later time; if the caller dies before that, it is handed out again after hold.
-// Begin after the zero id, and go on after the last one that was returned: they come
-// in the order of their ids.
+// maxTimeout bounds the time between two commands of a saga that is stuck. It must
+// exceed the timeout that one begins with.
+const maxTimeout = time.Hour
+
+// backoff is how long to wait for the reply to a command that was sent attempts
+// times: doubled each time, so that a participant that is down is not buried.
+func backoff(timeout time.Duration, attempts int) time.Duration {
+	for ; attempts > 1 && timeout < maxTimeout; attempts-- {
+		timeout *= 2
+	}
+	return min(timeout, maxTimeout)
+}
+
+// ClaimOverdue returns up to limit sagas whose reply is overdue. Each is given to one
+// caller: replicas that all read the same first hundred would do one replica's work
+// together. A resend sets a later time; if the caller dies before that, the saga is
+// overdue again once lease is over. Begin after the zero id, and go on after the last
+// id that was returned: they come in the order of their ids.
 //
-// Pattern: completer (sagas that nobody would touch again)
-func Overdue(ctx context.Context, db *pgxpool.Pool, after uuid.UUID, limit int, hold time.Duration) ([]uuid.UUID, error) {
+// Pattern: completer (sagas that no message would move again)
+func ClaimOverdue(ctx context.Context, db *pgxpool.Pool, after uuid.UUID, limit int, lease time.Duration) ([]uuid.UUID, error) {
 	rows, err := db.Query(ctx, `
 		UPDATE sagas
-		   SET ask_again_at = now() + $2::interval
+		   SET resend_at = now() + $2::interval
 		 WHERE id = ANY(ARRAY(
 		       SELECT id
 		         FROM sagas
-		        WHERE phase IN ('forward', 'backward')
-		          AND ask_again_at < now()
+		        WHERE phase IN ('forward', 'compensating')
+		          AND resend_at < now()
 		          AND id > $3
 		        ORDER BY id
 		        LIMIT $1
 		          FOR UPDATE SKIP LOCKED))
 		RETURNING id`,
-		limit, hold, after)
+		limit, lease, after)
 	if err != nil {
 		return nil, err
 	}
 	ids, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
 	slices.SortFunc(ids, func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
 	return ids, err
-}
-
-// maxPatience bounds the time between two questions of a saga that is stuck. It must
-// exceed the patience that one begins with.
-const maxPatience = time.Hour
-
-// Patience is how long to wait for an answer that was asked for asked times
-// already: doubled each time, so that a participant that is down is not buried.
-func Patience(base time.Duration, asked int) time.Duration {
-	for ; asked > 0 && base < maxPatience; asked-- {
-		base *= 2
-	}
-	return min(base, maxPatience)
 }

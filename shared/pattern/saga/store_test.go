@@ -16,10 +16,10 @@ import (
 	"example.com/failwell/shared/platform/postgres"
 )
 
-func begin(t *testing.T, db *pgxpool.Pool, patience time.Duration) saga.Row {
+func begin(t *testing.T, db *pgxpool.Pool, timeout time.Duration) saga.Row {
 	t.Helper()
 	id := uuid.New()
-	if err := postgres.Write(t.Context(), db, func(b *pgx.Batch) { saga.Insert(b, id, plan.Begin(), patience) }); err != nil {
+	if err := postgres.Write(t.Context(), db, func(b *pgx.Batch) { saga.Insert(b, id, plan.Begin(), timeout) }); err != nil {
 		t.Fatal(err)
 	}
 	return load(t, db, id)
@@ -33,46 +33,46 @@ func load(t *testing.T, db *pgxpool.Pool, id uuid.UUID) (row saga.Row) {
 	return row
 }
 
-func advance(t *testing.T, db *pgxpool.Pool, row saga.Row, next saga.State, reason string, patience time.Duration) error {
+func advance(t *testing.T, db *pgxpool.Pool, tr saga.Transition, timeout time.Duration) error {
 	t.Helper()
-	return postgres.Write(t.Context(), db, func(b *pgx.Batch) { saga.Advance(b, row, next, reason, patience) })
+	return postgres.Write(t.Context(), db, func(b *pgx.Batch) { saga.Advance(b, tr, timeout) })
 }
 
 func overdue(t *testing.T, db *pgxpool.Pool) string {
 	t.Helper()
-	ids, err := saga.Overdue(t.Context(), db, uuid.Nil, 10, time.Minute)
+	ids, err := saga.ClaimOverdue(t.Context(), db, uuid.Nil, 10, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return fmt.Sprint(ids)
 }
 
-func TestWhatIsAdvancedIsWhatIsRead(t *testing.T) {
+func TestAdvance_IsWhatLoadReads(t *testing.T) {
 	t.Parallel()
 	db := database(t)
 	row := begin(t, db, time.Hour)
-	if want := (saga.Row{ID: row.ID, State: plan.Begin(), Asked: 1, Version: 1}); row != want {
+	if want := (saga.Row{ID: row.ID, State: plan.Begin(), Attempts: 1, Version: 1}); row != want {
 		t.Errorf("begun as %+v, want %+v", row, want)
 	}
-	next := saga.State{Phase: saga.Backward, Step: 1}
-	if err := advance(t, db, row, next, "declined", time.Hour); err != nil {
+	next := saga.State{Phase: saga.Compensating, Step: 1}
+	if err := advance(t, db, saga.Transition{From: row, To: next, Reason: "declined"}, time.Hour); err != nil {
 		t.Fatal(err)
 	}
-	// Whoever goes on keeps the reason why it turned around.
-	if err := advance(t, db, load(t, db, row.ID), next, "another", time.Hour); err != nil {
+	// A later step keeps the reason why the saga turned around.
+	if err := advance(t, db, saga.Transition{From: load(t, db, row.ID), To: next, Reason: "another"}, time.Hour); err != nil {
 		t.Fatal(err)
 	}
-	if got, want := load(t, db, row.ID), (saga.Row{ID: row.ID, State: next, Reason: "declined", Asked: 2, Version: 3}); got != want {
+	if got, want := load(t, db, row.ID), (saga.Row{ID: row.ID, State: next, Reason: "declined", Attempts: 2, Version: 3}); got != want {
 		t.Errorf("read %+v, want %+v", got, want)
 	}
 	if got := load(t, db, uuid.New()); got != (saga.Row{}) {
-		t.Errorf("a saga that is none: %+v", got)
+		t.Errorf("a saga that does not exist: %+v", got)
 	}
 }
 
 // Two replies at once: one acts, the other finds that the saga has moved, and
 // nothing that it wanted to write beside it happens.
-func TestOfTwentyRepliesAtOnceOneActs(t *testing.T) {
+func TestAdvance_OfTwentyAtOnceOneSucceeds(t *testing.T) {
 	t.Parallel()
 	db := database(t)
 	row := begin(t, db, time.Hour)
@@ -82,7 +82,7 @@ func TestOfTwentyRepliesAtOnceOneActs(t *testing.T) {
 		all.Go(func() {
 			err := postgres.Write(t.Context(), db, func(b *pgx.Batch) {
 				saga.Insert(b, uuid.New(), plan.Begin(), time.Hour) // what goes with it
-				saga.Advance(b, row, saga.State{Phase: saga.Forward, Step: 1}, "", time.Hour)
+				saga.Advance(b, saga.Transition{From: row, To: saga.State{Phase: saga.Forward, Step: 1}}, time.Hour)
 			})
 			switch {
 			case err == nil:
@@ -102,23 +102,23 @@ func TestOfTwentyRepliesAtOnceOneActs(t *testing.T) {
 	}
 }
 
-func TestASagaIsOverdueUntilItIsAskedAgainOrEnds(t *testing.T) {
+func TestClaimOverdue_NoMoreOnceResentOrEnded(t *testing.T) {
 	t.Parallel()
 	db := database(t)
-	begin(t, db, time.Hour) // patient
+	begin(t, db, time.Hour) // not overdue
 	row := begin(t, db, -time.Second)
 	if got := overdue(t, db); got != fmt.Sprint([]uuid.UUID{row.ID}) {
 		t.Fatalf("overdue: %s", got)
 	}
-	if err := advance(t, db, row, row.State, "", time.Hour); err != nil {
+	if err := advance(t, db, saga.Transition{From: row, To: row.State}, time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	if got := overdue(t, db); got != "[]" {
-		t.Errorf("asked again, and still overdue: %s", got)
+		t.Errorf("sent again, and still overdue: %s", got)
 	}
-	for _, end := range []saga.Phase{saga.Completed, saga.Undone} {
+	for _, end := range []saga.Phase{saga.Completed, saga.Compensated} {
 		row := begin(t, db, -time.Second)
-		if err := advance(t, db, row, saga.State{Phase: end}, "", -time.Second); err != nil {
+		if err := advance(t, db, saga.Transition{From: row, To: saga.State{Phase: end}}, -time.Second); err != nil {
 			t.Fatal(err)
 		}
 		if got := overdue(t, db); got != "[]" {
@@ -127,23 +127,23 @@ func TestASagaIsOverdueUntilItIsAskedAgainOrEnds(t *testing.T) {
 	}
 }
 
-// What is handed to one replica is not handed to another at the same time, and is
-// handed out again when that one has died.
-func TestAnOverdueSagaIsHandedOutOnce(t *testing.T) {
+// What one replica has claimed another does not get at the same time. It is claimed
+// again when the first one has died.
+func TestClaimOverdue_GivesASagaToOneReplica(t *testing.T) {
 	t.Parallel()
 	db := database(t)
 	row := begin(t, db, -time.Second)
 	if one, other := overdue(t, db), overdue(t, db); one != fmt.Sprint([]uuid.UUID{row.ID}) || other != "[]" {
-		t.Errorf("handed out: %s and %s", one, other)
+		t.Errorf("claimed: %s and %s", one, other)
 	}
 	var again float64
-	if err := db.QueryRow(t.Context(), `SELECT extract(epoch FROM ask_again_at - now())::float8 FROM sagas`).Scan(&again); err != nil || again < 10 || again > 60 {
-		t.Errorf("handed out again in %v s, %v", again, err)
+	if err := db.QueryRow(t.Context(), `SELECT extract(epoch FROM resend_at - now())::float8 FROM sagas`).Scan(&again); err != nil || again < 10 || again > 60 {
+		t.Errorf("claimed again in %v s, %v", again, err)
 	}
 }
 
-// A replica that is at one saga does not hold up the others: they go past it.
-func TestReplicasGoPastEachOther(t *testing.T) {
+// A replica that has locked one saga does not hold up the others: they skip it.
+func TestClaimOverdue_SkipsWhatAnotherReplicaHasLocked(t *testing.T) {
 	t.Parallel()
 	db := database(t)
 	taken, left := begin(t, db, -time.Second), begin(t, db, -time.Second)
@@ -157,20 +157,71 @@ func TestReplicasGoPastEachOther(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	ids, err := saga.Overdue(ctx, db, uuid.Nil, 10, time.Minute)
+	ids, err := saga.ClaimOverdue(ctx, db, uuid.Nil, 10, time.Minute)
 	if err != nil || fmt.Sprint(ids) != fmt.Sprint([]uuid.UUID{left.ID}) {
-		t.Errorf("handed out %v, %v", ids, err)
+		t.Errorf("claimed %v, %v", ids, err)
 	}
 }
 
-func TestPatienceGrowsAndEnds(t *testing.T) {
+func TestAdvance_DoublesTheTimeoutAtEachResendUpToAnHour(t *testing.T) {
 	t.Parallel()
-	for asked, want := range []time.Duration{15 * time.Minute, 30 * time.Minute, time.Hour, time.Hour} {
-		if got := saga.Patience(15*time.Minute, asked); got != want {
-			t.Errorf("asked %d times: %v, want %v", asked, got, want)
+	db := database(t)
+	row := begin(t, db, 15*time.Minute)
+	for _, want := range []time.Duration{30 * time.Minute, time.Hour, time.Hour} {
+		if err := advance(t, db, saga.Transition{From: row, To: row.State}, 15*time.Minute); err != nil {
+			t.Fatal(err)
 		}
+		row = load(t, db, row.ID)
+		resendIn(t, db, want)
 	}
-	if got := saga.Patience(time.Minute, 1_000_000); got != time.Hour {
-		t.Errorf("asked a million times: %v", got)
+	row.Attempts = 1_000_000
+	if err := advance(t, db, saga.Transition{From: row, To: row.State}, time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	resendIn(t, db, time.Hour)
+	if err := advance(t, db, saga.Transition{From: load(t, db, row.ID), To: saga.State{Phase: saga.Forward, Step: 1}}, 15*time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	resendIn(t, db, 15*time.Minute) // the next command begins anew
+}
+
+// resendIn checks when the only saga will be overdue.
+func resendIn(t *testing.T, db *pgxpool.Pool, want time.Duration) {
+	t.Helper()
+	var seconds float64
+	if err := db.QueryRow(t.Context(), `SELECT extract(epoch FROM resend_at - now())::float8 FROM sagas`).Scan(&seconds); err != nil {
+		t.Fatal(err)
+	}
+	if left := time.Duration(seconds * float64(time.Second)); left > want || left < want-5*time.Minute {
+		t.Errorf("sent again in %v, want %v", left, want)
+	}
+}
+
+// The same steps with an ordinary transaction of pgx.
+func TestAdvanceTx_MovesASagaOnceInAnOrdinaryTransaction(t *testing.T) {
+	t.Parallel()
+	db := database(t)
+	id := uuid.New()
+	var row saga.Row
+	err := pgx.BeginFunc(t.Context(), db, func(tx pgx.Tx) (err error) {
+		if err := saga.InsertTx(t.Context(), tx, id, plan.Begin(), time.Hour); err != nil {
+			return err
+		}
+		row, err = saga.LoadTx(t.Context(), tx, id)
+		return err
+	})
+	if want := (saga.Row{ID: id, State: plan.Begin(), Attempts: 1, Version: 1}); err != nil || row != want {
+		t.Fatalf("%+v, %v", row, err)
+	}
+	next := saga.Transition{From: row, To: saga.State{Phase: saga.Forward, Step: 1}}
+	move := func(tx pgx.Tx) error { return saga.AdvanceTx(t.Context(), tx, next, time.Hour) }
+	if err := pgx.BeginFunc(t.Context(), db, move); err != nil {
+		t.Fatal(err)
+	}
+	if err := pgx.BeginFunc(t.Context(), db, move); !saga.IsStale(err) {
+		t.Errorf("from the same row again: %v", err)
+	}
+	if got := load(t, db, id); got.State != next.To || got.Version != 2 {
+		t.Errorf("%+v", got)
 	}
 }
