@@ -58,28 +58,15 @@ func (b *bench) cost(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	times := func(n int, call func(context.Context, int) error) func() error {
-		return func() (err error) {
-			for i := 0; i < n && err == nil; i++ {
-				err = call(ctx, i)
-			}
-			return err
-		}
-	}
 	nothing := func() error { return nil }
-	const many, few = 1000, 100
-	accept, err := b.each(ctx, many, times(many, b.place), nothing)
-	if err != nil {
+	err = b.count(ctx, "to accept an order", 1000, b.place, nothing)
+	if err == nil {
+		err = b.count(ctx, "to repeat its request", 1000, repeat, nothing)
+	}
+	if err := errors.Join(err, b.system.Servers.StartRabbit(ctx), b.system.WaitReady(ctx), audit.WaitQuiet(ctx, b.truth)); err != nil {
 		return err
 	}
-	retry, err := b.each(ctx, many, times(many, repeat), nothing)
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(b.system.Servers.StartRabbit(ctx), b.system.WaitReady(ctx), audit.WaitQuiet(ctx, b.truth)); err != nil {
-		return err
-	}
-	complete, err := b.each(ctx, few, times(few, func(ctx context.Context, _ int) error {
+	buy := func(ctx context.Context, _ int) error {
 		time.Sleep(30 * time.Millisecond) // the one before is mostly confirmed by then
 		token, err := b.acme.Token(ctx, shop.CardWorks)
 		if err != nil {
@@ -87,41 +74,41 @@ func (b *bench) cost(ctx context.Context) error {
 		}
 		a, err := b.acme.Place(ctx, uuid.NewString(), b.basket(token))
 		return answered(a, err, http.StatusAccepted)
-	}), func() error {
+	}
+	return b.count(ctx, "to complete an order, the outside world's part included,", 100, buy, func() error {
 		time.Sleep(3 * time.Second) // receipts and settlement are polled for, and to look for them costs statements
 		return audit.WaitQuiet(ctx, b.truth)
 	})
-	if err != nil {
-		return err
-	}
-	b.report.note("By itself, to accept an order takes %s.", accept)
-	b.report.note("By itself, to repeat its request takes %s.", retry)
-	b.report.note("By itself, to complete an order takes %s, the outside world's included.", complete)
-	return nil
 }
 
-// each is what one of n takes that work does. What goes on anyway, polls above all, is
-// counted afterwards for as long and taken off. settle waits for what is left to do.
-func (b *bench) each(ctx context.Context, n float64, work, settle func() error) (cost, error) {
+// count notes what one of n calls takes. What goes on anyway, polls above all, is counted
+// afterwards and taken off. settle waits for what is left to do.
+func (b *bench) count(ctx context.Context, what string, n int, call func(context.Context, int) error, settle func() error) error {
 	var at [3]time.Time
 	var spent [3]cost
 	for i, phase := range []func() error{
 		func() error { return nil },
-		func() error { return errors.Join(work(), settle()) },
+		func() (err error) {
+			for i := 0; i < n && err == nil; i++ {
+				err = call(ctx, i)
+			}
+			return errors.Join(err, settle())
+		},
 		settle,
 	} {
 		err := phase()
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if spent[i], err = b.spent(ctx); err != nil {
-			return nil, err
+			return err
 		}
 		at[i] = time.Now()
 	}
 	busy, idle := at[1].Sub(at[0]).Seconds(), at[2].Sub(at[1]).Seconds()
 	used := spent[1].plus(spent[0], -1).plus(spent[2].plus(spent[1], -1), -busy/idle)
-	return cost{}.plus(used, 1/n), nil
+	b.report.note("By itself, %s takes %s.", what, cost{}.plus(used, 1/float64(n)))
+	return nil
 }
 
 // countStatements has PostgreSQL count statements, those of clients and not those that
@@ -152,11 +139,13 @@ func (b *bench) spent(ctx context.Context) (cost, error) {
 	if err := countersSettle(ctx); err != nil {
 		return nil, err
 	}
-	var commits, transactions, wal, messages, statements float64
+	var commits, transactions, wal, pages, messages, statements float64
 	err := b.truth.Orders.QueryRow(ctx, `
 		SELECT pg_current_xact_id()::text::float8,
 		       (SELECT sum(xact_commit)::float8 FROM pg_stat_database),
-		       pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')::float8`).Scan(&commits, &transactions, &wal)
+		       wal_bytes::float8,
+		       wal_fpi::float8
+		  FROM pg_stat_wal`).Scan(&commits, &transactions, &wal, &pages)
 	for _, name := range stack.Services {
 		published, e := b.counter(ctx, name, "failwell_outbox_published_total")
 		messages, err = messages+published, errors.Join(err, e)
@@ -168,7 +157,7 @@ func (b *bench) spent(ctx context.Context) (cost, error) {
 			  JOIN pg_database ON oid = dbid
 			 WHERE datname <> 'postgres'`).Scan(&statements)
 	}
-	c := cost{"commits": commits, "transactions": transactions, "wal": wal, "messages": messages, "statements": statements}
+	c := cost{"commits": commits, "transactions": transactions, "wal": wal, "pages": pages, "messages": messages, "statements": statements}
 	return c.plus(processorTime(), 1), err
 }
 

@@ -49,7 +49,7 @@ func (b *bench) growth(ctx context.Context) error {
 			return err
 		}
 		before, rows = n, thousands(n)
-		var log, emptyLog written
+		log, emptyLog := cost{}, cost{}
 		err := errors.Join(
 			compare("accept", "orders/s",
 				func() (sample, error) { return b.logged(ctx, &log, clients) },
@@ -64,8 +64,10 @@ func (b *bench) growth(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		log, emptyLog = cost{}.plus(log, 1/log["orders"]), cost{}.plus(emptyLog, 1/emptyLog["orders"])
+		// A page that is changed for the first time after a checkpoint goes into the log whole.
 		b.report.note("To accept an order with %s old rows in each table writes %.1f kB of WAL, with %.2f whole pages in it; with empty tables %.1f kB, with %.2f.",
-			rows, log.perOrder(log.bytes)/1000, log.perOrder(log.pages), emptyLog.perOrder(emptyLog.bytes)/1000, emptyLog.perOrder(emptyLog.pages))
+			rows, log["wal"]/1000, log["pages"], emptyLog["wal"]/1000, emptyLog["pages"])
 		// With the broker there the services would work on what was accepted.
 		err = errors.Join(b.standStill(ctx, outbox), empty.standStill(ctx, emptyOutbox))
 		if err == nil {
@@ -81,27 +83,21 @@ func (b *bench) growth(ctx context.Context) error {
 	return nil
 }
 
-// written is what orders have written into the write-ahead log.
-type written struct{ orders, bytes, pages float64 }
-
-func (w written) perOrder(n float64) float64 { return n / max(1, w.orders) }
-
-// logged accepts orders, and counts what that writes. A page that is changed for the first
-// time after a checkpoint goes into the log whole.
-func (b *bench) logged(ctx context.Context, log *written, clients int) (sample, error) {
-	count := func(sign float64) error {
-		var bytes, pages float64
-		err := b.truth.Orders.QueryRow(ctx, `SELECT wal_bytes::float8, wal_fpi FROM pg_stat_wal`).Scan(&bytes, &pages)
-		log.bytes, log.pages = log.bytes+sign*bytes, log.pages+sign*pages
-		return err
-	}
-	if err := errors.Join(countersSettle(ctx), count(-1)); err != nil {
+// logged accepts orders, and adds what that costs and how many they were.
+func (b *bench) logged(ctx context.Context, log *cost, clients int) (sample, error) {
+	before, err := b.spent(ctx)
+	if err != nil {
 		return sample{}, err
 	}
 	begun := time.Now()
 	s, err := b.drive(ctx, clients, b.place)
-	log.orders += s.perSecond * time.Since(begun).Seconds()
-	return s, errors.Join(err, countersSettle(ctx), count(+1))
+	if err != nil {
+		return sample{}, err
+	}
+	orders := s.perSecond * time.Since(begun).Seconds()
+	after, err := b.spent(ctx)
+	*log = log.plus(after, 1).plus(before, -1).plus(cost{"orders": orders}, 1)
+	return s, err
 }
 
 // bothOutboxes makes an outbox on each system, and then takes the brokers away.

@@ -2,10 +2,10 @@ package main
 
 import (
 	"context"
-	"errors"
 	"slices"
-	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // sample is what a contender did in its time.
@@ -16,32 +16,27 @@ type sample struct {
 
 // drive runs call from so many clients, one after the other in each, for a round.
 func (b *bench) drive(ctx context.Context, clients int, call func(ctx context.Context, client int) error) (sample, error) {
-	var mu sync.Mutex
-	var took []time.Duration
-	var failed error
+	took := make([][]time.Duration, clients)
 	begun := time.Now()
-	var running sync.WaitGroup
+	var running errgroup.Group
 	for client := range clients {
-		running.Go(func() {
-			var mine []time.Duration
-			var err error
-			for err == nil && time.Since(begun) < b.round {
+		running.Go(func() error {
+			for time.Since(begun) < b.round {
 				sent := time.Now()
-				if err = call(ctx, client); err == nil {
-					mine = append(mine, time.Since(sent))
+				if err := call(ctx, client); err != nil {
+					return err
 				}
+				took[client] = append(took[client], time.Since(sent))
 			}
-			mu.Lock()
-			defer mu.Unlock()
-			took, failed = append(took, mine...), errors.Join(failed, err)
+			return nil
 		})
 	}
-	running.Wait()
+	err := running.Wait()
 	elapsed := time.Since(begun)
-	if failed != nil || len(took) == 0 {
-		return sample{}, errors.Join(failed, ctx.Err())
+	if err != nil {
+		return sample{}, err
 	}
-	return summary(took, elapsed), nil
+	return summary(slices.Concat(took...), elapsed), nil
 }
 
 func summary(took []time.Duration, elapsed time.Duration) sample {

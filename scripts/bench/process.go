@@ -1,18 +1,17 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"fmt"
 	"maps"
 	"net/http"
 	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/prometheus/procfs"
 
 	"example.com/failwell/scripts/stack"
 )
@@ -45,18 +44,15 @@ func (b *bench) process(ctx context.Context) error {
 
 // resident is a process's memory in MB, 0 when it cannot be read.
 func resident(pid int) float64 {
-	file, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))
+	p, err := procfs.NewProc(pid)
 	if err != nil {
 		return 0
 	}
-	defer file.Close() //nolint:errcheck // only read
-	for lines := bufio.NewScanner(file); lines.Scan(); {
-		if fields := strings.Fields(lines.Text()); len(fields) > 1 && fields[0] == "VmRSS:" {
-			kilobytes, _ := strconv.ParseFloat(fields[1], 64)
-			return kilobytes / 1000
-		}
+	stat, err := p.Stat()
+	if err != nil {
+		return 0
 	}
-	return 0
+	return float64(stat.ResidentMemory()) / 1e6
 }
 
 // restart kills a service and waits until its successor is ready.
@@ -84,68 +80,53 @@ func (b *bench) restart(ctx context.Context, name string) (time.Duration, error)
 // addProcessorTime adds a line with what an order costs the processors, all processes
 // together, the load included.
 func (b *bench) addProcessorTime(perOrder cost) {
-	if perOrder[processorOf+"PostgreSQL"] == 0 {
-		b.report.note("The servers run in containers: their processor time is not known here.")
-		return
-	}
 	var sum float64
 	var shares []string
-	for _, program := range slices.Sorted(maps.Keys(perOrder)) {
-		if name, ok := strings.CutPrefix(program, processorOf); ok {
-			sum += perOrder[program]
-			shares = append(shares, fmt.Sprintf("%s %.1f", name, perOrder[program]))
+	for _, thing := range slices.Sorted(maps.Keys(perOrder)) {
+		if program, ok := strings.CutPrefix(thing, processorOf); ok {
+			sum += perOrder[thing]
+			shares = append(shares, fmt.Sprintf("%s %.1f", program, perOrder[thing]))
 		}
+	}
+	if perOrder[processorOf+"PostgreSQL"] == 0 {
+		b.report.note("The servers run in containers: what an order costs the processors is not known.")
+		return
 	}
 	b.report.add(row{Line: "order, processor time of all processes", Unit: "ms", Ours: sum, Beside: "load and outside world included", AtMost: 8})
 	b.report.note("An order's milliseconds of processor time: %s.", strings.Join(shares, ", "))
 }
 
-// processorOf begins the names of processor time in a cost.
 const processorOf = "processor time of "
 
-// processorTime is what each program has used so far, in milliseconds: this one and all
-// that it has started. What a process has used that has ended stands with its parent.
+// processorTime is what this process and all that it has started have used so far, in
+// milliseconds, by program. What a process has used that has ended stands with its parent.
 func processorTime() cost {
-	type process struct {
-		program string
-		parent  int
-		used    float64
+	processes, _ := procfs.AllProcs()
+	stats := map[int]procfs.ProcStat{}
+	for _, p := range processes {
+		if stat, err := p.Stat(); err == nil { // otherwise it has just ended
+			stats[p.PID] = stat
+		}
 	}
-	const tick = 10 // milliseconds, as Linux counts them for /proc
-	all := map[int]process{}
-	files, _ := filepath.Glob("/proc/[0-9]*/stat")
-	for _, file := range files {
-		text, err := os.ReadFile(file) //nolint:gosec // the kernel's
-		open, end := strings.IndexByte(string(text), '('), strings.LastIndexByte(string(text), ')')
-		if err != nil || open < 0 {
-			continue // it has ended
-		}
-		var values [15]float64
-		for i, field := range strings.Fields(string(text[end+1:]))[:len(values)] {
-			values[i], _ = strconv.ParseFloat(field, 64) // the first is a letter, and not used
-		}
-		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(file)))
-		p := process{program: string(text[open+1 : end]), parent: int(values[1]), used: tick * (values[11] + values[12] + values[13] + values[14])}
-		if pid == os.Getpid() {
-			p.program, p.used = "the load", tick*(values[11]+values[12]) // without builds and peers
-		}
-		all[pid] = p
-	}
+	const tick = 10 // milliseconds: Linux's unit in /proc
 	sum := cost{}
-	for pid, p := range all {
-		for pid != os.Getpid() && pid > 1 {
-			pid = all[pid].parent
+	for pid, p := range stats {
+		ancestor := pid
+		for ancestor != os.Getpid() && ancestor > 0 {
+			ancestor = stats[ancestor].PPID
 		}
-		if pid != os.Getpid() {
-			continue // none of ours
-		}
+		program, ticks := p.Comm, float64(p.UTime+p.STime)+float64(p.CUTime+p.CSTime)
 		switch {
-		case p.program == "postgres":
-			p.program = "PostgreSQL"
-		case p.program != "the load" && !slices.Contains(stack.Processes, p.program):
-			p.program = "RabbitMQ" // Erlang's machine and its small helpers
+		case ancestor == 0:
+			continue // none of ours
+		case pid == os.Getpid():
+			program, ticks = "the load", float64(p.UTime+p.STime) // without builds and peers
+		case program == "postgres":
+			program = "PostgreSQL"
+		case !slices.Contains(stack.Processes, program):
+			program = "RabbitMQ" // Erlang's machine and its small helpers
 		}
-		sum[processorOf+p.program] += p.used
+		sum[processorOf+program] += tick * ticks
 	}
 	return sum
 }

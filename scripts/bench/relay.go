@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	amqp "github.com/rabbitmq/amqp091-go"
+	"golang.org/x/sync/errgroup"
 
 	"example.com/failwell/shared/pattern/outbox"
 	"example.com/failwell/shared/pattern/outbox/rabbitpublisher"
@@ -162,12 +163,10 @@ func (w *relayWorld) purge(n int) error {
 func (w *relayWorld) publish(ctx context.Context, n int) (sample, error) {
 	const pipeline = 500
 	body := []byte(strings.Repeat("x", bodySize))
-	var mu sync.Mutex
-	var failed error
 	begun := time.Now()
-	var running sync.WaitGroup
+	var running errgroup.Group
 	for range outbox.Loops {
-		running.Go(func() {
+		running.Go(func() error {
 			publisher := w.broker.Publisher()
 			for range n / outbox.Loops / pipeline {
 				messages := make([]rabbit.Message, pipeline)
@@ -175,17 +174,15 @@ func (w *relayWorld) publish(ctx context.Context, n int) (sample, error) {
 					messages[i] = rabbit.Message{ID: uuid.NewString(), RoutingKey: relayQueue, ContentType: "application/json", Body: body}
 				}
 				if _, err := publisher.Publish(ctx, messages); err != nil {
-					mu.Lock()
-					failed = errors.Join(failed, err)
-					mu.Unlock()
-					return
+					return err
 				}
 			}
+			return nil
 		})
 	}
-	running.Wait()
+	err := running.Wait()
 	elapsed := time.Since(begun)
-	return sample{perSecond: float64(n) / elapsed.Seconds()}, errors.Join(failed, w.purge(n))
+	return sample{perSecond: float64(n) / elapsed.Seconds()}, errors.Join(err, w.purge(n))
 }
 
 // latency measures from the commit of a message to its delivery, one at a time.

@@ -3,10 +3,9 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"fmt"
+	"errors"
 	"net/http"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -43,11 +42,8 @@ func (b *bench) replicas(ctx context.Context) error {
 	var ratios []float64
 	for round := range b.rounds + 1 {
 		s, err := b.oneByOne(ctx, shops)
-		if err != nil {
-			return err
-		}
-		alone, err := one.oneByOne(ctx, []*shop.Shop{one.acme})
-		if err != nil {
+		alone, aloneErr := one.oneByOne(ctx, []*shop.Shop{one.acme})
+		if err := errors.Join(err, aloneErr); err != nil {
 			return err
 		}
 		if round > 0 { // the first one warms
@@ -92,26 +88,18 @@ func (b *bench) oneByOne(ctx context.Context, shops []*shop.Shop) (sample, error
 	}
 	var next atomic.Int64
 	placed, err := b.drive(ctx, 2, func(ctx context.Context, _ int) error {
-		token, err := b.acme.Token(ctx, shop.CardWorks)
+		at := shops[int(next.Add(1))%len(shops)]
+		token, err := at.Token(ctx, shop.CardWorks)
 		if err != nil {
 			return err
 		}
-		a, err := shops[int(next.Add(1))%len(shops)].Place(ctx, uuid.NewString(), b.basket(token))
-		if err := answered(a, err, http.StatusAccepted); err != nil {
-			return err
-		}
+		a, err := at.Place(ctx, uuid.NewString(), b.basket(token))
 		var order shop.Order
-		if err := json.Unmarshal(a.Body, &order); err != nil {
+		if err := errors.Join(answered(a, err, http.StatusAccepted), json.Unmarshal(a.Body, &order)); err != nil {
 			return err
 		}
-		for status := ""; status != "confirmed"; {
-			time.Sleep(5 * time.Millisecond)
-			err := b.truth.Orders.QueryRow(ctx, `SELECT status FROM orders WHERE id = $1`, strings.TrimPrefix(order.ID, "ord_")).Scan(&status)
-			if err != nil || status == "cancelled" {
-				return fmt.Errorf("order %s: %q: %w", order.ID, status, err)
-			}
-		}
-		return nil
+		_, err = at.Finished(ctx, order.ID)
+		return err
 	})
 	if err != nil {
 		return sample{}, err

@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"time"
 
 	"github.com/dbos-inc/dbos-transact-golang/dbos"
+	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -41,6 +43,10 @@ func (p processor) call(ctx context.Context, path, key string, in, out any) erro
 		return fmt.Errorf("%s: status %d", path, answer.StatusCode)
 	}
 	return json.NewDecoder(answer.Body).Decode(out)
+}
+
+type order struct {
+	Token string `json:"token"`
 }
 
 // pay is the workflow of one order: each call to the processor is a step, whose result is
@@ -78,20 +84,20 @@ func dbosQueue(ctx context.Context, n int) (float64, error) { return dbosWorkflo
 // Nothing limits how many run at the same time.
 func dbosDirect(ctx context.Context, n int) (float64, error) { return dbosWorkflows(ctx, n, false) }
 
-// dbosWorkflows measures durable workflows of the three calls that an order of ours makes,
-// from the start of the first to the end of the last. One process that starts them and
-// carries them out: no HTTP, no broker, no stock, no books, no receipt, no callback.
+// dbosWorkflows measures durable workflows of the three calls that an order of ours makes.
+// Like ours they are accepted over HTTP, each once for a key, and the time ends with the
+// last of them. One process, no broker, no stock, no books, no receipt, no callback.
 func dbosWorkflows(ctx context.Context, n int, queued bool) (float64, error) {
 	p := processor{os.Getenv("SANDBOX_URL"), os.Getenv("PROCESSOR_KEY"), &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 256}}}
-	tokens := make(chan string, n)
+	orders := make(chan order, n)
 	for range n {
-		var out struct{ Token string }
-		if err := p.call(ctx, "/v1/tokens", "", map[string]any{"card": "4242424242424242"}, &out); err != nil {
+		var o order
+		if err := p.call(ctx, "/v1/tokens", "", map[string]string{"card": "4242424242424242"}, &o); err != nil {
 			return 0, err
 		}
-		tokens <- out.Token
+		orders <- o
 	}
-	close(tokens)
+	close(orders)
 
 	root, err := dbos.NewContext(ctx, dbos.Config{AppName: "bench", DatabaseURL: os.Getenv("DATABASE_URL"), Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
@@ -110,20 +116,35 @@ func dbosWorkflows(ctx context.Context, n int, queued bool) (float64, error) {
 		}
 		options = append(options, dbos.WithQueue(queue))
 	}
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var in order
+		err := json.NewDecoder(r.Body).Decode(&in)
+		if err == nil {
+			_, err = dbos.RunWorkflow(root, p.pay, in.Token, append(options, dbos.WithWorkflowID(r.Header.Get("Idempotency-Key")))...)
+		}
+		if err != nil {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		w.WriteHeader(http.StatusAccepted)
+		_ = json.NewEncoder(w).Encode(in)
+	}))
+	defer service.Close()
 
 	begun := time.Now()
-	var starting errgroup.Group
+	client := processor{url: service.URL, client: p.client}
+	var placing errgroup.Group
 	for range 32 {
-		starting.Go(func() error {
-			for token := range tokens {
-				if _, err := dbos.RunWorkflow(root, p.pay, token, options...); err != nil {
+		placing.Go(func() error {
+			for o := range orders {
+				if err := client.call(ctx, "/orders", uuid.NewString(), o, &o); err != nil {
 					return err
 				}
 			}
 			return nil
 		})
 	}
-	if err := starting.Wait(); err != nil {
+	if err := placing.Wait(); err != nil {
 		return 0, err
 	}
 	are := func(status ...dbos.WorkflowStatusType) (bool, error) {

@@ -11,6 +11,7 @@ import (
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/rivermigrate"
+	"golang.org/x/sync/errgroup"
 )
 
 // steps is how many jobs a chain has: authorise, post the sale, capture.
@@ -32,30 +33,23 @@ type stepWorker struct {
 }
 
 func (w *stepWorker) Work(ctx context.Context, job *river.Job[stepArgs]) error {
-	tx, err := w.db.Begin(ctx)
-	if err != nil {
-		return err
-	}
-	defer tx.Rollback(ctx) //nolint:errcheck // nothing to do after a commit
-	if _, err := tx.Exec(ctx, `UPDATE river_orders SET step = $2 WHERE id = $1`, job.Args.Order, job.Args.Step); err != nil {
-		return err
-	}
-	if job.Args.Step < steps {
-		client := river.ClientFromContext[pgx.Tx](ctx)
-		if _, err := client.InsertTx(ctx, tx, stepArgs{Order: job.Args.Order, Step: job.Args.Step + 1}, nil); err != nil {
+	err := pgx.BeginFunc(ctx, w.db, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `UPDATE river_orders SET step = $2 WHERE id = $1`, job.Args.Order, job.Args.Step); err != nil {
 			return err
 		}
-	}
-	if _, err := river.JobCompleteTx[*riverpgxv5.Driver](ctx, tx, job); err != nil {
+		if job.Args.Step < steps {
+			client := river.ClientFromContext[pgx.Tx](ctx)
+			if _, err := client.InsertTx(ctx, tx, stepArgs{Order: job.Args.Order, Step: job.Args.Step + 1}, nil); err != nil {
+				return err
+			}
+		}
+		_, err := river.JobCompleteTx[*riverpgxv5.Driver](ctx, tx, job)
 		return err
-	}
-	if err := tx.Commit(ctx); err != nil {
-		return err
-	}
-	if job.Args.Step == steps {
+	})
+	if err == nil && job.Args.Step == steps {
 		w.done.Add(1)
 	}
-	return nil
+	return err
 }
 
 // riverChains measures chains from the insert of their order to the end of their
@@ -94,45 +88,34 @@ func riverChains(ctx context.Context, n int) (float64, error) {
 	defer client.Stop(context.WithoutCancel(ctx)) //nolint:errcheck // measured already
 
 	begun := time.Now()
-	orders := make(chan struct{}, n)
-	for range n {
-		orders <- struct{}{}
-	}
-	close(orders)
-	failed := make(chan error, 32)
-	for range 32 {
-		go func() {
-			for range orders {
+	var placing errgroup.Group
+	for from := range 32 {
+		placing.Go(func() error {
+			for i := from; i < n; i += 32 {
 				if err := begin(ctx, db, client); err != nil {
-					failed <- err
-					return
+					return err
 				}
 			}
-		}()
+			return nil
+		})
 	}
-	for done.Load() < int64(n) {
-		select {
-		case err := <-failed:
-			return 0, err
-		case <-time.After(5 * time.Millisecond):
-		}
+	if err := placing.Wait(); err != nil {
+		return 0, err
 	}
-	return float64(n) / time.Since(begun).Seconds(), nil
+	for done.Load() < int64(n) && ctx.Err() == nil {
+		time.Sleep(5 * time.Millisecond)
+	}
+	return float64(n) / time.Since(begun).Seconds(), ctx.Err()
 }
 
 // begin writes an order and its first job in one transaction.
 func begin(ctx context.Context, db *pgxpool.Pool, client *river.Client[pgx.Tx]) error {
-	tx, err := db.Begin(ctx)
-	if err != nil {
+	return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+		var id int
+		if err := tx.QueryRow(ctx, `INSERT INTO river_orders DEFAULT VALUES RETURNING id`).Scan(&id); err != nil {
+			return err
+		}
+		_, err := client.InsertTx(ctx, tx, stepArgs{Order: id, Step: 1}, nil)
 		return err
-	}
-	defer tx.Rollback(ctx) //nolint:errcheck // nothing to do after a commit
-	var id int
-	if err := tx.QueryRow(ctx, `INSERT INTO river_orders DEFAULT VALUES RETURNING id`).Scan(&id); err != nil {
-		return err
-	}
-	if _, err := client.InsertTx(ctx, tx, stepArgs{Order: id, Step: 1}, nil); err != nil {
-		return err
-	}
-	return tx.Commit(ctx)
+	})
 }
