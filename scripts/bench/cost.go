@@ -36,7 +36,8 @@ func (c cost) plus(other cost, times float64) cost {
 }
 
 func (c cost) String() string {
-	said := fmt.Sprintf("%.1f commits that write, %.1f transactions in all, %.1f messages and %.1f kB of WAL", c["commits"], c["transactions"], c["messages"], c["wal"]/1000)
+	of := func(thing string) float64 { return max(0, c[thing]) } // what was taken off is an average
+	said := fmt.Sprintf("%.1f commits that write, %.1f transactions in all, %.1f messages and %.1f kB of WAL", of("commits"), of("transactions"), of("messages"), of("wal")/1000)
 	if c["statements"] > 0 {
 		said = fmt.Sprintf("%.1f statements, ", c["statements"]) + said
 	}
@@ -50,7 +51,10 @@ func (b *bench) cost(ctx context.Context) error {
 	if err := b.countStatements(ctx); err != nil {
 		return err
 	}
-	defer b.statements.Close(ctx) //nolint:errcheck // nothing is at stake
+	defer func() {
+		_ = b.statements.Close(ctx)
+		b.statements = nil
+	}()
 	if err := b.system.Servers.StopRabbit(ctx); err != nil {
 		return err
 	}

@@ -26,7 +26,7 @@ var withPeerSandbox = stack.Options{
 // computed from what an order costs and from how fast this machine does each part of that
 // when it does nothing else.
 func (b *bench) endToEnd(ctx context.Context) error {
-	n := 2000
+	n := 1500
 	if b.Quick {
 		n = 500
 	}
