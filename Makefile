@@ -52,7 +52,7 @@ sweep: deps ## Crash, failure and delay at every fault point; then the audit. Ab
 	@go run ./scripts/lab sweep --report docs/sweep.md
 
 .PHONY: bench
-bench: deps ## Measure beside the limit of this machine. Thirteen minutes; BENCH=quick: two minutes.
+bench: deps ## Measure beside the limit of this machine. Fourteen minutes; BENCH=quick: two minutes.
 	@go run ./scripts/bench $(if $(filter quick,$(BENCH)),--quick,--report docs/performance.md)
 
 .PHONY: mutants
