@@ -21,7 +21,7 @@ const (
 
 // Whatever the order in which a sale and its reversal arrive, and how often, the
 // merchant is owed nothing in the end.
-func TestASaleAndItsReversalInAnyOrderTwiceEachLeaveNothingOnTheBooks(t *testing.T) {
+func TestSale_AndItsReversalInAnyOrderLeaveNothingOnTheBooks(t *testing.T) {
 	t.Parallel()
 	for _, steps := range [][]string{
 		{post, post, reverse, reverse}, {post, reverse, post, reverse}, {post, reverse, reverse, post},
@@ -64,7 +64,7 @@ func (l *ledger) sales() map[string]string {
 	return read[string](l.t, l.db, `SELECT 'ord_' || order_id, state FROM sales`)
 }
 
-func TestASaleAndItsReversalAtOnceLeaveNothingOnTheBooks(t *testing.T) {
+func TestSale_AndItsReversalAtOnceLeaveNothingOnTheBooks(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
 	const orders = 15
@@ -94,7 +94,7 @@ func TestASaleAndItsReversalAtOnceLeaveNothingOnTheBooks(t *testing.T) {
 	l.booksBalance()
 }
 
-func TestOneMessageDeliveredAgainMakesOneEntryAndOneReply(t *testing.T) {
+func TestSale_DeliveredAgainMakesOneEntryAndOneReply(t *testing.T) {
 	t.Parallel()
 	for name, deliver := range map[string]func(*ledger, event.Event){
 		"one after the other": func(l *ledger, e event.Event) { l.deliver(e, e, e) },
@@ -127,7 +127,7 @@ func TestOneMessageDeliveredAgainMakesOneEntryAndOneReply(t *testing.T) {
 
 // The fee may be changed between a sale and its reversal. What is taken back is
 // what was booked.
-func TestAReversalTakesBackWhatWasBookedEvenWhenTheFeeHasChanged(t *testing.T) {
+func TestReverseSale_TakesBackWhatWasBookedWhenTheFeeHasChanged(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
 	sale := order(100_00)
@@ -138,7 +138,7 @@ func TestAReversalTakesBackWhatWasBookedEvenWhenTheFeeHasChanged(t *testing.T) {
 	l.booksBalance()
 }
 
-func TestASaleOnAClosedAccountIsRefusedAndAReversalIsNot(t *testing.T) {
+func TestPostSale_OnAClosedAccountIsRefusedAndAReversalIsNot(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
 	before, after := order(10_00), order(20_00)
@@ -209,7 +209,7 @@ func TestReceive_ACommandThatMakesNoSenseIsAPermanentError(t *testing.T) {
 	same(t, "balances", l.balances(), map[string]int64{})
 }
 
-func TestTheFeeSplitAddsUpExactlyForEveryAmount(t *testing.T) {
+func TestSalePostings_AddUpExactlyForEveryAmount(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		// All of int64, and often the small amounts where rounding shows.
@@ -239,7 +239,7 @@ func TestTheFeeSplitAddsUpExactlyForEveryAmount(t *testing.T) {
 }
 
 // The smallest fee and none: the database refuses a posting of nothing.
-func TestSalesTooSmallForAFeeAreBooked(t *testing.T) {
+func TestPostSale_TooSmallForAFeeIsBooked(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
 	for _, amount := range []int64{1, 39, 40, 41} {

@@ -15,7 +15,7 @@ var (
 	held = []string{"authorised"}
 )
 
-func TestARefusalOfTheCardIsDefiniteAndStaysTheAnswer(t *testing.T) {
+func TestAuthorise_ARefusalOfTheCardStaysTheReply(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	unknown := s.order(cardWorks)
@@ -32,7 +32,7 @@ func TestARefusalOfTheCardIsDefiniteAndStaysTheAnswer(t *testing.T) {
 	}
 }
 
-func TestAnAuthoriseWhoseAnswerIsLostIsAskedAgainAndHoldsOnce(t *testing.T) {
+func TestAuthorise_WhoseAnswerIsLostHoldsOnce(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	cmd := s.order(cardWorks)
@@ -49,7 +49,7 @@ func TestAnAuthoriseWhoseAnswerIsLostIsAskedAgainAndHoldsOnce(t *testing.T) {
 
 // Whatever is not a clear answer must leave no trace but the begun payment, if that,
 // for the same message comes again.
-func TestNoAnswerIsNeverRecordedAsARefusal(t *testing.T) {
+func TestCommand_WithoutAnAnswerOfTheProcessorIsNotRefused(t *testing.T) {
 	t.Parallel()
 	const callTimeout = time.Second
 	for _, step := range []struct {
@@ -107,7 +107,7 @@ func TestNoAnswerIsNeverRecordedAsARefusal(t *testing.T) {
 	}
 }
 
-func TestATokenThatSomebodyElseHasUsedIsRefused(t *testing.T) {
+func TestRedeem_ATokenThatAnotherPaymentHasUsedIsRefused(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	cmd := s.order(cardWorks)
@@ -117,7 +117,7 @@ func TestATokenThatSomebodyElseHasUsedIsRefused(t *testing.T) {
 }
 
 // We had redeemed the token, and died before we could note it.
-func TestATokenThatWeHaveUsedBeforeACrashIsNotLost(t *testing.T) {
+func TestRedeem_ATokenThatWeHaveUsedBeforeACrashIsNotLost(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	cmd := s.order(cardWorks)
@@ -132,7 +132,7 @@ func (s *shop) redeemFor(reference string, cmd command) {
 	s.ask(http.MethodPost, "/v1/payment_methods", map[string]string{"token": cmd.PaymentToken, "reference": reference}, &struct{}{})
 }
 
-func TestTwoAuthorisesOfOnePaymentAtOnceHoldOnce(t *testing.T) {
+func TestAuthorise_TwiceAtOnceHoldsOnce(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	for range 5 {
@@ -147,7 +147,7 @@ func TestTwoAuthorisesOfOnePaymentAtOnceHoldOnce(t *testing.T) {
 	}
 }
 
-func TestOneMessageDeliveredAgainIsAnsweredOnce(t *testing.T) {
+func TestCommand_DeliveredAgainIsAnsweredOnce(t *testing.T) {
 	t.Parallel()
 	for name, deliver := range map[string]func(*shop, event.Event){
 		"one after the other": func(s *shop, m event.Event) { s.deliver(m, m, m) },
@@ -173,7 +173,7 @@ func TestOneMessageDeliveredAgainIsAnsweredOnce(t *testing.T) {
 	}
 }
 
-func TestARefusedCaptureIsDefiniteAndItsHoldCanBeReleased(t *testing.T) {
+func TestCapture_RefusedIsDefiniteAndItsHoldCanBeReleased(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	cmd := s.order(cardNoCapture)
@@ -186,7 +186,7 @@ func TestARefusedCaptureIsDefiniteAndItsHoldCanBeReleased(t *testing.T) {
 	s.stands(cmd, voided, []string{"voided"}, []string{"authorise done", no, no, "void done"})
 }
 
-func TestTwoCapturesAtOnceTakeTheMoneyOnce(t *testing.T) {
+func TestCapture_TwiceAtOnceTakesTheMoneyOnce(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	cmd := s.order(cardWorks)
@@ -198,7 +198,7 @@ func TestTwoCapturesAtOnceTakeTheMoneyOnce(t *testing.T) {
 	s.stands(cmd, captured, []string{"captured"}, []string{"authorise done", "capture done", "capture done", "capture done"})
 }
 
-func TestWhatIsNotHeldIsNotCaptured(t *testing.T) {
+func TestCapture_OfWhatIsNotHeldIsRefused(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	never, refused := s.order(cardWorks), s.order(cardDeclined)
@@ -250,7 +250,7 @@ func TestReceive_ACommandThatMakesNoSenseIsAPermanentError(t *testing.T) {
 	}
 }
 
-func TestAMerchantSeesItsOwnPaymentsOnly(t *testing.T) {
+func TestPayments_AMerchantSeesItsOwnOnly(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	s.seed(acme, "sk_acme")

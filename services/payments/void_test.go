@@ -8,7 +8,7 @@ import (
 
 var released = []string{"voided"}
 
-func TestAVoidBeforeItsAuthoriseLeavesATombstoneAndTheLateAuthoriseHoldsNothing(t *testing.T) {
+func TestVoid_BeforeItsAuthoriseLeavesATombstone(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	cmd := s.order(cardWorks)
@@ -27,7 +27,7 @@ func TestAVoidBeforeItsAuthoriseLeavesATombstoneAndTheLateAuthoriseHoldsNothing(
 
 // The processor thinks for a while, on either side of its work, and the void does
 // not wait for it.
-func TestAVoidWhileTheProcessorStillThinksLeavesNothingHeld(t *testing.T) {
+func TestVoid_WhileTheProcessorStillThinksLeavesNothingHeld(t *testing.T) {
 	t.Parallel()
 	const thinks = 1_000
 	for name, rules := range map[string][]rule{
@@ -57,7 +57,7 @@ func TestAVoidWhileTheProcessorStillThinksLeavesNothingHeld(t *testing.T) {
 
 // The token is being redeemed when the void comes. Nobody has asked for a hold, and
 // nobody will: the void's tombstone is there first.
-func TestAVoidWhileTheTokenIsBeingRedeemedLeavesNothingToHold(t *testing.T) {
+func TestVoid_WhileTheTokenIsBeingRedeemedLeavesNothingHeld(t *testing.T) {
 	t.Parallel()
 	for _, at := range []string{"before", "after"} {
 		t.Run("slow "+at+" its work", func(t *testing.T) {
@@ -78,7 +78,7 @@ func TestAVoidWhileTheTokenIsBeingRedeemedLeavesNothingToHold(t *testing.T) {
 
 // Two authorise one payment. The processor is slow to redeem the token for one of
 // them and refuses the other: then the payment is declined, and nothing is held.
-func TestARefusalToOneOfTwoWhoRedeemLeavesNothingHeld(t *testing.T) {
+func TestAuthorise_OneOfTwoIsRefusedTheTokenLeavesNothingHeld(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	cmd := s.order(cardWorks)
@@ -94,7 +94,7 @@ func TestARefusalToOneOfTwoWhoRedeemLeavesNothingHeld(t *testing.T) {
 }
 
 // No delays: whoever wins, and wherever they meet.
-func TestAnAuthoriseAndItsVoidAtOnceLeaveNothingHeld(t *testing.T) {
+func TestVoid_AtOnceWithItsAuthoriseLeavesNothingHeld(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	for range 20 {
@@ -111,7 +111,7 @@ func TestAnAuthoriseAndItsVoidAtOnceLeaveNothingHeld(t *testing.T) {
 	}
 }
 
-func TestAVoidReleasesAHoldThatWeNeverHeardOf(t *testing.T) {
+func TestVoid_ReleasesAHoldThatWeNeverHeardOf(t *testing.T) {
 	t.Parallel()
 	for contract, after := range map[string][]string{"payment_methods": none, "charges.create": released} {
 		t.Run("lost answer of "+contract, func(t *testing.T) {
@@ -129,7 +129,7 @@ func TestAVoidReleasesAHoldThatWeNeverHeardOf(t *testing.T) {
 	}
 }
 
-func TestAVoidAfterItsAuthoriseReleasesTheHoldHoweverOften(t *testing.T) {
+func TestVoid_AfterItsAuthoriseReleasesTheHoldHoweverOften(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	cmd := s.order(cardWorks)
@@ -140,7 +140,7 @@ func TestAVoidAfterItsAuthoriseReleasesTheHoldHoweverOften(t *testing.T) {
 	s.stands(cmd, voided, released, []string{"authorise done", "void done", "void done"})
 }
 
-func TestTwoVoidsAtOnceAreBothDone(t *testing.T) {
+func TestVoid_TwiceAtOnceIsDoneTwice(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	cmd := s.order(cardWorks)
@@ -151,7 +151,7 @@ func TestTwoVoidsAtOnceAreBothDone(t *testing.T) {
 	s.stands(cmd, voided, released, []string{"authorise done", "void done", "void done"})
 }
 
-func TestNothingHasToBeReleasedOfADeclinedPayment(t *testing.T) {
+func TestVoid_OfADeclinedPaymentReleasesNothing(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	cmd := s.order(cardDeclined)
@@ -171,7 +171,7 @@ func TestNothingHasToBeReleasedOfADeclinedPayment(t *testing.T) {
 
 // "Done" would be a lie: the money is still held or even taken, and somebody has
 // to know.
-func TestAHoldThatCannotBeReleasedIsNotCalledReleased(t *testing.T) {
+func TestVoid_OfAHoldThatCannotBeReleasedIsNotDone(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	refuses := func(command) { s.arm(rule{Contract: "charges.void", Fault: "refuse"}) }
@@ -209,7 +209,7 @@ func (s *shop) captureBehindOurBack(cmd command) {
 	s.ask(http.MethodPost, "/v1/charges/"+s.payment(cmd).ChargeID+"/capture", struct{}{}, &struct{}{})
 }
 
-func TestWhatIsCapturedIsNotCalledReleased(t *testing.T) {
+func TestVoid_OfWhatIsCapturedIsRefused(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	cmd := s.order(cardWorks)

@@ -72,7 +72,7 @@ var Bugs = []Bug{
 			{"services/payments/authorise.go", `		p.ChargeID, err = s.placeHold(ctx, p)`, `		p.Method = method
 		p.ChargeID, err = s.placeHold(ctx, p)`},
 		},
-		Package: "./services/payments", Test: "TestARefusalToOneOfTwoWhoRedeemLeavesNothingHeld",
+		Package: "./services/payments", Test: "TestAuthorise_OneOfTwoIsRefusedTheTokenLeavesNothingHeld",
 	},
 	{
 		ID: "another-answer-later", Date: "2026-11-24",

@@ -224,7 +224,7 @@ func walk(c chooser, b bugs, n int) error {
 	return nil
 }
 
-func TestNoOrderOfEventsLeadsToADeadEndOrAHalfDoneSaga(t *testing.T) {
+func TestPlan_NoOrderOfEventsLeadsToADeadEnd(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		if err := walk(byRapid{t}, bugs{}, rapid.IntRange(0, 60).Draw(t, "length")); err != nil {
@@ -234,7 +234,7 @@ func TestNoOrderOfEventsLeadsToADeadEndOrAHalfDoneSaga(t *testing.T) {
 }
 
 // The model is worth something only if it notices the usual mistakes.
-func TestTheModelNoticesTheUsualMistakes(t *testing.T) {
+func TestModel_NoticesTheUsualMistakes(t *testing.T) {
 	t.Parallel()
 	for name, b := range map[string]bugs{
 		"compensation registered only after success": {lateRegistration: true},
@@ -254,7 +254,7 @@ func TestTheModelNoticesTheUsualMistakes(t *testing.T) {
 	}
 }
 
-func TestManyRandomWalksEndWell(t *testing.T) {
+func TestPlan_ManyRandomWalksEndWell(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(50_000) {
 		if err := walk(bySeed{rand.New(rand.NewPCG(seed, 0))}, bugs{}, 40); err != nil {
