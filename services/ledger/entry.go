@@ -175,7 +175,7 @@ func (s *service) postEntry(c echo.Context) error {
 		return err
 	}
 	e := in.entry(id)
-	err = s.books.write(ctx, &e, nil)
+	err = s.writer.Write(ctx, e.insert)
 	switch {
 	case postgres.Violates(err, "entries_once"):
 		return s.bookedBefore(c, e)

@@ -79,25 +79,26 @@ func (s *service) postSale(ctx context.Context, cmd command) error {
 		case err != nil || now.Handled:
 			return err
 		case now.State == posted:
-			return s.answer(ctx, cmd, cmd.Done(), nil, nil)
+			return s.answer(ctx, cmd, cmd.Done(), nil)
 		case now.State == reversed:
 			// The reversal overtook us. Posting now would leave money on the books
 			// of an order that was walked back.
-			return s.answer(ctx, cmd, cmd.Refused("reversed"), nil, nil)
+			return s.answer(ctx, cmd, cmd.Refused("reversed"), nil)
 		case now.Closed:
-			return s.answer(ctx, cmd, cmd.Refused("account_closed"), nil, nil)
+			return s.answer(ctx, cmd, cmd.Refused("account_closed"), nil)
 		}
 		e, err := saleEntry("sale", cmd, salePostings(cmd, s.cfg.FeeBasisPoints))
 		if err != nil {
 			return err
 		}
-		return s.answer(ctx, cmd, cmd.Done(), e, func(b *pgx.Batch) {
+		return s.answer(ctx, cmd, cmd.Done(), func(b *pgx.Batch) {
 			// Of a sale and a reversal, or of two sales, at the same moment one
 			// inserts this row and the other must look again.
 			b.Queue(`
 				INSERT INTO sales (order_id, state)
 				VALUES ($1, 'posted')`,
 				cmd.orderID)
+			e.insert(b)
 		})
 	})
 }
@@ -111,9 +112,9 @@ func (s *service) reverseSale(ctx context.Context, cmd command) error {
 		case err != nil || now.Handled:
 			return err
 		case now.State == reversed:
-			return s.answer(ctx, cmd, cmd.Done(), nil, nil)
+			return s.answer(ctx, cmd, cmd.Done(), nil)
 		case now.State == "":
-			return s.answer(ctx, cmd, cmd.Done(), nil, func(b *pgx.Batch) {
+			return s.answer(ctx, cmd, cmd.Done(), func(b *pgx.Batch) {
 				b.Queue(`
 					INSERT INTO sales (order_id, state)
 					VALUES ($1, 'reversed')`,
@@ -124,28 +125,26 @@ func (s *service) reverseSale(ctx context.Context, cmd command) error {
 		if err != nil {
 			return err
 		}
-		return s.answer(ctx, cmd, cmd.Done(), e, func(b *pgx.Batch) {
+		return s.answer(ctx, cmd, cmd.Done(), func(b *pgx.Batch) {
 			b.Queue(`
 				UPDATE sales
 				   SET state   = 'reversed',
 				       version = CASE WHEN version = $2 THEN version + 1 ELSE -1 END
 				 WHERE order_id = $1`,
 				cmd.orderID, now.Version)
+			e.insert(b)
 		})
 	})
 }
 
-// answer commits what a command has led to in one transaction: the entry if there is
-// one, what work queues, and the reply. The error is postgres.ErrStale when a
+// answer commits what a command has led to in one transaction: what work queues, and the
+// reply. The error is postgres.ErrStale when a
 // constraint says that the books have changed since they were read.
-func (s *service) answer(ctx context.Context, cmd command, reply saga.Reply, e *entry, work func(b *pgx.Batch)) error {
+func (s *service) answer(ctx context.Context, cmd command, reply saga.Reply, work func(b *pgx.Batch)) error {
 	if err := fault.Point(ctx, fault.LedgerSaleBeforeCommit); err != nil {
 		return err
 	}
-	p := saga.Participant{
-		Outbox: s.outbox, ReplyTo: "orders.saga-reply",
-		Write: func(ctx context.Context, fill func(b *pgx.Batch)) error { return s.books.write(ctx, e, fill) },
-	}
+	p := saga.Participant{Outbox: s.outbox, ReplyTo: "orders.saga-reply", Write: s.writer.Write}
 	err := p.Answer(ctx, cmd.Command, reply, work)
 	for _, stale := range []string{"sales_pkey", "sales_version_current", "sales_account_open", "entries_once"} {
 		if postgres.Violates(err, stale) {

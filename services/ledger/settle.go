@@ -102,7 +102,10 @@ func (s *service) bookOnce(ctx context.Context, message changerecord.Message, e 
 	if err := fault.Point(ctx, fault.LedgerSettleBeforeCommit); err != nil {
 		return err
 	}
-	err := s.books.write(ctx, &e, func(b *pgx.Batch) { message.Record(b) })
+	err := s.writer.Write(ctx, func(b *pgx.Batch) {
+		message.Record(b)
+		e.insert(b)
+	})
 	if changerecord.IsDuplicate(err) || postgres.Violates(err, "entries_once") {
 		return nil
 	}

@@ -111,7 +111,7 @@ var Bugs = []Bug{
 		Broke:   "each of them kept a worker of the ledger's consumer for five seconds, and the platform's account locked meanwhile: another merchant's sale took 10.7 s",
 		Mended:  "a handler gives up after a tenth of a second, and the message waits at the broker; merchants' accounts are locked before the platform's",
 		Edits: []Edit{
-			{"services/ledger/books.go", `const lockWait = 100 * time.Millisecond`, `const lockWait = 5 * time.Second`},
+			{"services/ledger/main.go", `const lockWait = 100 * time.Millisecond`, `const lockWait = 5 * time.Second`},
 			{"services/ledger/entry.go", `return cmp.Compare(merchantOf(b), merchantOf(a))`, `return cmp.Compare(a, b)`},
 		},
 		Package: "./services/ledger", Test: "TestReceive_OneMerchantsLockedAccountLeavesWorkersToOthers",
