@@ -2,16 +2,73 @@ package main
 
 import (
 	"fmt"
+	"go/parser"
+	"go/token"
 	"os"
 	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
-// copier copies files with the names exchanged, and takes out of them what leads to
-// a file that was left behind.
+// keep chooses the files that are copied, and returns their texts.
+func keep(without []string) (map[string]string, error) {
+	files, err := tracked()
+	if err != nil {
+		return nil, err
+	}
+	kept, left := map[string]string{}, map[string]string{}
+	for _, file := range files {
+		text, err := os.ReadFile(file) //nolint:gosec // a file of the repository
+		if err != nil {
+			return nil, err
+		}
+		kept[file] = string(text)
+		for _, part := range without {
+			if slices.ContainsFunc(parts[part], func(begins string) bool { return strings.HasPrefix(file, begins) }) {
+				left[file] = string(text)
+				delete(kept, file)
+			}
+		}
+	}
+	for moved := true; moved; { // a package that comes along may import others
+		moved = false
+		needed := imported(kept)
+		for file, text := range left {
+			if needed[path.Dir(file)] {
+				kept[file], moved = text, true
+				delete(left, file)
+			}
+		}
+	}
+	return kept, nil
+}
+
+// imported are the directories of our own packages that some file imports.
+func imported(kept map[string]string) map[string]bool {
+	dirs := map[string]bool{}
+	for file, text := range kept {
+		if path.Ext(file) != ".go" {
+			continue
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, text, parser.ImportsOnly)
+		if err != nil {
+			continue // the compiler says it better
+		}
+		for _, i := range parsed.Imports {
+			name, err := strconv.Unquote(i.Path.Value)
+			if dir, ours := strings.CutPrefix(name, ourModule+"/"); err == nil && ours {
+				dirs[dir] = true
+			}
+		}
+	}
+	return dirs
+}
+
+// copier copies files with the names exchanged, and takes out of Makefile, CI and
+// pages what leads to a file that was left out.
 type copier struct {
 	kept    map[string]string // what is copied, by file
 	renamed *strings.Replacer
@@ -39,18 +96,11 @@ func (c copier) copy(from, to string) error {
 
 // here tells whether a file, or something in a directory, is copied.
 func (c copier) here(file string) bool {
-	for k := range c.kept {
-		if k == file || strings.HasPrefix(k, strings.TrimSuffix(file, "/")+"/") {
-			return true
-		}
+	if _, is := c.kept[file]; is {
+		return true
 	}
-	return false
-}
-
-// runs tells whether a command's package is copied: a directory with a main of its own.
-func (c copier) runs(dir string) bool {
 	for k := range c.kept {
-		if path.Dir(k) == dir && path.Ext(k) == ".go" {
+		if strings.HasPrefix(k, strings.TrimSuffix(file, "/")+"/") {
 			return true
 		}
 	}
@@ -58,15 +108,29 @@ func (c copier) runs(dir string) bool {
 }
 
 var (
-	goRun  = regexp.MustCompile(`go run \./(scripts/[\w/]+)`)
-	script = regexp.MustCompile(`\bscripts/[\w/]+\.sh\b`)
+	goRun      = regexp.MustCompile(`go run \./(scripts/[\w/]+)`)
+	script     = regexp.MustCompile(`\bscripts/[\w/]+\.sh\b`)
+	longTests  = regexp.MustCompile(` \./(scripts/\w+)/\.\.\.`)
+	makeTarget = regexp.MustCompile(`(?m)^step make ([a-z-]+).*\n`)
 )
 
-// makefile drops the targets whose commands were left behind.
+// runs tells whether a command's package is copied: what is left of scripts/lab for
+// others to import has no main.go.
+func (c copier) runs(dir string) bool { return c.here(dir + "/main.go") }
+
+// makefile drops the targets whose commands were left out, and from the tests those
+// packages that were.
 func (c copier) makefile(text string) string {
-	var kept []string
+	var blocks []string
 	for _, block := range strings.Split(text, "\n.PHONY: ") {
-		drop := false
+		tests := longTests.MatchString(block)
+		block = longTests.ReplaceAllStringFunc(block, func(word string) string {
+			if c.here(longTests.FindStringSubmatch(word)[1]) {
+				return word
+			}
+			return ""
+		})
+		drop := tests && !longTests.MatchString(block)
 		for _, m := range goRun.FindAllStringSubmatch(block, -1) {
 			drop = drop || !c.runs(m[1])
 		}
@@ -74,19 +138,17 @@ func (c copier) makefile(text string) string {
 			drop = drop || !c.here(file)
 		}
 		if !drop {
-			kept = append(kept, block)
+			blocks = append(blocks, block)
 		}
 	}
-	return strings.TrimRight(strings.Join(kept, "\n.PHONY: "), "\n") + "\n"
+	return strings.TrimRight(strings.Join(blocks, "\n.PHONY: "), "\n") + "\n"
 }
 
-var step = regexp.MustCompile(`(?m)^step make ([a-z-]+).*\n`)
-
-// steps drops what the Makefile has no target for from the list of what is checked.
+// steps drops from the list of what is checked what the Makefile has no target for.
 func (c copier) steps(text string) string {
 	targets := c.makefile(c.kept["Makefile"])
-	return step.ReplaceAllStringFunc(text, func(line string) string {
-		if strings.Contains(targets, "\n"+step.FindStringSubmatch(line)[1]+":") {
+	return makeTarget.ReplaceAllStringFunc(text, func(line string) string {
+		if strings.Contains(targets, "\n"+makeTarget.FindStringSubmatch(line)[1]+":") {
 			return line
 		}
 		return ""
@@ -95,28 +157,23 @@ func (c copier) steps(text string) string {
 
 var (
 	link      = regexp.MustCompile(`!?\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)`)
-	directive = regexp.MustCompile(`^<!-- (?:excerpt|naive|verdict|printed|places|measured|run|index|record|messages|tables)(?: .*)? -->$`)
+	directive = regexp.MustCompile(`(?m)^<!-- [a-z]+(?: .*)? -->\n`)
 )
 
-// page takes away what leads to what was left behind: links, whose words stay, and
-// the paragraphs and rows that tell somebody to run it. Without the catalogue its
+// page takes out of a page the links to what was left out, whose words stay, and the
+// paragraphs and rows that tell the reader to run it. Without the catalogue its
 // directives mean nothing, so they go too.
 func (c copier) page(from, text string) string {
 	if !c.runs("scripts/catalogue") {
-		text = withoutDirectives(text)
+		text = directive.ReplaceAllString(text, "")
 	}
 	var paragraphs []string
 	for _, paragraph := range strings.Split(text, "\n\n") {
 		if !strings.HasPrefix(paragraph, "|") && c.needsMissing(paragraph) {
 			continue
 		}
-		var lines []string
-		for _, line := range strings.Split(paragraph, "\n") {
-			if !c.needsMissing(line) {
-				lines = append(lines, line)
-			}
-		}
-		paragraphs = append(paragraphs, strings.Join(lines, "\n"))
+		rows := slices.DeleteFunc(strings.Split(paragraph, "\n"), c.needsMissing)
+		paragraphs = append(paragraphs, strings.Join(rows, "\n"))
 	}
 	text = strings.TrimRight(strings.Join(paragraphs, "\n\n"), "\n") + "\n"
 	return link.ReplaceAllStringFunc(text, func(whole string) string {
@@ -129,40 +186,20 @@ func (c copier) page(from, text string) string {
 }
 
 func (c copier) needsMissing(text string) bool {
-	return slices.ContainsFunc(goRun.FindAllStringSubmatch(text, -1), func(m []string) bool { return !c.runs(m[1]) && c.ours(m[1]) })
-}
-
-// ours tells whether there is such a command here: docs/fork.md speaks of one that is
-// yet to be written.
-func (c copier) ours(dir string) bool {
-	_, err := os.Stat(dir)
-	return err == nil
-}
-
-func withoutDirectives(text string) string {
-	var lines []string
-	inBlock := false
-	for _, line := range strings.Split(text, "\n") {
-		switch {
-		case directive.MatchString(line):
-			inBlock = true
-		case inBlock && line == "<!-- end -->":
-			inBlock = false
-		default:
-			lines = append(lines, line)
-		}
-	}
-	return strings.Join(lines, "\n")
+	return slices.ContainsFunc(goRun.FindAllStringSubmatch(text, -1), func(m []string) bool { return !c.runs(m[1]) })
 }
 
 // readme is a first page for a fork without ours.
 func (c copier) readme() string {
 	lines := []string{
-		"# " + strings.ToUpper(cli.Name[:1]) + cli.Name[1:], "",
-		"```", "make run     the whole system as local processes, every URL, and a curl to paste", "make test    every test", "make help    the rest", "```", "",
+		"# " + title(cli.Name), "",
+		"Three services take an order, charge the card, keep the books and notify the merchant: `services/orders`, `services/payments` and", "`services/ledger`.", "",
+		"```", "make run     the whole system as local processes, every URL, and a curl to paste", "make test    the tests", "make help    the rest", "```", "",
+		"They need the Go of go.mod, and either Docker or, on Linux, a PostgreSQL and a RabbitMQ to start; on Debian and Ubuntu `make deps`", "installs those two. The tests also need a C compiler, for the race detector.", "",
 	}
 	for _, page := range [][2]string{
-		{"docs/architecture.md", "The whole on one page"}, {"docs/runbook.md", "What each alarm means, and what to type"}, {"docs/decisions/README.md", "Decisions"},
+		{"docs/architecture.md", "The whole on one page"}, {"docs/fork.md", "What to change first, what to remove, how to add a service"}, {"docs/runbook.md", "What each alarm means, and what to type"},
+		{"docs/decisions/README.md", "Decisions"}, {"docs/glossary.md", "Glossary"},
 	} {
 		if c.here(page[0]) {
 			lines = append(lines, fmt.Sprintf("- [%s](%s)", page[1], page[0]))

@@ -1,6 +1,6 @@
 // Command fork copies this repository under another name, to start a real service
-// from: the module is renamed, the project too, and what the new one does not want
-// can be left behind.
+// from: the module and the project are renamed, and folders that the new one does not
+// want can be left out. Services and patterns are removed by hand: docs/fork.md.
 package main
 
 import (
@@ -28,7 +28,21 @@ var cli struct {
 	Module  string   `help:"The new module's path: github.com/acme/pay."`
 	Name    string   `help:"The project's new name, in small letters: it becomes part of metrics, exchanges and images."`
 	Dir     string   `help:"Where to put it. Default: beside this repository, under the new name." type:"path"`
-	Without []string `help:"What to leave behind, separated by commas: lab, demo, bench, e2e, containers, a service, a pattern. See docs/fork.md."`
+	Without []string `help:"What to leave out, separated by commas: lab, demo, bench, e2e, containers."`
+}
+
+// parts are what can be left out: files, by the beginning of their paths. A package
+// among them that something else imports comes along all the same: the end-to-end
+// tests need the lab's audit and sweep.
+var parts = map[string][]string{
+	"lab": {
+		"scripts/lab/", "scripts/catalogue/", "scripts/fork/", "docs/patterns/", "docs/system.svg", "README.md",
+		"docs/choosing.md", "docs/conformance.md", "docs/holes.md", "docs/sweep.md", "docs/track-record.md",
+	},
+	"demo":       {"scripts/demo/"},
+	"bench":      {"scripts/bench/", "docs/performance."},
+	"e2e":        {"scripts/e2e/", "scripts/large/", "scripts/smoke/"},
+	"containers": {"scripts/docker/", "docker-compose.yml", ".dockerignore"},
 }
 
 func main() {
@@ -48,7 +62,7 @@ var (
 func check() error {
 	switch {
 	case cli.Module == "" || cli.Name == "":
-		return errors.New("say what it is to be called: make fork MODULE=github.com/acme/pay NAME=pay")
+		return errors.New("give the new names: make fork MODULE=github.com/acme/pay NAME=pay")
 	case !validModule.MatchString(cli.Module):
 		return fmt.Errorf("MODULE=%s is not the path of a module, such as github.com/acme/pay", cli.Module)
 	case !validName.MatchString(cli.Name):
@@ -57,12 +71,10 @@ func check() error {
 		return errors.New("MODULE and NAME must differ from ours")
 	}
 	for _, part := range cli.Without {
-		if _, pattern := decisions[part]; !pattern && !isOf(parts, part) {
-			return fmt.Errorf("WITHOUT=%s: there is no %q to leave behind, only %s", strings.Join(cli.Without, ","), part, strings.Join(slices.Sorted(maps.Keys(parts)), ", "))
+		if parts[part] == nil {
+			return fmt.Errorf("WITHOUT=%s: %q cannot be left out, only %s; services and patterns are removed by hand (docs/fork.md)",
+				strings.Join(cli.Without, ","), part, strings.Join(slices.Sorted(maps.Keys(parts)), ", "))
 		}
-	}
-	if left := leftServices(withAll(cli.Without)); len(left) == len(services) {
-		return fmt.Errorf("WITHOUT=%s: one service must stay", strings.Join(cli.Without, ","))
 	}
 	return nil
 }
@@ -78,19 +90,14 @@ func run() error {
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
 		return fmt.Errorf("%s is there already, and not empty", dir)
 	}
-	files, err := tracked()
-	if err != nil {
-		return err
-	}
-	without := withAll(cli.Without)
-	kept, err := keep(files, without)
+	kept, err := keep(cli.Without)
 	if err != nil {
 		return err
 	}
 	c := copier{kept: kept, renamed: strings.NewReplacer(
 		ourModule, cli.Module,
 		strings.ToUpper(ourName), strings.ToUpper(cli.Name),
-		strings.ToUpper(ourName[:1])+ourName[1:], strings.ToUpper(cli.Name[:1])+cli.Name[1:],
+		title(ourName), title(cli.Name),
 		ourName, cli.Name,
 	)}
 	for file := range kept {
@@ -98,13 +105,17 @@ func run() error {
 			return err
 		}
 	}
+	written := map[string]string{"forked-from.txt": origin()}
 	if !c.here("README.md") {
-		if err := os.WriteFile(filepath.Join(dir, "README.md"), []byte(c.readme()), 0o644); err != nil { //nolint:gosec // documentation
+		written["README.md"] = c.readme()
+	}
+	for file, text := range written {
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o644); err != nil { //nolint:gosec // documentation
 			return err
 		}
 	}
 	commands := [][]string{{"go", "mod", "tidy"}, {"gofmt", "-w", "services", "shared", "scripts"}, {"go", "build", "./..."}, {"go", "vet", "./..."}}
-	if c.here("scripts/catalogue/main.go") {
+	if c.here("scripts/catalogue") {
 		commands = append(commands, []string{"go", "run", "./scripts/catalogue", "generate"}) // the new name has moved columns
 	}
 	for _, command := range commands {
@@ -114,44 +125,26 @@ func run() error {
 			return fmt.Errorf("%s in the copy: %w\n%s", strings.Join(command, " "), err, out)
 		}
 	}
-	if isReduced(without) {
-		if err := showOps(dir); err != nil {
-			return err
-		}
-	}
 	fmt.Printf("%d files copied to %s as module %s; it builds.\n", len(kept), dir, cli.Module)
-	if more := slices.DeleteFunc(slices.Clone(without), func(name string) bool { return slices.Contains(cli.Without, name) }); len(more) > 0 {
-		slices.Sort(more)
-		fmt.Printf("Left behind too, for want of the rest: %s.\n", strings.Join(more, ", "))
-	}
-	for _, end := range open(kept, without) {
-		fmt.Println("Yours to write:", end)
-	}
 	fmt.Printf("Next: cd %s && git init && make test\n", dir)
 	return nil
 }
 
-var opsHelp = regexp.MustCompile("(?s)```console\n\\$ go run ./scripts/ops --help\n(.*?)```")
+// title is a name as it stands at the beginning of a sentence.
+func title(name string) string { return strings.ToUpper(name[:1]) + name[1:] }
 
-// showOps puts into the runbook of the copy what its commands say of themselves.
-func showOps(dir string) error {
-	page := filepath.Join(dir, runbook)
-	text, err := os.ReadFile(page) //nolint:gosec // of the copy
+// origin says where the copy comes from: without it nobody could tell later which of
+// our fixes it has.
+func origin() string {
+	commit, err := exec.Command("git", "describe", "--always", "--dirty", "--abbrev=40").Output() //nolint:noctx // over in milliseconds
 	if err != nil {
-		return err
+		commit = []byte("unknown\n")
 	}
-	cmd := exec.Command("go", "run", "./scripts/ops", "--help") //nolint:noctx // over in seconds
-	cmd.Dir = dir
-	says, err := cmd.Output()
-	if err != nil {
-		return fmt.Errorf("scripts/ops in the copy: %w", err)
-	}
-	shown := "```console\n$ go run ./scripts/ops --help\n" + string(says) + "```"
-	return os.WriteFile(page, []byte(opsHelp.ReplaceAllLiteralString(string(text), shown)), 0o644) //nolint:gosec // documentation
+	return fmt.Sprintf("from:   %s\ncommit: %sby:     make fork MODULE=%s NAME=%s WITHOUT=%s\n", ourModule, commit, cli.Module, cli.Name, strings.Join(cli.Without, ","))
 }
 
 // tracked lists the repository's files, also those that git does not know yet. Where
-// there is no git, it is everything but what builds and runs leave behind.
+// there is no git, it is everything but what builds and runs leave in the tree.
 func tracked() ([]string, error) {
 	out, err := exec.Command("git", "ls-files", "--cached", "--others", "--exclude-standard", "--deduplicate").Output() //nolint:noctx // over in milliseconds
 	if err == nil {

@@ -110,7 +110,11 @@ func addService(t *testing.T, dir string) {
 	}
 	write(t, dir, file, string(init)+text)
 
+	file, text = block(t, step["7"])
+	write(t, dir, file, text)
 	replace(t, dir, "scripts/stack/stack.go", "Payments, Orders}", `Payments, "loyalty", Orders}`)
+	replace(t, dir, "scripts/stack/stack.go", "Payments, Ledger}", `Payments, Ledger, "loyalty"}`)
+	replace(t, dir, "scripts/lab/sweep/combinations.go", "sendNothing = []string{}", `sendNothing = []string{"loyalty"}`)
 
 	file, text = block(t, step["8"])
 	compose, err := os.ReadFile(filepath.Join(dir, file)) //nolint:gosec // docker-compose.yml
@@ -126,7 +130,6 @@ func addService(t *testing.T, dir string) {
 
 	t.Run("points", func(t *testing.T) { points(t, dir, step["9"]) })
 
-	replace(t, dir, "scripts/catalogue/lists.go", `"ledger"}`, `"ledger", "loyalty"}`)
 	must(t, dir, "go", "run", "./scripts/catalogue", "generate")
 	must(t, dir, "go", "run", "./scripts/catalogue", "check")
 	for _, page := range []string{"docs/architecture.md", "docs/patterns/change-record.md"} {
@@ -135,6 +138,9 @@ func addService(t *testing.T, dir string) {
 		}
 	}
 	must(t, dir, "go", "vet", "./...")
+	if said := must(t, dir, "go", "run", "./scripts/lab", "sweep", "--only", "loyalty", "--faults", "crash", "--systems", "1"); !strings.Contains(said, "2 combinations, 2 held") {
+		t.Errorf("the sweep says: %s", said)
+	}
 }
 
 // up starts everything, and returns what it prints when it is up.

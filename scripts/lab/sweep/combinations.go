@@ -2,6 +2,7 @@ package sweep
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"example.com/failwell/scripts/stack"
@@ -59,8 +60,11 @@ func All(faults ...fault.Action) []Combination {
 	return all
 }
 
-// whoPasses: a service's own points by its name; those of a pattern by everybody
-// who uses it.
+// sendNothing are the services without an outbox.
+var sendNothing = []string{}
+
+// whoPasses: a service's own points by its name; those of a pattern by each service
+// that uses it.
 func whoPasses(point string) []string {
 	switch owner, _, _ := strings.Cut(point, "."); owner {
 	case "orders", "callback":
@@ -69,6 +73,8 @@ func whoPasses(point string) []string {
 		return []string{stack.Payments}
 	case "ledger":
 		return []string{stack.Ledger}
+	case "outbox":
+		return slices.DeleteFunc(slices.Clone(stack.Services), func(name string) bool { return slices.Contains(sendNothing, name) })
 	}
 	return stack.Services
 }
