@@ -44,7 +44,12 @@ func Open(ctx context.Context, address func(name string) string, receipts string
 		}
 	}
 	for name, pool := range map[string]**pgxpool.Pool{"orders": &d.Orders, "payments": &d.Payments, "ledger": &d.Ledger, "sandbox": &d.Sandbox} {
-		cfg, err := pgxpool.ParseConfig(address(name))
+		at := address(name)
+		if at == "" { // pgx would take it for the default server
+			d.Close()
+			return nil, fmt.Errorf("audit: database %s: its address is missing", name)
+		}
+		cfg, err := pgxpool.ParseConfig(at)
 		var p *pgxpool.Pool
 		if err == nil {
 			// The services' statements may not take as long as an audit of a million
