@@ -74,7 +74,11 @@ func (checkCmd) Run() error {
 	if err != nil {
 		return err
 	}
-	gaps = append(gaps, deadEnds(pages)...)
+	forgotten, err := s.neverForgotten()
+	if err != nil {
+		return err
+	}
+	gaps = append(append(gaps, deadEnds(pages)...), forgotten...)
 	uses := 0
 	for _, p := range s.places {
 		uses += len(p)

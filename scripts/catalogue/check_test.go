@@ -107,8 +107,9 @@ func TestEveryGapIsNoticed(t *testing.T) {
 		"a target that make does not know":      {"docs/performance.md", "make bench BENCH=quick", "make haste", "no such target: make haste"},
 		"a test that does not exist":            {"docs/patterns/reject-duplicate.md", "-run Identical", "-run Nonsense", `no test of ./scripts/e2e is matched by "Nonsense"`},
 		"a fault point that does not exist":     {"docs/patterns/idempotency-key.md", "orders.accept.after-commit", "orders.accept.after-lunch", "no such fault point: orders.accept.after-lunch"},
-		"a command that the lab does not know":  {"docs/patterns/reliable-retries.md", "scripts/lab dlq list", "scripts/lab dlq lost", `lab dlq has no command "lost"`},
+		"a command that a tool does not know":   {"docs/patterns/reliable-retries.md", "scripts/ops dlq list", "scripts/ops dlq lost", `ops dlq has no command "lost"`},
 		"a flag that the lab does not know":     {"docs/patterns/change-record.md", "chaos --seed", "chaos --sead", "lab chaos has no flag --sead"},
+		"an inbox that is not emptied":          {"services/orders/garbage.go", `"/payments", "/ledger"`, `"/payments"`, `services/orders/garbage.go: DeleteOld lacks "/ledger", who sends orders.saga-reply`},
 		"a tool that does not exist":            {"docs/glossary.md", "# Glossary", "# Glossary\n\n`go run ./scripts/tools`", "no command ./scripts/tools"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -242,7 +242,7 @@ func (n *named) testsOf(dir string) (map[string]bool, error) {
 	for _, p := range fault.Points {
 		names[p.Name] = false
 	}
-	for _, word := range append([]string{"crash", "error", "delay", "client-gone", "client-retries"}, services...) {
+	for _, word := range append([]string{"crash", "error", "delay", "client-gone", "client-retries"}, (source{root: n.root}).services()...) {
 		names[word] = false
 	}
 	n.tests[dir] = names

@@ -9,10 +9,21 @@ import (
 	"strings"
 )
 
-// services in the order in which an order meets them.
-var services = []string{"orders", "payments", "ledger"}
+// services are the directories under services: those that an order meets, in that
+// order, and then any other.
+func (s source) services() []string {
+	all := []string{"orders", "payments", "ledger"}
+	dirs, _ := filepath.Glob(filepath.Join(s.root, "services", "*", "main.go")) // fails for a bad pattern only
+	for _, dir := range dirs {
+		if name := filepath.Base(filepath.Dir(dir)); !slices.Contains(all, name) {
+			all = append(all, name)
+		}
+	}
+	return all
+}
 
 var (
+	deleteOld   = regexp.MustCompile(`DeleteOld\(([^)]*)\)`)
 	consumer    = regexp.MustCompile(`Queue: "([^"]+)",\s+Bindings: \[\]string\{([^}]+)\}`)
 	quoted      = regexp.MustCompile(`"([^"]+)"`)
 	createTable = regexp.MustCompile(`(?m)((?:^--.*\n)*)^CREATE TABLE (\w+) \(`)
@@ -21,12 +32,9 @@ var (
 // consumed is a message that a service takes from a queue of its own.
 type consumed struct{ receiver, queue, kind string }
 
-// messages is the table of all types of messages: who sends them, whose queue they
-// go to. A service sends what it names and does not consume.
-func (s source) messages(up string) ([]string, error) {
-	var all []consumed
-	receivers := map[string][]string{} // by kind
-	for _, receiver := range services {
+// consumed lists the messages that the services take.
+func (s source) consumed() (all []consumed, err error) {
+	for _, receiver := range s.services() {
 		text, err := os.ReadFile(filepath.Join(s.root, "services", receiver, "main.go"))
 		if err != nil {
 			return nil, err
@@ -34,29 +42,69 @@ func (s source) messages(up string) ([]string, error) {
 		for _, m := range consumer.FindAllStringSubmatch(string(text), -1) {
 			for _, kind := range quoted.FindAllStringSubmatch(m[2], -1) {
 				all = append(all, consumed{receiver, m[1], kind[1]})
-				receivers[kind[1]] = append(receivers[kind[1]], receiver)
 			}
 		}
 	}
+	return all, nil
+}
+
+// messages is the table of all types of messages: who sends them, whose queue they
+// go to.
+func (s source) messages(up string) ([]string, error) {
+	all, err := s.consumed()
+	if err != nil {
+		return nil, err
+	}
 	table := []string{"| message | from | to | through |", "|---|---|---|---|"}
 	for _, c := range all {
-		senders, err := s.senders(up, c.kind, receivers[c.kind])
+		senders, err := s.senders(c.kind, all)
 		if err != nil {
 			return nil, err
 		}
 		if len(senders) == 0 {
 			return nil, fmt.Errorf("%s consumes %s, which nobody sends", c.receiver, c.kind)
 		}
-		table = append(table, fmt.Sprintf("| `%s` | %s | %s | `%s`, `%s.retry.*`, `%s.dead` |", c.kind, strings.Join(senders, ", "), c.receiver, c.queue, c.queue, c.queue))
+		var links []string
+		for _, p := range senders {
+			links = append(links, fmt.Sprintf("[%s](%s%s#L%d)", serviceOf(p.File), up, p.File, p.Line))
+		}
+		table = append(table, fmt.Sprintf("| `%s` | %s | %s | `%s`, `%s.retry.*`, `%s.dead` |", c.kind, strings.Join(links, ", "), c.receiver, c.queue, c.queue, c.queue))
 	}
 	return table, nil
 }
 
-// senders are the services, other than the receivers, that name a message, with a
-// link to each file that does.
-func (s source) senders(up, kind string, receivers []string) (senders []string, err error) {
-	for _, service := range services {
-		if slices.Contains(receivers, service) {
+// serviceOf is the service that a file of services/ belongs to.
+func serviceOf(file string) string { return strings.Split(file, "/")[1] }
+
+// neverForgotten lists the senders whose messages a service takes and whose old rows
+// in its inbox it does not delete: those would stay for good.
+func (s source) neverForgotten() (gaps []string, err error) {
+	all, err := s.consumed()
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range all {
+		file := "services/" + c.receiver + "/garbage.go"
+		text, _ := os.ReadFile(filepath.Join(s.root, file)) //nolint:errcheck // a service may have no such rule
+		forgets := deleteOld.FindStringSubmatch(string(text))
+		senders, err := s.senders(c.kind, all)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range senders {
+			if sender := `"/` + serviceOf(p.File) + `"`; forgets != nil && !strings.Contains(forgets[1], sender) {
+				gaps = append(gaps, fmt.Sprintf("%s: DeleteOld lacks %s, who sends %s", file, sender, c.kind))
+			}
+		}
+	}
+	return gaps, nil
+}
+
+// senders are the places, a file each, where a service names a message that it does
+// not take: it sends it.
+func (s source) senders(kind string, all []consumed) (senders []place, err error) {
+	for _, service := range s.services() {
+		if slices.ContainsFunc(all, func(c consumed) bool { return c.receiver == service && c.kind == kind }) {
 			continue
 		}
 		files, err := filepath.Glob(filepath.Join(s.root, "services", service, "*.go"))
@@ -70,7 +118,7 @@ func (s source) senders(up, kind string, receivers []string) (senders []string, 
 				return nil, err
 			}
 			if before, _, found := strings.Cut(string(text), `"`+kind+`"`); found && !strings.HasSuffix(file, "_test.go") {
-				senders = append(senders, fmt.Sprintf("[%s](%sservices/%s/%s#L%d)", service, up, service, filepath.Base(file), strings.Count(before, "\n")+1))
+				senders = append(senders, place{File: "services/" + service + "/" + filepath.Base(file), Line: strings.Count(before, "\n") + 1})
 			}
 		}
 	}
@@ -80,7 +128,7 @@ func (s source) senders(up, kind string, receivers []string) (senders []string, 
 // tables is the list of all tables, with what their migrations say of them.
 func (s source) tables(up string) ([]string, error) {
 	table := []string{"| service | table | |", "|---|---|---|"}
-	for _, service := range services {
+	for _, service := range s.services() {
 		files, err := filepath.Glob(filepath.Join(s.root, "services", service, "migrations", "*.sql"))
 		if err != nil {
 			return nil, err

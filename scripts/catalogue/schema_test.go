@@ -91,7 +91,7 @@ func TestSchema_IsTheSameInPatternsAndServices(t *testing.T) {
 		take(filepath.Base(filepath.Dir(file)), strings.TrimPrefix(file, "../../"), url)
 	}
 	ofPatterns := slices.Collect(maps.Keys(first))
-	for _, service := range services {
+	for _, service := range (source{root: "../.."}).services() {
 		url := testenv.Postgres(t, nil)
 		if err := migrate.Up(t.Context(), url, os.DirFS("../../services/"+service)); err != nil {
 			t.Fatal(err)
