@@ -22,11 +22,15 @@ run: deps ## The whole system as local processes, until Ctrl-C.
 	@go run ./scripts/run
 
 .PHONY: test
-test: deps ## All tests, against a real PostgreSQL and RabbitMQ, with the race detector.
-	@go run ./scripts/testenv -- go test -race -timeout 20m ./...
+test: deps ## The tests, on a real PostgreSQL and RabbitMQ, with the race detector. Under five minutes.
+	@go run ./scripts/testenv -- go test -race -timeout 10m $$(go list ./... | grep -vE '/scripts/(e2e|large|fork)$$')
+
+.PHONY: test-long
+test-long: deps ## The tests that take minutes each: a crash at every fault point, large tables, a fork of everything. Quarter of an hour.
+	@go run ./scripts/testenv -- go test -race -timeout 30m ./scripts/e2e/... ./scripts/large/... ./scripts/fork/...
 
 .PHONY: lint
-lint: ## gofmt, go vet, golangci-lint (import arrows included).
+lint: ## gofmt, go vet, golangci-lint (import arrows included). The first time it compiles golangci-lint, which takes minutes.
 	@test -z "$$(gofmt -l services shared scripts)" || { echo "not gofmt clean:"; gofmt -l services shared scripts; exit 1; }
 	@go vet ./...
 	@go run $(GOLANGCI_LINT) run
@@ -68,7 +72,7 @@ conform: deps ## Hold our endpoints against the published cases for idempotency 
 	@go run ./scripts/lab conform
 
 .PHONY: fork
-fork: ## Copy it all under another name: make fork MODULE=github.com/acme/pay NAME=pay [WITHOUT=lab,demo,…].
+fork: ## Copy it all under another name: make fork MODULE=github.com/acme/pay NAME=pay [WITHOUT=lab,demo,bench,e2e,containers].
 	@go run ./scripts/fork --module "$(MODULE)" --name "$(NAME)" $(if $(DIR),--dir "$(DIR)") $(if $(WITHOUT),--without "$(WITHOUT)")
 
 .PHONY: catalogue

@@ -1,0 +1,87 @@
+// Package smoke is the short test of the whole system: real processes, one order that
+// goes through, one crash. Everything else is in scripts/e2e, which takes minutes.
+package smoke
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"example.com/failwell/scripts/lab/audit"
+	"example.com/failwell/scripts/lab/sweep"
+	"example.com/failwell/scripts/shop"
+	"example.com/failwell/scripts/stack"
+	"example.com/failwell/shared/platform/fault"
+)
+
+var world *sweep.World
+
+func TestMain(m *testing.M) {
+	code, err := runTests(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "smoke:", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+func runTests(m *testing.M) (int, error) {
+	ctx := context.Background()
+	system, err := stack.Start(ctx, stack.Options{Out: os.Stderr, IgnoreGiven: true})
+	if err != nil {
+		return 1, err
+	}
+	defer system.Close()
+	truth, err := audit.Open(ctx, system.DatabaseURL, system.ReceiptsURL())
+	if err != nil {
+		return 1, err
+	}
+	defer truth.Close()
+	world = &sweep.World{System: system, Shop: shop.New(system.Env()), Truth: truth}
+	return m.Run(), nil
+}
+
+func TestOrder_GoesThroughAndEveryInvariantHolds(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	token, err := world.Shop.Token(ctx, shop.CardWorks)
+	if err != nil {
+		t.Fatal(err)
+	}
+	placed, err := world.Shop.Place(ctx, uuid.NewString(), world.Shop.Basket(token, shop.Item{SKU: "mug", Quantity: 1}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := strings.TrimPrefix(placed.Header.Get("Location"), "/v1/orders/")
+	o, err := world.Shop.Finished(ctx, id)
+	if err != nil || o.Status != "confirmed" {
+		t.Fatalf("placed with %d; order %+v, %v", placed.Status, o, err)
+	}
+	if err := audit.WaitQuiet(ctx, world.Truth); err != nil {
+		t.Fatal(err)
+	}
+	results, err := audit.Run(ctx, world.Truth)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !audit.Held(results) {
+		var table strings.Builder
+		audit.Print(&table, results)
+		t.Fatalf("invariants are violated:\n%s", &table)
+	}
+}
+
+// Payments dies when the processor holds the money and no row of ours says so.
+func TestOrder_SurvivesACrashBetweenTheProcessorAndItsRow(t *testing.T) {
+	err := world.One(t.Context(), sweep.Combination{
+		Point: fault.PaymentsAuthoriseAfterProcessor, Service: stack.Payments, Fault: fault.Crash, Client: sweep.Retries,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
