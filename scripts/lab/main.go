@@ -19,7 +19,6 @@ var cli struct {
 	Record  recordCmd  `cmd:"" help:"Bring the bugs of our track record back, and see that their tests find them."`
 	Chaos   chaosCmd   `cmd:"" help:"Place orders while services, database and broker are being killed; then audit."`
 	Conform conformCmd `cmd:"" help:"Hold a service, ours or yours, against the published cases for idempotency keys and webhooks."`
-	Load    loadCmd    `cmd:"" help:"Place orders as fast as they are accepted, and say what one costs."`
 }
 
 func main() {

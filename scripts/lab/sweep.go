@@ -21,15 +21,47 @@ type sweepCmd struct {
 	Only    string         `help:"Only combinations whose name contains this: payments.refund, /crash/, client-gone."`
 	Faults  []fault.Action `default:"crash,error,delay" enum:"crash,error,delay" help:"Which faults."`
 	Systems int            `default:"3" help:"How many systems to sweep side by side."`
-	Resume  string         `type:"path" help:"A file that keeps what held, so that a sweep that was stopped goes on. Another source begins anew."`
 	Report  string         `type:"path" help:"Write the table as Markdown to this file. Only of a whole sweep."`
 }
 
 // swept is the outcome of a combination.
 type swept struct {
 	sweep.Combination
-	Error string        `json:"error,omitempty"`
-	Took  time.Duration `json:"took"`
+	Error string
+	Took  time.Duration
+}
+
+// sweeping is a sweep on its way: what is to be done, and what came of it.
+type sweeping struct {
+	all   []sweep.Combination
+	begun time.Time
+
+	mu   sync.Mutex
+	done map[sweep.Combination]swept
+}
+
+func (s *sweeping) failed() []swept {
+	var failed []swept
+	for _, c := range s.all {
+		if s.done[c].Error != "" {
+			failed = append(failed, s.done[c])
+		}
+	}
+	return failed
+}
+
+// tell takes note of an outcome, and shows it.
+func (s *sweeping) tell(outcome swept) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.done[outcome.Combination] = outcome
+	mark := "held"
+	if outcome.Error != "" {
+		mark = "VIOLATED"
+	}
+	left := len(s.all) - len(s.done)
+	remaining := time.Since(s.begun) / time.Duration(len(s.done)) * time.Duration(left)
+	fmt.Printf("%3d/%d  %-8s %-75s %4.1f s   %s left\n", len(s.done), len(s.all), mark, outcome.Combination, outcome.Took.Seconds(), remaining.Round(time.Second))
 }
 
 // Run sweeps, and fails when anything did not hold or a point was not passed.
@@ -46,10 +78,7 @@ func (c sweepCmd) Run(ctx context.Context) error {
 	if c.Report != "" && len(all) < len(sweep.All(fault.Crash, fault.Error, fault.Delay)) {
 		return errors.New("--report is for a whole sweep: a part of it would overwrite the table of all")
 	}
-	s, err := newSweeping(all, c.Resume)
-	if err != nil {
-		return err
-	}
+	s := &sweeping{all: all, begun: time.Now(), done: map[sweep.Combination]swept{}}
 	if err := c.work(ctx, s); err != nil {
 		return err
 	}
@@ -76,13 +105,12 @@ func (c sweepCmd) Run(ctx context.Context) error {
 
 // work hands the combinations to some systems, side by side.
 func (c sweepCmd) work(ctx context.Context, s *sweeping) error {
-	todo := s.todo()
-	queue := make(chan sweep.Combination, len(todo))
-	for _, combination := range todo {
+	queue := make(chan sweep.Combination, len(s.all))
+	for _, combination := range s.all {
 		queue <- combination
 	}
 	close(queue)
-	errs := make([]error, min(max(1, c.Systems), len(todo)))
+	errs := make([]error, min(max(1, c.Systems), len(s.all)))
 	var systems sync.WaitGroup
 	for i := range errs {
 		systems.Go(func() { errs[i] = oneSystem(ctx, queue, s.tell) })
@@ -93,7 +121,7 @@ func (c sweepCmd) work(ctx context.Context, s *sweeping) error {
 
 // oneSystem starts a system and sweeps with it. After a violation it takes a new
 // one: the old one's books are wrong for good.
-func oneSystem(ctx context.Context, queue <-chan sweep.Combination, tell func(swept) error) error {
+func oneSystem(ctx context.Context, queue <-chan sweep.Combination, tell func(swept)) error {
 	for {
 		again, err := untilViolated(ctx, queue, tell)
 		if err != nil || !again {
@@ -103,7 +131,7 @@ func oneSystem(ctx context.Context, queue <-chan sweep.Combination, tell func(sw
 }
 
 // untilViolated sweeps with one system. It returns true when that is spoilt.
-func untilViolated(ctx context.Context, queue <-chan sweep.Combination, tell func(swept) error) (bool, error) {
+func untilViolated(ctx context.Context, queue <-chan sweep.Combination, tell func(swept)) (bool, error) {
 	system, err := stack.Start(ctx, stack.Options{Out: io.Discard, IgnoreGiven: true, Env: sweep.Impatient})
 	if err != nil {
 		return false, err
@@ -125,9 +153,7 @@ func untilViolated(ctx context.Context, queue <-chan sweep.Combination, tell fun
 		if err != nil {
 			s.Error = err.Error()
 		}
-		if err := tell(s); err != nil {
-			return false, err
-		}
+		tell(s)
 		violated := (*sweep.Violated)(nil)
 		if err != nil && (!errors.Is(err, sweep.ErrOtherAnswer) || errors.As(err, &violated)) {
 			return true, nil

@@ -32,42 +32,6 @@ func TestAPartOfASweepDoesNotOverwriteTheReportOfAll(t *testing.T) {
 	}
 }
 
-func TestASweepGoesOnWithWhatHasNotHeldInThisSource(t *testing.T) {
-	all := sweep.All(fault.Crash)[:3]
-	file := filepath.Join(t.TempDir(), "state.json")
-	begin := func() *sweeping {
-		t.Helper()
-		s, err := newSweeping(all, file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s
-	}
-	s := begin()
-	for _, outcome := range []swept{{Combination: all[0]}, {Combination: all[1], Error: "violated"}} {
-		if err := s.tell(outcome); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if left := s.todo(); len(left) != 1 || len(s.failed()) != 1 {
-		t.Errorf("left %v, failed %v", left, s.failed())
-	}
-	if left := begin().todo(); len(left) != 2 || left[0] != all[1] || left[1] != all[2] {
-		t.Errorf("after a stop, left: %v", left)
-	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	other := strings.Replace(string(text), s.source, "another", 1)
-	if err := os.WriteFile(file, []byte(other), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if left := begin().todo(); len(left) != len(all) {
-		t.Errorf("what another source held is taken for held here: only %v is left", left)
-	}
-}
-
 func TestTheReportShowsWhereItDidNotHold(t *testing.T) {
 	all := sweep.All(fault.Crash, fault.Error, fault.Delay)
 	done := map[sweep.Combination]swept{}

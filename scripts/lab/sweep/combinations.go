@@ -21,11 +21,11 @@ const (
 
 // Combination is one run of the sweep.
 type Combination struct {
-	Point   string       `json:"point"`
-	Garbage string       `json:"garbage,omitempty"` // the rule that the collector applies, at its point
-	Service string       `json:"service"`           // the process that passes the point
-	Fault   fault.Action `json:"fault"`
-	Client  Client       `json:"client"`
+	Point   string
+	Garbage string // the rule that the collector applies, at its point
+	Service string // the process that passes the point
+	Fault   fault.Action
+	Client  Client
 }
 
 // String names the combination as a test or a command line does.
