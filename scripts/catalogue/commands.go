@@ -2,11 +2,14 @@ package main
 
 import (
 	"fmt"
+	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"unicode"
 
 	"example.com/failwell/scripts/lab/experiments"
 	"example.com/failwell/shared/platform/fault"
@@ -17,7 +20,7 @@ type named struct {
 	root    string
 	targets map[string]bool            // of the Makefile
 	metrics map[string]string          // by name: the directory whose code has it
-	tools   map[string]*command        // commands under scripts/, by directory
+	tools   map[string]map[string]bool // commands under scripts/, by directory: see declaredIn
 	tests   map[string]map[string]bool // by directory: what `go test -run` could match, true for a function
 }
 
@@ -29,7 +32,7 @@ var (
 )
 
 func openNames(root string) (*named, error) {
-	n := &named{root: root, targets: map[string]bool{}, metrics: map[string]string{}, tools: map[string]*command{}, tests: map[string]map[string]bool{}}
+	n := &named{root: root, targets: map[string]bool{}, metrics: map[string]string{}, tools: map[string]map[string]bool{}, tests: map[string]map[string]bool{}}
 	makefile, err := os.ReadFile(filepath.Join(root, "Makefile"))
 	if err != nil {
 		return nil, err
@@ -37,7 +40,7 @@ func openNames(root string) (*named, error) {
 	for _, m := range target.FindAllStringSubmatch(string(makefile), -1) {
 		n.targets[m[1]] = true
 	}
-	if err := eachSource(root, func(file, text string) {
+	if err := eachSource(root, production, func(file, text string) {
 		for _, name := range metric.FindAllString(text, -1) {
 			if strings.Contains(text, `"`+name+`"`) {
 				n.metrics[name] = filepath.Dir(file)
@@ -96,7 +99,7 @@ var histogram = regexp.MustCompile(`_(bucket|sum|count)$`)
 // hasLabel looks for both words of a label in the code beside its metric.
 func (n *named) hasLabel(dir, name, value string) bool {
 	var all strings.Builder
-	_ = eachSource(n.root, func(file, text string) {
+	_ = eachSource(n.root, production, func(file, text string) {
 		if filepath.Dir(file) == dir {
 			all.WriteString(text)
 		}
@@ -126,40 +129,97 @@ func (n *named) command(words []string) error {
 
 var targetName = regexp.MustCompile(`^[a-z][a-z-]*$`)
 
-// tool checks the arguments of a command under scripts/ against its declaration.
+// tool checks the arguments of a command under scripts/ against its declaration: the
+// words before the first flag are commands, and every flag is one that it has.
 func (n *named) tool(dir string, args []string) error {
-	if _, known := n.tools[dir]; !known {
-		c, err := declared(n.root, filepath.Clean(dir))
+	dir = filepath.Clean(dir)
+	if n.tools[dir] == nil {
+		declared, err := declaredIn(n.root, dir)
 		if err != nil {
 			return err
 		}
-		n.tools[dir] = c
+		n.tools[dir] = declared
 	}
-	c := n.tools[dir]
-	if c == nil {
-		return nil // it takes its arguments in some other way
-	}
-	path := filepath.Base(dir)
-	for i := 0; i < len(args); i++ {
-		word := args[i]
+	has, name := n.tools[dir], filepath.Base(dir)
+	commands := slices.Contains(slices.Collect(maps.Values(has)), true)
+	for _, word := range args {
+		flag, isFlag := strings.CutPrefix(word, "--")
+		flag, _, _ = strings.Cut(flag, "=")
+		command := has[word]
 		switch {
-		case word == "--" || word == "--help":
+		case flag == "help" || word == "--":
 			return nil
-		case strings.HasPrefix(word, "--"):
-			flag, _, _ := strings.Cut(strings.TrimPrefix(word, "--"), "=")
-			if !c.flags[flag] {
-				return fmt.Errorf("%s has no flag --%s", path, flag)
+		case isFlag:
+			commands = false
+			if _, known := has[flag]; !known {
+				return fmt.Errorf("%s has no flag --%s", name, flag)
 			}
-		case len(c.commands) > 0:
-			if c.commands[word] == nil {
-				return fmt.Errorf("%s has no command %q", path, word)
-			}
-			c, path = c.commands[word], path+" "+word
-		case path == "lab run" && c.args && word != "all" && targetName.MatchString(word):
-			if _, err := experiments.Find(word); err != nil {
+		case name == "lab run":
+			if _, err := experiments.Find(word); commands && word != "all" {
 				return err
 			}
-			return nil
+			commands = false
+		case !targetName.MatchString(word):
+			commands = false // an argument
+		case commands && !command:
+			return fmt.Errorf("%s has no command %q", name, word)
+		case commands:
+			name += " " + word
+		}
+	}
+	return nil
+}
+
+var field = regexp.MustCompile(`(?m)^\t+(\w+) .*` + "`.*(?:help|cmd|arg):.*`" + `$`)
+
+// declaredIn reads how a command declares its flags (false) and commands (true): the
+// fields of structs in its directory and below, as the library for command lines
+// names them.
+func declaredIn(root, dir string) (map[string]bool, error) {
+	if _, err := os.Stat(filepath.Join(root, dir, "main.go")); err != nil {
+		return nil, fmt.Errorf("go run: no command ./%s", filepath.ToSlash(dir))
+	}
+	has := map[string]bool{}
+	return has, eachSource(root, []string{dir}, func(_, text string) {
+		for _, m := range field.FindAllStringSubmatch(text, -1) {
+			name := kebab(m[1])
+			if given := givenName.FindStringSubmatch(m[0]); given != nil {
+				name = given[1]
+			}
+			has[name] = has[name] || strings.Contains(m[0], `cmd:"`)
+		}
+	})
+}
+
+var givenName = regexp.MustCompile(`\bname:"([^"]+)"`)
+
+func kebab(name string) string {
+	var b strings.Builder
+	for i, r := range name {
+		if unicode.IsUpper(r) && i > 0 && !unicode.IsUpper(rune(name[i-1])) {
+			b.WriteByte('-')
+		}
+		b.WriteRune(unicode.ToLower(r))
+	}
+	return b.String()
+}
+
+// production is where the code is that runs in production.
+var production = []string{"services", "shared"}
+
+// eachSource calls do with every Go file below some directories that is not a test.
+func eachSource(root string, dirs []string, do func(file, text string)) error {
+	for _, dir := range dirs {
+		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			do(path, string(text))
+			return err
+		})
+		if err != nil {
+			return err
 		}
 	}
 	return nil

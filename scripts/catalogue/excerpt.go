@@ -3,12 +3,10 @@ package main
 import (
 	"errors"
 	"fmt"
-	"go/ast"
-	"go/parser"
-	"go/token"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -106,7 +104,7 @@ func outdented(lines []string) []string {
 const experimentsDir = "scripts/lab/experiments"
 
 // naive shows what the experiment of a pattern does without it: the body of the
-// function Without, where the field ID is the pattern's.
+// function Without, behind the field ID that is the pattern's.
 func (s source) naive(up, id string) ([]string, error) {
 	names, err := filepath.Glob(filepath.Join(s.root, experimentsDir, "*.go"))
 	if err != nil {
@@ -117,53 +115,23 @@ func (s source) naive(up, id string) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
-		files := token.NewFileSet()
-		parsed, err := parser.ParseFile(files, name, text, parser.SkipObjectResolution)
-		if err != nil {
-			return nil, err
-		}
-		body := withoutBody(parsed, id)
-		if body == nil {
+		lines := strings.Split(string(text), "\n")
+		of := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, "\tID:") && strings.Contains(l, strconv.Quote(id)) })
+		if of < 0 {
 			continue
 		}
-		first, end := files.Position(body.Lbrace).Line, files.Position(body.Rbrace).Line-2 // from 0; without the braces
-		file := experimentsDir + "/" + filepath.Base(name)
-		lines := strings.Split(string(text), "\n")
-		if end < first {
-			return nil, fmt.Errorf("%s:%d: the version without %s has no lines of its own", file, first, id)
+		first := of
+		for first < len(lines) && !strings.HasPrefix(lines[first], "\tWithout: func(") {
+			first++
 		}
-		return shown(up, file, lines, first, end), nil
+		end := first
+		for end < len(lines) && lines[end] != "\t}," {
+			end++
+		}
+		if end == len(lines) {
+			break
+		}
+		return shown(up, experimentsDir+"/"+filepath.Base(name), lines, first+1, end-1), nil
 	}
 	return nil, fmt.Errorf("%s has no experiment %q with a function Without", experimentsDir, id)
-}
-
-func withoutBody(file *ast.File, id string) (body *ast.BlockStmt) {
-	ast.Inspect(file, func(n ast.Node) bool {
-		experiment, ok := n.(*ast.CompositeLit)
-		if !ok {
-			return body == nil
-		}
-		var found *ast.BlockStmt
-		is := false
-		for _, element := range experiment.Elts {
-			field, ok := element.(*ast.KeyValueExpr)
-			if !ok {
-				continue
-			}
-			name, _ := field.Key.(*ast.Ident)
-			switch value := field.Value.(type) {
-			case *ast.BasicLit:
-				is = is || name != nil && name.Name == "ID" && value.Value == strconv.Quote(id)
-			case *ast.FuncLit:
-				if name != nil && name.Name == "Without" {
-					found = value.Body
-				}
-			}
-		}
-		if is && found != nil {
-			body = found
-		}
-		return body == nil
-	})
-	return body
 }

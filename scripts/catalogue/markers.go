@@ -1,10 +1,7 @@
 package main
 
 import (
-	"bufio"
 	"fmt"
-	"io/fs"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -23,35 +20,12 @@ var marker = regexp.MustCompile(`^\s*// Pattern: ([a-z0-9-]+)`)
 // places finds every marker under the services and the shared packages, by id.
 func places(root string) (map[string][]place, error) {
 	found := map[string][]place{}
-	for _, dir := range []string{"services", "shared"} {
-		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
-				return err
+	return found, eachSource(root, production, func(file, text string) {
+		name, _ := filepath.Rel(root, file) // it is below
+		for n, line := range strings.Split(text, "\n") {
+			if m := marker.FindStringSubmatch(line); m != nil {
+				found[m[1]] = append(found[m[1]], place{File: name, Line: n + 1})
 			}
-			return scan(root, path, found)
-		})
-		if err != nil {
-			return nil, err
 		}
-	}
-	return found, nil
-}
-
-func scan(root, path string, found map[string][]place) error {
-	file, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer file.Close() //nolint:errcheck // only read
-	name, err := filepath.Rel(root, path)
-	if err != nil {
-		return err
-	}
-	lines := bufio.NewScanner(file)
-	for n := 1; lines.Scan(); n++ {
-		if m := marker.FindStringSubmatch(lines.Text()); m != nil {
-			found[m[1]] = append(found[m[1]], place{File: name, Line: n})
-		}
-	}
-	return lines.Err()
+	})
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -10,6 +9,36 @@ import (
 // Diagrams are read here as far as our pages use the language: every statement must
 // be one of those below. A browser would draw nothing for a diagram with one wrong
 // line, and say so to the reader only.
+
+// A text is quoted, or has none of the characters that mean something.
+const (
+	flowText  = `(?:"[^"]+"|[^"\[\](){}|<>]+)`
+	flowShape = `(?:\[\(§\)\]|\(\[§\]\)|\(\(§\)\)|\[\[§\]\]|\{\{§\}\}|\[§\]|\(§\)|\{§\}|>§\])?` // § stands for a text
+	flowNode  = `[A-Za-z_]\w*` + flowShape
+	flowLink  = ` ?(?:` +
+		`<?(?:--+|==+) (?:"[^"]+"|[^"\-=|<>\[\](){}]+) (?:--+|==+)[>ox]?|` + // -- "text" -->
+		`<?-\. (?:"[^"]+"|[^"\-.|<>\[\](){}]+) \.-+>?|` + // -. text .->
+		`<?(?:--+|==+|-\.+-)[>ox]?(?:\|[^|]+\|)?|&) ?` // -->|text|, and & that joins nodes
+)
+
+var (
+	flowHead = regexp.MustCompile(`^(?:flowchart|graph) (?:TD|TB|BT|LR|RL)$`)
+	click    = regexp.MustCompile(`^click \w+ (?:href )?"([^"]+)"(?: "[^"]*")?$`)
+	subgraph = regexp.MustCompile(`^subgraph \w+(?: ?\[("[^"]+"|[^\]"()]+)\])?$`)
+	flowLine = regexp.MustCompile(strings.ReplaceAll(`^(?:direction (?:TD|TB|BT|LR|RL)|(?:classDef|class|style|linkStyle) \S+ \S.*|`+
+		flowNode+`(?:`+flowLink+flowNode+`)*;?)$`, "§", flowText))
+	asNode = regexp.MustCompile(`(?:^|[>&-] )end(?:\W|$)`)
+
+	participant = regexp.MustCompile(`^(?:participant|actor) (\w+)(?: as \S.*)?$`)
+	// What names participants: a note, an arrow, an activation.
+	naming = regexp.MustCompile(`^(?:Note (?:over|left of|right of) (\w+)(?:, ?(\w+))?: ?\S.*` +
+		`|(\w+) ?(?:<<-->>|<<->>|-->>|->>|--x|-x|--\)|-\)|-->|->)[+-]? ?(\w+): ?\S.*|(?:activate|deactivate) (\w+))$`)
+	block  = regexp.MustCompile(`^(loop|alt|opt|par|critical|break|rect|box)( .*)?$`)
+	branch = regexp.MustCompile(`^(else|and|option)( .*)?$`)
+)
+
+// within says which block a branch belongs to.
+var within = map[string]string{"else": "alt", "and": "par", "option": "critical"}
 
 // diagrams lists what is wrong with the Mermaid blocks of a page.
 func diagrams(path, text string) (gaps []string) {
@@ -21,183 +50,66 @@ func diagrams(path, text string) (gaps []string) {
 		first := i + 1
 		for i = first; i < len(lines) && lines[i] != "```"; i++ {
 		}
-		for _, w := range diagram(lines[first:i]) {
-			gaps = append(gaps, fmt.Sprintf("%s:%d: diagram: %s", path, first+1+w.line, w.says))
+		for n, says := range diagram(lines[first:i]) {
+			if says != "" {
+				gaps = append(gaps, fmt.Sprintf("%s:%d: diagram: %s", path, first+1+n, says))
+			}
 		}
 	}
 	return gaps
 }
 
-type wrong struct {
-	line int // from 0, within the diagram
-	says string
-}
-
-func diagram(lines []string) []wrong {
-	if len(lines) == 0 || len(lines) == 1 && lines[0] == "" {
-		return []wrong{{0, "it is empty"}}
+// diagram says of each line of a diagram what is wrong with it, or "".
+func diagram(lines []string) []string {
+	says := make([]string, max(1, len(lines)))
+	head := ""
+	if len(lines) > 0 {
+		head = strings.TrimSpace(lines[0])
 	}
-	var statement func(string) error
-	var open func() int
-	head := strings.TrimSpace(lines[0])
-	switch {
-	case head == "sequenceDiagram":
-		s := &sequence{participants: map[string]bool{}}
-		statement, open = s.statement, func() int { return len(s.blocks) }
-	case flowHead.MatchString(head):
-		f := &flow{}
-		statement, open = f.statement, func() int { return f.depth }
-	default:
-		return []wrong{{0, fmt.Sprintf("%q is neither sequenceDiagram nor flowchart with a direction", head)}}
+	sequence := head == "sequenceDiagram"
+	if !sequence && !flowHead.MatchString(head) {
+		says[0] = fmt.Sprintf("%q is neither sequenceDiagram nor flowchart with a direction", head)
+		return says
 	}
-	var all []wrong
-	for n, line := range lines[1:] {
-		line = strings.TrimSpace(line)
-		if line == "" || strings.HasPrefix(line, "%%") {
-			continue
-		}
-		if err := statement(line); err != nil {
-			all = append(all, wrong{n + 1, fmt.Sprintf("%v: %s", err, line)})
-		}
-	}
-	if open() > 0 {
-		all = append(all, wrong{len(lines) - 1, fmt.Sprintf("%d blocks without end", open())})
-	}
-	return all
-}
-
-// sequence reads a sequenceDiagram.
-type sequence struct {
-	participants map[string]bool
-	blocks       []string // that are open: alt, loop and so on
-}
-
-var (
-	participant = regexp.MustCompile(`^(?:participant|actor) (\w+)(?: as \S.*)?$`)
-	note        = regexp.MustCompile(`^Note (?:over|left of|right of) (\w+)(?:, ?(\w+))?: ?\S`)
-	arrow       = regexp.MustCompile(`^(\w+) ?(?:<<-->>|<<->>|-->>|->>|--x|-x|--\)|-\)|-->|->)[+-]? ?(\w+): ?\S`)
-	activation  = regexp.MustCompile(`^(?:activate|deactivate) (\w+)$`)
-	block       = regexp.MustCompile(`^(loop|alt|opt|par|critical|break|rect|box)( .*)?$`)
-	branch      = regexp.MustCompile(`^(else|and|option)( .*)?$`)
-)
-
-// within says which block a branch belongs to.
-var within = map[string]string{"else": "alt", "and": "par", "option": "critical"}
-
-var (
-	errUnknown   = errors.New("unknown statement")
-	errSemicolon = errors.New("a semicolon ends a statement; use a comma")
-)
-
-func (s *sequence) statement(line string) error {
-	if strings.Contains(line, ";") {
-		return errSemicolon
-	}
-	var names []string
-	switch {
-	case participant.MatchString(line):
-		s.participants[participant.FindStringSubmatch(line)[1]] = true
-	case note.MatchString(line):
-		names = note.FindStringSubmatch(line)[1:]
-	case arrow.MatchString(line):
-		names = arrow.FindStringSubmatch(line)[1:]
-	case activation.MatchString(line):
-		names = activation.FindStringSubmatch(line)[1:]
-	case block.MatchString(line):
-		s.blocks = append(s.blocks, block.FindStringSubmatch(line)[1])
-	case branch.MatchString(line):
-		kind := branch.FindStringSubmatch(line)[1]
-		if len(s.blocks) == 0 || s.blocks[len(s.blocks)-1] != within[kind] {
-			return fmt.Errorf("%q outside of %q", kind, within[kind])
-		}
-	case line == "end":
-		if len(s.blocks) == 0 {
-			return errors.New("end of nothing")
-		}
-		s.blocks = s.blocks[:len(s.blocks)-1]
-	case line == "autonumber":
-	default:
-		return errUnknown
-	}
-	for _, name := range names {
-		if name != "" && !s.participants[name] {
-			return fmt.Errorf("%s is no participant", name)
+	var open []string // the blocks that have not ended
+	participants := map[string]bool{"": true}
+	for n := 1; n < len(lines); n++ {
+		line := strings.TrimSpace(lines[n])
+		switch {
+		case line == "" || strings.HasPrefix(line, "%%"):
+		case sequence && strings.Contains(line, ";"):
+			says[n] = "a semicolon ends a statement; use a comma: " + line
+		case line == "end" && len(open) == 0:
+			says[n] = "end of nothing"
+		case line == "end":
+			open = open[:len(open)-1]
+		case !sequence && subgraph.MatchString(line):
+			open = append(open, "subgraph")
+		case !sequence && asNode.MatchString(line):
+			says[n] = "no node may be called end: " + line
+		case !sequence && (click.MatchString(line) || flowLine.MatchString(line)):
+		case sequence && participant.MatchString(line):
+			participants[participant.FindStringSubmatch(line)[1]] = true
+		case sequence && naming.MatchString(line):
+			for _, name := range naming.FindStringSubmatch(line)[1:] {
+				if !participants[name] {
+					says[n] = fmt.Sprintf("%s is no participant: %s", name, line)
+				}
+			}
+		case sequence && block.MatchString(line):
+			open = append(open, block.FindStringSubmatch(line)[1])
+		case sequence && branch.MatchString(line):
+			kind := branch.FindStringSubmatch(line)[1]
+			if len(open) == 0 || open[len(open)-1] != within[kind] {
+				says[n] = fmt.Sprintf("%q outside of %q", kind, within[kind])
+			}
+		case sequence && line == "autonumber":
+		default:
+			says[n] = "unknown statement: " + line
 		}
 	}
-	return nil
-}
-
-// flow reads a flowchart.
-type flow struct{ depth int }
-
-var (
-	flowHead  = regexp.MustCompile(`^(?:flowchart|graph) (?:TD|TB|BT|LR|RL)$`)
-	subgraph  = regexp.MustCompile(`^subgraph \w+(?: ?\[("[^"]+"|[^\]"()]+)\])?$`)
-	direction = regexp.MustCompile(`^direction (?:TD|TB|BT|LR|RL)$`)
-	click     = regexp.MustCompile(`^click \w+ (?:href )?"([^"]+)"(?: "[^"]*")?$`)
-	style     = regexp.MustCompile(`^(?:classDef|class|style|linkStyle) \S+ \S.*$`)
-	// A text is quoted, or has none of the characters that mean something.
-	nodeStart = regexp.MustCompile(`^[A-Za-z_]\w*`)
-	shapes    = regexp.MustCompile(`^(?:` + strings.Join([]string{
-		`\[\(` + flowText + `\)\]`, `\(\[` + flowText + `\]\)`, `\(\(` + flowText + `\)\)`, `\[\[` + flowText + `\]\]`, `\{\{` + flowText + `\}\}`,
-		`\[` + flowText + `\]`, `\(` + flowText + `\)`, `\{` + flowText + `\}`, `>` + flowText + `\]`,
-	}, "|") + `)`)
-	edge = regexp.MustCompile(`^(?:` + strings.Join([]string{
-		`<?(?:--+|==+) (?:"[^"]+"|[^"\-=|<>\[\](){}]+) (?:--+|==+)[>ox]?`, // -- "text" -->
-		`<?-\. (?:"[^"]+"|[^"\-.|<>\[\](){}]+) \.-+>?`,                    // -. text .->
-		`<?(?:--+|==+|-\.+-)[>ox]?(?:\|[^|]+\|)?`,                         // -->|text|
-	}, "|") + `)`)
-)
-
-const flowText = `(?:"[^"]+"|[^"\[\](){}|<>]+)`
-
-func (f *flow) statement(line string) error {
-	switch {
-	case strings.HasPrefix(line, "subgraph "):
-		if !subgraph.MatchString(line) {
-			return errors.New("a subgraph reads: subgraph id [title]")
-		}
-		f.depth++
-		return nil
-	case line == "end":
-		if f.depth == 0 {
-			return errors.New("end of nothing")
-		}
-		f.depth--
-		return nil
-	case direction.MatchString(line), click.MatchString(line), style.MatchString(line):
-		return nil
-	case strings.HasPrefix(line, "click "):
-		return errors.New(`a click reads: click id "address"`)
+	if last := len(lines) - 1; len(open) > 0 && says[last] == "" {
+		says[last] = fmt.Sprintf("%d blocks without end", len(open))
 	}
-	return chain(line)
-}
-
-// chain reads node, link, node, link, node …; nodes may be joined with &.
-func chain(line string) error {
-	rest := strings.TrimSuffix(line, ";")
-	for {
-		node := nodeStart.FindString(rest)
-		if node == "" {
-			return errUnknown
-		}
-		if node == "end" {
-			return errors.New("no node may be called end")
-		}
-		rest = rest[len(node):]
-		shape := shapes.FindString(rest)
-		rest = strings.TrimLeft(rest[len(shape):], " ")
-		if rest == "" {
-			return nil
-		}
-		if next, ok := strings.CutPrefix(rest, "& "); ok {
-			rest = next
-			continue
-		}
-		l := edge.FindString(rest)
-		if l == "" {
-			return fmt.Errorf("cannot be read from %q on", rest)
-		}
-		rest = strings.TrimLeft(rest[len(l):], " ")
-	}
+	return says
 }
