@@ -112,8 +112,8 @@ func addService(t *testing.T, dir string) {
 
 	file, text = block(t, step["7"])
 	write(t, dir, file, text)
-	replace(t, dir, "scripts/stack/stack.go", "Payments, Orders}", `Payments, "loyalty", Orders}`)
-	replace(t, dir, "scripts/stack/stack.go", "Payments, Ledger}", `Payments, Ledger, "loyalty"}`)
+	replace(t, dir, "scripts/stack/options.go", "Payments, Orders}", `Payments, "loyalty", Orders}`)
+	replace(t, dir, "scripts/stack/options.go", "Payments, Ledger}", `Payments, Ledger, "loyalty"}`)
 	replace(t, dir, "scripts/lab/sweep/combinations.go", "sendNothing = []string{}", `sendNothing = []string{"loyalty"}`)
 
 	file, text = block(t, step["8"])

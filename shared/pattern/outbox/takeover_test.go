@@ -45,7 +45,7 @@ func TestTakeover_AdoptsFromAWriterThatIsGone(t *testing.T) {
 	w.start("alive", cfg)
 
 	var written, now time.Time
-	if err := w.db.QueryRow(t.Context(), `SELECT max(held_since) FROM outbox`).Scan(&written); err != nil {
+	if err := w.db.QueryRow(t.Context(), `SELECT min(held_since) FROM outbox`).Scan(&written); err != nil {
 		t.Fatal(err)
 	}
 	hear(t, arrived)
