@@ -1,11 +1,9 @@
 package commands
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"text/tabwriter"
@@ -13,6 +11,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+
+	"example.com/failwell/shared/platform/web"
 )
 
 // Payouts is about the payouts of which nobody knows whether the bank has sent them.
@@ -80,33 +80,20 @@ func (c ResolvePayout) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	body, err := json.Marshal(map[string]string{"outcome": c.Outcome})
-	if err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, serverTimeout)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, payments+"/v1/payouts/"+c.ID+"/resolve", bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	request.Header.Set("Authorization", "Bearer "+key)
-	request.Header.Set("Content-Type", "application/json")
-	response, err := http.DefaultClient.Do(request)
+	status, answer, err := web.Call(ctx, http.DefaultClient, web.Request{
+		Method: http.MethodPost, URL: payments + "/v1/payouts/" + c.ID + "/resolve", Bearer: key, In: map[string]string{"outcome": c.Outcome},
+	})
 	if err != nil {
 		return fmt.Errorf("%w (whether it was done shows `payouts list`; doing it again does no harm)", err)
 	}
-	defer response.Body.Close() //nolint:errcheck // only read
-	answer, err := io.ReadAll(io.LimitReader(response.Body, 1<<16))
-	if err != nil {
-		return err
-	}
-	if response.StatusCode != http.StatusOK {
+	if status != http.StatusOK {
 		var problem struct{ Detail string }
 		if json.Unmarshal(answer, &problem) != nil || problem.Detail == "" {
 			problem.Detail = string(answer)
 		}
-		return fmt.Errorf("%d: %s", response.StatusCode, problem.Detail)
+		return fmt.Errorf("%d: %s", status, problem.Detail)
 	}
 	fmt.Printf("%s: %s\n", c.ID, c.Outcome)
 	return nil

@@ -19,8 +19,8 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// patience is how long a server may take to answer.
-const patience = 5 * time.Second
+// serverTimeout is how long a server may take to answer.
+const serverTimeout = 5 * time.Second
 
 // Setting reads an address from the environment, or from what `make run` wrote.
 func Setting(name string) (string, error) {
@@ -57,7 +57,7 @@ func connect(ctx context.Context, database string) (*pgx.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
+	ctx, cancel := context.WithTimeout(ctx, serverTimeout)
 	defer cancel()
 	return pgx.Connect(ctx, at)
 }
