@@ -95,7 +95,7 @@ func (b *bench) newRelayWorld(ctx context.Context) (*relayWorld, error) {
 		return nil, err
 	}
 	_, err = w.ch.QueueDeclare(relayQueue, true, false, false, false, amqp.Table{amqp.QueueTypeArg: amqp.QueueTypeQuorum})
-	return w, errors.Join(err, rabbit.DeclareExchange(w.ch), w.ch.QueueBind(relayQueue, relayQueue, rabbit.Exchange, false, nil))
+	return w, errors.Join(err, w.broker.DeclareExchange(w.ch), w.ch.QueueBind(relayQueue, relayQueue, rabbit.Exchange, false, nil))
 }
 
 // reconnect waits for the broker and opens a channel.

@@ -97,15 +97,15 @@ func run(ctx context.Context, cfg settings) error {
 			Poll: cfg.OutboxPoll, Takeover: cfg.OutboxTakeover,
 		}),
 	}
-	commands := reliableretries.Consumer{
+	commands := reliableretries.NewConsumer(reliableretries.Config{
 		Conn: broker, Queue: "ledger.commands",
 		Bindings: []string{"ledger.post-sale", "ledger.reverse-sale", "ledger.settle", "ledger.payout-sent", "ledger.payout-returned"},
 
 		Workers: cfg.Workers, Delays: cfg.RetryDelays, Handle: s.receive, Defer: postgres.IsBusy, Logger: log, Metrics: registry,
-	}
-	collector := garbagecollection.Collector{
+	})
+	collector := garbagecollection.New(garbagecollection.Config{
 		DB: db, Logger: log, Metrics: registry, Holder: cfg.InstanceName(), Every: cfg.GarbageEvery, Rules: s.garbageRules(),
-	}
+	})
 
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()

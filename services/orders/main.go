@@ -95,13 +95,13 @@ func run(ctx context.Context, cfg settings) error {
 	if err := s.seed(ctx, cfg.Merchants, cfg.SeedProducts); err != nil {
 		return err
 	}
-	replies := reliableretries.Consumer{
+	replies := reliableretries.NewConsumer(reliableretries.Config{
 		Conn: broker, Queue: "orders.replies", Bindings: []string{"orders.saga-reply", "orders.receipts"},
 		Workers: cfg.Workers, Delays: cfg.RetryDelays, Handle: s.receive, Defer: postgres.IsBusy, Logger: log, Metrics: registry,
-	}
-	collector := garbagecollection.Collector{
+	})
+	collector := garbagecollection.New(garbagecollection.Config{
 		DB: db, Logger: log, Metrics: registry, Holder: cfg.InstanceName(), Every: cfg.GarbageEvery, Rules: s.garbageRules(),
-	}
+	})
 
 	// Everything stops when ctx ends and finishes what it has in work. The relay
 	// stops by itself as well: what is still in the outbox is sent after the restart.

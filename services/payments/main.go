@@ -114,10 +114,10 @@ func run(ctx context.Context, cfg settings) error {
 		DB: db, Publisher: rabbitpublisher.New(broker), Logger: log, Metrics: registry,
 		Poll: cfg.OutboxPoll, Takeover: cfg.OutboxTakeover,
 	})
-	commands := reliableretries.Consumer{
+	commands := reliableretries.NewConsumer(reliableretries.Config{
 		Conn: broker, Queue: "payments.commands", Bindings: []string{"payments.authorise", "payments.capture", "payments.void"},
 		Workers: cfg.Workers, Delays: cfg.RetryDelays, Handle: s.receive, Defer: postgres.IsBusy, Logger: log, Metrics: registry,
-	}
+	})
 
 	finisher := completer.New(completer.Config{
 		DB: db, Logger: log, Metrics: registry, Every: cfg.CompleterEvery, Lease: cfg.KeyLease, Grace: cfg.CompleterGrace,
@@ -126,9 +126,9 @@ func run(ctx context.Context, cfg settings) error {
 			payoutOperation: func(ctx context.Context, l idempotency.Lock) error { _, err := s.resumePayout(ctx, l); return err },
 		},
 	})
-	collector := garbagecollection.Collector{
+	collector := garbagecollection.New(garbagecollection.Config{
 		DB: db, Logger: log, Metrics: registry, Holder: cfg.InstanceName(), Every: cfg.GarbageEvery, Rules: s.garbageRules(),
-	}
+	})
 
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -162,12 +162,11 @@ func newService(cfg settings, db *pgxpool.Pool, log *slog.Logger, registry *prom
 			{Name: "ledger", Commit: s.ledger.commit, Rollback: s.ledger.rollback},
 		},
 	})
-	s.reconciler = &reconciliation.Reconciler{
+	s.reconciler = reconciliation.New(reconciliation.Config{
 		DB: db, Logger: log, Metrics: registry, Holder: cfg.InstanceName(), Sources: s.statements(),
 		Changed: changedSQL, Expected: expectedSQL, Owners: ownersSQL, Reference: reference, Fetched: s.findMissedNews, Judge: s.judge,
 		Overlap: cfg.ReconcileOverlap, Every: cfg.ReconcileEvery, Poll: cfg.EventsPoll,
-	}
-	s.reconciler.Init()
+	})
 	s.events = outoforder.NewLog(outoforder.Config{
 		DB: db, Logger: log, Metrics: registry, Apply: s.settle, Poll: cfg.EventsPoll, Overdue: cfg.EventsOverdue,
 		Applied: func() { s.relay.Wake() },

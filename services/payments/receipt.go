@@ -82,7 +82,7 @@ func (s *service) openReceipts(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("RECEIPTS_URL: %w", err)
 	}
-	s.receipts = storethenreference.Store{Bucket: bucket, Dir: "receipts", Grace: s.cfg.ReceiptGrace}
+	s.receipts = storethenreference.New(storethenreference.Config{Bucket: bucket, Dir: "receipts", Grace: s.cfg.ReceiptGrace})
 	return nil
 }
 

@@ -126,7 +126,7 @@ var reliableRetries = Experiment{
 		working, stop := context.WithCancel(ctx)
 		var consumer sync.WaitGroup
 		consumer.Go(func() {
-			reliableretries.Consumer{
+			reliableretries.NewConsumer(reliableretries.Config{
 				Conn: conn, Queue: queue, Bindings: []string{queue}, Workers: 4,
 				Delays: []time.Duration{20 * time.Millisecond, 40 * time.Millisecond, 80 * time.Millisecond, 160 * time.Millisecond},
 				Logger: quietLog,
@@ -140,7 +140,7 @@ var reliableRetries = Experiment{
 					handled[e.Subject()] = true
 					return nil
 				},
-			}.Run(working)
+			}).Run(working)
 		})
 		defer func() { stop(); consumer.Wait() }()
 		publisher := conn.Publisher()

@@ -142,7 +142,7 @@ func (r *run) orphans(ctx context.Context) error {
 	if err := r.Truth.Payments.QueryRow(ctx, `SELECT now()`).Scan(&at.Database); err != nil {
 		return err
 	}
-	store := storethenreference.Store{Bucket: r.Truth.Receipts, Dir: "receipts", Grace: time.Hour}
+	store := storethenreference.New(storethenreference.Config{Bucket: r.Truth.Receipts, Dir: "receipts", Grace: time.Hour})
 	for range pieces {
 		if _, err := store.Put(ctx, at, "text/html", []byte("litter")); err != nil {
 			return err

@@ -20,7 +20,7 @@
 //
 // # Tables needed
 //
-// guards, see schema.sql.
+// guards, see [Schema].
 //
 // # Built on
 //

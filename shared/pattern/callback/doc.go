@@ -20,7 +20,7 @@
 //
 // # Tables needed
 //
-// callbacks, see schema.sql, and merchants (webhook_secret by merchant_id).
+// callbacks, see [Schema], and merchants (webhook_secret by merchant_id).
 //
 // # Built on
 //

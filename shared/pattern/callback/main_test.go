@@ -2,7 +2,6 @@ package callback_test
 
 import (
 	"context"
-	_ "embed"
 	"fmt"
 	"io"
 	"log/slog"
@@ -26,15 +25,12 @@ import (
 
 func TestMain(m *testing.M) { testenv.Main(m) }
 
-//go:embed schema.sql
-var schema string
-
 const (
 	acmeSecret  = "whsec_YWNtZSdzIG93biBzZWNyZXQ="
 	otherSecret = "whsec_YW5vdGhlciBvbmUncyBzZWNyZXQ="
 )
 
-var migrations = fstest.MapFS{"migrations/00001_callback.sql": {Data: []byte("-- +goose Up\n" + schema + `
+var migrations = fstest.MapFS{"migrations/00001_callback.sql": {Data: []byte("-- +goose Up\n" + callback.Schema + `
 CREATE TABLE merchants (merchant_id text PRIMARY KEY, webhook_secret text NOT NULL);
 INSERT INTO merchants VALUES ('acme', '` + acmeSecret + `'), ('other', '` + otherSecret + `'), ('bare', ''), ('blank', 'whsec_');
 INSERT INTO merchants SELECT 'hangs-' || n, '` + otherSecret + `' FROM generate_series(1, 5) n;

@@ -17,6 +17,7 @@ import (
 
 	"example.com/failwell/shared/platform/fault"
 	"example.com/failwell/shared/platform/postgres"
+	"example.com/failwell/shared/platform/required"
 )
 
 const (
@@ -57,11 +58,11 @@ const (
 	maxRetryAfter = 24 * time.Hour
 )
 
-// Config configures a worker.
+// Config is what a Worker needs. All of it is required except where it says otherwise.
 type Config struct {
 	DB      *pgxpool.Pool
 	Logger  *slog.Logger
-	Metrics prometheus.Registerer
+	Metrics prometheus.Registerer // nil: none
 
 	// Delays before each try, counted from the one before; after the last has
 	// failed the delivery is parked.
@@ -92,8 +93,11 @@ type Worker struct {
 	results []attemptResult // of tries that have ended, and not recorded yet
 }
 
-// NewWorker returns a worker that is not running yet.
+// NewWorker returns a worker that is not running yet. It panics when a field is missing.
 func NewWorker(cfg Config) *Worker {
+	required.Fields("callback.Config", map[string]bool{
+		"DB": cfg.DB != nil, "Logger": cfg.Logger != nil, "Delays": len(cfg.Delays) > 0, "Poll": cfg.Poll > 0,
+	})
 	if cfg.Lease == 0 {
 		cfg.Lease = lease
 	}

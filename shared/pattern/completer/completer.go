@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"example.com/failwell/shared/pattern/idempotency"
+	"example.com/failwell/shared/platform/required"
 )
 
 // atOnce is how many pieces of work are finished at the same time: one that
@@ -38,8 +39,11 @@ type Completer struct {
 	tries *prometheus.CounterVec
 }
 
-// New returns a completer that is not running yet.
+// New returns a completer that is not running yet. It panics when a field is missing.
 func New(cfg Config) *Completer {
+	required.Fields("completer.Config", map[string]bool{
+		"DB": cfg.DB != nil, "Logger": cfg.Logger != nil, "Finish": len(cfg.Finish) > 0, "Every": cfg.Every > 0, "Lease": cfg.Lease > 0,
+	})
 	c := &Completer{Config: cfg, tries: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "failwell_completer_total",
 		Help: "Abandoned work that was taken over, by operation and by what became of it: finished, failed (will be tried again).",

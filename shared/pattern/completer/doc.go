@@ -20,7 +20,7 @@
 //
 // # Tables needed
 //
-// idempotency_keys with its lock, see shared/pattern/idempotency/schema.sql. The
+// idempotency_keys with its lock, see idempotency.Schema. The
 // recovery point itself is a column of the work's own row: it is written in the
 // transaction that it speaks of, and read by the code that goes on from there.
 //

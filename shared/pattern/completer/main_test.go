@@ -2,12 +2,12 @@ package completer_test
 
 import (
 	"log/slog"
-	"os"
 	"testing"
 	"testing/fstest"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"example.com/failwell/shared/pattern/idempotency"
 	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/testenv"
 )
@@ -17,11 +17,7 @@ func TestMain(m *testing.M) { testenv.Main(m) }
 // database is one of a test's own, with keys.
 func database(t *testing.T) *pgxpool.Pool {
 	t.Helper()
-	schema, err := os.ReadFile("../idempotency/schema.sql") // the completer works on its table
-	if err != nil {
-		t.Fatal(err)
-	}
-	files := fstest.MapFS{"migrations/00001_test.sql": {Data: []byte("-- +goose Up\n" + string(schema))}}
+	files := fstest.MapFS{"migrations/00001_test.sql": {Data: []byte("-- +goose Up\n" + idempotency.Schema)}}
 	db, err := postgres.Open(t.Context(), postgres.Options{URL: testenv.Postgres(t, files), Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)

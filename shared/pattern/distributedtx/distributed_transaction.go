@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"example.com/failwell/shared/platform/fault"
+	"example.com/failwell/shared/platform/required"
 )
 
 // Decision is the fate of a distributed transaction.
@@ -55,8 +56,13 @@ type Coordinator struct {
 	age prometheus.Gauge
 }
 
-// NewCoordinator returns a coordinator whose recovery is not running yet.
+// NewCoordinator returns a coordinator whose recovery is not running yet. It panics when
+// a field is missing.
 func NewCoordinator(cfg Config) *Coordinator {
+	required.Fields("distributedtx.Config", map[string]bool{
+		"DB": cfg.DB != nil, "Logger": cfg.Logger != nil, "Participants": len(cfg.Participants) > 0, "LocalPrefix": cfg.LocalPrefix != "",
+		"Timeout": cfg.Timeout > 0, "Sweep": cfg.Sweep > 0,
+	})
 	c := &Coordinator{Config: cfg, age: prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "failwell_prepared_transaction_age_seconds",
 		Help: "Age of the oldest transaction of ours that is prepared and has not ended. It holds locks, and keeps vacuum from its work.",

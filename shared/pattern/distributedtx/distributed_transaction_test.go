@@ -48,6 +48,7 @@ func newWorld(t *testing.T) *world {
 	}
 	w.coordinator = distributedtx.NewCoordinator(distributedtx.Config{
 		DB: w.here, Logger: slog.New(slog.DiscardHandler), LocalPrefix: w.prefix + "here:", Sweep: time.Hour,
+		Timeout: time.Nanosecond, // whatever is undecided is recovered
 		Participants: []distributedtx.Participant{
 			{Name: "here", Commit: own(distributedtx.Commit), Rollback: own(distributedtx.Rollback)},
 			{Name: "there", Commit: other(distributedtx.Commit), Rollback: other(distributedtx.Rollback)},

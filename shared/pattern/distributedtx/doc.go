@@ -26,7 +26,7 @@
 //
 // # Tables needed
 //
-// twophase_decisions at the coordinator, see schema.sql; and
+// twophase_decisions at the coordinator, see [Schema]; and
 // max_prepared_transactions above zero at every participant.
 //
 // # Built on

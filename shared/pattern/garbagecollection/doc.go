@@ -21,7 +21,7 @@
 //
 // # Tables needed
 //
-// leases, see shared/platform/postgres/lease.go.
+// leases, see postgres.LeasesSchema.
 //
 // # Built on
 //

@@ -10,6 +10,7 @@ import (
 
 	"example.com/failwell/shared/platform/fault"
 	"example.com/failwell/shared/platform/postgres"
+	"example.com/failwell/shared/platform/required"
 )
 
 const (
@@ -17,10 +18,9 @@ const (
 	// enough to be over in milliseconds.
 	batch = 500
 
-	// rest is the share of the time in which the collector does nothing: after each
-	// batch it pauses for three times as long as the batch took, so that at most a
-	// quarter of one connection's work is garbage.
-	rest = 3
+	// idleFactor is how many times as long as a batch took the collector pauses after
+	// it: at most a quarter of one connection's time is garbage collection.
+	idleFactor = 3
 
 	// lease is how long a replica is the collector without a sign of life.
 	lease = time.Minute
@@ -43,30 +43,44 @@ func SQL(db *pgxpool.Pool, name string, keep time.Duration, statement string) Ru
 	}}
 }
 
-// Collector applies rules.
-type Collector struct {
+// Config is what a Collector needs. All of it is required except Metrics.
+type Config struct {
 	DB      *pgxpool.Pool
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer
-	Holder  string // this replica
+	Holder  string // this replica's name in the leases
 	Rules   []Rule
 
 	// Every is the pause between two rounds.
 	Every time.Duration
 }
 
-// Run collects until ctx ends.
-func (c Collector) Run(ctx context.Context) {
-	collected := prometheus.NewCounterVec(prometheus.CounterOpts{
+// Collector applies rules.
+type Collector struct {
+	Config
+	collected *prometheus.CounterVec
+}
+
+// New returns a collector that is not running yet. It panics when a field is missing.
+func New(cfg Config) *Collector {
+	required.Fields("garbagecollection.Config", map[string]bool{
+		"DB": cfg.DB != nil, "Logger": cfg.Logger != nil, "Holder": cfg.Holder != "", "Rules": len(cfg.Rules) > 0, "Every": cfg.Every > 0,
+	})
+	c := &Collector{Config: cfg, collected: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "failwell_garbage_collected_total",
 		Help: "Things deleted because nobody needs them any more, by rule.",
-	}, []string{"rule"})
-	if c.Metrics != nil {
-		c.Metrics.MustRegister(collected)
+	}, []string{"rule"})}
+	if cfg.Metrics != nil {
+		cfg.Metrics.MustRegister(c.collected)
 	}
+	return c
+}
+
+// Run collects until ctx ends.
+func (c *Collector) Run(ctx context.Context) {
 	for pause(ctx, c.Every) {
 		for _, rule := range c.Rules {
-			if err := c.runOnce(ctx, rule, collected); err != nil && ctx.Err() == nil {
+			if err := c.runOnce(ctx, rule); err != nil && ctx.Err() == nil {
 				c.Logger.Warn("garbage collection broke off, will go on in the next round", "rule", rule.Name, "error", err)
 			}
 		}
@@ -76,7 +90,7 @@ func (c Collector) Run(ctx context.Context) {
 // runOnce applies one rule until nothing is left.
 //
 // Pattern: garbage-collection
-func (c Collector) runOnce(ctx context.Context, rule Rule, collected *prometheus.CounterVec) error {
+func (c *Collector) runOnce(ctx context.Context, rule Rule) error {
 	for {
 		ours, err := postgres.TryLease(ctx, c.DB, "garbage:"+rule.Name, c.Holder, lease)
 		if err != nil || !ours {
@@ -84,7 +98,7 @@ func (c Collector) runOnce(ctx context.Context, rule Rule, collected *prometheus
 		}
 		begun := time.Now()
 		deleted, err := rule.Collect(ctx, batch)
-		collected.WithLabelValues(rule.Name).Add(float64(deleted))
+		c.collected.WithLabelValues(rule.Name).Add(float64(deleted))
 		if err != nil {
 			return err
 		}
@@ -93,7 +107,7 @@ func (c Collector) runOnce(ctx context.Context, rule Rule, collected *prometheus
 				return err
 			}
 		}
-		if deleted < batch || !pause(ctx, rest*time.Since(begun)) {
+		if deleted < batch || !pause(ctx, idleFactor*time.Since(begun)) {
 			return nil
 		}
 	}

@@ -33,17 +33,17 @@ func fill(t *testing.T, db *pgxpool.Pool) {
 	}
 }
 
-func collector(db *pgxpool.Pool, holder string, rules ...garbagecollection.Rule) garbagecollection.Collector {
-	return garbagecollection.Collector{DB: db, Logger: slog.New(slog.DiscardHandler), Holder: holder, Rules: rules, Every: 5 * time.Millisecond}
+func collector(db *pgxpool.Pool, holder string, rules ...garbagecollection.Rule) garbagecollection.Config {
+	return garbagecollection.Config{DB: db, Logger: slog.New(slog.DiscardHandler), Holder: holder, Rules: rules, Every: 5 * time.Millisecond}
 }
 
 // run runs collectors until done says so.
-func run(t *testing.T, done func() bool, collectors ...garbagecollection.Collector) {
+func run(t *testing.T, done func() bool, collectors ...garbagecollection.Config) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
-	for _, c := range collectors {
-		running.Go(func() { c.Run(ctx) })
+	for _, cfg := range collectors {
+		running.Go(func() { garbagecollection.New(cfg).Run(ctx) })
 	}
 	for deadline := time.Now().Add(30 * time.Second); !done(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {

@@ -13,15 +13,14 @@ import (
 
 func TestMain(m *testing.M) { testenv.Main(m) }
 
-const leases = `
-CREATE TABLE leases (name text PRIMARY KEY, holder text NOT NULL, expires_at timestamptz NOT NULL);
+const things = `
 CREATE TABLE things (id int PRIMARY KEY, at timestamptz NOT NULL, finished boolean NOT NULL);
 `
 
 // database is one of a test's own, with the package's tables.
 func database(t *testing.T) *pgxpool.Pool {
 	t.Helper()
-	files := fstest.MapFS{"migrations/00001_test.sql": {Data: []byte("-- +goose Up\n" + leases)}}
+	files := fstest.MapFS{"migrations/00001_test.sql": {Data: []byte("-- +goose Up\n" + postgres.LeasesSchema + things)}}
 	db, err := postgres.Open(t.Context(), postgres.Options{URL: testenv.Postgres(t, files), Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"example.com/failwell/shared/platform/fault"
+	"example.com/failwell/shared/platform/required"
 )
 
 const (
@@ -58,8 +59,12 @@ type Relay struct {
 	published, failures, adopted prometheus.Counter
 }
 
-// NewRelay returns the relay of an outbox; it is not running yet.
+// NewRelay returns the relay of an outbox; it is not running yet. It panics when a
+// field is missing.
 func NewRelay(o Outbox, cfg Config) *Relay {
+	required.Fields("outbox.Config", map[string]bool{
+		"DB": cfg.DB != nil, "Publisher": cfg.Publisher != nil, "Logger": cfg.Logger != nil,
+	})
 	cfg.Poll, cfg.Takeover = cmp.Or(cfg.Poll, time.Second), cmp.Or(cfg.Takeover, time.Second)
 	r := &Relay{
 		Config: cfg, writer: o.writer, claims: claims{publishing: map[int64]bool{}, refused: map[int64]time.Time{}},

@@ -56,7 +56,7 @@ func newWorld(t *testing.T) *world {
 	if w.ch, err = w.broker.Channel(); err != nil {
 		t.Fatal(err)
 	}
-	if err := rabbit.DeclareExchange(w.ch); err != nil {
+	if err := w.broker.DeclareExchange(w.ch); err != nil {
 		t.Fatal(err)
 	}
 	return w

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"example.com/failwell/shared/platform/postgres"
+	"example.com/failwell/shared/platform/required"
 )
 
 // ErrNotYet means: what this event builds on has not happened here. Hold it.
@@ -38,17 +39,17 @@ const streamsTogether = 16
 // maxPostponement bounds how long a held event waits for the next look.
 const maxPostponement = 10 * time.Minute
 
-// Config configures a log.
+// Config is what a Log needs. All of it is required except where it says otherwise.
 type Config struct {
 	DB      *pgxpool.Pool
 	Logger  *slog.Logger
-	Metrics prometheus.Registerer
+	Metrics prometheus.Registerer // nil: none
 
 	// Apply does the work of an event in the transaction that marks it as
 	// applied. ErrNotYet holds it; any other error leaves it for another try.
 	Apply func(ctx context.Context, tx pgx.Tx, e Event) error
 
-	// Applied is called after each commit that has applied something.
+	// Applied is called after each commit that has applied something. nil: nothing is.
 	Applied func()
 
 	// Poll is how often to look for held events whose time may have come.
@@ -66,8 +67,11 @@ type Log struct {
 	counted time.Time // when the overdue ones were counted last
 }
 
-// NewLog returns a log that is not running yet.
+// NewLog returns a log that is not running yet. It panics when a field is missing.
 func NewLog(cfg Config) *Log {
+	required.Fields("outoforder.Config", map[string]bool{
+		"DB": cfg.DB != nil, "Logger": cfg.Logger != nil, "Apply": cfg.Apply != nil, "Poll": cfg.Poll > 0, "Overdue": cfg.Overdue > 0,
+	})
 	l := &Log{Config: cfg, wake: make(chan struct{}, 1), overdue: prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "failwell_events_overdue",
 		Help: "Events that have been held for longer than they should: what they build on does not happen.",
@@ -276,7 +280,7 @@ func (l *Log) count(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if overdue > 0 && l.overdue != nil {
+	if overdue > 0 {
 		l.Logger.Error("events are held for too long; a reconciliation shows them", "events", overdue)
 	}
 	l.overdue.Set(float64(overdue))

@@ -32,7 +32,7 @@
 // # Tables needed
 //
 // statement_lines, reconciliations, reconciliation_subjects and
-// reconciliation_differences, see schema.sql; leases.
+// reconciliation_differences, see [Schema]; leases, see postgres.LeasesSchema.
 //
 // # Built on
 //

@@ -1,28 +1,23 @@
 package reconciliation_test
 
 import (
-	_ "embed"
 	"log/slog"
 	"testing"
 	"testing/fstest"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"example.com/failwell/shared/pattern/reconciliation"
 	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/testenv"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }
 
-//go:embed schema.sql
-var schema string
-
-const leases = `CREATE TABLE leases (name text PRIMARY KEY, holder text NOT NULL, expires_at timestamptz NOT NULL);`
-
 // database is one of a test's own, with the package's tables.
 func database(t *testing.T, more string) *pgxpool.Pool {
 	t.Helper()
-	files := fstest.MapFS{"migrations/00001_test.sql": {Data: []byte("-- +goose Up\n" + schema + leases + more)}}
+	files := fstest.MapFS{"migrations/00001_test.sql": {Data: []byte("-- +goose Up\n" + reconciliation.Schema + postgres.LeasesSchema + more)}}
 	db, err := postgres.Open(t.Context(), postgres.Options{URL: testenv.Postgres(t, files), Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)

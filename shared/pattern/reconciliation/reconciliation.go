@@ -14,6 +14,7 @@ import (
 
 	"example.com/failwell/shared/platform/fault"
 	"example.com/failwell/shared/platform/postgres"
+	"example.com/failwell/shared/platform/required"
 )
 
 // Line is a line of somebody's statement.
@@ -72,12 +73,12 @@ type Judgement struct {
 	Note    string // for people
 }
 
-// Reconciler runs reconciliations.
-type Reconciler struct {
+// Config is what a Reconciler needs. All of it is required except where it says otherwise.
+type Config struct {
 	DB      *pgxpool.Pool
 	Logger  *slog.Logger
-	Metrics prometheus.Registerer
-	Holder  string
+	Metrics prometheus.Registerer // nil: none
+	Holder  string                // this replica's name in the leases
 	Sources []Source
 
 	// Changed is SQL that selects the subjects we have touched since $1.
@@ -93,7 +94,7 @@ type Reconciler struct {
 	// a bank knows no merchants.
 	Owners string
 
-	// Fetched is called when the statements are there, before the comparison.
+	// Fetched is called when the statements are there, before the comparison. nil: nothing is.
 	Fetched func(ctx context.Context) error
 
 	// Reference writes a subject as the outside knows it.
@@ -113,7 +114,11 @@ type Reconciler struct {
 	// Poll is how often to look for runs that were asked for, and the first pause
 	// after something failed; each further pause is twice as long.
 	Poll time.Duration
+}
 
+// Reconciler runs reconciliations.
+type Reconciler struct {
+	Config
 	wake        chan struct{}
 	renewed     time.Time // when our lease was extended last
 	differences *prometheus.GaugeVec
@@ -136,18 +141,23 @@ const (
 )
 
 // errLeaseLost means: another replica runs reconciliations now.
-var errLeaseLost = errors.New("reconcile: the lease was taken over")
+var errLeaseLost = errors.New("reconciliation: the lease was taken over")
 
-// Init prepares the reconciler; call it once.
-func (r *Reconciler) Init() {
-	r.wake = make(chan struct{}, 1)
-	r.differences = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+// New returns a reconciler that is not running yet. It panics when a field is missing.
+func New(cfg Config) *Reconciler {
+	required.Fields("reconciliation.Config", map[string]bool{
+		"DB": cfg.DB != nil, "Logger": cfg.Logger != nil, "Holder": cfg.Holder != "", "Sources": len(cfg.Sources) > 0,
+		"Changed": cfg.Changed != "", "Expected": cfg.Expected != "", "Owners": cfg.Owners != "",
+		"Reference": cfg.Reference != nil, "Judge": cfg.Judge != nil, "Poll": cfg.Poll > 0,
+	})
+	r := &Reconciler{Config: cfg, wake: make(chan struct{}, 1), differences: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "failwell_reconciliation_differences",
 		Help: "Differences of the last reconciliation, by source and verdict.",
-	}, []string{"source", "verdict"})
-	if r.Metrics != nil {
-		r.Metrics.MustRegister(r.differences)
+	}, []string{"source", "verdict"})}
+	if cfg.Metrics != nil {
+		cfg.Metrics.MustRegister(r.differences)
 	}
+	return r
 }
 
 // Request asks for a run and returns its id. since overrides where it begins; the
@@ -309,8 +319,10 @@ func (r *Reconciler) execute(ctx context.Context, asked run) error {
 	if err := fault.Point(ctx, fault.ReconcileAfterFetch); err != nil {
 		return err
 	}
-	if err := r.Fetched(ctx); err != nil {
-		return fmt.Errorf("when fetched: %w", err)
+	if r.Fetched != nil {
+		if err := r.Fetched(ctx); err != nil {
+			return fmt.Errorf("when fetched: %w", err)
+		}
 	}
 	if err := r.noteChanged(ctx, asked.ID, since); err != nil {
 		return fmt.Errorf("what changed: %w", err)

@@ -83,20 +83,17 @@ func judge(db *pgxpool.Pool) func(context.Context, reconciliation.Pair) (reconci
 }
 
 func reconciler(db *pgxpool.Pool, b *bank, holder string) *reconciliation.Reconciler {
-	r := &reconciliation.Reconciler{
+	return reconciliation.New(reconciliation.Config{
 		DB: db, Logger: slog.New(slog.DiscardHandler), Holder: holder,
 		Sources: []reconciliation.Source{{Name: "bank", Fetch: b.fetch}},
 		Changed: `SELECT id FROM payments WHERE changed_at >= $1`,
 		Expected: `SELECT 'bank'::text, 'capture'::text, id, 'acme'::text, 1::bigint, minor, 'EUR'::text, changed_at
 		             FROM payments WHERE id = ANY($1)`,
 		Owners:    `SELECT id, 'acme'::text FROM payments WHERE id = ANY($1)`,
-		Fetched:   func(context.Context) error { return nil },
 		Reference: func(p reconciliation.Pair) string { return p.Reference + "/" + p.Subject.String() },
 		Judge:     judge(db),
 		Overlap:   time.Minute, Poll: 5 * time.Millisecond,
-	}
-	r.Init()
-	return r
+	})
 }
 
 func start(t *testing.T, r *reconciliation.Reconciler) {

@@ -13,7 +13,7 @@ import (
 )
 
 // errNoStatement means: a source does not make its statement now.
-var errNoStatement = errors.New("reconcile: no statement")
+var errNoStatement = errors.New("reconciliation: no statement")
 
 // fetch keeps one side's lines, and notes their subjects; false when that side
 // does not make its whole statement. The lines that it did give stay.

@@ -20,7 +20,7 @@ func Example() {
 	defer done()
 	ctx, stop := context.WithCancel(context.Background())
 	tries := 0
-	consumer := reliableretries.Consumer{
+	consumer := reliableretries.NewConsumer(reliableretries.Config{
 		Conn: broker, Queue: "example.commands", Bindings: []string{"work"}, Workers: 1,
 		Delays: []time.Duration{20 * time.Millisecond, 40 * time.Millisecond, 80 * time.Millisecond},
 		Logger: slog.New(slog.DiscardHandler),
@@ -33,12 +33,12 @@ func Example() {
 			stop()
 			return nil
 		},
-	}
+	})
 
 	// The queue is there before anything is published, as in a running system.
 	ch, err := broker.Channel()
 	if err == nil {
-		err = errors.Join(rabbit.DeclareExchange(ch), reliableretries.Declare(ch, consumer.Queue, consumer.Bindings, consumer.Delays))
+		err = errors.Join(broker.DeclareExchange(ch), consumer.Declare(ch))
 	}
 	if err == nil {
 		_, err = broker.Publisher().Publish(ctx, []rabbit.Message{message("msg-1")})

@@ -5,8 +5,6 @@ import (
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
-
-	"example.com/failwell/shared/platform/rabbit"
 )
 
 // deliveryLimit is for a message that kills the process before we can count: the
@@ -20,31 +18,32 @@ const deliveryLimit = 50
 // all, is for RabbitMQ 4 only.)
 const deadDeliveryLimit = 1_000_000
 
-// Declare declares the queues of a consumer. All are quorum queues: a message
-// that was confirmed is on the disks of a majority of the brokers.
-func Declare(ch *amqp.Channel, queue string, bindings []string, delays []time.Duration) error {
-	dead := queue + ".dead"
+// Declare declares the consumer's queues and binds the first of them to the exchange,
+// which exists. All are quorum queues: a message that was confirmed is on the disks of a
+// majority of the brokers.
+func (c *Consumer) Declare(ch *amqp.Channel) error {
+	dead := c.Queue + ".dead"
 	if _, err := ch.QueueDeclare(dead, true, false, false, false, amqp.Table{
 		amqp.QueueTypeArg:  amqp.QueueTypeQuorum,
 		"x-delivery-limit": deadDeliveryLimit,
 	}); err != nil {
 		return fmt.Errorf("queue %s: %w", dead, err)
 	}
-	for _, delay := range delays {
-		args := deadLetterTo(queue)
+	for _, delay := range c.Delays {
+		args := deadLetterTo(c.Queue)
 		args[amqp.QueueMessageTTLArg] = delay.Milliseconds()
-		if _, err := ch.QueueDeclare(retryQueue(queue, delay), true, false, false, false, args); err != nil {
-			return fmt.Errorf("queue %s: %w", retryQueue(queue, delay), err)
+		if _, err := ch.QueueDeclare(retryQueue(c.Queue, delay), true, false, false, false, args); err != nil {
+			return fmt.Errorf("queue %s: %w", retryQueue(c.Queue, delay), err)
 		}
 	}
 	args := deadLetterTo(dead)
 	args["x-delivery-limit"] = deliveryLimit
-	if _, err := ch.QueueDeclare(queue, true, false, false, false, args); err != nil {
-		return fmt.Errorf("queue %s: %w", queue, err)
+	if _, err := ch.QueueDeclare(c.Queue, true, false, false, false, args); err != nil {
+		return fmt.Errorf("queue %s: %w", c.Queue, err)
 	}
-	for _, key := range bindings {
-		if err := ch.QueueBind(queue, key, rabbit.Exchange, false, nil); err != nil {
-			return fmt.Errorf("bind %s to %s: %w", key, queue, err)
+	for _, key := range c.Bindings {
+		if err := ch.QueueBind(c.Queue, key, c.Conn.Exchange(), false, nil); err != nil {
+			return fmt.Errorf("bind %s to %s: %w", key, c.Queue, err)
 		}
 	}
 	return nil

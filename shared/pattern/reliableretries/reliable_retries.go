@@ -13,6 +13,7 @@ import (
 
 	"example.com/failwell/shared/platform/fault"
 	"example.com/failwell/shared/platform/rabbit"
+	"example.com/failwell/shared/platform/required"
 	"example.com/failwell/shared/platform/telemetry"
 )
 
@@ -20,10 +21,10 @@ import (
 // ourselves: the broker's own count differs between versions and leaves out
 // what was published anew.
 const (
-	HeaderTries = "x-failwell-tries" // how often handling was tried and failed
-	HeaderError = "x-failwell-error" // the last error
-	HeaderSince = "x-failwell-since" // when handling first failed, RFC 3339
-	traceparent = "traceparent"      // W3C trace context
+	HeaderTries = "x-retry-tries" // how often handling was tried and failed
+	HeaderError = "x-retry-error" // the last error
+	HeaderSince = "x-retry-since" // when handling first failed, RFC 3339
+	traceparent = "traceparent"   // W3C trace context
 )
 
 // handleTimeout bounds one try. It is above every time-out of the calls that a
@@ -34,8 +35,9 @@ const handleTimeout = 30 * time.Second
 // copy could be published. Without it the broker would hand it over again at once.
 const requeuePause = time.Second
 
-// Consumer says what to consume, how to handle it and how often to try.
-type Consumer struct {
+// Config says what to consume, how to handle it and how often to try. All of it is
+// required except where it says otherwise.
+type Config struct {
 	Conn *rabbit.Conn
 
 	// Queue to consume from, and Bindings, the message types that go there.
@@ -59,7 +61,7 @@ type Consumer struct {
 	Defer func(err error) bool
 
 	Logger  *slog.Logger
-	Metrics prometheus.Registerer
+	Metrics prometheus.Registerer // nil: none
 }
 
 type permanent struct{ error }
@@ -70,7 +72,7 @@ func (p permanent) Unwrap() error { return p.error }
 // A time-out is never permanent.
 func Permanent(err error) error { return permanent{err} }
 
-// IsPermanent tells whether err is marked as Permanent.
+// IsPermanent tells whether err was marked as Permanent.
 func IsPermanent(err error) bool {
 	_, ok := errors.AsType[permanent](err)
 	return ok
@@ -80,66 +82,76 @@ func IsPermanent(err error) bool {
 // first, a thousand messages behind one lock would come back every second.
 const deferDelay = 1
 
-// Run consumes until ctx ends and the messages in work are handled.
-//
-// Pattern: reliable-retries
-func (c Consumer) Run(ctx context.Context) {
-	handled := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "failwell_messages_handled_total",
-		Help: "Deliveries by what became of them: done, retried, deferred (the try is not counted), parked, requeued.",
-	}, []string{"queue", "outcome"})
-	if c.Metrics != nil {
-		c.Metrics.MustRegister(handled)
-	}
-	r := &run{Consumer: c, publisher: c.Conn.Publisher(), handled: handled}
-	c.Conn.Consume(ctx, rabbit.Consumption{
-		Queue:    c.Queue,
-		Declare:  func(ch *amqp.Channel) error { return Declare(ch, c.Queue, c.Bindings, c.Delays) },
-		Workers:  c.Workers,
-		Prefetch: 8 * c.Workers,
-		Handle:   r.deliver,
-	})
-}
-
-type run struct {
-	Consumer
+// Consumer consumes a queue.
+type Consumer struct {
+	Config
 	publisher *rabbit.Publisher
 	handled   *prometheus.CounterVec
 }
 
+// NewConsumer returns a consumer that is not running yet. It panics when a field is
+// missing.
+func NewConsumer(cfg Config) *Consumer {
+	required.Fields("reliableretries.Config", map[string]bool{
+		"Conn": cfg.Conn != nil, "Queue": cfg.Queue != "", "Bindings": len(cfg.Bindings) > 0, "Workers": cfg.Workers > 0,
+		"Handle": cfg.Handle != nil, "Logger": cfg.Logger != nil,
+	})
+	c := &Consumer{Config: cfg, publisher: cfg.Conn.Publisher(), handled: prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "failwell_messages_handled_total",
+		Help: "Deliveries by what became of them: done, retried, deferred (the try is not counted), parked, requeued.",
+	}, []string{"queue", "outcome"})}
+	if cfg.Metrics != nil {
+		cfg.Metrics.MustRegister(c.handled)
+	}
+	return c
+}
+
+// Run consumes until ctx ends and the messages in work are handled.
+//
+// Pattern: reliable-retries
+func (c *Consumer) Run(ctx context.Context) {
+	c.Conn.Consume(ctx, rabbit.Consumption{
+		Queue:    c.Queue,
+		Declare:  c.Declare,
+		Workers:  c.Workers,
+		Prefetch: 8 * c.Workers,
+		Handle:   c.deliver,
+	})
+}
+
 // deliver sees one delivery to its end: acknowledged, or published again
 // somewhere else and then acknowledged, or handed back.
-func (r *run) deliver(ctx context.Context, d amqp.Delivery) {
+func (c *Consumer) deliver(ctx context.Context, d amqp.Delivery) {
 	tries := triesOf(d)
-	err := r.handle(ctx, d)
+	err := c.handle(ctx, d)
 	if err == nil {
 		err = fault.Point(ctx, fault.ConsumerBeforeAck)
 	}
 	if err == nil {
-		r.finish(d, "done")
+		c.finish(d, "done")
 		return
 	}
 
-	log := r.Logger.With("queue", r.Queue, "message_id", d.MessageId, "type", d.RoutingKey, "tries", tries+1, "error", err)
-	next, outcome := r.Queue+".dead", "parked"
+	log := c.Logger.With("queue", c.Queue, "message_id", d.MessageId, "type", d.RoutingKey, "tries", tries+1, "error", err)
+	next, outcome := c.Queue+".dead", "parked"
 	var delay time.Duration
 	switch {
-	case r.Defer != nil && r.Defer(err) && len(r.Delays) > 0:
-		outcome, delay = "deferred", r.Delays[min(deferDelay, len(r.Delays)-1)]
-	case !IsPermanent(err) && tries < len(r.Delays):
-		outcome, delay = "retried", r.Delays[tries]
+	case c.Defer != nil && c.Defer(err) && len(c.Delays) > 0:
+		outcome, delay = "deferred", c.Delays[min(deferDelay, len(c.Delays)-1)]
+	case !IsPermanent(err) && tries < len(c.Delays):
+		outcome, delay = "retried", c.Delays[tries]
 	}
 	if outcome != "parked" {
-		next = retryQueue(r.Queue, delay)
+		next = retryQueue(c.Queue, delay)
 	}
 	if outcome != "deferred" {
 		tries++
 	}
 
-	if err := r.publish(ctx, d, next, tries, err); err != nil {
+	if err := c.publish(ctx, d, next, tries, err); err != nil {
 		log.Error("message could be neither handled nor put aside, handing it back", "publish_error", err)
 		time.Sleep(requeuePause)
-		r.handled.WithLabelValues(r.Queue, "requeued").Inc()
+		c.handled.WithLabelValues(c.Queue, "requeued").Inc()
 		_ = d.Nack(false, true) // fails when the connection is gone, which hands it back as well
 		return
 	}
@@ -148,19 +160,19 @@ func (r *run) deliver(ctx context.Context, d amqp.Delivery) {
 	} else {
 		log.Warn("message will be tried again", "in", delay)
 	}
-	r.finish(d, outcome)
+	c.finish(d, outcome)
 }
 
 // finish acknowledges. It comes last of all: an acknowledgement before the work
 // is done loses the message when the process dies in between.
-func (r *run) finish(d amqp.Delivery, outcome string) {
+func (c *Consumer) finish(d amqp.Delivery, outcome string) {
 	if err := d.Ack(false); err != nil {
-		r.Logger.Warn("acknowledgement lost, the message will come again", "message_id", d.MessageId, "error", err)
+		c.Logger.Warn("acknowledgement lost, the message will come again", "message_id", d.MessageId, "error", err)
 	}
-	r.handled.WithLabelValues(r.Queue, outcome).Inc()
+	c.handled.WithLabelValues(c.Queue, outcome).Inc()
 }
 
-func (r *run) handle(ctx context.Context, d amqp.Delivery) (err error) {
+func (c *Consumer) handle(ctx context.Context, d amqp.Delivery) (err error) {
 	// A message that makes the handler panic would otherwise kill one replica after the other.
 	defer func() {
 		if p := recover(); p != nil {
@@ -180,11 +192,11 @@ func (r *run) handle(ctx context.Context, d amqp.Delivery) (err error) {
 	if err := e.Validate(); err != nil {
 		return Permanent(fmt.Errorf("not a valid CloudEvent: %w", err))
 	}
-	return r.Handle(ctx, e)
+	return c.Handle(ctx, e)
 }
 
 // publish puts a copy of d into a queue and returns once the broker has it.
-func (r *run) publish(ctx context.Context, d amqp.Delivery, queue string, tries int, cause error) error {
+func (c *Consumer) publish(ctx context.Context, d amqp.Delivery, queue string, tries int, cause error) error {
 	headers := amqp.Table{
 		HeaderTries: int64(tries),
 		HeaderError: truncate(cause.Error()),
@@ -196,7 +208,7 @@ func (r *run) publish(ctx context.Context, d amqp.Delivery, queue string, tries 
 	if tp, ok := d.Headers[traceparent]; ok {
 		headers[traceparent] = tp
 	}
-	_, err := r.publisher.Publish(ctx, []rabbit.Message{{
+	_, err := c.publisher.Publish(ctx, []rabbit.Message{{
 		ID: d.MessageId, ContentType: d.ContentType, Body: d.Body, Headers: headers, Queue: queue,
 	}})
 	return err

@@ -23,7 +23,7 @@ const queue = "tests.commands"
 type world struct {
 	t        *testing.T
 	conn     *rabbit.Conn
-	consumer reliableretries.Consumer
+	consumer *reliableretries.Consumer
 
 	mu   sync.Mutex
 	seen []string    // ids in the order of handling
@@ -33,7 +33,7 @@ type world struct {
 func newWorld(t *testing.T, handle func(id string, nth int) error) *world {
 	t.Helper()
 	w := &world{t: t, conn: connect(t)}
-	w.consumer = reliableretries.Consumer{
+	w.consumer = reliableretries.NewConsumer(reliableretries.Config{
 		Conn: w.conn, Queue: queue, Bindings: []string{"work"}, Workers: 1,
 		Delays: []time.Duration{50 * time.Millisecond, 100 * time.Millisecond},
 		Logger: slog.New(slog.DiscardHandler),
@@ -49,10 +49,10 @@ func newWorld(t *testing.T, handle func(id string, nth int) error) *world {
 			w.mu.Unlock()
 			return handle(e.ID(), nth)
 		},
-	}
+	})
 	ch, err := w.conn.Channel()
 	if err == nil {
-		err = errors.Join(rabbit.DeclareExchange(ch), reliableretries.Declare(ch, queue, w.consumer.Bindings, w.consumer.Delays))
+		err = errors.Join(w.conn.DeclareExchange(ch), w.consumer.Declare(ch))
 	}
 	if err != nil {
 		t.Fatal(err)

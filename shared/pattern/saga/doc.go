@@ -29,7 +29,7 @@
 //
 // # Tables needed
 //
-// sagas at the orchestrator, see schema.sql; inbox and outbox at every side.
+// sagas at the orchestrator, see [Schema]; inbox and outbox at every side.
 //
 // # Built on
 //

@@ -28,7 +28,7 @@
 //
 // in which referenced_at is clock_timestamp(), read when every lock is taken: now()
 // is the beginning of a transaction that may have waited since. And storeref_sweeps,
-// see schema.sql.
+// see [Schema].
 //
 // # Built on
 //

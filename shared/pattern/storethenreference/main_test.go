@@ -1,26 +1,23 @@
 package storethenreference_test
 
 import (
-	_ "embed"
 	"log/slog"
 	"testing"
 	"testing/fstest"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"example.com/failwell/shared/pattern/storethenreference"
 	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/testenv"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }
 
-//go:embed schema.sql
-var schema string
-
 // database is one of a test's own, with the package's tables.
 func database(t *testing.T, more string) *pgxpool.Pool {
 	t.Helper()
-	files := fstest.MapFS{"migrations/00001_test.sql": {Data: []byte("-- +goose Up\n" + schema + more)}}
+	files := fstest.MapFS{"migrations/00001_test.sql": {Data: []byte("-- +goose Up\n" + storethenreference.Schema + more)}}
 	db, err := postgres.Open(t.Context(), postgres.Options{URL: testenv.Postgres(t, files), Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)

@@ -15,6 +15,7 @@ import (
 	"gocloud.dev/blob"
 
 	"example.com/failwell/shared/platform/postgres/txmark"
+	"example.com/failwell/shared/platform/required"
 )
 
 // ErrInTransaction means: somebody tried to store a document while a transaction
@@ -25,13 +26,26 @@ var ErrInTransaction = errors.New("storethenreference: store inside a database t
 // the sweep may have gone past it. Read the time again, and store again.
 var ErrTooLate = errors.New("storethenreference: the moment of the document is too long ago")
 
-// Store keeps the documents of one directory.
-type Store struct {
+// Config is what a Store needs. All of it is required.
+type Config struct {
 	Bucket *blob.Bucket
 	Dir    string
 
 	// Grace is the age from which a document without a reference is removed.
 	Grace time.Duration
+}
+
+// Store keeps the documents of one directory.
+type Store struct {
+	Config
+}
+
+// New returns a store. It panics when a field is missing.
+func New(cfg Config) Store {
+	required.Fields("storethenreference.Config", map[string]bool{
+		"Bucket": cfg.Bucket != nil, "Dir": cfg.Dir != "", "Grace": cfg.Grace > 0,
+	})
+	return Store{Config: cfg}
 }
 
 // Ref names a stored document.

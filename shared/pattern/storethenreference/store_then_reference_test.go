@@ -30,7 +30,7 @@ func newStore(t *testing.T) storethenreference.Store {
 	t.Helper()
 	bucket := memblob.OpenBucket(nil)
 	t.Cleanup(func() { _ = bucket.Close() })
-	return storethenreference.Store{Bucket: bucket, Dir: "receipts", Grace: time.Hour}
+	return storethenreference.New(storethenreference.Config{Bucket: bucket, Dir: "receipts", Grace: time.Hour})
 }
 
 func put(t *testing.T, s storethenreference.Store, at time.Time, body string) storethenreference.Ref {

@@ -7,16 +7,19 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
+// LeasesSchema creates the table of TryLease. Copy it into a migration.
+const LeasesSchema = `
+CREATE TABLE leases (
+    name       text        PRIMARY KEY,
+    holder     text        NOT NULL,
+    expires_at timestamptz NOT NULL
+);
+`
+
 // TryLease takes or extends a lease on a named job, and tells whether it is the
 // holder's. It keeps replicas from doing the same work side by side. It does not
 // keep them from it for certain: a holder that is paused for longer than its
 // lease does not notice. So the work itself must bear being done twice.
-//
-//	CREATE TABLE leases (
-//	    name       text        PRIMARY KEY,
-//	    holder     text        NOT NULL,
-//	    expires_at timestamptz NOT NULL
-//	);
 func TryLease(ctx context.Context, db *pgxpool.Pool, name, holder string, d time.Duration) (bool, error) {
 	tag, err := db.Exec(ctx, `
 		INSERT INTO leases (name, holder, expires_at)

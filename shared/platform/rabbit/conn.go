@@ -1,6 +1,7 @@
 package rabbit
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,10 @@ type Options struct {
 	// Name is shown on the broker's management page. Required.
 	Name string
 
+	// Exchange is the topic exchange between the services of a system. Two systems on one
+	// virtual host need two. Default: the constant Exchange.
+	Exchange string
+
 	// Logger hears of every lost and regained connection. Required.
 	Logger *slog.Logger
 }
@@ -43,6 +48,7 @@ type Conn struct {
 // Dial starts connecting in the background and returns at once: a service is
 // useful without its broker (orders are still accepted), so it does not wait.
 func Dial(opts Options) *Conn {
+	opts.Exchange = cmp.Or(opts.Exchange, Exchange)
 	to := func(purpose string) *link {
 		o := opts
 		o.Name += ", " + purpose
@@ -77,6 +83,9 @@ func (c *Conn) Wait(ctx context.Context) error {
 	}
 	return c.consuming.wait(ctx)
 }
+
+// Exchange is the exchange between the services.
+func (c *Conn) Exchange() string { return c.opts.Exchange }
 
 // Channel opens a channel to declare, to look or to consume; it dies with its
 // connection. To publish there is Publisher.

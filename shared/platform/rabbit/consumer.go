@@ -58,7 +58,7 @@ func (c *Conn) consumeOnce(ctx context.Context, what Consumption) error {
 	}
 	defer closeWithTimeout(ch) // unacknowledged deliveries go back to the queue either way
 
-	if err := DeclareExchange(ch); err != nil {
+	if err := c.DeclareExchange(ch); err != nil {
 		return fmt.Errorf("declare exchange: %w", err)
 	}
 	if err := what.Declare(ch); err != nil {
@@ -104,6 +104,6 @@ func work(ctx context.Context, deliveries <-chan amqp.Delivery, handle func(cont
 }
 
 // DeclareExchange declares the exchange. Declaring what exists already is free.
-func DeclareExchange(ch *amqp.Channel) error {
-	return ch.ExchangeDeclare(Exchange, amqp.ExchangeTopic, true, false, false, false, nil)
+func (c *Conn) DeclareExchange(ch *amqp.Channel) error {
+	return ch.ExchangeDeclare(c.opts.Exchange, amqp.ExchangeTopic, true, false, false, false, nil)
 }

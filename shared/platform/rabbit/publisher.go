@@ -110,7 +110,7 @@ func (p *Publisher) open(ctx context.Context) error {
 	}
 	answered := make(chan opened, 1)
 	go func() {
-		ch, err := newChannel(p.conn.publishing)
+		ch, err := p.conn.publishingChannel()
 		answered <- opened{ch, err}
 	}()
 	select {
@@ -130,8 +130,9 @@ func (p *Publisher) open(ctx context.Context) error {
 	}
 }
 
-func newChannel(l *link) (*amqp.Channel, error) {
-	ch, err := l.channel()
+// publishingChannel opens a channel in confirm mode.
+func (c *Conn) publishingChannel() (*amqp.Channel, error) {
+	ch, err := c.publishing.channel()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotConnected, err)
 	}
@@ -140,7 +141,7 @@ func newChannel(l *link) (*amqp.Channel, error) {
 	}
 	// Somebody must have declared the exchange before the first publish; a
 	// publisher that starts before any consumer does it itself.
-	if err := DeclareExchange(ch); err != nil {
+	if err := c.DeclareExchange(ch); err != nil {
 		return nil, fmt.Errorf("rabbit: declare exchange: %w", err)
 	}
 	return ch, nil
@@ -156,7 +157,7 @@ func (p *Publisher) drop() {
 func (p *Publisher) send(ctx context.Context, msgs []Message) ([]*amqp.DeferredConfirmation, error) {
 	confirms := make([]*amqp.DeferredConfirmation, 0, len(msgs))
 	for _, m := range msgs {
-		exchange, key := Exchange, m.RoutingKey
+		exchange, key := p.conn.Exchange(), m.RoutingKey
 		if m.Queue != "" {
 			exchange, key = "", m.Queue
 		}

@@ -39,12 +39,12 @@ func queue(t *testing.T, conn *rabbit.Conn, name string, args amqp.Table) *amqp.
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = rabbit.DeclareExchange(ch)
+	err = conn.DeclareExchange(ch)
 	if err == nil {
 		_, err = ch.QueueDeclare(name, true, false, false, false, args)
 	}
 	if err == nil {
-		err = ch.QueueBind(name, name, rabbit.Exchange, false, nil)
+		err = ch.QueueBind(name, name, conn.Exchange(), false, nil)
 	}
 	if err != nil {
 		t.Fatal(err)
