@@ -97,7 +97,7 @@ type Participant struct {
 // Pattern: saga (the participant's half)
 // Pattern: change-record
 func (p Participant) Answer(ctx context.Context, cmd Command, reply Reply, work func(b *pgx.Batch)) error {
-	message, err := p.Outbox.Envelope(ctx, outbox.Message{Type: p.ReplyTo, Subject: reply.SagaID, Data: reply})
+	message, err := p.Outbox.Envelope(ctx, outbox.Message{Type: p.ReplyTo, Subject: cmd.SagaID, Data: reply})
 	if err != nil {
 		return err
 	}
