@@ -75,9 +75,11 @@ func TestCall_SaysThatTheOutcomeIsUnknown(t *testing.T) {
 			w.Header().Set("Content-Length", "10")
 			_, _ = io.WriteString(w, `{"ok"`)
 		},
-		"not JSON":    func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>") },
-		"empty":       func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) },
-		"without end": func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "{}"+strings.Repeat(" ", 4<<20)) },
+		"not JSON": func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>") },
+		"empty":    func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) },
+		"without end": func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(w, "{}"+strings.Repeat(" ", 4<<20))
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
