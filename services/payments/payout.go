@@ -14,6 +14,7 @@ import (
 	"example.com/failwell/shared/pattern/distributedtx"
 	"example.com/failwell/shared/pattern/idempotency"
 	"example.com/failwell/shared/pattern/outbox"
+	"example.com/failwell/shared/pattern/recoverypoint"
 	"example.com/failwell/shared/platform/fault"
 	"example.com/failwell/shared/platform/money"
 	"example.com/failwell/shared/platform/postgres"
@@ -36,10 +37,6 @@ const (
 	payoutUnknown = "unknown" // the bank was asked and its answer is not known
 	payoutFailed  = "failed"
 )
-
-// timeToDecide is what writing down the bank's answer may take, on top of the call.
-// Both together must fit into the seconds that a process has for stopping.
-const timeToDecide = time.Second
 
 const payoutOperation = "POST /v1/payouts"
 
@@ -92,14 +89,15 @@ func (s *service) createPayout(c echo.Context) error {
 	if answer.Exists {
 		return answer.Answer(c.Response())
 	}
+	var response idempotency.Response
 	err = fault.Point(ctx, fault.PaymentsPayoutAfterStart)
 	if err == nil {
-		var response idempotency.Response
-		if response, err = s.resumePayout(ctx, lock); err == nil {
-			return idempotency.Fresh(response).Answer(c.Response())
-		}
+		response, err = s.resumePayout(ctx, lock)
 	}
-	return s.payoutLater(c, request, lock, err)
+	if err != nil {
+		return s.answerPending(c, request, lock, err, s.pendingPayout)
+	}
+	return idempotency.Fresh(response).Answer(c.Response())
 }
 
 func startPayout(ctx context.Context, tx pgx.Tx, merchant string, amount money.Money) (uuid.UUID, error) {
@@ -114,8 +112,9 @@ func startPayout(ctx context.Context, tx pgx.Tx, merchant string, amount money.M
 	return id, err
 }
 
-// resumePayout works on a payout from wherever it stands until it is finished.
-// An error means that it is not finished and can be gone on with.
+// resumePayout works on a payout from wherever it stands until it is finished, and
+// returns the recorded answer. An error means that it is not finished and that the next
+// run goes on from its last point.
 //
 // Pattern: recovery-point
 func (s *service) resumePayout(ctx context.Context, lock idempotency.Lock) (idempotency.Response, error) {
@@ -123,140 +122,144 @@ func (s *service) resumePayout(ctx context.Context, lock idempotency.Lock) (idem
 	if err != nil {
 		return idempotency.Response{}, err
 	}
-	for {
-		switch p.Point {
-		case payoutStarted:
-			// An earlier try may have left a distributed transaction behind, prepared,
-			// half committed, or still on its way. It is ended before another begins.
-			if p.Attempt > 0 {
-				decision, err := s.twophase.Resolve(ctx, p.gid())
-				if err != nil {
-					return idempotency.Response{}, err
-				}
-				if decision == distributedtx.Committed {
-					p.Point = payoutBooked
-					continue
-				}
-			}
-			p.Attempt++
-			err := postgres.InTx(ctx, s.db, func(ctx context.Context, tx pgx.Tx) error {
-				_, err := tx.Exec(ctx, `
-					UPDATE payouts
-					   SET attempt = $2
-					 WHERE id = $1`,
-					p.ID, p.Attempt)
-				if err != nil {
-					return err
-				}
-				return lock.Renew(ctx, tx)
-			})
-			if err != nil {
-				return idempotency.Response{}, err
-			}
-			decision, err := s.twophase.Run(ctx, p.gid(), s.prepareInLedger(p), s.prepareHere(p))
-			no := (*refusal)(nil)
-			switch {
-			case decision == distributedtx.Committed && err == nil:
-				p.Point = payoutBooked
-			case decision == distributedtx.Aborted && errors.As(err, &no):
-				if err := s.decidePayout(ctx, lock, p, payoutFailed, no.code, ""); err != nil {
-					return idempotency.Response{}, err
-				}
-				p.Point, p.Outcome, p.Failure = payoutDecided, payoutFailed, no.code
-			case err == nil:
-				return idempotency.Response{}, fmt.Errorf("payout %s: attempt %d was aborted by somebody else", p.wireID(), p.Attempt)
-			default:
-				return idempotency.Response{}, err
-			}
+	answer, err := recoverypoint.Run(ctx, recoverypoint.Operation[payout]{
+		DB: s.db, Lock: lock, Work: &p, Point: &p.Point, SetPoint: `UPDATE payouts SET recovery_point = $2 WHERE id = $1`,
+		Phases: map[string]recoverypoint.Phase[payout]{
+			payoutStarted: {Do: s.beginBooking},                                            // then s.bookPayout
+			payoutBooked:  {Do: s.enterGuard, AfterCommit: fault.PaymentsPayoutAfterGuard}, // then s.askBank
+			payoutGuarded: {Do: s.leaveUnknown},
+			payoutDecided: {Do: s.finishPayout, AfterCommit: fault.PaymentsPayoutAfterFinish},
+		},
+	})
+	s.relay.Wake() // also after an error: the outcome may have been written before it
+	if err == nil {
+		s.log.InfoContext(ctx, "payout finished", "payout_id", p.wireID(), "outcome", p.Outcome)
+	}
+	return answer, err
+}
 
-		case payoutBooked:
-			// Pattern: at-most-once-guard
-			var first bool
-			err := postgres.InTx(ctx, s.db, func(ctx context.Context, tx pgx.Tx) error {
-				var err error
-				if first, err = atmostonce.Enter(ctx, tx, "bank-transfer:"+p.wireID()); err != nil {
-					return err
-				}
-				_, err = tx.Exec(ctx, `
-					UPDATE payouts
-					   SET recovery_point = 'guarded'
-					 WHERE id = $1`,
-					p.ID)
-				if err != nil {
-					return err
-				}
-				return lock.Renew(ctx, tx)
-			})
-			if err != nil {
-				// Also when only the answer to the commit was lost: we may be through
-				// the guard or not, so the bank is not asked.
-				return idempotency.Response{}, err
-			}
-			p.Point = payoutGuarded
-			if !first {
-				continue
-			}
-			// Nobody is let through again, so nothing may cut this short from here on to
-			// the outcome: not the end of our client's patience, not the stop of this
-			// process. A transfer that was never sent would be "unknown" for ever.
-			ctx := context.WithoutCancel(ctx)
-			if err := fault.Point(ctx, fault.PaymentsPayoutAfterGuard); err != nil {
-				return idempotency.Response{}, err
-			}
-			ctx, cancel := context.WithTimeout(ctx, s.cfg.CallTimeout+timeToDecide)
-			defer cancel()
-			outcome, failure := payoutSent, ""
-			err = s.bank.transfer(ctx, p.wireID(), "acct_"+p.MerchantID, p.Amount)
-			if no := (*refusal)(nil); errors.As(err, &no) {
-				outcome, failure = payoutFailed, no.code
-				s.log.WarnContext(ctx, "payout: the bank has not sent it, it returns to the merchant", "payout_id", p.wireID(), "error", err)
-			} else if err != nil {
-				outcome = payoutUnknown
-				s.log.ErrorContext(ctx, "payout: nobody knows whether the bank has sent it", "payout_id", p.wireID(), "error", err)
-			}
-			if err := fault.Point(ctx, fault.PaymentsPayoutAfterBank); err != nil {
-				return idempotency.Response{}, err
-			}
-			if err := s.decidePayout(ctx, lock, p, outcome, failure, payoutGuarded); err != nil {
-				return idempotency.Response{}, err
-			}
-			p.Point, p.Outcome, p.Failure = payoutDecided, outcome, failure
+// payoutNext is what a phase of a payout ends with.
+type payoutNext = recoverypoint.Next[payout]
 
-		case payoutGuarded:
-			// Whoever passed the guard did not write down what came of it.
-			if err := s.decidePayout(ctx, lock, p, payoutUnknown, "", payoutGuarded); err != nil {
-				return idempotency.Response{}, err
-			}
-			p.Point, p.Outcome = payoutDecided, payoutUnknown
-			s.log.ErrorContext(ctx, "payout: nobody knows whether the bank has sent it", "payout_id", p.wireID())
-
-		case payoutDecided:
-			response, err := p.answer()
-			if err != nil {
-				return idempotency.Response{}, err
-			}
-			err = postgres.InTx(ctx, s.db, func(ctx context.Context, tx pgx.Tx) error {
-				_, err := tx.Exec(ctx, `
-					UPDATE payouts
-					   SET recovery_point = 'finished',
-					       finished_at    = now()
-					 WHERE id = $1`,
-					p.ID)
-				if err != nil {
-					return err
-				}
-				return lock.Finish(ctx, tx, response)
-			})
-			if err != nil {
-				return idempotency.Response{}, err
-			}
-			s.log.InfoContext(ctx, "payout finished", "payout_id", p.wireID(), "outcome", p.Outcome)
-			return response, fault.Point(ctx, fault.PaymentsPayoutAfterFinish)
-
-		default:
-			return idempotency.Response{}, fmt.Errorf("payout %s: no way on from recovery point %q", p.wireID(), p.Point)
+// beginBooking names a distributed transaction by the number of its attempt. An earlier
+// run may have left one behind: prepared, half committed, or still on its way. That one is
+// ended before another begins.
+func (s *service) beginBooking(ctx context.Context, p *payout) (payoutNext, error) {
+	if p.Attempt > 0 {
+		decision, err := s.twophase.Resolve(ctx, p.gid())
+		if err != nil || decision == distributedtx.Committed {
+			return payoutNext{Point: payoutBooked}, err
 		}
 	}
+	p.Attempt++
+	return payoutNext{Point: payoutStarted, Write: p.setAttempt, Then: &recoverypoint.Phase[payout]{Do: s.bookPayout}}, nil
+}
+
+func (p *payout) setAttempt(ctx context.Context, tx pgx.Tx) error {
+	_, err := tx.Exec(ctx, `
+		UPDATE payouts
+		   SET attempt = $2
+		 WHERE id = $1`,
+		p.ID, p.Attempt)
+	return err
+}
+
+// bookPayout sets the money aside in both books, or in neither. The point is part of what
+// the distributed transaction commits (see prepareHere), so a run that finds "booked"
+// knows that the ledger has it too. What Run writes afterwards is the same point again.
+func (s *service) bookPayout(ctx context.Context, p *payout) (payoutNext, error) {
+	decision, err := s.twophase.Run(ctx, p.gid(), s.prepareInLedger(*p), s.prepareHere(*p))
+	declined, ok := errors.AsType[*refusal](err)
+	switch {
+	case decision == distributedtx.Committed && err == nil:
+		return payoutNext{Point: payoutBooked}, nil
+	case decision == distributedtx.Aborted && ok:
+		return s.decided(p, payoutFailed, declined.code), nil
+	case err == nil:
+		err = fmt.Errorf("payout %s: another process aborted attempt %d", p.wireID(), p.Attempt)
+	}
+	return payoutNext{}, err
+}
+
+// enterGuard lets one run through to the bank. Only the run whose transaction has entered
+// the guard goes on with askBank. When its commit fails in any way, a lost answer
+// included, Run ends, and the bank is not asked. A later run that finds "guarded" cannot
+// know whether the bank was asked.
+//
+// Pattern: at-most-once-guard
+func (s *service) enterGuard(_ context.Context, p *payout) (payoutNext, error) {
+	passed := false
+	enter := func(ctx context.Context, tx pgx.Tx) (err error) {
+		passed, err = atmostonce.Enter(ctx, tx, "bank-transfer:"+p.wireID())
+		return err
+	}
+	ask := func(ctx context.Context, p *payout) (payoutNext, error) {
+		if !passed {
+			return s.leaveUnknown(ctx, p)
+		}
+		return s.askBank(ctx, p)
+	}
+	return payoutNext{Point: payoutGuarded, Write: enter, Then: &recoverypoint.Phase[payout]{Do: ask, AfterCall: fault.PaymentsPayoutAfterBank}}, nil
+}
+
+// askBank sends the money. No later run does it, so nothing may cut the call short: not
+// the end of our client's request, not the stop of this process. A transfer that was
+// never sent would stay "unknown".
+func (s *service) askBank(ctx context.Context, p *payout) (payoutNext, error) {
+	err := s.bank.transfer(context.WithoutCancel(ctx), p.wireID(), "acct_"+p.MerchantID, p.Amount)
+	declined, ok := errors.AsType[*refusal](err)
+	switch {
+	case err == nil:
+		return s.decided(p, payoutSent, ""), nil
+	case ok:
+		s.log.WarnContext(ctx, "payout: the bank has not sent it, it returns to the merchant", "payout_id", p.wireID(), "error", err)
+		return s.decided(p, payoutFailed, declined.code), nil
+	}
+	s.log.ErrorContext(ctx, "payout: nobody knows whether the bank has sent it", "payout_id", p.wireID(), "error", err)
+	return s.decided(p, payoutUnknown, ""), nil
+}
+
+// leaveUnknown ends a payout whose guard was entered by a run that did not write down what
+// came of it.
+func (s *service) leaveUnknown(ctx context.Context, p *payout) (payoutNext, error) {
+	s.log.ErrorContext(ctx, "payout: nobody knows whether the bank has sent it", "payout_id", p.wireID())
+	return s.decided(p, payoutUnknown, ""), nil
+}
+
+// decided ends a phase with an outcome, and tells the ledger in the same transaction:
+// money that was sent leaves "in transit", money that was refused returns to the
+// merchant, and of the unknown nothing moves until it is known. Of a payout that was
+// never booked the ledger has nothing to move.
+func (s *service) decided(p *payout, outcome, failure string) payoutNext {
+	booked := p.Point != payoutStarted
+	p.Outcome, p.Failure = outcome, failure
+	return payoutNext{Point: payoutDecided, Write: func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `
+			UPDATE payouts
+			   SET outcome = $2,
+			       failure = $3
+			 WHERE id = $1`,
+			p.ID, outcome, failure)
+		if err != nil || !booked {
+			return err
+		}
+		return s.publishPayoutResult(ctx, tx, *p, outcome)
+	}}
+}
+
+// finishPayout calls no other system: it records the answer.
+func (s *service) finishPayout(_ context.Context, p *payout) (payoutNext, error) {
+	answer, err := p.answer()
+	return payoutNext{Point: payoutFinished, Answer: &answer, Write: p.finish}, err
+}
+
+func (p *payout) finish(ctx context.Context, tx pgx.Tx) error {
+	_, err := tx.Exec(ctx, `
+		UPDATE payouts
+		   SET finished_at = now()
+		 WHERE id = $1`,
+		p.ID)
+	return err
 }
 
 // prepareHere is this service's half of the distributed transaction.
@@ -298,30 +301,6 @@ func payoutEntry(p payout) ledgerEntry {
 			{Account: "payouts_in_transit:" + p.Amount.Currency, Amount: p.Amount},
 		},
 	}
-}
-
-// decidePayout writes the outcome, and tells the ledger in the same transaction:
-// money that was sent leaves "in transit", money that was refused returns to the
-// merchant, and of the unknown nothing moves until it is known.
-func (s *service) decidePayout(ctx context.Context, lock idempotency.Lock, p payout, outcome, failure, from string) error {
-	err := postgres.InTx(ctx, s.db, func(ctx context.Context, tx pgx.Tx) error {
-		if err := lock.Renew(ctx, tx); err != nil {
-			return err
-		}
-		_, err := tx.Exec(ctx, `
-			UPDATE payouts
-			   SET recovery_point = 'decided',
-			       outcome        = $2,
-			       failure        = $3
-			 WHERE id = $1`,
-			p.ID, outcome, failure)
-		if err != nil || from != payoutGuarded {
-			return err // never booked: the ledger has nothing to move
-		}
-		return s.publishPayoutResult(ctx, tx, p, outcome)
-	})
-	s.relay.Wake()
-	return err
 }
 
 // payoutNotification is the data of ledger.payout-sent and ledger.payout-returned.

@@ -13,31 +13,35 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"example.com/failwell/shared/pattern/idempotency"
 	"example.com/failwell/shared/platform/fault"
-	"example.com/failwell/shared/platform/money"
 )
 
 const acmeKey = "sk_acme"
 
-// fakeLedger votes yes to everything, and remembers what it was told.
+// fakeLedger votes yes to everything, unless it is short of money, and remembers what it
+// was told.
 type fakeLedger struct {
 	mu    sync.Mutex
 	told  []string // "prepare", "commit", "rollback", in order
 	thing func()   // called amid a prepare
+	short bool
 }
 
 func (l *fakeLedger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	verb := r.URL.Path[strings.LastIndex(r.URL.Path, "/")+1:]
 	l.mu.Lock()
 	l.told = append(l.told, verb)
-	thing := l.thing
+	thing, short := l.thing, l.short
 	l.mu.Unlock()
 	if verb == "prepare" && thing != nil {
 		thing()
+	}
+	if verb == "prepare" && short {
+		w.WriteHeader(http.StatusUnprocessableEntity)
+		_, _ = w.Write([]byte(`{"type":"https://failwell.example/problems/insufficient-balance"}`))
+		return
 	}
 	w.WriteHeader(http.StatusNoContent)
 }
@@ -177,13 +181,7 @@ func TestAStopAmidTheBanksAnswerDoesNotMakeAPayoutUnknown(t *testing.T) {
 	t.Parallel()
 	s, _ := newBanking(t)
 	s.arm(rule{Contract: "bank.transfers", Fault: "delay", Times: 1, DelayMS: 500, At: "before"})
-	r := idempotency.Request{Merchant: acme, Operation: payoutOperation, Key: "k", Retention: time.Hour}
-	_, lock, err := r.Acquire(t.Context(), s.db, s.cfg.lockOptions(), func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error) {
-		return startPayout(ctx, tx, acme, money.Money{Minor: 100, Currency: "GBP"})
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	lock := s.startedPayout()
 	ctx, stop := context.WithCancel(t.Context())
 	go func() {
 		eventually(t, "the bank thinks", func() bool { return s.struck() > 0 })

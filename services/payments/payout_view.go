@@ -88,28 +88,11 @@ func (p payout) answer() (idempotency.Response, error) {
 	}, err
 }
 
-// payoutLater says that the payout is accepted and not finished, as refundLater does.
-func (s *service) payoutLater(c echo.Context, request idempotency.Request, lock idempotency.Lock, cause error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), time.Second)
-	defer cancel()
-	s.log.WarnContext(ctx, "payout not finished, it will be", "payout_id", "pyo_"+lock.OperationID.String(), "error", cause)
-	if err := lock.Release(ctx, s.db); err != nil {
-		s.log.WarnContext(ctx, "key not given back, its lease will end", "payout_id", "pyo_"+lock.OperationID.String(), "error", err)
-	}
-	answer, err := s.recorded(ctx, request)
-	if err != nil {
-		return err
-	}
-	if answer.Exists {
-		return answer.Answer(c.Response())
-	}
-	p, err := s.loadPayout(ctx, lock.OperationID)
-	if err != nil {
-		return err
-	}
+// pendingPayout shows a payout as pending, however far it has come.
+func (s *service) pendingPayout(ctx context.Context, id uuid.UUID) (location string, view any, err error) {
+	p, err := s.loadPayout(ctx, id)
 	p.Outcome, p.Failure = payoutPending, ""
-	c.Response().Header().Set(echo.HeaderLocation, "/v1/payouts/"+p.wireID())
-	return c.JSON(http.StatusAccepted, p.view())
+	return "/v1/payouts/" + p.wireID(), p.view(), err
 }
 
 // getPayout shows a payout: GET /v1/payouts/{id}.

@@ -13,18 +13,18 @@ import (
 
 	"example.com/failwell/shared/pattern/idempotency"
 	"example.com/failwell/shared/pattern/outoforder"
+	"example.com/failwell/shared/pattern/recoverypoint"
 	"example.com/failwell/shared/platform/fault"
 	"example.com/failwell/shared/platform/money"
-	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/platform/web"
 )
 
 // The recovery points of a refund, in order. Each names what is done and safely
-// written down; whoever goes on begins with what comes after it.
+// written down; a later run begins with what comes after it.
 const (
 	refundStarted  = "started"  // the amount is set aside from what can be given back
 	refundDecided  = "decided"  // the processor has given the money back, or refused to
-	refundPosted   = "posted"   // the books have it; of a refused refund they hear nothing
+	refundPosted   = "posted"   // the ledger has booked it, unless it was refused
 	refundFinished = "finished" // the answer is recorded under the key
 )
 
@@ -92,51 +92,15 @@ func (s *service) createRefund(c echo.Context) error {
 	if answer.Exists {
 		return answer.Answer(c.Response())
 	}
-	if err := fault.Point(ctx, fault.PaymentsRefundAfterStart); err != nil {
-		return s.refundLater(c, request, lock, err)
+	var response idempotency.Response
+	err = fault.Point(ctx, fault.PaymentsRefundAfterStart)
+	if err == nil {
+		response, err = s.resumeRefund(ctx, lock)
 	}
-	response, err := s.resumeRefund(ctx, lock)
 	if err != nil {
-		return s.refundLater(c, request, lock, err)
+		return s.answerPending(c, request, lock, err, s.pendingRefund)
 	}
 	return idempotency.Fresh(response).Answer(c.Response())
-}
-
-// refundLater says that the refund is accepted and not finished. The key is given
-// back, and this answer is not recorded: a retry works on, or gets the final one.
-//
-// If somebody has finished it meanwhile (a retry that took over, or we ourselves and
-// only the answer to the commit was lost), the recorded answer is the answer. And as
-// long as there is none it is pending, whatever its row says: a client that is told
-// of an outcome must never be told of it in other words later.
-func (s *service) refundLater(c echo.Context, request idempotency.Request, lock idempotency.Lock, cause error) error {
-	// Not the request's context: it may be what ran out.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), time.Second)
-	defer cancel()
-	s.log.WarnContext(ctx, "refund not finished, it will be", "refund_id", "rfd_"+lock.OperationID.String(), "error", cause)
-	if err := lock.Release(ctx, s.db); err != nil {
-		s.log.WarnContext(ctx, "key not given back, its lease will end", "refund_id", "rfd_"+lock.OperationID.String(), "error", err)
-	}
-	answer, err := s.recorded(ctx, request)
-	if err != nil {
-		return err
-	}
-	if answer.Exists {
-		return answer.Answer(c.Response())
-	}
-	r, err := s.loadRefund(ctx, lock.OperationID)
-	if err != nil {
-		return err
-	}
-	r.Point = refundStarted
-	c.Response().Header().Set(echo.HeaderLocation, "/v1/refunds/"+r.wireID())
-	return c.JSON(http.StatusAccepted, r.view())
-}
-
-// recorded is the answer that stands under a key by now.
-func (s *service) recorded(ctx context.Context, request idempotency.Request) (answer idempotency.Recorded, err error) {
-	err = postgres.Read(ctx, s.db, func(b *pgx.Batch) { request.Lookup(b, &answer) })
-	return answer, err
 }
 
 // startRefund sets the amount aside. The sum of all refunds of a payment, also
@@ -196,15 +160,9 @@ func startRefund(ctx context.Context, tx pgx.Tx, merchant string, in newRefund) 
 	return id, err
 }
 
-// resumeRefund works on a refund from wherever it stands until it is finished,
-// and returns the recorded answer. An error means that it is not finished and
-// nothing is lost: whoever calls this next goes on from the last point.
-//
-// Between two points there is one call to another system, outside of any
-// transaction, and then one transaction that writes the next point. Power fails
-// between the two: the call is made again, which is why each of them carries a
-// name by which the other side knows it (the key at the processor, the source in
-// the books).
+// resumeRefund works on a refund from wherever it stands until it is finished, and
+// returns the recorded answer. The request that began it calls this, a retry of it, and
+// the completer. An error means that the refund is not finished and nothing is lost.
 //
 // Pattern: recovery-point
 func (s *service) resumeRefund(ctx context.Context, lock idempotency.Lock) (idempotency.Response, error) {
@@ -212,124 +170,96 @@ func (s *service) resumeRefund(ctx context.Context, lock idempotency.Lock) (idem
 	if err != nil {
 		return idempotency.Response{}, err
 	}
-	for {
-		switch r.Point {
-		case refundStarted:
-			// Pattern: idempotency-key-external
-			err := s.processor.refund(ctx, r.wireID(), r.ChargeID, r.Amount)
-			no := (*refusal)(nil)
-			switch {
-			case err == nil:
-				r.Status = refundSucceeded
-			case errors.As(err, &no):
-				r.Status, r.Failure = refundFailed, no.code
-			case errors.Is(err, errContradiction):
-				s.log.ErrorContext(ctx, "refund: a person must look", "refund_id", r.wireID(), "payment_id", r.wirePaymentID(), "error", err)
-				return idempotency.Response{}, err
-			default:
-				return idempotency.Response{}, err // not known: neither given back nor refused
-			}
-			if err := fault.Point(ctx, fault.PaymentsRefundAfterProcessor); err != nil {
-				return idempotency.Response{}, err
-			}
-			err = postgres.InTx(ctx, s.db, func(ctx context.Context, tx pgx.Tx) error {
-				if err := lock.Renew(ctx, tx); err != nil {
-					return err
-				}
-				if r.Status == refundFailed {
-					if err := giveUpRefund(ctx, tx, r); err != nil {
-						return err
-					}
-				}
-				_, err := tx.Exec(ctx, `
-					UPDATE refunds
-					   SET recovery_point = 'decided',
-					       decision       = $2,
-					       failure        = $3
-					 WHERE id = $1`,
-					r.ID, r.Status, r.Failure)
-				return err
-			})
-			if err != nil {
-				return idempotency.Response{}, err
-			}
-			r.Point = refundDecided
-			if err := fault.Point(ctx, fault.PaymentsRefundAfterDecided); err != nil {
-				return idempotency.Response{}, err
-			}
-
-		case refundDecided:
-			if r.Status == refundSucceeded {
-				if err := s.ledger.book(ctx, refundEntry(r)); err != nil {
-					return idempotency.Response{}, err
-				}
-				if err := fault.Point(ctx, fault.PaymentsRefundAfterLedger); err != nil {
-					return idempotency.Response{}, err
-				}
-			}
-			err := postgres.InTx(ctx, s.db, func(ctx context.Context, tx pgx.Tx) error {
-				if err := lock.Renew(ctx, tx); err != nil {
-					return err
-				}
-				_, err := tx.Exec(ctx, `
-					UPDATE refunds
-					   SET recovery_point = 'posted'
-					 WHERE id = $1`,
-					r.ID)
-				return err
-			})
-			if err != nil {
-				return idempotency.Response{}, err
-			}
-			r.Point = refundPosted
-			if err := fault.Point(ctx, fault.PaymentsRefundAfterPosted); err != nil {
-				return idempotency.Response{}, err
-			}
-
-		case refundPosted:
-			response, err := r.answer()
-			if err != nil {
-				return idempotency.Response{}, err
-			}
-			err = postgres.InTx(ctx, s.db, func(ctx context.Context, tx pgx.Tx) error {
-				_, err := tx.Exec(ctx, `
-					UPDATE refunds
-					   SET recovery_point = 'finished',
-					       finished_at    = now()
-					 WHERE id = $1`,
-					r.ID)
-				if err != nil {
-					return err
-				}
-				// What settled at the processor before we knew of it can be told now.
-				if err := outoforder.RecheckTx(ctx, tx, r.wirePaymentID()); err != nil {
-					return err
-				}
-				return lock.Finish(ctx, tx, response)
-			})
-			if err != nil {
-				return idempotency.Response{}, err
-			}
-			s.events.Notify()
-			s.log.InfoContext(ctx, "refund finished", "refund_id", r.wireID(), "payment_id", r.wirePaymentID(), "status", r.Status)
-			return response, fault.Point(ctx, fault.PaymentsRefundAfterFinish)
-
-		default:
-			// Finished, and yet the key was not: they are written in one transaction.
-			return idempotency.Response{}, fmt.Errorf("refund %s: no way on from recovery point %q", r.wireID(), r.Point)
-		}
+	answer, err := recoverypoint.Run(ctx, recoverypoint.Operation[refund]{
+		DB: s.db, Lock: lock, Work: &r, Point: &r.Point, SetPoint: `UPDATE refunds SET recovery_point = $2 WHERE id = $1`,
+		Phases: map[string]recoverypoint.Phase[refund]{
+			refundStarted: {Do: s.refundAtProcessor, AfterCall: fault.PaymentsRefundAfterProcessor, AfterCommit: fault.PaymentsRefundAfterDecided},
+			refundDecided: {Do: s.bookRefund, AfterCall: fault.PaymentsRefundAfterLedger, AfterCommit: fault.PaymentsRefundAfterPosted},
+			refundPosted:  {Do: s.finishRefund, AfterCommit: fault.PaymentsRefundAfterFinish},
+		},
+	})
+	if err == nil {
+		s.events.Notify()
+		s.log.InfoContext(ctx, "refund finished", "refund_id", r.wireID(), "payment_id", r.wirePaymentID(), "status", r.Status)
 	}
+	return answer, err
 }
 
-// giveUpRefund frees the amount that was set aside: it can be asked for again.
-func giveUpRefund(ctx context.Context, tx pgx.Tx, r refund) error {
+// refundNext is what a phase of a refund ends with.
+type refundNext = recoverypoint.Next[refund]
+
+// refundAtProcessor has the processor give the money back.
+//
+// Pattern: idempotency-key-external (the refund's id)
+func (s *service) refundAtProcessor(ctx context.Context, r *refund) (refundNext, error) {
+	err := s.processor.refund(ctx, r.wireID(), r.ChargeID, r.Amount)
+	declined, ok := errors.AsType[*refusal](err)
+	switch {
+	case err == nil:
+		r.Status = refundSucceeded
+	case ok:
+		r.Status, r.Failure = refundFailed, declined.code
+	case errors.Is(err, errContradiction):
+		s.log.ErrorContext(ctx, "refund: a person must look", "refund_id", r.wireID(), "payment_id", r.wirePaymentID(), "error", err)
+		return refundNext{}, err
+	default:
+		return refundNext{}, err // not known: neither given back nor refused
+	}
+	return refundNext{Point: refundDecided, Write: r.decide}, nil
+}
+
+// decide writes what the processor has decided. A refused amount is set free: it can be
+// asked for again.
+func (r *refund) decide(ctx context.Context, tx pgx.Tx) error {
+	if r.Status == refundFailed {
+		_, err := tx.Exec(ctx, `
+			UPDATE payments
+			   SET refunded_minor = refunded_minor - $2,
+			       updated_at     = now()
+			 WHERE id = $1`,
+			r.PaymentID, r.Amount.Minor)
+		if err != nil {
+			return err
+		}
+	}
 	_, err := tx.Exec(ctx, `
-		UPDATE payments
-		   SET refunded_minor = refunded_minor - $2,
-		       updated_at     = now()
+		UPDATE refunds
+		   SET decision = $2,
+		       failure  = $3
 		 WHERE id = $1`,
-		r.PaymentID, r.Amount.Minor)
+		r.ID, r.Status, r.Failure)
 	return err
+}
+
+// bookRefund has the ledger book the refund. It hears nothing of one that was refused.
+//
+// Pattern: idempotency-key-external (the entry's kind and source)
+func (s *service) bookRefund(ctx context.Context, r *refund) (refundNext, error) {
+	if r.Status == refundSucceeded {
+		if err := s.ledger.book(ctx, refundEntry(*r)); err != nil {
+			return refundNext{}, err
+		}
+	}
+	return refundNext{Point: refundPosted}, nil
+}
+
+// finishRefund calls no other system: it records the answer.
+func (s *service) finishRefund(_ context.Context, r *refund) (refundNext, error) {
+	answer, err := r.answer()
+	return refundNext{Point: refundFinished, Answer: &answer, Write: r.finish}, err
+}
+
+func (r *refund) finish(ctx context.Context, tx pgx.Tx) error {
+	_, err := tx.Exec(ctx, `
+		UPDATE refunds
+		   SET finished_at = now()
+		 WHERE id = $1`,
+		r.ID)
+	if err != nil {
+		return err
+	}
+	// What settled at the processor before we knew of it can be told now.
+	return outoforder.RecheckTx(ctx, tx, r.wirePaymentID())
 }
 
 // refundEntry takes the money from the merchant, who may owe it to us until the

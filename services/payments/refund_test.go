@@ -19,7 +19,7 @@ import (
 // A request that could not finish its refund in time looks once more before it says
 // "later". Somebody may have finished it; and what is not recorded is pending,
 // however far it has come: 201 and 202 for one key would be two answers.
-func TestWhoCouldNotFinishARefundGivesTheAnswerThatIsRecordedByNow(t *testing.T) {
+func TestAnswerPending_GivesTheAnswerThatIsRecordedByNow(t *testing.T) {
 	t.Parallel()
 	s, _ := newBanking(t)
 	cmd := s.order(cardWorks)
@@ -52,7 +52,7 @@ func TestWhoCouldNotFinishARefundGivesTheAnswerThatIsRecordedByNow(t *testing.T)
 		}
 		told := httptest.NewRecorder()
 		request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/refunds", nil)
-		if err := s.refundLater(echo.New().NewContext(request, told), r, lock, errors.New("too slow")); err != nil {
+		if err := s.answerPending(echo.New().NewContext(request, told), r, lock, errors.New("too slow"), s.pendingRefund); err != nil {
 			t.Fatal(err)
 		}
 		if told.Code != c.status || !contains(told, c.says) {

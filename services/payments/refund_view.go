@@ -110,6 +110,13 @@ func (r refund) answer() (idempotency.Response, error) {
 	}, err
 }
 
+// pendingRefund shows a refund as pending, however far it has come.
+func (s *service) pendingRefund(ctx context.Context, id uuid.UUID) (location string, view any, err error) {
+	r, err := s.loadRefund(ctx, id)
+	r.Point = refundStarted
+	return "/v1/refunds/" + r.wireID(), r.view(), err
+}
+
 // getRefund shows a refund: GET /v1/refunds/{id}.
 func (s *service) getRefund(c echo.Context) error {
 	id, ok := parseID("rfd_", c.Param("id"))

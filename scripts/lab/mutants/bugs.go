@@ -80,12 +80,10 @@ var Bugs = []Bug{
 		Broke:     "a refund or payout that took too long was answered 202 with whatever its row said by then, \"succeeded\" perhaps, beside the 201 that was recorded under the key: two answers to one request",
 		Invariant: "same-answer",
 		Mended:    "who could not finish looks for the recorded answer before it says \"later\", and says pending when there is none",
-		Edits: []Edit{{"services/payments/refund.go", `		return answer.Answer(c.Response())
-	}
-	r, err := s.loadRefund(ctx, lock.OperationID)`, `		answer.Exists = true // and is not given
-	}
-	r, err := s.loadRefund(ctx, lock.OperationID)`}},
-		Package: "./services/payments", Test: "TestWhoCouldNotFinishARefundGivesTheAnswerThatIsRecordedByNow",
+		Edits: []Edit{{"services/payments/pending.go", `	if answer.Exists {
+		return answer.Answer(c.Response())`, `	if answer.Exists {
+		answer.Exists = true // and is not given`}},
+		Package: "./services/payments", Test: "TestAnswerPending_GivesTheAnswerThatIsRecordedByNow",
 	},
 	{
 		ID: "gone-and-carried-out", Date: "2026-11-28",

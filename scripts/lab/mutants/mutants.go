@@ -116,15 +116,11 @@ var All = []Mutant{
 		ID: "guard-removed", Pattern: "at-most-once-guard", Invariant: "payout-at-most-once",
 		Says: "the bank is asked until it answers",
 		Edits: []Edit{
-			{"services/payments/payout.go", `SET recovery_point = 'guarded'`, `SET recovery_point = 'booked'`},
-			{"services/payments/payout.go", `			if !first {
-				continue
-			}
-`, `			_ = first
-`},
-			{"services/payments/payout.go", `				outcome = payoutUnknown
-				s.log`, `				return idempotency.Response{}, err
-				s.log`},
+			{"services/payments/payout.go", `payoutNext{Point: payoutGuarded,`, `payoutNext{Point: payoutBooked,`},
+			{"services/payments/payout.go", `if !passed {`, `if false && !passed {`},
+			{"services/payments/payout.go", `"error", err)
+	return s.decided(p, payoutUnknown, ""), nil`, `"error", err)
+	return payoutNext{}, err`},
 		},
 		Drive: paidOut,
 	},

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"example.com/failwell/shared/pattern/distributedtx"
+	"example.com/failwell/shared/pattern/idempotency"
+	"example.com/failwell/shared/platform/money"
+	"example.com/failwell/shared/platform/postgres"
+)
+
+// startedPayout is a payout at its first point, and the lock on its key.
+func (s *shop) startedPayout() idempotency.Lock {
+	s.t.Helper()
+	r := idempotency.Request{Merchant: acme, Operation: payoutOperation, Key: uuid.NewString(), Retention: time.Hour}
+	_, lock, err := r.Acquire(s.t.Context(), s.db, s.cfg.lockOptions(), func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error) {
+		return startPayout(ctx, tx, acme, money.Money{Minor: 100, Currency: "GBP"})
+	})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return lock
+}
+
+// resumed works on a payout until it is finished, and returns it.
+func (s *shop) resumed(lock idempotency.Lock) payout {
+	s.t.Helper()
+	if _, err := s.resumePayout(s.t.Context(), lock); err != nil {
+		s.t.Fatal(err)
+	}
+	p, err := s.loadPayout(s.t.Context(), lock.OperationID)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	same(s.t, "point", p.Point, payoutFinished)
+	return p
+}
+
+// The run that entered the guard is gone. Whether it has asked the bank, its row does not
+// say: it may be asked no more, in whatever order guard and point were lost.
+func TestResumePayout_NeverAsksTheBankForAGuardThatAnotherRunHasEntered(t *testing.T) {
+	t.Parallel()
+	s, ledger := newBanking(t)
+	for _, point := range []string{payoutGuarded, payoutBooked} {
+		lock := s.startedPayout()
+		s.exec(`INSERT INTO guards (name) VALUES ('bank-transfer:pyo_' || $1::text)`, lock.OperationID.String())
+		s.exec(`UPDATE payouts SET recovery_point = $2 WHERE id = $1`, lock.OperationID, point)
+		p := s.resumed(lock)
+		same(t, point+": outcome", p.Outcome, payoutUnknown)
+		same(t, point+": transfers", s.transfers(p), 0)
+	}
+	same(t, "the ledger was told", ledger.heard(), []string{})
+	same(t, "results for the ledger", s.told("ledger.payout-sent")+s.told("ledger.payout-returned"), 0)
+}
+
+// The connection breaks while the guard is committed: the run may be through or not, so
+// it does not ask the bank. A later run does, because the guard was not entered after all.
+func TestResumePayout_DoesNotAskTheBankWhenTheGuardsCommitIsNotKnown(t *testing.T) {
+	t.Parallel()
+	s, _ := newBanking(t)
+	s.exec(`
+		CREATE FUNCTION break_off() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NULL; END';
+		CREATE CONSTRAINT TRIGGER break_off AFTER INSERT ON guards DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION break_off()`)
+	lock := s.startedPayout()
+	if _, err := s.resumePayout(t.Context(), lock); !errors.Is(err, postgres.ErrCommitUnknown) {
+		t.Error(err)
+	}
+	same(t, "transfers", s.transfers(payout{ID: lock.OperationID}), 0)
+	s.exec(`DROP TRIGGER break_off ON guards`)
+	p := s.resumed(lock)
+	same(t, "outcome", p.Outcome, payoutSent)
+	same(t, "transfers in the end", s.transfers(p), 1)
+}
+
+// Both halves are prepared and the run that did it is gone. With a decision, that is
+// carried out; without one, it is rolled back before another transaction begins.
+func TestResumePayout_EndsAnEarlierAttemptBeforeAnotherBegins(t *testing.T) {
+	t.Parallel()
+	for decision, want := range map[distributedtx.Decision][]string{
+		"":                      {"rollback", "prepare", "commit"},
+		distributedtx.Committed: {"commit"},
+		distributedtx.Aborted:   {"rollback", "prepare", "commit"},
+	} {
+		s, ledger := newBanking(t)
+		lock := s.startedPayout()
+		s.exec(`UPDATE payouts SET attempt = 1`)
+		p, err := s.loadPayout(t.Context(), lock.OperationID)
+		if err == nil {
+			err = s.prepareHere(p)(t.Context())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if decision != "" {
+			s.exec(`INSERT INTO twophase_decisions (gid, decision) VALUES ($1, $2)`, p.gid(), decision)
+		}
+		p = s.resumed(lock)
+		same(t, string(decision)+": outcome", p.Outcome, payoutSent)
+		same(t, string(decision)+": the ledger was told", ledger.heard(), want)
+		same(t, string(decision)+": transfers", s.transfers(p), 1)
+		same(t, string(decision)+": prepared here", s.preparedHere(), 0)
+	}
+}
+
+// Nothing was booked, so there is nothing for the ledger to give back.
+func TestResumePayout_OfTooMuchIsRefusedAndTellsTheLedgerNothing(t *testing.T) {
+	t.Parallel()
+	s, ledger := newBanking(t)
+	ledger.short = true
+	lock := s.startedPayout()
+	answer, err := s.resumePayout(t.Context(), lock)
+	if err != nil || answer.Status != http.StatusUnprocessableEntity {
+		t.Errorf("answered %d %s, %v", answer.Status, answer.Body, err)
+	}
+	p, err := s.loadPayout(t.Context(), lock.OperationID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "outcome", []string{p.Outcome, p.Failure}, []string{payoutFailed, "insufficient_balance"})
+	same(t, "results for the ledger", s.told("ledger.payout-sent")+s.told("ledger.payout-returned"), 0)
+	same(t, "transfers", s.transfers(p), 0)
+	same(t, "prepared here", s.preparedHere(), 0)
+}
