@@ -16,7 +16,7 @@ import (
 // out where the word "after" stands before the text, or "before" before the expression:
 //
 //	<!-- excerpt shared/pattern/atmostonce/at_most_once_guard.go "func Enter(" "^}" -->
-//	<!-- excerpt services/payments/refund.go "case refundStarted:" before "case refundDecided:" -->
+//	<!-- excerpt services/payments/refund.go after "The recovery points of a refund" before "refundDecided  =" -->
 var excerptArgs = regexp.MustCompile(`^(\S+) (after )?"(.*)" (before )?"(.*)"$`)
 
 func (s source) excerpt(up, args string) ([]string, error) {

@@ -80,7 +80,7 @@ var All = []Mutant{
 	{
 		ID: "step-skipped", Pattern: "recovery-point", Invariant: "ledger-complete",
 		Says:  "a refund writes its point and does not tell the books",
-		Edits: []Edit{{"services/payments/refund.go", `if err := s.ledger.book(ctx, refundEntry(r)); err != nil {`, `if err := ctx.Err(); err != nil {`}},
+		Edits: []Edit{{"services/payments/refund.go", `if err := s.ledger.book(ctx, refundEntry(*r)); err != nil {`, `if err := ctx.Err(); err != nil {`}},
 		Drive: refunded,
 	},
 	{
