@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"example.com/failwell/shared/pattern/outbox"
 	"example.com/failwell/shared/pattern/outbox/rabbitpublisher"
 )
@@ -90,8 +92,22 @@ func TestTakeover_AdoptsFromAWriterThatIsCutOffFromItsBroker(t *testing.T) {
 	}
 	w.emptied()
 	w.silence(arrived)
-	if n := counter(t, cutOff, "failwell_outbox_adopted_total"); n != 0 {
-		t.Errorf("the one without a broker adopted %d", n)
+}
+
+func TestTakeover_AReplicaWithoutABrokerAdoptsNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	broker, proxy := w.proxied()
+	proxy.Stop()
+	eventually(t, "the connection is gone", func() bool { return broker.Ready() != nil })
+	w.write("gone", "for one with a broker")
+	w.age(-time.Hour)
+	cfg := w.config()
+	cfg.Publisher, cfg.Takeover = rabbitpublisher.New(broker), time.Minute
+	w.start("cut off", cfg)
+	eventually(t, "it has tried a few times", func() bool { return counter(t, cfg, "failwell_outbox_failures_total") > 3*outbox.Loops })
+	if n := counter(t, cfg, "failwell_outbox_adopted_total"); n != 0 {
+		t.Errorf("adopted %d", n)
 	}
 }
 
@@ -157,15 +173,16 @@ func TestTakeover_ABusyReplicaPublishesItsOwnFirst(t *testing.T) {
 	w := newWorld(t)
 	w.listen("#")
 	const own, inFlight = 5000, outbox.Loops * 500
-	w.write("orders-1", numbered(own)...)
-	if _, err := w.db.Exec(t.Context(), `
-		INSERT INTO outbox (writer, message_id, type, body, held_since)
-		SELECT 'gone', message_id, 'tests.left-behind', body, now() - interval '1 hour' FROM outbox LIMIT 10`); err != nil {
+	b := &pgx.Batch{}
+	w.envelope("gone", "tests.left-behind", "left behind").Append(b)
+	if err := w.db.SendBatch(t.Context(), b).Close(); err != nil {
 		t.Fatal(err)
 	}
+	w.write("orders-1", numbered(own)...)
+	w.age(-time.Hour)
 	cfg := w.config()
 	cfg.Takeover = time.Minute
-	published := &recorder{Publisher: cfg.Publisher}
+	published := &recorder{Publisher: cfg.Publisher, delay: 5 * cfg.Poll}
 	cfg.Publisher = published
 	w.start("orders-1", cfg)
 	w.emptied()
