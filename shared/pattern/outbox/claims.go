@@ -3,8 +3,6 @@ package outbox
 import (
 	"sync"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 )
 
 // A message that the broker refused stays in the table and is left alone for
@@ -16,18 +14,6 @@ const (
 	refusedEach  = 4 * time.Millisecond
 )
 
-// row is a message in the table.
-type row struct {
-	id       int64
-	envelope Envelope
-}
-
-func scanRow(from pgx.CollectableRow) (row, error) {
-	var m row
-	err := from.Scan(&m.id, &m.envelope.ID, &m.envelope.Type, &m.envelope.Body, &m.envelope.Traceparent)
-	return m, err
-}
-
 // claims are the rows that the loops of this process do not read: another loop is
 // publishing them, or the broker refused them a moment ago. They live in memory only. To
 // note in the table who publishes what would cost a second write for each message.
@@ -37,23 +23,27 @@ type claims struct {
 	refused    map[int64]time.Time // until when
 }
 
+func newClaims() *claims {
+	return &claims{publishing: map[int64]bool{}, refused: map[int64]time.Time{}}
+}
+
 // take claims what read returns. Two reads never overlap.
-func (c *claims) take(read func(claimed []int64) ([]row, error)) ([]row, error) {
+func (c *claims) take(read func(claimed []int64) ([]Envelope, error)) ([]Envelope, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	batch, err := read(c.current())
 	for _, m := range batch {
-		c.publishing[m.id] = true
+		c.publishing[m.row] = true
 	}
 	return batch, err
 }
 
 // release ends the claims of a batch.
-func (c *claims) release(batch []row) {
+func (c *claims) release(batch []Envelope) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, m := range batch {
-		delete(c.publishing, m.id)
+		delete(c.publishing, m.row)
 	}
 }
 

@@ -52,7 +52,7 @@ type Config struct {
 type Relay struct {
 	Config
 	writer string
-	claims claims
+	claims *claims
 	wake   chan struct{} // there may be rows of our own
 	look   chan struct{} // it is time to look for rows that others have left
 
@@ -67,7 +67,7 @@ func NewRelay(o Outbox, cfg Config) *Relay {
 	})
 	cfg.Poll, cfg.Takeover = cmp.Or(cfg.Poll, time.Second), cmp.Or(cfg.Takeover, time.Second)
 	r := &Relay{
-		Config: cfg, writer: o.writer, claims: claims{publishing: map[int64]bool{}, refused: map[int64]time.Time{}},
+		Config: cfg, writer: o.writer, claims: newClaims(),
 		wake: make(chan struct{}, 1), look: make(chan struct{}, 1),
 		published: prometheus.NewCounter(prometheus.CounterOpts{Name: "failwell_outbox_published_total", Help: "Messages that the broker confirmed."}),
 		failures:  prometheus.NewCounter(prometheus.CounterOpts{Name: "failwell_outbox_failures_total", Help: "Batches that could not be published whole."}),
@@ -157,7 +157,7 @@ func (r *Relay) publishBatch(ctx context.Context) (more bool, err error) {
 
 	// Read from the start each time, and never "after the last id": ids become visible in
 	// the order of commits, so that would skip the rows of a slow transaction.
-	batch, err := r.claims.take(func(claimed []int64) ([]row, error) {
+	batch, err := r.claims.take(func(claimed []int64) ([]Envelope, error) {
 		rows, _ := r.DB.Query(ctx, `
 			SELECT id, message_id, type, body, traceparent
 			  FROM outbox
@@ -166,7 +166,7 @@ func (r *Relay) publishBatch(ctx context.Context) (more bool, err error) {
 			 ORDER BY id
 			 LIMIT $3`,
 			r.writer, claimed, batchSize)
-		return pgx.CollectRows(rows, scanRow)
+		return pgx.CollectRows(rows, scanEnvelope)
 	})
 	if err != nil || len(batch) == 0 {
 		return false, err
@@ -179,18 +179,14 @@ func (r *Relay) publishBatch(ctx context.Context) (more bool, err error) {
 	if err := fault.Point(ctx, fault.OutboxRelayBeforePublish); err != nil {
 		return false, err
 	}
-	messages := make([]Envelope, len(batch))
-	for i, m := range batch {
-		messages[i] = m.envelope
-	}
-	outcomes, publishErr := r.Publisher.Publish(ctx, messages)
+	outcomes, publishErr := r.Publisher.Publish(ctx, batch)
 	var confirmed, refused []int64
 	for i, outcome := range outcomes {
 		switch outcome {
 		case Confirmed:
-			confirmed = append(confirmed, batch[i].id)
+			confirmed = append(confirmed, batch[i].row)
 		case Refused:
-			refused = append(refused, batch[i].id)
+			refused = append(refused, batch[i].row)
 		}
 	}
 	r.published.Add(float64(len(confirmed)))
@@ -199,37 +195,44 @@ func (r *Relay) publishBatch(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 
-	// Exactly what was confirmed. It need not wait for the disk, nor end with ctx: a
-	// delete that is lost costs a duplicate, which the receivers' inboxes take.
-	if len(confirmed) > 0 {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteTimeout)
-		defer cancel()
-		b := &pgx.Batch{}
-		b.Queue(`SELECT set_config('synchronous_commit', 'off', true)`)
-		b.Queue(`
-			DELETE FROM outbox
-			 WHERE writer = $1
-			   AND id = ANY($2)`,
-			r.writer, confirmed)
-		if err := r.DB.SendBatch(ctx, b).Close(); err != nil {
-			return false, err
-		}
+	// Exactly what was confirmed. A delete that is lost costs a duplicate, which the
+	// receivers' inboxes take. So it need not wait for the disk; but it need not be lost
+	// because ctx ends either.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteTimeout)
+	defer cancel()
+	b := &pgx.Batch{}
+	b.Queue(`SELECT set_config('synchronous_commit', 'off', true)`)
+	b.Queue(`
+		DELETE FROM outbox
+		 WHERE writer = $1
+		   AND id = ANY($2)`,
+		r.writer, confirmed)
+	if err := r.DB.SendBatch(ctx, b).Close(); err != nil {
+		return false, err
 	}
-	if len(confirmed)+len(refused) == len(batch) && publishErr != nil {
+
+	if len(confirmed)+len(refused) < len(batch) {
+		return false, publishErr
+	}
+	if len(refused) > 0 {
 		r.failures.Inc()
-		r.Logger.Warn("outbox: refused messages are left alone for a while", "messages", len(refused), "error", publishErr)
-		return more, nil
+		r.Logger.Warn("outbox: the broker refused messages, they are tried again later", "messages", len(refused), "error", publishErr)
 	}
-	return more, publishErr
+	return more, nil
+}
+
+func scanEnvelope(from pgx.CollectableRow) (e Envelope, err error) {
+	err = from.Scan(&e.row, &e.ID, &e.Type, &e.Body, &e.Traceparent)
+	return e, err
 }
 
 // adopt takes over messages that their writer has not published in time: it is dead, or
 // cut off from its broker, or has more than it can send. It returns true when there are any.
 //
-// Two processes never take the same row: one skips what the other has locked, and sees in
-// what is not locked any more that it has a new writer. The clock is the database's alone.
-// What it has written itself may be ahead of it, after somebody has set it back; far
-// ahead counts as old, or it would wait as long.
+// Two processes never take the same row: one skips what the other has locked, and what is
+// not locked any more has a new writer. The only clock is the database's. When that was set
+// back, the time of a row is ahead of it; far ahead counts as old, or the row would wait
+// until the clock is there again.
 func (r *Relay) adopt(ctx context.Context) (bool, error) {
 	select {
 	case <-r.look:

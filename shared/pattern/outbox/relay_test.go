@@ -14,6 +14,7 @@ import (
 	"example.com/failwell/shared/pattern/outbox"
 	"example.com/failwell/shared/pattern/outbox/rabbitpublisher"
 	"example.com/failwell/shared/platform/fault"
+	"example.com/failwell/shared/platform/rabbit"
 	"example.com/failwell/shared/platform/telemetry"
 )
 
@@ -123,29 +124,44 @@ func TestRelay_ReadsRowsThatCommitOutOfOrder(t *testing.T) {
 	w.silence(arrived)
 }
 
-// Messages without a receiver stay, however many they are; the others get past them.
+// What the broker does not take stays, however much it is; the others get past it.
 func TestRelay_RefusedMessagesStayAndHoldUpNoOther(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	arrived := w.listen("tests.said")
-	const refused = 3 * outbox.Loops * 500 // more than all loops can have in hand
-	b := &pgx.Batch{}
-	for range refused {
-		w.envelope("relay", "tests.unwanted", "nobody listens").Append(b)
-	}
-	if err := w.db.SendBatch(t.Context(), b).Close(); err != nil {
-		t.Fatal(err)
-	}
-	w.write("relay", "wanted")
-	cfg := w.config()
-	w.start("relay", cfg)
+	for _, why := range []string{"tests.no-queue", "tests.queue-is-full"} {
+		t.Run(why, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t)
+			arrived := w.listen("tests.said")
+			_, err := w.ch.QueueDeclare("full", true, false, false, false, amqp.Table{"x-max-length": int64(1), amqp.QueueOverflowArg: "reject-publish"})
+			if err == nil {
+				err = w.ch.QueueBind("full", "tests.queue-is-full", rabbit.Exchange, false, nil)
+			}
+			if err == nil {
+				_, err = w.broker.Publisher().Publish(t.Context(), []rabbit.Message{{ID: "1", RoutingKey: "tests.queue-is-full"}})
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			const refused = 3 * outbox.Loops * 500 // more than all loops can have in hand
+			b := &pgx.Batch{}
+			for range refused {
+				w.envelope("relay", why, "refused").Append(b)
+			}
+			if err := w.db.SendBatch(t.Context(), b).Close(); err != nil {
+				t.Fatal(err)
+			}
+			w.write("relay", "wanted")
+			cfg := w.config()
+			w.start("relay", cfg)
 
-	if h, _ := hear(t, arrived); h.text != "wanted" {
-		t.Errorf("arrived %q", h.text)
-	}
-	eventually(t, "only the refused are left", func() bool { return w.pending() == refused })
-	if n := counter(t, cfg, "failwell_outbox_published_total"); n != 1 {
-		t.Errorf("counted as published: %d, want 1", n)
+			if h, _ := hear(t, arrived); h.text != "wanted" {
+				t.Errorf("arrived %q", h.text)
+			}
+			eventually(t, "only the refused are left", func() bool { return w.pending() == refused })
+			if n := counter(t, cfg, "failwell_outbox_published_total"); n != 1 {
+				t.Errorf("counted as published: %d, want 1", n)
+			}
+		})
 	}
 }
 

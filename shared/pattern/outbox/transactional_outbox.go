@@ -51,6 +51,7 @@ type Envelope struct {
 	Traceparent string // W3C trace context of the request that wrote it, or ""
 
 	writer string
+	row    int64 // the id of its row, when it was read from there
 }
 
 // Envelope numbers and encodes m. It comes before the transaction, so that nothing is
