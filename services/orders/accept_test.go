@@ -36,7 +36,7 @@ func TestAccept_SaysWhatItWaitedForInVain(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t, nil, 8)
+			b := newBench(t, 8)
 			holder, err := b.db.Begin(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -79,7 +79,7 @@ func TestAccept_OldReadWritesNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b := newBench(t, nil, 4)
+			b := newBench(t, 4)
 			b.exec(aCap)
 			in := newOrder{CustomerID: "cus_1", PaymentToken: "tok_1", Items: []item{{SKU: "cap", Quantity: 1}, {SKU: "mug", Quantity: 1}}}
 			products := map[string]product{}
@@ -106,7 +106,7 @@ const aCap = `INSERT INTO products (merchant_id, sku, name, price_minor, currenc
 
 func TestAccept_ChargesThePriceOfTheMoment(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, nil, 4)
+	b := newBench(t, 4)
 	b.accept("first")
 	for i, change := range []string{`price_minor = 1300`, `currency = 'EUR'`} {
 		b.exec(`UPDATE products SET ` + change)
@@ -128,7 +128,7 @@ func TestAccept_ChargesThePriceOfTheMoment(t *testing.T) {
 
 func TestAccept_SoldOutIsRefusedUntilThereIsStockAgain(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, nil, 4)
+	b := newBench(t, 4)
 	b.accept("first")
 	b.exec(`UPDATE products SET available = 0, initial = reserved + sold`)
 	if answer := b.place("second"); answer.Code != http.StatusConflict {
@@ -141,7 +141,7 @@ func TestAccept_SoldOutIsRefusedUntilThereIsStockAgain(t *testing.T) {
 func TestAccept_RetryGetsItsAnswerFromAnyReplica(t *testing.T) {
 	t.Parallel()
 	url := testenv.Postgres(t, migrations)
-	one, other := newReplica(t, url, nil, 4), newReplica(t, url, nil, 4)
+	one, other := newReplica(t, url, 4), newReplica(t, url, 4)
 	one.exec(aCap)
 	first := one.order("key", "mug", "cap")
 	for name, b := range map[string]bench{"the same": one, "another": other} {
@@ -161,7 +161,7 @@ func TestAccept_RetryGetsItsAnswerFromAnyReplica(t *testing.T) {
 
 func TestAccept_KeyIsForOneRequestUntilItExpires(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, nil, 4)
+	b := newBench(t, 4)
 	b.exec(aCap)
 	first := b.place("key")
 	if other := b.order("key", "mug", "cap"); other.Code != http.StatusUnprocessableEntity || !strings.Contains(other.Body.String(), "idempotency-key-reused") {

@@ -36,7 +36,7 @@ func (b bench) create(escapedSKU string, minor int64) *httptest.ResponseRecorder
 // which has no text with a zero byte or half a character, is not even asked.
 func TestAnSKUThatCannotBeOneIsRefused(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, nil, 4)
+	b := newBench(t, 4)
 	for _, sku := range []string{"%00", "%FF", "a%00b", "%C3", "%0A", "%7F", "%20", "%FF%2F", strings.Repeat("x", 256)} {
 		if answer := b.call(http.MethodGet, "/v1/products/"+sku, ""); answer.Code != http.StatusUnprocessableEntity {
 			t.Errorf("GET %s: %d %s", sku, answer.Code, answer.Body)
@@ -53,7 +53,7 @@ func TestAnSKUThatCannotBeOneIsRefused(t *testing.T) {
 // The Location that a product is created under leads to it.
 func TestAProductIsFoundUnderItsLocation(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, nil, 4)
+	b := newBench(t, 4)
 	for escaped, sku := range map[string]string{"a%2Fb": "a/b", "50%25": "50%", "t%C3%A9": "té", "a%20b": "a b", "q%3Fx": "q?x", "%2e%2e": "..", "%252F": "%2F"} {
 		created := b.create(escaped, 100)
 		if created.Code != http.StatusCreated {
@@ -70,7 +70,7 @@ func TestAProductIsFoundUnderItsLocation(t *testing.T) {
 
 func TestListProducts_ShowsThemInPages(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, nil, 4) // with a mug
+	b := newBench(t, 4) // with a mug
 	b.exec(`
 		INSERT INTO products (merchant_id, sku, name, price_minor, currency, available, initial)
 		SELECT 'mer_acme', 'p/' || n, 'A thing', 100, 'GBP', 1, 1 FROM generate_series(1, 44) n`)
@@ -99,7 +99,7 @@ func TestListProducts_ShowsThemInPages(t *testing.T) {
 // What is added up must not overflow: neither the price of many nor the books.
 func TestMoneyIsBounded(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, nil, 4)
+	b := newBench(t, 4)
 	for sku, c := range map[string]struct {
 		minor  int64
 		status int
@@ -178,7 +178,7 @@ func cable(t *testing.T, database, word string) string {
 func TestALostCommitOfAProductIsReportedAsUnknown(t *testing.T) {
 	t.Parallel()
 	database := testenv.Postgres(t, migrations)
-	direct, cut := newReplica(t, database, nil, 4), newReplica(t, cable(t, database, "cut here"), nil, 4)
+	direct, cut := newReplica(t, database, 4), newReplica(t, cable(t, database, "cut here"), 4)
 	body := `{"name":"cut here","price":{"minor":100,"currency":"GBP"},"stock":7}`
 	for sku, header := range map[string][]string{"cap": {"If-None-Match", "*"}, "mug": {"If-Match", "*"}} {
 		answer := cut.call(http.MethodPut, "/v1/products/"+sku, body, header...)

@@ -39,7 +39,7 @@ func (b bench) exec(statement string) {
 func TestSweep_SendsEachLostCommandAgainOnce(t *testing.T) {
 	t.Parallel()
 	url := testenv.Postgres(t, migrations)
-	one, other := newReplica(t, url, nil, 4), newReplica(t, url, nil, 4)
+	one, other := newReplica(t, url, 4), newReplica(t, url, 4)
 	one.s.cfg.SagaSweep, other.s.cfg.SagaSweep = 15*time.Second, 15*time.Second
 	const lost = 250
 	var ids []string
@@ -77,7 +77,7 @@ func TestSweep_SendsEachLostCommandAgainOnce(t *testing.T) {
 func TestProceed_OneReplicaAfterTheOther(t *testing.T) {
 	t.Parallel()
 	url := testenv.Postgres(t, migrations)
-	one, other := newReplica(t, url, nil, 4), newReplica(t, url, nil, 4)
+	one, other := newReplica(t, url, 4), newReplica(t, url, 4)
 	id := one.accept("key")
 	for _, step := range []struct {
 		replica     bench
@@ -105,7 +105,7 @@ func TestProceed_OneReplicaAfterTheOther(t *testing.T) {
 
 func TestProceed_TheSameReplyTwentyTimesAtOnceIsOneStep(t *testing.T) {
 	t.Parallel()
-	b := newBench(t, nil, 16)
+	b := newBench(t, 16)
 	for round := range 5 {
 		id := b.accept(fmt.Sprint(round))
 		message := b.message(id, "authorise")
@@ -129,7 +129,7 @@ func TestProceed_TheSameReplyTwentyTimesAtOnceIsOneStep(t *testing.T) {
 func TestFinish_NotifiesOfWhatTheDatabaseSays(t *testing.T) {
 	t.Parallel()
 	url := testenv.Postgres(t, migrations)
-	one, other := newReplica(t, url, nil, 4), newReplica(t, url, nil, 4)
+	one, other := newReplica(t, url, 4), newReplica(t, url, 4)
 	for name, last := range map[string]bench{"same-replica": one, "another-replica": other} {
 		id := one.accept(name)
 		one.answer(id, "authorise")

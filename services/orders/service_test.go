@@ -11,7 +11,6 @@ import (
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -34,23 +33,16 @@ type bench struct {
 	s   *service
 }
 
-func newBench(t testing.TB, tracer pgx.QueryTracer, conns int32) bench {
+func newBench(t testing.TB, conns int32) bench {
 	t.Helper()
-	return newReplica(t, testenv.Postgres(t, migrations), tracer, conns)
+	return newReplica(t, testenv.Postgres(t, migrations), conns)
 }
 
 // newReplica is one more service on a database.
-func newReplica(t testing.TB, url string, tracer pgx.QueryTracer, conns int32) bench {
+func newReplica(t testing.TB, url string, conns int32) bench {
 	t.Helper()
 	ctx := context.Background()
-	as, err := postgres.Open(ctx, postgres.Options{URL: url, MaxConns: conns, Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	cfg := as.Config() // connections as the service has them, and a tracer
-	as.Close()
-	cfg.ConnConfig.Tracer = tracer
-	db, err := pgxpool.NewWithConfig(ctx, cfg)
+	db, err := postgres.Open(ctx, postgres.Options{URL: url, MaxConns: conns, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -124,7 +116,7 @@ func (b bench) message(id, step string) event.Event {
 }
 
 func BenchmarkAccept(b *testing.B) {
-	bench := newBench(b, nil, 16)
+	bench := newBench(b, 16)
 	bench.accept("first")
 	b.ReportAllocs()
 	b.ResetTimer()
@@ -136,7 +128,7 @@ func BenchmarkAccept(b *testing.B) {
 }
 
 func BenchmarkReplay(b *testing.B) {
-	bench := newBench(b, nil, 16)
+	bench := newBench(b, 16)
 	bench.accept("first")
 	b.ReportAllocs()
 	b.ResetTimer()
@@ -148,7 +140,7 @@ func BenchmarkReplay(b *testing.B) {
 }
 
 func BenchmarkSagaAnswer(b *testing.B) {
-	bench := newBench(b, nil, 16)
+	bench := newBench(b, 16)
 	ids := make([]string, b.N)
 	for i := range ids {
 		ids[i] = bench.accept(uuid.NewString())
