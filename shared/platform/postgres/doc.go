@@ -3,9 +3,11 @@
 //
 // Two ways to write, and when to use which:
 //
-//   - [Write] queues all statements and sends them in one round trip; together
-//     they are one transaction. It suits work whose decisions can be left to
-//     constraints. Nothing can be read and acted upon half-way.
+//   - A [Writer] sends a batch of statements in one round trip; together they are
+//     one transaction. It suits work whose decisions can be left to constraints.
+//     Nothing can be read and acted upon half-way. [Direct] gives each batch a
+//     transaction of its own; [Grouped] lets batches that arrive together share one,
+//     and keeps the same contract.
 //   - [InTx] runs a function inside a transaction of several round trips, for
 //     work that must look at a locked row before it decides.
 //
