@@ -60,7 +60,7 @@ func newLedger(t *testing.T) *ledger {
 	messages := outbox.New("/ledger", "test")
 	l := &ledger{t: t, service: &service{
 		cfg: settings{Common: config.Common{ServiceKey: serviceKey}, FeeBasisPoints: 250},
-		db:  db, log: log, outbox: messages, relay: outbox.NewRelay(messages, outbox.Config{DB: db, Logger: log}),
+		db:  db, log: log, outbox: messages, relay: outbox.NewRelay(messages, outbox.Config{DB: db, Publisher: nowhere{}, Logger: log}),
 		writer: postgres.Grouped(db, postgres.GroupOptions{LockWait: lockWait}),
 	}}
 	t.Cleanup(l.writer.Close)
@@ -248,3 +248,6 @@ func count(of map[string]int64) (n int64) {
 	}
 	return n
 }
+
+// nowhere is the publisher of a relay that does not run.
+type nowhere struct{ outbox.Publisher }

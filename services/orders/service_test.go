@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/uuid"
@@ -24,6 +25,9 @@ import (
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }
+
+// nowhere is the publisher of a relay that does not run.
+type nowhere struct{ outbox.Publisher }
 
 // bench is a service whose relay and callbacks are not running, and its API.
 type bench struct {
@@ -55,8 +59,8 @@ func newReplica(t testing.TB, url string, conns int32) bench {
 	s := &service{
 		cfg: settings{KeyRetention: 1e12, SagaStepTimeout: 1e12}, db: db, log: log, metrics: newMetrics(registry), writer: postgres.Grouped(db, postgres.GroupOptions{}),
 		outbox:    outbox.New("/orders", "test"),
-		relay:     outbox.NewRelay(outbox.New("/orders", "test"), outbox.Config{DB: db, Logger: log}),
-		callbacks: callback.NewWorker(callback.Config{DB: db, Logger: log}),
+		relay:     outbox.NewRelay(outbox.New("/orders", "test"), outbox.Config{DB: db, Publisher: nowhere{}, Logger: log}),
+		callbacks: callback.NewWorker(callback.Config{DB: db, Logger: log, Delays: []time.Duration{0}, Poll: time.Second}),
 	}
 	t.Cleanup(s.writer.Close)
 	if err := s.seed(ctx, merchants, "mug=Mug=1250=GBP=100000000"); err != nil {

@@ -50,6 +50,7 @@ func newShop(t *testing.T) *shop {
 		Common:       config.Common{ServiceKey: "sk_service_test"},
 		ProcessorURL: startSandbox(t), ProcessorKey: processorKey, CallTimeout: patience,
 		ProcessorWebhookSecret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+		TwoPhaseTimeout:        time.Minute, TwoPhaseSweep: time.Hour, EventsPoll: time.Hour, EventsOverdue: time.Hour, ReceiptGrace: time.Hour,
 	})}
 }
 
@@ -63,7 +64,7 @@ func newTestService(t *testing.T, like *service, cfg settings) *service {
 	}
 	openTestReceipts(t, s)
 	t.Cleanup(s.writer.Close)
-	s.relay = outbox.NewRelay(s.outbox, outbox.Config{DB: like.db, Logger: quiet()})
+	s.relay = outbox.NewRelay(s.outbox, outbox.Config{DB: like.db, Publisher: nowhere{}, Logger: quiet()})
 	return s
 }
 
@@ -74,6 +75,9 @@ func (s *shop) with(change func(*settings)) *shop {
 	change(&cfg)
 	return &shop{t: s.t, service: newTestService(s.t, s.service, cfg)}
 }
+
+// nowhere is the publisher of a relay that does not run.
+type nowhere struct{ outbox.Publisher }
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
