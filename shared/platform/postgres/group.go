@@ -34,6 +34,10 @@ const (
 	// that a constraint refused. After that, each of the others is written alone.
 	maxExpelled = 8
 
+	// aloneWait bounds how long a batch waits for a place to be written alone. Those who
+	// have one keep it for a commit, or for lockTimeout.
+	aloneWait = 5 * time.Second
+
 	// commitTimeout bounds a common transaction from outside. The database ends its own
 	// statements earlier; this is for a connection that broke without a word, behind which
 	// every caller would wait.
@@ -273,7 +277,7 @@ func refused(err error) bool {
 
 // writeAlone writes a batch in a transaction of its own.
 func (g *GroupCommitter) writeAlone(ctx context.Context, fill func(b *pgx.Batch)) error {
-	leave, err := g.enter(ctx, g.alone)
+	leave, err := g.enter(ctx, g.alone, aloneWait)
 	if err != nil {
 		return err
 	}
@@ -287,7 +291,7 @@ func (g *GroupCommitter) writeAlone(ctx context.Context, fill func(b *pgx.Batch)
 
 // waitForRow writes a batch that has met a locked row.
 func (g *GroupCommitter) waitForRow(ctx context.Context, row rowKey, fill func(b *pgx.Batch)) error {
-	leave, err := g.enter(ctx, g.waiters)
+	leave, err := g.enter(ctx, g.waiters, g.lockWait)
 	if err != nil {
 		return err
 	}
@@ -300,11 +304,11 @@ func (g *GroupCommitter) waitForRow(ctx context.Context, row rowKey, fill func(b
 	return err
 }
 
-// enter takes one of places, for a bounded time.
-func (g *GroupCommitter) enter(ctx context.Context, places chan struct{}) (leave func(), err error) {
+// enter takes one of places, and waits for one no longer than wait.
+func (g *GroupCommitter) enter(ctx context.Context, places chan struct{}, wait time.Duration) (leave func(), err error) {
 	g.metrics.waiting.Inc()
 	defer g.metrics.waiting.Dec()
-	timer := time.NewTimer(g.lockWait)
+	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case places <- struct{}{}:
