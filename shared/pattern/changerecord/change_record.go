@@ -2,13 +2,13 @@ package changerecord
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-
-	"example.com/failwell/shared/platform/postgres"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // Message is the identity of a received message.
@@ -71,7 +71,8 @@ func (m Message) SeenTx(ctx context.Context, tx pgx.Tx) (seen bool, err error) {
 // IsDuplicate tells whether a batch or a transaction failed because the message has made
 // its change before. That is a success: acknowledge.
 func IsDuplicate(err error) bool {
-	return postgres.Violates(err, "inbox_pkey")
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pgErr.ConstraintName == "inbox_pkey"
 }
 
 // DeleteOld is the statement that forgets messages of the given sources that were

@@ -24,7 +24,7 @@
 //
 // # Built on
 //
-// shared/platform/postgres: pgx and google/uuid. [Message.RecordTx] and [Message.SeenTx]
+// pgx and google/uuid, and nothing else of ours. [Message.RecordTx] and [Message.SeenTx]
 // take any pgx.Tx.
 //
 // # Used at

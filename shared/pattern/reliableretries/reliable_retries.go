@@ -10,11 +10,11 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/prometheus/client_golang/prometheus"
 	amqp "github.com/rabbitmq/amqp091-go"
+	"go.opentelemetry.io/otel/propagation"
 
 	"example.com/failwell/shared/platform/fault"
 	"example.com/failwell/shared/platform/rabbit"
 	"example.com/failwell/shared/platform/required"
-	"example.com/failwell/shared/platform/telemetry"
 )
 
 // Headers we add to a message that is retried or parked. We count tries
@@ -182,7 +182,7 @@ func (c *Consumer) handle(ctx context.Context, d amqp.Delivery) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, handleTimeout)
 	defer cancel()
 	if tp, ok := d.Headers[traceparent].(string); ok {
-		ctx = telemetry.WithTraceparent(ctx, tp)
+		ctx = propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{traceparent: tp})
 	}
 
 	e := event.New()

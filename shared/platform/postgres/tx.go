@@ -15,7 +15,8 @@ import (
 // InTx runs fn in one transaction: all of its writes happen, or none.
 //
 // The context given to fn is marked; our HTTP and broker clients refuse to send
-// on it. A transaction that lost a race (40001, 40P01) is run again from the
+// on it. A transaction that is begun in another way, with pgx.BeginFunc for instance,
+// has no mark unless its caller sets one (txmark.Mark): nothing refuses there. A transaction that lost a race (40001, 40P01) is run again from the
 // start, so fn must not change anything outside the database.
 //
 // Errors means: fn's own, after a rollback; ErrNested; ErrCommitUnknown when the

@@ -7,7 +7,9 @@ package problem
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"net/http"
 	"strconv"
@@ -57,6 +59,34 @@ func (p *Problem) WithField(field string) *Problem {
 func (p *Problem) WithRetryAfter(d time.Duration) *Problem {
 	p.RetryAfter = int(math.Ceil(d.Seconds()))
 	return p
+}
+
+// Of is the problem that err carries, a copy of it. An error without one is not for
+// clients: they are told that it was our fault.
+func Of(err error) *Problem {
+	if p, ok := errors.AsType[*Problem](err); ok {
+		copied := *p // Instance is set for each request, and a problem may be a shared value
+		return &copied
+	}
+	return New(http.StatusInternalServerError, "internal", "Internal error",
+		"This is our fault. The log says more.")
+}
+
+// HandlerFunc is an http.Handler that answers with the problem of its error. An error
+// that the client is not told goes to the default logger.
+type HandlerFunc func(w http.ResponseWriter, r *http.Request) error
+
+// ServeHTTP calls f.
+func (f HandlerFunc) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	err := f(w, r)
+	if err == nil {
+		return
+	}
+	p := Of(err)
+	if p.Status >= http.StatusInternalServerError {
+		slog.ErrorContext(r.Context(), "request failed", "method", r.Method, "route", r.Pattern, "error", err)
+	}
+	_ = p.Write(w) // a client that is gone needs no answer
 }
 
 // Write answers a request with p.

@@ -22,7 +22,13 @@ func TestMain(m *testing.M) { testenv.Main(m) }
 
 func connect(t *testing.T) *rabbit.Conn {
 	t.Helper()
-	conn := rabbit.Dial(rabbit.Options{URL: testenv.Rabbit(t), Name: "test", Logger: slog.New(slog.DiscardHandler)})
+	return connectWith(t, rabbit.Options{URL: testenv.Rabbit(t)})
+}
+
+func connectWith(t *testing.T, opts rabbit.Options) *rabbit.Conn {
+	t.Helper()
+	opts.Name, opts.Logger = "test", slog.New(slog.DiscardHandler)
+	conn := rabbit.Dial(opts)
 	t.Cleanup(conn.Close)
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
@@ -87,6 +93,24 @@ func TestAWholePipelineIsConfirmed(t *testing.T) {
 	}
 	if _, err := conn.Publisher().Publish(t.Context(), messages(1001, "q")); err == nil {
 		t.Error("more than fit were taken")
+	}
+}
+
+// Two systems on one virtual host do not hear each other.
+func TestConn_ExchangeIsTheOneOfItsOptions(t *testing.T) {
+	t.Parallel()
+	url := testenv.Rabbit(t)
+	ours := connectWith(t, rabbit.Options{URL: url})
+	theirs := connectWith(t, rabbit.Options{URL: url, Exchange: "theirs"})
+	here, there := queue(t, ours, "here", nil), queue(t, theirs, "there", nil)
+	if err := there.QueueBind("there", "here", theirs.Exchange(), false, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := theirs.Publisher().Publish(t.Context(), messages(1, "here")); err != nil {
+		t.Fatal(err)
+	}
+	if n, m := ready(t, here, "here"), ready(t, there, "there"); n != 0 || m != 1 {
+		t.Errorf("published to theirs: %d messages with us, %d with them", n, m)
 	}
 }
 

@@ -55,10 +55,8 @@ func handleErrors(log *slog.Logger) echo.HTTPErrorHandler {
 
 // problemOf finds out what a client may know of err.
 func problemOf(err error) *Problem {
-	var p *Problem
-	if errors.As(err, &p) {
-		copied := *p // Instance is set per request, and a problem may be a shared value
-		return &copied
+	if _, ok := errors.AsType[*Problem](err); ok {
+		return problem.Of(err)
 	}
 	var e *echo.HTTPError
 	if errors.As(err, &e) {
@@ -77,8 +75,7 @@ func problemOf(err error) *Problem {
 		return NewProblem(http.StatusServiceUnavailable, "unavailable", "Temporarily unavailable",
 			"Something this service needs does not answer. Repeat the request.").WithRetryAfter(time.Second)
 	}
-	return NewProblem(http.StatusInternalServerError, "internal", "Internal error",
-		"This is our fault. The request id leads to the log.")
+	return problem.Of(err)
 }
 
 func problemOfEcho(e *echo.HTTPError) *Problem {
