@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -182,6 +183,49 @@ func TestAWaitingRequestGetsTheAnswerOfTheFirst(t *testing.T) {
 	}
 	if answer := <-second; !answer.Exists || string(answer.Body) != "done" {
 		t.Errorf("the second: %+v", answer)
+	}
+}
+
+// statements counts what a pool sends, by the first word.
+type statements struct {
+	mu   sync.Mutex
+	sent map[string]int
+}
+
+func (s *statements) TraceQueryStart(ctx context.Context, _ *pgx.Conn, q pgx.TraceQueryStartData) context.Context {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sent[strings.Fields(q.SQL)[0]]++
+	return ctx
+}
+
+func (s *statements) TraceQueryEnd(context.Context, *pgx.Conn, pgx.TraceQueryEndData) {}
+
+// A retry that waits must not burden the database that the first request works with.
+func TestAcquire_WaitsWithAFewReadsAndNoWrites(t *testing.T) {
+	t.Parallel()
+	db := open(t)
+	take(t, db, options)
+	cfg, counted := db.Config(), &statements{sent: map[string]int{}}
+	cfg.ConnConfig.Tracer = counted
+	waiting, err := pgxpool.NewWithConfig(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(waiting.Close)
+	begun := time.Now()
+	_, _, err = refund(1).Acquire(t.Context(), waiting, idempotency.LockOptions{Lease: time.Minute, Wait: time.Second}, never(t))
+	if !errors.Is(err, idempotency.ErrKeyInUse) {
+		t.Error(err)
+	}
+	if waited := time.Since(begun); waited < time.Second {
+		t.Errorf("gave up after %v", waited)
+	}
+	if n := counted.sent["INSERT"]; n != 1 {
+		t.Errorf("%d tries for one wait", n)
+	}
+	if n := counted.sent["SELECT"]; n < 2 || n > 12 {
+		t.Errorf("%d reads in a second", n)
 	}
 }
 
