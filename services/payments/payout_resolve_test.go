@@ -47,7 +47,7 @@ func (s *shop) told(kind string) (n int) {
 
 // A person says what the bank has said. Said twice, the ledger hears it once; the
 // contrary of what is known is refused.
-func TestAnUnknownPayoutIsResolvedByHandOnce(t *testing.T) {
+func TestResolvePayout_EndsAnUnknownPayoutOnce(t *testing.T) {
 	t.Parallel()
 	for outcome, kind := range map[string]string{payoutSent: "ledger.payout-sent", payoutFailed: "ledger.payout-returned"} {
 		s := newShop(t)
@@ -70,7 +70,7 @@ func TestAnUnknownPayoutIsResolvedByHandOnce(t *testing.T) {
 }
 
 // What the bank's statement shows was sent, whatever a person believes.
-func TestAPayoutOnTheStatementCannotBeCalledFailed(t *testing.T) {
+func TestResolvePayout_RefusesFailedForWhatIsOnTheStatement(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	p := s.unknownPayout(payoutUnknown)
@@ -89,7 +89,7 @@ func TestAPayoutOnTheStatementCannotBeCalledFailed(t *testing.T) {
 	}
 }
 
-func TestWhatCannotBeResolvedIsRefusedAndChangesNothing(t *testing.T) {
+func TestResolvePayout_RefusesWhatCannotBeResolved(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	s.seed(acme, "sk_acme")

@@ -128,7 +128,7 @@ func (s *shop) preparedHere() (n int) {
 }
 
 // The points are the process's, so nothing else may run beside this test.
-func TestAClientThatHangsUpBetweenTheGuardAndTheBankDoesNotMakeItsPayoutUnknown(t *testing.T) {
+func TestCreatePayout_IsSentAlthoughTheClientHangsUpAfterTheGuard(t *testing.T) {
 	s, books := newBanking(t)
 	if err := fault.Arm(fault.Order{Point: fault.PaymentsPayoutAfterGuard, Action: fault.Delay, DelayMS: 500}); err != nil {
 		t.Fatal(err)
@@ -148,7 +148,7 @@ func TestAClientThatHangsUpBetweenTheGuardAndTheBankDoesNotMakeItsPayoutUnknown(
 	same(t, "the ledger was told", books.heard(), []string{"prepare", "commit"})
 }
 
-func TestAClientThatHangsUpWhileTheBankThinksGetsItsPayoutRecorded(t *testing.T) {
+func TestCreatePayout_IsRecordedAlthoughTheClientHangsUpWhileTheBankThinks(t *testing.T) {
 	t.Parallel()
 	s, _ := newBanking(t)
 	s.arm(rule{Contract: "bank.transfers", Fault: "delay", Times: 1, DelayMS: 500})
@@ -164,7 +164,7 @@ func TestAClientThatHangsUpWhileTheBankThinksGetsItsPayoutRecorded(t *testing.T)
 }
 
 // With the ledger prepared, somebody must decide: the currency's account is locked.
-func TestAClientThatHangsUpWhileTheLedgerPreparesLeavesNothingPrepared(t *testing.T) {
+func TestCreatePayout_LeavesNothingPreparedWhenTheClientHangsUp(t *testing.T) {
 	t.Parallel()
 	s, books := newBanking(t)
 	ctx, hangUp := context.WithCancel(t.Context())
@@ -177,7 +177,7 @@ func TestAClientThatHangsUpWhileTheLedgerPreparesLeavesNothingPrepared(t *testin
 
 // A client's patience that ends, and a process that is asked to stop in the middle of
 // what its completer does, look the same from inside: the context ends.
-func TestAStopAmidTheBanksAnswerDoesNotMakeAPayoutUnknown(t *testing.T) {
+func TestResumePayout_WritesTheBanksAnswerAlthoughTheProcessIsStopped(t *testing.T) {
 	t.Parallel()
 	s, _ := newBanking(t)
 	s.arm(rule{Contract: "bank.transfers", Fault: "delay", Times: 1, DelayMS: 500, At: "before"})
@@ -200,7 +200,7 @@ func TestAStopAmidTheBanksAnswerDoesNotMakeAPayoutUnknown(t *testing.T) {
 }
 
 // Nobody listens at the bank's address: nothing was sent, and that is certain.
-func TestABankThatCannotBeReachedHasSentNothing(t *testing.T) {
+func TestTransfer_ToABankThatCannotBeReachedIsNotSent(t *testing.T) {
 	t.Parallel()
 	s, _ := newBanking(t)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -221,7 +221,7 @@ func TestABankThatCannotBeReachedHasSentNothing(t *testing.T) {
 }
 
 // A connection that was made and then broke may have carried the request.
-func TestABankThatHangsUpOnUsLeavesThePayoutUnknown(t *testing.T) {
+func TestTransfer_ToABankThatHangsUpIsUnknown(t *testing.T) {
 	t.Parallel()
 	s, _ := newBanking(t)
 	var calls atomic.Int32

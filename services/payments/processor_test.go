@@ -16,7 +16,7 @@ import (
 
 // The processor has captured for us and forgotten our key. "Already captured" is
 // then not a refusal: the customer has paid.
-func TestACaptureThatWasMadeAlreadyIsDone(t *testing.T) {
+func TestProcessorCapture_ThatWasMadeAlreadyIsDone(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	cmd := s.order(cardWorks)
@@ -31,7 +31,7 @@ func TestACaptureThatWasMadeAlreadyIsDone(t *testing.T) {
 
 // Somebody has taken another amount. That is neither ours nor a refusal, and nothing
 // that a program should decide.
-func TestACaptureOfAnotherAmountIsForAPerson(t *testing.T) {
+func TestProcessorCapture_OfAnotherAmountIsForAPerson(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	cmd := s.order(cardWorks)
@@ -50,7 +50,7 @@ func TestACaptureOfAnotherAmountIsForAPerson(t *testing.T) {
 // The processor has given all of it back for us and forgotten our key. To believe
 // its "more than was captured" would book the refund as refused, and free the amount
 // to be given back once more.
-func TestARefundThatTheProcessorContradictsIsNeitherDoneNorRefused(t *testing.T) {
+func TestResumeRefund_ThatTheProcessorContradictsIsNeitherDoneNorRefused(t *testing.T) {
 	t.Parallel()
 	s, _ := newBanking(t)
 	cmd := s.order(cardWorks)
@@ -79,7 +79,7 @@ func TestARefundThatTheProcessorContradictsIsNeitherDoneNorRefused(t *testing.T)
 
 // Each question has its own definite answers: a code that belongs to another one
 // settles nothing.
-func TestACodeOfAnotherQuestionIsNoRefusal(t *testing.T) {
+func TestProcessor_TakesACodeOfAnotherQuestionForNoRefusal(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	cmd := s.order(cardWorks)

@@ -23,7 +23,7 @@ func enter(ctx context.Context, db *pgxpool.Pool, name string) (first bool, err 
 	return first, err
 }
 
-func TestOfFiftyWhoEnterAtOnceOneIsFirst(t *testing.T) {
+func TestEnter_LetsOneOfFiftyThrough(t *testing.T) {
 	t.Parallel()
 	db := database(t, "")
 	var firsts atomic.Int32
@@ -48,7 +48,7 @@ func TestOfFiftyWhoEnterAtOnceOneIsFirst(t *testing.T) {
 	}
 }
 
-func TestAGuardThatWasNotCommittedIsNotEntered(t *testing.T) {
+func TestEnter_CountsOnlyWhenItIsCommitted(t *testing.T) {
 	t.Parallel()
 	db := database(t, "")
 	no := errors.New("no")
@@ -66,7 +66,7 @@ func TestAGuardThatWasNotCommittedIsNotEntered(t *testing.T) {
 	}
 }
 
-func TestASecondWhoEntersWaitsForTheFirstToDecide(t *testing.T) {
+func TestEnter_WaitsForTheOneBeforeToCommit(t *testing.T) {
 	t.Parallel()
 	db := database(t, "")
 	tx, err := db.Begin(t.Context())

@@ -63,7 +63,7 @@ func done(ctx context.Context, db *pgxpool.Pool, lock idempotency.Lock) error {
 }
 
 // Three replicas, twenty pieces of work: each is worked on once.
-func TestEachPieceOfWorkHasOneReplica(t *testing.T) {
+func TestCompleter_GivesEachPieceOfWorkToOneReplica(t *testing.T) {
 	t.Parallel()
 	db := database(t)
 	for range 20 {
@@ -80,7 +80,7 @@ func TestEachPieceOfWorkHasOneReplica(t *testing.T) {
 }
 
 // What fails is tried again, at once and not only after its lease.
-func TestWhatFailsIsTriedAgain(t *testing.T) {
+func TestCompleter_TriesAgainWhatFails(t *testing.T) {
 	t.Parallel()
 	db := database(t)
 	abandon(t, db, "k")
@@ -97,7 +97,7 @@ func TestWhatFailsIsTriedAgain(t *testing.T) {
 }
 
 // One piece of work that hangs does not keep the others from being finished.
-func TestWorkThatHangsHoldsUpNobodyInItsRound(t *testing.T) {
+func TestCompleter_IsNotHeldUpByWorkThatHangs(t *testing.T) {
 	t.Parallel()
 	db := database(t)
 	abandon(t, db, "hangs")
@@ -114,7 +114,7 @@ func TestWorkThatHangsHoldsUpNobodyInItsRound(t *testing.T) {
 }
 
 // A completer that dies in its work has a successor when its lease ends.
-func TestACompleterThatDiesIsSucceeded(t *testing.T) {
+func TestCompleter_TakesOverFromOneThatDied(t *testing.T) {
 	t.Parallel()
 	db := database(t)
 	abandon(t, db, "k")
@@ -133,7 +133,7 @@ func TestACompleterThatDiesIsSucceeded(t *testing.T) {
 
 // After an outage hundreds of keys wait. They are finished in one look, and not a
 // few at each: here the next one is an hour away.
-func TestABacklogIsFinishedInOneLook(t *testing.T) {
+func TestCompleter_FinishesABacklogInOneLook(t *testing.T) {
 	t.Parallel()
 	db := database(t)
 	for range 30 {
@@ -172,7 +172,7 @@ func TestABacklogIsFinishedInOneLook(t *testing.T) {
 
 // What fails is given back at once and could be taken again at once: where nothing
 // gets done, the look ends.
-func TestWorkOfWhichNothingGetsDoneIsNotTriedWithoutAPause(t *testing.T) {
+func TestCompleter_PausesWhenNothingGetsDone(t *testing.T) {
 	t.Parallel()
 	db := database(t)
 	for range 20 {

@@ -91,7 +91,7 @@ func (w *world) agree(gid string, want bool) {
 
 var errDies = errors.New("the coordinator dies")
 
-func TestBothOrNeitherWhereverItFails(t *testing.T) {
+func TestCoordinator_CommitsBothOrNeitherWhereverItFails(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		run  func(ctx context.Context, w *world, gid string)
@@ -157,7 +157,7 @@ func TestBothOrNeitherWhereverItFails(t *testing.T) {
 
 // A client hangs up, or a process is asked to stop, while a participant prepares.
 // Nothing may stay locked until somebody recovers: it is decided at once.
-func TestACallerThatGoesAwayAmidAVoteLeavesNothingPrepared(t *testing.T) {
+func TestRun_LeavesNothingPreparedWhenItsCallerGoesAway(t *testing.T) {
 	t.Parallel()
 	w, gid := newWorld(t), "payout-1"
 	ctx, hangUp := context.WithCancel(t.Context())
@@ -183,7 +183,7 @@ func TestACallerThatGoesAwayAmidAVoteLeavesNothingPrepared(t *testing.T) {
 }
 
 // What is prepared and does not end must be seen: it holds locks.
-func TestTheAgeOfWhatIsPreparedIsShown(t *testing.T) {
+func TestRunRecovery_ShowsTheAgeOfWhatIsPrepared(t *testing.T) {
 	t.Parallel()
 	w, gid, registry := newWorld(t), "payout-1", prometheus.NewRegistry()
 	cfg := w.coordinator.Config
@@ -217,7 +217,7 @@ func TestTheAgeOfWhatIsPreparedIsShown(t *testing.T) {
 
 // One decides to commit, others to abort, all at once: there is one decision, and
 // everybody hears that one.
-func TestThereIsOneDecision(t *testing.T) {
+func TestCoordinator_MakesOneDecision(t *testing.T) {
 	t.Parallel()
 	for n := range 10 {
 		w, gid := newWorld(t), fmt.Sprint("payout-", n)
@@ -252,7 +252,7 @@ func TestThereIsOneDecision(t *testing.T) {
 	}
 }
 
-func TestWhatIsRepeatedIsHarmless(t *testing.T) {
+func TestPrepareAndCommit_CanBeRepeated(t *testing.T) {
 	t.Parallel()
 	w, gid := newWorld(t), "payout-1"
 	ctx := t.Context()
@@ -265,7 +265,7 @@ func TestWhatIsRepeatedIsHarmless(t *testing.T) {
 	}
 }
 
-func TestANameThatIsNotOursNeverReachesTheDatabase(t *testing.T) {
+func TestPrepare_RefusesANameThatIsNotOurs(t *testing.T) {
 	t.Parallel()
 	db := database(t, things)
 	for _, gid := range []string{"", "x'; DROP TABLE things; --", "a b", string(make([]byte, 200))} {
@@ -281,7 +281,7 @@ func TestANameThatIsNotOursNeverReachesTheDatabase(t *testing.T) {
 	}
 }
 
-func TestPrepareInsideATransactionIsRefused(t *testing.T) {
+func TestPrepare_InsideATransactionIsRefused(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	err := postgres.InTx(t.Context(), w.here, func(ctx context.Context, _ pgx.Tx) error { return w.prepareThere("x")(ctx) })

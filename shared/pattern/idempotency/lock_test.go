@@ -63,7 +63,7 @@ func renew(t *testing.T, db *pgxpool.Pool, lock idempotency.Lock) error {
 
 // Fifty requests with one new key: the work is begun once, one of them works,
 // and the others are told to come back.
-func TestOfFiftyWhoTakeAKeyOneWorks(t *testing.T) {
+func TestAcquire_LetsOneOfFiftyRequestsWork(t *testing.T) {
 	t.Parallel()
 	db := open(t)
 	var started, working, busy atomic.Int32
@@ -89,7 +89,7 @@ func TestOfFiftyWhoTakeAKeyOneWorks(t *testing.T) {
 
 // The collector deletes an expired key between our look at it and our lock on it. That
 // is no failure of the request: it is the first with this key.
-func TestAKeyThatIsCollectedMeanwhileIsNew(t *testing.T) {
+func TestAcquire_TakesAKeyThatIsCollectedMeanwhileForNew(t *testing.T) {
 	t.Parallel()
 	db := open(t)
 	lock := take(t, db, options)
@@ -143,7 +143,7 @@ func TestAKeyThatIsCollectedMeanwhileIsNew(t *testing.T) {
 
 // The first request is still in the transaction that takes the key: who waits for
 // its row longer than the database lets it is told the same.
-func TestAKeyThatIsBeingTakenIsInUse(t *testing.T) {
+func TestAcquire_OfAKeyThatIsBeingTakenSaysInUse(t *testing.T) {
 	t.Parallel()
 	db := open(t)
 	cfg := db.Config()
@@ -166,7 +166,7 @@ func TestAKeyThatIsBeingTakenIsInUse(t *testing.T) {
 }
 
 // Who waits gets the answer as soon as there is one.
-func TestAWaitingRequestGetsTheAnswerOfTheFirst(t *testing.T) {
+func TestAcquire_WaitsForTheAnswerOfTheFirstRequest(t *testing.T) {
 	t.Parallel()
 	db := open(t)
 	lock := take(t, db, options)
@@ -231,7 +231,7 @@ func TestAcquire_WaitsWithAFewReadsAndNoWrites(t *testing.T) {
 
 // One that was only slow and has been taken over can write nothing any more,
 // whatever it tries: its transaction fails with it.
-func TestWhoWasTakenOverIsFencedOff(t *testing.T) {
+func TestLock_FencesOffAHolderThatWasTakenOver(t *testing.T) {
 	t.Parallel()
 	db := open(t)
 	slow := take(t, db, idempotency.LockOptions{Lease: time.Microsecond})
@@ -262,7 +262,7 @@ func TestWhoWasTakenOverIsFencedOff(t *testing.T) {
 	}
 }
 
-func TestALeaseThatIsRenewedIsNotTakenOver(t *testing.T) {
+func TestRenew_KeepsTheLockFromBeingTakenOver(t *testing.T) {
 	t.Parallel()
 	db := open(t)
 	lock := take(t, db, idempotency.LockOptions{Lease: time.Microsecond})
@@ -279,7 +279,7 @@ func TestALeaseThatIsRenewedIsNotTakenOver(t *testing.T) {
 	}
 }
 
-func TestWhatIsReleasedIsTakenUpAtOnce(t *testing.T) {
+func TestRelease_LetsTheNextRequestWorkAtOnce(t *testing.T) {
 	t.Parallel()
 	db := open(t)
 	lock := take(t, db, options)
@@ -292,7 +292,7 @@ func TestWhatIsReleasedIsTakenUpAtOnce(t *testing.T) {
 	}
 }
 
-func TestWorkThatCannotBeginLeavesTheKeyFree(t *testing.T) {
+func TestAcquire_LeavesTheKeyFreeWhenTheWorkCannotBegin(t *testing.T) {
 	t.Parallel()
 	db := open(t)
 	no := errors.New("no")
@@ -307,7 +307,7 @@ func TestWorkThatCannotBeginLeavesTheKeyFree(t *testing.T) {
 
 // Other content under a key in work is told so at once; it does not wait, and it
 // does not take the work over, not even when its holder is gone.
-func TestOtherContentNeverTakesWorkOver(t *testing.T) {
+func TestAcquire_WithOtherContentNeverTakesWorkOver(t *testing.T) {
 	t.Parallel()
 	db := open(t)
 	for _, lease := range []time.Duration{time.Minute, time.Microsecond} {
@@ -324,7 +324,7 @@ func TestOtherContentNeverTakesWorkOver(t *testing.T) {
 
 // The completer keeps away from what is in work, from what was let go a moment
 // ago, and from what another replica has just taken.
-func TestOnlyAbandonedWorkIsTakenOver(t *testing.T) {
+func TestClaimAbandoned_LeavesWhatIsHeldOrInItsGrace(t *testing.T) {
 	t.Parallel()
 	db := open(t)
 	lock := take(t, db, idempotency.LockOptions{Lease: time.Microsecond})
@@ -352,7 +352,7 @@ func TestOnlyAbandonedWorkIsTakenOver(t *testing.T) {
 }
 
 // Ten replicas share a hundred keys: each is taken over by one of them.
-func TestReplicasShareAbandonedWork(t *testing.T) {
+func TestClaimAbandoned_SharesTheWorkAmongReplicas(t *testing.T) {
 	t.Parallel()
 	db := open(t)
 	_, err := db.Exec(t.Context(), `
