@@ -73,8 +73,8 @@ func (s *service) prepare(c echo.Context) error {
 // mayPay decides whether a merchant can be paid: what is available, less what it
 // owes from refunds of sales that have not settled yet. That is two accounts, so
 // no constraint on a row can decide it. Both are locked first, in the order in
-// which everybody locks them; what was read cannot change before the commit. Not
-// FOR UPDATE: whoever inserts postings holds KEY SHARE locks on their accounts, in
+// which every transaction locks them; what was read cannot change before the commit. Not
+// FOR UPDATE: an insert of postings holds KEY SHARE locks on their accounts, in
 // the order of the lines, and would wait for us while we wait for it.
 //
 // Pattern: atomic-read-then-write (row lock)

@@ -32,7 +32,7 @@ type settings struct {
 
 	// CallTimeout bounds one call to the processor, the bank or the ledger: long
 	// enough for a card's bank to think, short enough that a worker is not held by
-	// somebody who is gone. When it strikes, the outcome is unknown, not "no".
+	// a system that is gone. When it strikes, the outcome is unknown, not "no".
 	CallTimeout time.Duration `env:"CALL_TIMEOUT" envDefault:"5s"`
 
 	// KeyRetention is how long a response is kept for retries of its request.
@@ -50,7 +50,7 @@ type settings struct {
 	// before it is told that the work will be finished without it.
 	RequestTimeout time.Duration `env:"REQUEST_TIMEOUT" envDefault:"10s"`
 
-	// CompleterEvery is how often to look for refunds and payouts that nobody
+	// CompleterEvery is how often to look for refunds and payouts that no request
 	// works on, and CompleterGrace how long their client has to retry first.
 	CompleterEvery time.Duration `env:"COMPLETER_EVERY" envDefault:"15s"`
 	CompleterGrace time.Duration `env:"COMPLETER_GRACE" envDefault:"30s"`

@@ -26,7 +26,7 @@ const (
 	payoutStarted  = "started"  // asked for; perhaps a distributed transaction is in doubt
 	payoutBooked   = "booked"   // set aside in both books; written by the distributed transaction itself
 	payoutGuarded  = "guarded"  // the bank is being asked, or was; never ask it again
-	payoutDecided  = "decided"  // sent, failed, or nobody knows
+	payoutDecided  = "decided"  // sent, failed or unknown
 	payoutFinished = "finished" // the answer is recorded under the key
 )
 
@@ -55,7 +55,7 @@ type payout struct {
 func (p payout) wireID() string { return "pyo_" + p.ID.String() }
 
 // gid names the distributed transaction of one attempt. An attempt that was
-// aborted stays aborted for ever, so the next one needs a name of its own.
+// aborted stays aborted, so the next one needs a name of its own.
 func (p payout) gid() string { return fmt.Sprintf("%s.%d", p.wireID(), p.Attempt) }
 
 // createPayout pays a merchant out: POST /v1/payouts.
@@ -63,7 +63,7 @@ func (p payout) gid() string { return fmt.Sprintf("%s.%d", p.wireID(), p.Attempt
 // The money must leave our available balance in both books, here and in the
 // ledger, or in neither: a distributed transaction. Then the bank is asked, which
 // takes no key and would pay twice: an at-most-once guard. 201 when the bank has
-// sent it, 202 when nobody knows whether it has; then reconciliation finds out.
+// sent it, 202 when the outcome is unknown; then reconciliation finds out.
 //
 // Pattern: idempotency-key
 // Pattern: resumable-operation
@@ -76,8 +76,8 @@ func (s *service) createPayout(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	// A client who hangs up does not stop the work: cut off between two steps, money
-	// would be locked, or of unknown whereabouts, for nothing. Only time ends it.
+	// The work goes on when the client hangs up. Cut off between two steps, it would
+	// leave money locked, or in transit with an unknown outcome, for nothing.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), s.cfg.RequestTimeout)
 	defer cancel()
 	answer, lock, err := request.Acquire(ctx, s.db, s.cfg.lockOptions(), func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error) {
@@ -215,14 +215,14 @@ func (s *service) askBank(ctx context.Context, p *payout) (payoutNext, error) {
 		s.log.WarnContext(ctx, "payout: the bank has not sent it, it returns to the merchant", "payout_id", p.wireID(), "error", err)
 		return s.decided(p, payoutFailed, declined.code), nil
 	}
-	s.log.ErrorContext(ctx, "payout: nobody knows whether the bank has sent it", "payout_id", p.wireID(), "error", err)
+	s.log.ErrorContext(ctx, "payout: outcome unknown, the bank may have sent it", "payout_id", p.wireID(), "error", err)
 	return s.decided(p, payoutUnknown, ""), nil
 }
 
 // leaveUnknown ends a payout whose guard was entered by a run that did not write down what
 // came of it.
 func (s *service) leaveUnknown(ctx context.Context, p *payout) (payoutNext, error) {
-	s.log.ErrorContext(ctx, "payout: nobody knows whether the bank has sent it", "payout_id", p.wireID())
+	s.log.ErrorContext(ctx, "payout: outcome unknown, the bank may have sent it", "payout_id", p.wireID())
 	return s.decided(p, payoutUnknown, ""), nil
 }
 
@@ -326,7 +326,7 @@ func (s *service) publishPayoutResult(ctx context.Context, tx pgx.Tx, p payout, 
 
 // resolvePayout ends an unknown payout: reconciliation does it when the bank's
 // statement shows it, a person when the bank has told. Nothing changes when it was
-// ended before, nor when somebody says that the bank has not sent what stands on its
+// ended before, nor when a person says that the bank has not sent what stands on its
 // statement.
 func (s *service) resolvePayout(ctx context.Context, id uuid.UUID, outcome string) (changed bool, err error) {
 	p, err := s.loadPayout(ctx, id)

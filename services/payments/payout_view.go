@@ -23,7 +23,7 @@ type newPayout struct {
 }
 
 // maxPayout is the largest amount that the ledger books. It refuses more as a mistake
-// of ours, not of the merchant's, and the payout would be tried for ever.
+// of ours, not of the merchant's, and the payout would be tried without end.
 const maxPayout = 1_000_000_000_000_000
 
 // Validate checks the form. Whether there is enough is the ledger's to say.

@@ -57,21 +57,18 @@ func (r refund) wirePaymentID() string { return "pay_" + r.PaymentID.String() }
 
 // createRefund gives money back: POST /v1/refunds.
 //
-// A refund spans three systems (our database, the processor, the books), so no
+// A refund spans three systems (our database, the processor, the ledger), so no
 // single transaction can hold it. It is a resumable operation: it writes down how
-// far it has come, and any later try goes on from there, whoever makes it: this
-// request, a retry of the client's, or the completer when nobody retries.
+// far it has come, and a later run goes on from there: a retry of the client's, or
+// the completer when the client does not retry.
 //
-// 201 when it is finished, 202 when something on the way does not answer and it
+// 201 when it is finished. 202 when a system on the way does not answer: then it
 // will be finished without the client.
 //
 // Pattern: idempotency-key
 // Pattern: resumable-operation
 func (s *service) createRefund(c echo.Context) error {
 	in, body, err := web.Bind[newRefund](c)
-	if err == nil {
-		err = in.check()
-	}
 	if err != nil {
 		return err
 	}
@@ -79,7 +76,7 @@ func (s *service) createRefund(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	// A client who hangs up does not stop the work: half of it done, it would wait for
+	// The work goes on when the client hangs up. Half done, it would have to wait for
 	// the completer, and the client's own retry for the lock.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), s.cfg.RequestTimeout)
 	defer cancel()
@@ -103,8 +100,8 @@ func (s *service) createRefund(c echo.Context) error {
 	return idempotency.Fresh(response).Answer(c.Response())
 }
 
-// startRefund sets the amount aside. The sum of all refunds of a payment, also
-// of those in work, is in one row with a constraint on it: fifty clients with
+// startRefund sets the amount aside. The sum of all refunds of a payment, the
+// unfinished ones included, is in one row with a constraint on it: fifty clients with
 // fifty keys cannot get back more than was taken.
 //
 // Pattern: atomic-read-then-write (row lock and constraint)

@@ -29,9 +29,9 @@ type newRefund struct {
 
 const maxRefundReason = 255
 
-// check validates the form. Whether there is such a payment is a question for
+// Validate checks the form. Whether there is such a payment is a question for
 // the database.
-func (n *newRefund) check() error {
+func (n *newRefund) Validate() error {
 	var ok bool
 	if n.paymentID, ok = parseID("pay_", n.PaymentID); !ok {
 		return invalid("payment_id", "Required: the id of a payment, pay_….")

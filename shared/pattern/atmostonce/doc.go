@@ -8,14 +8,14 @@
 //
 // # What it guarantees
 //
-// Of all who enter a guard, now or later, one is let through, once. Entering is
+// Of all callers that enter a guard, now or later, one is let through, once. Entering is
 // committed before the call is made, so a crash, a time-out or a lost commit can
 // only lead to "it may have been done", never to a second call.
 //
 // # What it does not promise
 //
-// That the call is made: who dies between entering and calling leaves a guard
-// behind that nobody passes again. The outcome is then unknown until it is looked
+// That the call is made: a process that dies between entering and calling leaves a
+// guard behind that is never passed again. The outcome is then unknown until it is looked
 // up on the other side: by reconciliation, or by a person.
 //
 // # Tables needed

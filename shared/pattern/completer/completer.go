@@ -15,7 +15,7 @@ import (
 )
 
 // atOnce is how many pieces of work are finished at the same time: one that
-// waits for somebody who does not answer must not hold up the others.
+// waits for a system that does not answer must not hold up the others.
 const atOnce = 8
 
 // Config is what a Completer needs. All of it is required except Metrics.

@@ -4,7 +4,7 @@
 //
 // Work that spans systems stops half-way: the process dies, or something on the
 // way does not answer. A retry would go on from the last recovery point, but the
-// client never retries. The money stays set aside for ever.
+// client never retries. The money stays set aside.
 //
 // # What it guarantees
 //
@@ -16,7 +16,7 @@
 // # What it does not promise
 //
 // That the work can be finished. What fails at each try is logged and counted;
-// somebody has to look at it.
+// a person has to look at it.
 //
 // # Tables needed
 //
@@ -26,8 +26,8 @@
 //
 // # Built on
 //
-// shared/pattern/idempotency: whoever works on a piece of work, a request or a
-// completer, holds the lock of its key.
+// shared/pattern/idempotency: a request or a completer that works on a piece of
+// work holds the lock of its key.
 //
 // # Used at
 //

@@ -73,18 +73,18 @@ func NewCoordinator(cfg Config) *Coordinator {
 	return c
 }
 
-// timeToEnd bounds deciding and telling everybody. Neither ends with the caller's
-// context: a participant that has prepared holds locks, and would hold them until
-// somebody recovers, because a client hung up or a process was asked to stop. A
-// process that stops has ten seconds in all.
-const timeToEnd = 7 * time.Second
+// endTimeout bounds deciding and telling all participants. Neither ends with the
+// caller's context. A participant that has prepared holds locks; if a client hung up or
+// a process was asked to stop, it would hold them until a recovery. A process that stops
+// has ten seconds in all.
+const endTimeout = 7 * time.Second
 
 // Run runs one distributed transaction. A ctx that ends stops the preparing,
 // and nothing later.
 //
-//  1. Everybody prepares. Power fails here: nothing is decided, so it is aborted.
+//  1. All prepare. Power fails here: nothing is decided, so it is aborted.
 //  2. The decision is committed to the log. This is the moment of truth.
-//  3. Everybody is told. Power fails here: Recover tells them again.
+//  3. All are told. Power fails here: Recover tells them again.
 //
 // The error is that of the first prepare that failed, with decision Aborted; or
 // means that the decision is not known to us, or not carried out yet everywhere
@@ -103,7 +103,7 @@ func (c *Coordinator) Run(ctx context.Context, gid string, prepare ...func(ctx c
 			return decision, errors.Join(cause, err)
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeToEnd)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
 	defer cancel()
 	decision, err := c.recordDecision(ctx, gid, Committed)
 	if err != nil {
@@ -115,11 +115,11 @@ func (c *Coordinator) Run(ctx context.Context, gid string, prepare ...func(ctx c
 	return decision, c.carryOut(ctx, gid, decision)
 }
 
-// Resolve ends a transaction that somebody has begun: if it was decided, that is
-// carried out; if not, it is aborted now, and whoever still works on it will find
-// that out when it tries to decide.
+// Resolve ends a transaction that was begun: if it was decided, that is carried out;
+// if not, it is aborted now, and a run that still works on it finds that out when it
+// tries to decide.
 func (c *Coordinator) Resolve(ctx context.Context, gid string) (Decision, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeToEnd)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
 	defer cancel()
 	decision, err := c.recordDecision(ctx, gid, Aborted)
 	if err != nil {
@@ -134,7 +134,7 @@ func (c *Coordinator) Decide(ctx context.Context, gid string) (Decision, error) 
 }
 
 // recordDecision writes the decision, unless there is one, and returns the one that
-// stands. Two who decide at once are put in order by the primary key.
+// stands. Of two decisions at once, the primary key lets one stand.
 func (c *Coordinator) recordDecision(ctx context.Context, gid string, wanted Decision) (Decision, error) {
 	_, err := c.DB.Exec(ctx, `
 		INSERT INTO twophase_decisions (gid, decision)
@@ -203,8 +203,8 @@ func (c *Coordinator) RunRecovery(ctx context.Context) {
 }
 
 // Recover ends what was left behind: decisions that were not carried out
-// everywhere, and own prepared transactions that nobody decided on. Replicas may
-// do it side by side.
+// everywhere, and own prepared transactions without a decision. Replicas may do it
+// side by side.
 //
 // Pattern: completer
 func (c *Coordinator) Recover(ctx context.Context) error {

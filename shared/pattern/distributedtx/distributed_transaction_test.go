@@ -156,7 +156,7 @@ func TestCoordinator_CommitsBothOrNeitherWhereverItFails(t *testing.T) {
 }
 
 // A client hangs up, or a process is asked to stop, while a participant prepares.
-// Nothing may stay locked until somebody recovers: it is decided at once.
+// Nothing may stay locked until a recovery: it is decided at once.
 func TestRun_LeavesNothingPreparedWhenItsCallerGoesAway(t *testing.T) {
 	t.Parallel()
 	w, gid := newWorld(t), "payout-1"
@@ -216,7 +216,7 @@ func TestRunRecovery_ShowsTheAgeOfWhatIsPrepared(t *testing.T) {
 }
 
 // One decides to commit, others to abort, all at once: there is one decision, and
-// everybody hears that one.
+// all of them hear that one.
 func TestCoordinator_MakesOneDecision(t *testing.T) {
 	t.Parallel()
 	for n := range 10 {

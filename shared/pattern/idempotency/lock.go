@@ -16,8 +16,8 @@ import (
 	"example.com/failwell/shared/platform/problem"
 )
 
-// ErrLockLost means: our lease ran out and somebody else works under the key
-// now. Whatever we were about to write is theirs to write.
+// ErrLockLost means that the lease ran out and that another holder works under the
+// key now. The transaction is undone: what it was about to write is the other's to write.
 var ErrLockLost = errors.New("idempotency: the lock on the key was taken over")
 
 // A request that waits for another one looks whether the key is free after firstPause, and
@@ -28,7 +28,7 @@ const (
 )
 
 // Lock is the right to work under a key. It ends by itself when its lease runs
-// out: a holder that died must not keep the key for ever.
+// out: a holder that died must not keep the key.
 //
 // Every write of its holder belongs into one transaction with Renew or Finish.
 // Those are the fence: a holder that was only slow, and has been taken over, finds
@@ -57,17 +57,17 @@ type row struct {
 	Header      map[string]string
 	Body        []byte
 	OperationID *uuid.UUID
-	Locked      bool // somebody holds it, and the lease is not over
+	Locked      bool // it has a holder, and the lease is not over
 	Expired     bool
 }
 
-// Acquire finds out what a request is: new, finished, or in work.
+// Acquire finds out what a request is: new, finished, or in progress.
 //
 //   - New: start runs in the transaction that takes the key, and returns what the
 //     key stands for. Its error undoes both: nothing happened, the key is free.
 //   - Finished: the recorded answer is returned; give it with Answer.
-//   - Finished or in work, with other content: ErrKeyReused.
-//   - In work by another request: wait for it, up to options.Wait; then ErrKeyInUse.
+//   - Finished or in progress, with other content: ErrKeyReused.
+//   - In progress by another request: wait for it, up to options.Wait; then ErrKeyInUse.
 //   - Left behind by one that died or gave up: its lock is ours now, and the work
 //     goes on from where it stopped.
 //
@@ -121,7 +121,7 @@ func (r Request) awaitRelease(ctx context.Context, db *pgxpool.Pool, giveUp time
 
 // ErrKeyInUse refuses a request whose key another one has worked on for longer than we
 // let it wait: 409 with Retry-After.
-var ErrKeyInUse = problem.New(http.StatusConflict, "idempotency-key-in-use", "A request with this key is in work",
+var ErrKeyInUse = problem.New(http.StatusConflict, "idempotency-key-in-use", "A request with this key is in progress",
 	"Another request with this key has not finished. Send it again with the same key.").WithRetryAfter(time.Second).WithField(HeaderKey)
 
 // errExpired: the key was there when we wanted to make it, and had expired: it was
@@ -249,8 +249,8 @@ func (l Lock) Finish(ctx context.Context, tx pgx.Tx, answer Response) error {
 	return err
 }
 
-// Release gives the key back unfinished, so that whoever comes next need not
-// wait for the lease to end. Losing this call costs that wait and nothing else.
+// Release gives the key back unfinished, so that the next request need not wait
+// for the lease to end. Losing this call costs that wait and nothing else.
 func (l Lock) Release(ctx context.Context, db *pgxpool.Pool) error {
 	_, err := db.Exec(ctx, `
 		UPDATE idempotency_keys

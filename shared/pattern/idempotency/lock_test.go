@@ -271,7 +271,7 @@ func TestRenew_KeepsTheLockFromBeingTakenOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, _, err := refund(1).Acquire(t.Context(), db, options, never(t)); !errors.Is(err, idempotency.ErrKeyInUse) {
-		t.Errorf("a key in work was taken: %v", err)
+		t.Errorf("a key in progress was taken: %v", err)
 	}
 	locks, err := idempotency.ClaimAbandoned(t.Context(), db, "POST /v1/refunds", time.Minute, 0, 10)
 	if err != nil || len(locks) > 0 {
@@ -305,7 +305,7 @@ func TestAcquire_LeavesTheKeyFreeWhenTheWorkCannotBegin(t *testing.T) {
 	}
 }
 
-// Other content under a key in work is told so at once; it does not wait, and it
+// Other content under a key in progress is told so at once; it does not wait, and it
 // does not take the work over, not even when its holder is gone.
 func TestAcquire_WithOtherContentNeverTakesWorkOver(t *testing.T) {
 	t.Parallel()
@@ -322,7 +322,7 @@ func TestAcquire_WithOtherContentNeverTakesWorkOver(t *testing.T) {
 	}
 }
 
-// The completer keeps away from what is in work, from what was let go a moment
+// The completer keeps away from what is in progress, from what was let go a moment
 // ago, and from what another replica has just taken.
 func TestClaimAbandoned_LeavesWhatIsHeldOrInItsGrace(t *testing.T) {
 	t.Parallel()

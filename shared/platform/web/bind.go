@@ -55,7 +55,8 @@ func Decode[T any](body []byte) (T, error) {
 	// Of &in, whose methods are those with a value receiver and those with a pointer
 	// receiver. Of in, a type that validates by pointer would pass unchecked.
 	if v, ok := any(&in).(interface{ Validate() error }); ok {
-		return in, v.Validate()
+		err := v.Validate() // before in is copied: it may have parsed a field
+		return in, err
 	}
 	return in, nil
 }
