@@ -2,7 +2,9 @@ package main
 
 import (
 	"net/http"
+	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/labstack/echo/v4"
 
@@ -26,9 +28,15 @@ var (
 type changeRequest struct {
 	// Amount to capture or to give back. Absent: everything that is left.
 	Amount *money.Money `json:"amount,omitempty"`
+
+	// Reference is the caller's name for a refund, by which it can be looked up.
+	Reference string `json:"reference,omitempty"`
 }
 
 func (r changeRequest) Validate() error {
+	if r.Reference != "" && !plain(r.Reference) {
+		return invalid("reference", plainText)
+	}
 	if r.Amount == nil {
 		return nil
 	}
@@ -71,7 +79,7 @@ func (p *processor) change(c echo.Context, kind string, decide func(ch charge, a
 		}
 		return outcome{answer: reply(http.StatusOK, ch), work: func(b *pgx.Batch) {
 			updateCharge(b, ch)
-			p.operate(b, ch, kind, moved)
+			p.operate(b, ch, kind, moved, body.Reference)
 		}}
 	})
 }
@@ -143,4 +151,36 @@ func (p *processor) refund(c echo.Context) error {
 		ch.RefundedMinor += moved
 		return ch, moved, nil
 	})
+}
+
+// madeRefund is a refund that was carried out.
+type madeRefund struct {
+	ID        uuid.UUID   `json:"id"`
+	ChargeID  string      `json:"charge_id"`
+	Reference string      `json:"reference"`
+	Amount    money.Money `json:"amount"`
+	At        time.Time   `json:"at"`
+}
+
+// refunds answers the question of a caller who does not know whether a refund
+// happened, and whose key may be forgotten by now.
+func (p *processor) refunds(c echo.Context) error {
+	if !plain(c.QueryParam("reference")) {
+		return invalid("reference", plainText)
+	}
+	rows, _ := p.db.Query(c.Request().Context(), `
+		SELECT   id, charge_id, reference, amount_minor, currency, at
+		FROM     processor_operations
+		WHERE    reference = $1 AND reference <> '' AND kind = 'refund'
+		ORDER BY id`,
+		c.QueryParam("reference"))
+	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (r madeRefund, err error) {
+		err = row.Scan(&r.ID, &r.ChargeID, &r.Reference, &r.Amount.Minor, &r.Amount.Currency, &r.At)
+		r.At = r.At.UTC()
+		return r, err
+	})
+	if err != nil {
+		return err
+	}
+	return reply(http.StatusOK, map[string]any{"data": found}).send(c)
 }

@@ -39,7 +39,9 @@ func (p *processor) routes(e *echo.Echo, key string, f *faults) {
 	v1.POST("/charges/:id/capture", p.capture, f.on("charges.capture", captureFailed))
 	v1.POST("/charges/:id/void", p.void, f.on("charges.void", refuse(402, "void_failed", "The hold cannot be released.")))
 	v1.POST("/charges/:id/refund", p.refund, f.on("charges.refund", refuse(402, "refund_failed", "The card's bank does not take the money back.")))
+	v1.GET("/refunds", p.refunds)
 	v1.GET("/report", p.report)
+	e.DELETE("/faults/keys", p.forgetKeys)
 }
 
 // charge is a hold on a card and what became of it.
@@ -140,7 +142,7 @@ func (p *processor) authorise(c echo.Context) error {
 		given.lost = method.card == cardLosesTheFirst && method.stumbles == 0
 		return outcome{answer: given, work: func(b *pgx.Batch) {
 			insertCharge(b, ch)
-			p.operate(b, ch, "authorise", ch.Amount.Minor)
+			p.operate(b, ch, "authorise", ch.Amount.Minor, "")
 			if given.lost {
 				stumble(b)
 			}
@@ -185,13 +187,14 @@ func (p *processor) answer(c echo.Context, body any, look func(b *pgx.Batch), de
 }
 
 // operate queues the one row that says: money was moved. It is queued beside
-// the update of the charge, in one transaction, and nowhere else.
-func (p *processor) operate(b *pgx.Batch, ch charge, kind string, minor int64) {
+// the update of the charge, in one transaction, and nowhere else. reference is the
+// caller's name for a refund; a charge has one of its own.
+func (p *processor) operate(b *pgx.Batch, ch charge, kind string, minor int64, reference string) {
 	id, at := newID(), now()
 	b.Queue(`
-		INSERT INTO processor_operations (id, charge_id, kind, amount_minor, currency, at)
-		VALUES ($1, $2, $3, $4, $5, $6)`,
-		id, ch.ID, kind, minor, ch.Amount.Currency, at)
+		INSERT INTO processor_operations (id, charge_id, kind, amount_minor, currency, at, reference)
+		VALUES ($1, $2, $3, $4, $5, $6, $7)`,
+		id, ch.ID, kind, minor, ch.Amount.Currency, at, reference)
 	if p.settleAfter != nil && (kind == "capture" || kind == "refund") {
 		announce(b, ch, kind, id, minor, at, at.Add(*p.settleAfter))
 	}

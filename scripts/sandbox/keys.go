@@ -173,3 +173,13 @@ func lockTimedOut(err error) bool {
 	var pgErr *pgconn.PgError
 	return errors.As(err, &pgErr) && pgErr.Code == "55P03"
 }
+
+// forgetKeys is the fault that time brings: every processor drops its keys some day, and
+// the same key is a new question then.
+func (p *processor) forgetKeys(c echo.Context) error {
+	tag, err := p.db.Exec(c.Request().Context(), `DELETE FROM processor_idempotency`)
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, map[string]int64{"forgotten": tag.RowsAffected()})
+}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/jackc/pgx/v5"
 
@@ -89,11 +90,22 @@ func (s *service) authorise(ctx context.Context, cmd command) error {
 
 // placeHold holds the amount of a payment whose method is known, and returns the
 // charge. However often it is called for one payment, and by however many at
-// once, there is one charge. The error is a *refusal when it is definite.
+// once, there is one charge. When the processor may have forgotten the key, the hold is
+// looked up instead: see forgotten.go. The error is a *refusal when it is definite.
 //
 // Pattern: idempotency-key-external (the key is the payment's id and the step:
 // the same after a crash, a restart, and in another process)
 func (s *service) placeHold(ctx context.Context, p payment) (chargeID string, err error) {
+	if s.keyForgotten(p.CreatedAt) {
+		holds, err := s.lookUpHolds(ctx, p)
+		switch {
+		case err != nil:
+			return "", err
+		case len(holds) > 1:
+			return "", fmt.Errorf("%w: there are %d holds for %s", errContradiction, len(holds), p.wireID())
+		}
+		return holds[0].ID, nil
+	}
 	charge, err := s.processor.authorise(ctx, p.wireID()+":authorise", authoriseRequest{
 		PaymentMethod: p.Method, Amount: p.Amount, Reference: p.wireID(), MerchantID: p.MerchantID,
 	})

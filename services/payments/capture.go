@@ -13,6 +13,7 @@ import (
 // capture takes the money that was held. No intent is written before the call:
 // the saga never commands a void while it waits for a capture, so there is no other
 // command that the intent would have to warn, and the key makes a second call harmless.
+// So does the charge when the key is forgotten: it is captured once, and says so.
 func (s *service) capture(ctx context.Context, cmd command) error {
 	return postgres.RetryStale(ctx, func() error {
 		var p payment

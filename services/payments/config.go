@@ -35,6 +35,12 @@ type settings struct {
 	// a system that is gone. When it strikes, the outcome is unknown, not "no".
 	CallTimeout time.Duration `env:"CALL_TIMEOUT" envDefault:"5s"`
 
+	// ProcessorKeyRetention is how long after a question was first put to the processor
+	// it may be put again under the same key. Afterwards the key counts as forgotten,
+	// and the question is looked up by reference instead. Set it below what the
+	// processor promises (24h at many): the rest is for clocks that differ. Default 23h.
+	ProcessorKeyRetention time.Duration `env:"PROCESSOR_KEY_RETENTION" envDefault:"23h"`
+
 	// KeyRetention is how long a response is kept for retries of its request.
 	KeyRetention time.Duration `env:"IDEMPOTENCY_RETENTION" envDefault:"24h"`
 
@@ -114,6 +120,9 @@ func (s settings) check() error {
 	}
 	if s.TwoPhaseTimeout <= s.CallTimeout {
 		return fmt.Errorf("TWOPHASE_TIMEOUT (%s) must exceed CALL_TIMEOUT (%s), or a transaction that is being prepared is aborted", s.TwoPhaseTimeout, s.CallTimeout)
+	}
+	if s.ReconcileGrace+s.CallTimeout >= s.ProcessorKeyRetention {
+		return fmt.Errorf("PROCESSOR_KEY_RETENTION (%s) must exceed RECONCILE_GRACE (%s) and CALL_TIMEOUT (%s) together, or hardly a call is ever repeated", s.ProcessorKeyRetention, s.ReconcileGrace, s.CallTimeout)
 	}
 	return s.checkReceipts()
 }

@@ -48,7 +48,7 @@ func newShop(t *testing.T) *shop {
 	t.Cleanup(db.Close)
 	return &shop{t: t, service: newTestService(t, &service{db: db}, settings{
 		Common:       config.Common{ServiceKey: "sk_service_test"},
-		ProcessorURL: startSandbox(t), ProcessorKey: processorKey, CallTimeout: patience,
+		ProcessorURL: startSandbox(t), ProcessorKey: processorKey, CallTimeout: patience, ProcessorKeyRetention: time.Hour,
 		ProcessorWebhookSecret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
 		TwoPhaseTimeout:        time.Minute, TwoPhaseSweep: time.Hour, EventsPoll: time.Hour, EventsOverdue: time.Hour, ReceiptGrace: time.Hour,
 	})}

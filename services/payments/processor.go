@@ -49,6 +49,12 @@ type charge struct {
 	ID string `json:"id"`
 }
 
+// madeRefund is a refund as the processor has carried it out.
+type madeRefund struct {
+	ChargeID string      `json:"charge_id"`
+	Amount   money.Money `json:"amount"`
+}
+
 func (p processor) redeem(ctx context.Context, token, reference string) (method string, err error) {
 	var out struct {
 		PaymentMethod string `json:"payment_method"`
@@ -60,16 +66,14 @@ func (p processor) redeem(ctx context.Context, token, reference string) (method 
 
 // redeemedFor finds the payment method that was redeemed under our reference.
 func (p processor) redeemedFor(ctx context.Context, reference string) (method string, found bool, err error) {
-	var out struct {
-		Data []struct {
-			PaymentMethod string `json:"payment_method"`
-		} `json:"data"`
+	type redeemed struct {
+		PaymentMethod string `json:"payment_method"`
 	}
-	err = p.call(ctx, http.MethodGet, "/v1/payment_methods?reference="+url.QueryEscape(reference), "", nil, &out)
-	if err != nil || len(out.Data) == 0 {
+	data, err := listFor[redeemed](ctx, p, "/v1/payment_methods", reference)
+	if err != nil || len(data) == 0 {
 		return "", false, err
 	}
-	return out.Data[0].PaymentMethod, true, nil
+	return data[0].PaymentMethod, true, nil
 }
 
 func (p processor) authorise(ctx context.Context, key string, r authoriseRequest) (charge, error) {
@@ -108,16 +112,35 @@ func (p processor) void(ctx context.Context, key, chargeID string) error {
 	return p.call(ctx, http.MethodPost, "/v1/charges/"+url.PathEscape(chargeID)+"/void", key, struct{}{}, nil, "already_voided", "already_captured")
 }
 
-// refund gives money back. That there is nothing to give back cannot be: the amount
+// refund gives money back. id is the key, and the reference by which the refund can be
+// looked up when the key is forgotten. That there is nothing to give back cannot be: the amount
 // was set aside from what our own row says was taken and not given back.
-func (p processor) refund(ctx context.Context, key, chargeID string, amount money.Money) error {
-	in := map[string]money.Money{"amount": amount}
-	err := p.call(ctx, http.MethodPost, "/v1/charges/"+url.PathEscape(chargeID)+"/refund", key, in, nil,
+func (p processor) refund(ctx context.Context, id, chargeID string, amount money.Money) error {
+	in := map[string]any{"amount": amount, "reference": id}
+	err := p.call(ctx, http.MethodPost, "/v1/charges/"+url.PathEscape(chargeID)+"/refund", id, in, nil,
 		"refund_failed", "refund_exceeds_capture", "not_captured")
 	if declined, ok := errors.AsType[*refusal](err); ok && declined.code != "refund_failed" {
 		return fmt.Errorf("%w: refund of %s on charge %s: %s", errContradiction, amount, chargeID, declined.code)
 	}
 	return err
+}
+
+// chargesFor and refundsFor find what was done under our reference. They have no
+// definite errors: a refusal to tell is not "nothing".
+func (p processor) chargesFor(ctx context.Context, reference string) ([]charge, error) {
+	return listFor[charge](ctx, p, "/v1/charges", reference)
+}
+
+func (p processor) refundsFor(ctx context.Context, reference string) ([]madeRefund, error) {
+	return listFor[madeRefund](ctx, p, "/v1/refunds", reference)
+}
+
+func listFor[T any](ctx context.Context, p processor, path, reference string) ([]T, error) {
+	var out struct {
+		Data []T `json:"data"`
+	}
+	err := p.call(ctx, http.MethodGet, path+"?reference="+url.QueryEscape(reference), "", nil, &out)
+	return out.Data, err
 }
 
 // call makes one call. It returns nil for a 2xx whose body could be read, a

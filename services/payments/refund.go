@@ -185,11 +185,17 @@ func (s *service) resumeRefund(ctx context.Context, lock idempotency.Lock) (idem
 // refundNext is what a phase of a refund ends with.
 type refundNext = recoverypoint.Next[refund]
 
-// refundAtProcessor has the processor give the money back.
+// refundAtProcessor has the processor give the money back, or finds out whether it has:
+// see forgotten.go.
 //
 // Pattern: idempotency-key-external (the refund's id)
 func (s *service) refundAtProcessor(ctx context.Context, r *refund) (refundNext, error) {
-	err := s.processor.refund(ctx, r.wireID(), r.ChargeID, r.Amount)
+	var err error
+	if s.keyForgotten(r.CreatedAt) {
+		err = s.lookUpRefund(ctx, r)
+	} else {
+		err = s.processor.refund(ctx, r.wireID(), r.ChargeID, r.Amount)
+	}
 	declined, ok := errors.AsType[*refusal](err)
 	switch {
 	case err == nil:

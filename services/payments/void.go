@@ -15,7 +15,7 @@ import (
 //  1. Write the intent: from here on no command authorises or captures. Where there
 //     is no payment yet, because the void has overtaken its authorise, the row
 //     is a tombstone, and the late authorise is refused.
-//  2. Find out which charge there is. See ensureCharge.
+//  2. Find out which charge there is. See ensureCharges.
 //  3. Release it at the processor, under a key that is the same at every try.
 //  4. Write the outcome with the reply.
 //
@@ -55,12 +55,13 @@ func (s *service) void(ctx context.Context, cmd command) error {
 		if err := fault.Point(ctx, fault.PaymentsVoidAfterIntent); err != nil {
 			return err
 		}
-		if p, err = s.ensureCharge(ctx, p); err != nil {
+		holds, err := s.ensureCharges(ctx, &p)
+		if err != nil {
 			return err
 		}
-		if p.ChargeID != "" {
+		for _, held := range holds {
 			// Pattern: idempotency-key-external
-			err := s.processor.void(ctx, p.wireID()+":void", p.ChargeID)
+			err := s.processor.void(ctx, held.ID+":void", held.ID)
 			refused, ok := errors.AsType[*refusal](err)
 			if err != nil && (!ok || refused.code != "already_voided") {
 				return err // also when refused: a hold that cannot be released needs a person, not a "done"
@@ -74,21 +75,32 @@ func (s *service) void(ctx context.Context, cmd command) error {
 	})
 }
 
-// ensureCharge makes it definite whether there is a charge for a payment whose
-// authorise was begun and not recorded. To look the charge up would not help: the
-// request for it may still be on its way, and arrive after the answer. So the hold is
-// requested again under the same key. The processor either repeats the outcome of the
-// first request, or does the work now and will repeat that to the first request when it
-// arrives. Either way there is one charge at most, and its id is known.
-func (s *service) ensureCharge(ctx context.Context, p payment) (payment, error) {
-	if p.ChargeID != "" {
-		return p, nil
+// ensureCharges makes it definite which charges there are for a payment whose authorise
+// was begun and not recorded. To look them up would not help: the request for one may
+// still be on its way, and arrive after the answer. So the hold is requested again under
+// the same key. The processor either repeats the outcome of the first request, or does
+// the work now and will repeat that to the first request when it arrives. Either way
+// there is one charge at most, and its id is known.
+//
+// When the processor may have forgotten the key, to ask again would make a second hold.
+// By then no request is on its way any more, so the look-up does help, and everything
+// under the reference is released.
+func (s *service) ensureCharges(ctx context.Context, p *payment) (holds []charge, err error) {
+	switch {
+	case p.ChargeID != "":
+		return []charge{{ID: p.ChargeID}}, nil
+	case s.keyForgotten(p.CreatedAt):
+		holds, err = s.lookUpHolds(ctx, *p)
+	default:
+		holds = make([]charge, 1)
+		holds[0].ID, err = s.placeHold(ctx, *p)
 	}
-	chargeID, err := s.placeHold(ctx, p)
 	if refused, ok := errors.AsType[*refusal](err); ok {
 		p.Reason = refused.code
-		return p, nil // declined: nothing is held
+		return nil, nil // declined: nothing is held
 	}
-	p.ChargeID = chargeID
-	return p, err
+	if err == nil {
+		p.ChargeID = holds[0].ID
+	}
+	return holds, err
 }

@@ -1,0 +1,58 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// The processor remembers a key for a day or so. After that the same key is a new
+// question, and the money moves a second time. So a question that was first put longer
+// ago than PROCESSOR_KEY_RETENTION is never put again: it is looked up, by the reference
+// that was sent along. Two questions need this, the hold and the refund. The others are
+// decided by the state of the thing itself: a charge is captured once and released
+// once, a token is redeemed once, and the books know an entry by its source.
+
+// keyForgotten tells whether the processor may have forgotten the key of a question.
+// first is when its row was written: the question is never put before that.
+func (s *service) keyForgotten(first time.Time) bool {
+	return time.Since(first) >= s.cfg.ProcessorKeyRetention
+}
+
+// notFound is what it means when the processor has nothing under a reference. A request
+// may have left just before its key counted as forgotten, and may still be on its way:
+// the outcome is unknown, and looked up again later. After the grace it is definite:
+// nothing was done, and we do not ask again. To ask anew under a new key would give a
+// request that arrives after all a second one beside it; a refused refund is free to be
+// asked for again by its client, and the reconciliation shows what came after all.
+func (s *service) notFound(first time.Time, reference string) error {
+	if time.Since(first) < s.cfg.ProcessorKeyRetention+s.cfg.ReconcileGrace {
+		return fmt.Errorf("processor: outcome unknown: nothing under %s yet", reference)
+	}
+	return &refusal{by: "processor", code: "not_executed"}
+}
+
+// lookUpHolds returns what the processor holds under a payment's reference, or has held.
+// The error is a *refusal when that is nothing, and will be nothing.
+func (s *service) lookUpHolds(ctx context.Context, p payment) ([]charge, error) {
+	holds, err := s.processor.chargesFor(ctx, p.wireID())
+	if err == nil && len(holds) == 0 {
+		err = s.notFound(p.CreatedAt, p.wireID())
+	}
+	return holds, err
+}
+
+// lookUpRefund returns nil when the processor has made this refund, and a *refusal when
+// it has not, and will not.
+func (s *service) lookUpRefund(ctx context.Context, r *refund) error {
+	made, err := s.processor.refundsFor(ctx, r.wireID())
+	switch {
+	case err != nil:
+		return err
+	case len(made) == 0:
+		return s.notFound(r.CreatedAt, r.wireID())
+	case len(made) > 1 || made[0] != madeRefund{ChargeID: r.ChargeID, Amount: r.Amount}:
+		return fmt.Errorf("%w: under %s it has made %v", errContradiction, r.wireID(), made)
+	}
+	return nil
+}
