@@ -306,3 +306,22 @@ func TestMalformedChargesAreNamedByField(t *testing.T) {
 	equal(t, "recorded", w.count(`SELECT count(*) FROM processor_idempotency`), 0)
 	equal(t, "zero byte", w.call("GET", "/v1/charges/%00", "", "").status, 404)
 }
+
+// A key that is forgotten is a new question: the money moves again. The reference still
+// tells what was done.
+func TestForgetKeys_AForgottenKeyIsANewQuestion(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	refund := "/v1/charges/" + w.captured() + "/refund"
+	body := `{"amount":{"minor":100,"currency":"GBP"},"reference":"rfd_1"}`
+	for i, sum := range []int{100, 200} {
+		expect(t, w.call("POST", refund, "k", body), 200, "")
+		expect(t, w.call("POST", refund, "k", body), 200, "")
+		equal(t, "given back", w.count(`SELECT sum(amount_minor) FROM processor_operations WHERE kind = 'refund'`), sum)
+		equal(t, "under the reference", len(w.call("GET", "/v1/refunds?reference=rfd_1", "", "").list(t)), i+1)
+		forgotten := w.call("DELETE", "/faults/keys", "", "")
+		expect(t, forgotten, 200, "")
+		equal(t, "forgotten", forgotten.field("forgotten"), any(1.0))
+	}
+	equal(t, "under another", len(w.call("GET", "/v1/refunds?reference=rfd_2", "", "").list(t)), 0)
+}

@@ -43,6 +43,10 @@ func (l *fakeLedger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write([]byte(`{"type":"https://failwell.example/problems/insufficient-balance"}`))
 		return
 	}
+	if verb == "entries" {
+		w.WriteHeader(http.StatusCreated)
+		return
+	}
 	w.WriteHeader(http.StatusNoContent)
 }
 

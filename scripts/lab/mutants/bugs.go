@@ -114,4 +114,25 @@ var Bugs = []Bug{
 		},
 		Package: "./services/ledger", Test: "TestReceive_OneMerchantsLockedAccountLeavesWorkersToOthers",
 	},
+	{
+		ID: "forgotten-key-refunds-twice", Date: "2026-11-28",
+		FoundBy:   "a partial refund whose answer was lost, gone on with after the processor has forgotten its key",
+		Broke:     "the processor was asked again and gave the money back a second time: 10.00 there, 5.00 in our row. A month of replays was allowed, against a day for which processors keep keys",
+		Invariant: "refunded-within-capture",
+		Mended:    "past the retention of keys a refund is looked up by its reference instead of being asked for again",
+		Edits:     []Edit{{"services/payments/refund.go", `	if s.keyForgotten(r.CreatedAt) {`, `	if s.keyForgotten(r.CreatedAt.AddDate(100, 0, 0)) {`}},
+		Package:   "./services/payments", Test: "TestRefund_IsLookedUpWhenTheProcessorHasForgottenTheKey",
+	},
+	{
+		ID: "forgotten-key-holds-twice", Date: "2026-11-28",
+		FoundBy:   "a void of an authorisation whose answer was lost, after the processor has forgotten its key",
+		Broke:     "to find the charge, the void asked for the hold again: that made a second hold, which it released; the first stayed on the customer's card",
+		Invariant: "charged-once",
+		Mended:    "past the retention of keys the holds are looked up by the payment's reference, and all of them are released",
+		Edits: []Edit{
+			{"services/payments/authorise.go", `	if s.keyForgotten(p.CreatedAt) {`, `	if s.keyForgotten(p.CreatedAt.AddDate(100, 0, 0)) {`},
+			{"services/payments/void.go", `	case s.keyForgotten(p.CreatedAt):`, `	case s.keyForgotten(p.CreatedAt.AddDate(100, 0, 0)):`},
+		},
+		Package: "./services/payments", Test: "TestVoid_ReleasesEveryHoldWhenTheProcessorHasForgottenTheKey",
+	},
 }
