@@ -118,7 +118,7 @@ var Bugs = []Bug{
 		ID: "forgotten-key-refunds-twice", Date: "2026-11-28",
 		FoundBy:   "a partial refund whose answer was lost, gone on with after the processor has forgotten its key",
 		Broke:     "the processor was asked again and gave the money back a second time: 10.00 there, 5.00 in our row. A month of replays was allowed, against a day for which processors keep keys",
-		Invariant: "refunded-within-capture",
+		Invariant: "refund-bounded",
 		Mended:    "past the retention of keys a refund is looked up by its reference instead of being asked for again",
 		Edits:     []Edit{{"services/payments/refund.go", `	if s.keyForgotten(r.CreatedAt) {`, `	if s.keyForgotten(r.CreatedAt.AddDate(100, 0, 0)) {`}},
 		Package:   "./services/payments", Test: "TestRefund_IsLookedUpWhenTheProcessorHasForgottenTheKey",
