@@ -6,15 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/http"
 	"os"
 	"strconv"
-	"time"
+	"syscall"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/ory/dockertest/v3"
 	"github.com/ory/dockertest/v3/docker"
-	amqp "github.com/rabbitmq/amqp091-go"
 )
 
 // The images, the same as in docker-compose.yml; POSTGRES_IMAGE and
@@ -24,24 +21,12 @@ const (
 	rabbitImage   = "rabbitmq:4.2.1-management"
 )
 
-// perTry bounds one look at whether a server answers: one that takes connections and
-// says nothing must not use up the whole time that it has for its start.
-const perTry = 5 * time.Second
-
 // Labels of our containers: the machine of their owner, and the directory that is
 // there for as long as the owner lives.
 const (
 	labelHost = "failwell.testenv.host"
 	labelDir  = "failwell.testenv.dir"
 )
-
-// container is a server in a container whose port stays the same.
-type container struct {
-	pool  *dockertest.Pool
-	id    string
-	clean docker.Signal // ends it in good order
-	ready func(ctx context.Context) error
-}
 
 // startDocker starts containers where an engine answers and has the images or
 // can pull them.
@@ -53,46 +38,28 @@ func startDocker(ctx context.Context, opts Options) (*Env, error) {
 	if err != nil {
 		return nil, fmt.Errorf("a Docker engine is %w", errNotHere)
 	}
-	pg := cmp.Or(os.Getenv("POSTGRES_IMAGE"), postgresImage)
-	rabbit := cmp.Or(os.Getenv("RABBITMQ_IMAGE"), rabbitImage)
-	for _, image := range []struct {
-		name string
-		skip bool
-	}{{pg, opts.WithoutPostgres}, {rabbit, opts.WithoutRabbit}} {
-		if image.skip {
-			continue
-		}
-		if err := havePulled(pool, image.name); err != nil {
-			return nil, fmt.Errorf("Docker image %s is %w and cannot be pulled: %v", image.name, errNotHere, err) //nolint:errorlint,staticcheck // only the first is for errors.Is; Docker is a name
-		}
-	}
-
-	dir, remove, err := tempDir()
+	e, err := newEnv("docker")
 	if err != nil {
 		return nil, err
 	}
-	env := &Env{Source: "docker", cleanup: []func(){remove}}
-	owner := map[string]string{labelHost: hostname(), labelDir: dir}
 	sweepContainers(pool)
-	if !opts.WithoutPostgres {
-		err = env.startDockerPostgres(ctx, pool, pg, owner)
-	}
-	if err == nil && !opts.WithoutRabbit {
-		err = env.startDockerRabbit(ctx, pool, rabbit, owner)
-	}
-	if err != nil {
-		env.Close()
-		return nil, err
-	}
-	return env, nil
-}
-
-func havePulled(pool *dockertest.Pool, image string) error {
-	if _, err := pool.Client.InspectImage(image); err == nil {
-		return nil
-	}
-	repository, tag := docker.ParseRepositoryTag(image)
-	return pool.Client.PullImage(docker.PullImageOptions{Repository: repository, Tag: tag}, docker.AuthConfiguration{})
+	return e.boot(ctx, opts,
+		func() (machine, error) {
+			return e.container(pool, cmp.Or(os.Getenv("POSTGRES_IMAGE"), postgresImage), dockertest.RunOptions{
+				Env:          []string{"POSTGRES_PASSWORD=" + password},
+				Cmd:          append([]string{"postgres"}, postgresSettings...),
+				PortBindings: map[docker.Port][]docker.PortBinding{"5432/tcp": loopback(e.ports.postgres)},
+			})
+		},
+		func() (machine, error) {
+			return e.container(pool, cmp.Or(os.Getenv("RABBITMQ_IMAGE"), rabbitImage), dockertest.RunOptions{
+				Hostname: "failwell", // the node is named after it; a restart under another name would find no data
+				Env:      []string{"RABBITMQ_DEFAULT_USER=" + rabbitUser, "RABBITMQ_DEFAULT_PASS=" + password},
+				PortBindings: map[docker.Port][]docker.PortBinding{
+					"5672/tcp": loopback(e.ports.amqp), "15672/tcp": loopback(e.ports.api),
+				},
+			})
+		})
 }
 
 func hostname() string {
@@ -112,89 +79,26 @@ func sweepContainers(pool *dockertest.Pool) {
 	}
 }
 
-func (e *Env) startDockerPostgres(ctx context.Context, pool *dockertest.Pool, image string, owner map[string]string) error {
-	port, release, err := HoldPort()
-	if err != nil {
-		return err
-	}
-	e.cleanup = append(e.cleanup, release)
-	e.PostgresURL = fmt.Sprintf("postgres://postgres:%s@127.0.0.1:%d/postgres", postgresPassword, port)
-	c, err := e.run(pool, image, dockertest.RunOptions{
-		Labels:       owner,
-		Env:          []string{"POSTGRES_PASSWORD=" + postgresPassword},
-		Cmd:          append([]string{"postgres"}, postgresSettings...),
-		PortBindings: map[docker.Port][]docker.PortBinding{"5432/tcp": loopback(port)},
-	})
-	if err != nil {
-		return err
-	}
-	c.ready = func(ctx context.Context) error {
-		conn, err := pgx.Connect(ctx, e.PostgresURL)
-		if err != nil {
-			return err
-		}
-		return conn.Close(ctx)
-	}
-	c.clean = docker.SIGINT // fast shutdown: open transactions roll back; SIGTERM would wait for them
-	e.postgres = c
-	return c.await(ctx)
-}
-
-func (e *Env) startDockerRabbit(ctx context.Context, pool *dockertest.Pool, image string, owner map[string]string) error {
-	port, release, err := HoldPort()
-	if err != nil {
-		return err
-	}
-	e.cleanup = append(e.cleanup, release)
-	apiPort, release, err := HoldPort()
-	if err != nil {
-		return err
-	}
-	e.cleanup = append(e.cleanup, release)
-	e.AMQPURL = fmt.Sprintf("amqp://failwell:failwell@127.0.0.1:%d/", port)
-	e.RabbitAPI = fmt.Sprintf("http://failwell:failwell@127.0.0.1:%d", apiPort)
-	c, err := e.run(pool, image, dockertest.RunOptions{
-		Hostname: "failwell", // the node is named after it; a restart under another name would find no data
-		Labels:   owner,
-		Env:      []string{"RABBITMQ_DEFAULT_USER=failwell", "RABBITMQ_DEFAULT_PASS=failwell"},
-		PortBindings: map[docker.Port][]docker.PortBinding{
-			"5672/tcp": loopback(port), "15672/tcp": loopback(apiPort),
-		},
-	})
-	if err != nil {
-		return err
-	}
-	c.ready = func(ctx context.Context) error {
-		conn, err := amqp.DialConfig(e.AMQPURL, amqp.Config{Dial: amqp.DefaultDial(perTry)})
-		if err != nil {
-			return err
-		}
-		_ = conn.Close()
-		return e.apiAnswers(ctx)
-	}
-	c.clean = docker.SIGTERM
-	e.rabbit = c
-	return c.await(ctx)
-}
-
-func (e *Env) apiAnswers(ctx context.Context) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, e.RabbitAPI+"/api/vhosts", nil)
-	if err != nil {
-		return err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	return response.Body.Close()
-}
-
 func loopback(port int) []docker.PortBinding {
 	return []docker.PortBinding{{HostIP: "127.0.0.1", HostPort: strconv.Itoa(port)}}
 }
 
-func (e *Env) run(pool *dockertest.Pool, image string, options dockertest.RunOptions) (*container, error) {
+// container is a server in a container whose port stays the same.
+type container struct {
+	client *docker.Client
+	id     string
+	down   bool
+}
+
+func (e *Env) container(pool *dockertest.Pool, image string, options dockertest.RunOptions) (machine, error) {
 	options.Repository, options.Tag = docker.ParseRepositoryTag(image)
+	if _, err := pool.Client.InspectImage(image); err != nil {
+		pull := docker.PullImageOptions{Repository: options.Repository, Tag: options.Tag}
+		if err := pool.Client.PullImage(pull, docker.AuthConfiguration{}); err != nil {
+			return nil, fmt.Errorf("Docker image %s is %w and cannot be pulled: %v", image, errNotHere, err) //nolint:errorlint,staticcheck // only the first is for errors.Is; Docker is a name
+		}
+	}
+	options.Labels = map[string]string{labelHost: hostname(), labelDir: e.dir}
 	resource, err := pool.RunWithOptions(&options, func(host *docker.HostConfig) {
 		host.PublishAllPorts = false // it would publish every other port of the image to the network outside
 	})
@@ -204,53 +108,33 @@ func (e *Env) run(pool *dockertest.Pool, image string, options dockertest.RunOpt
 	// Should we be killed, the engine removes the container after an hour: it
 	// cannot know that we are gone.
 	_ = resource.Expire(3600)
-	e.cleanup = append(e.cleanup, func() { _ = pool.Purge(resource) })
-	return &container{pool: pool, id: resource.Container.ID}, nil
+	e.atClose(func() { _ = pool.Purge(resource) })
+	return &container{client: pool.Client, id: resource.Container.ID}, nil
 }
 
-func (c *container) await(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, bootTimeout)
-	defer cancel()
-	for {
-		err := c.look(ctx)
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-time.After(100 * time.Millisecond):
-		case <-ctx.Done():
-			return fmt.Errorf("docker: container %s does not answer: %w", c.id[:12], err)
-		}
-	}
-}
-
-func (c *container) look(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, perTry)
-	defer cancel()
-	return c.ready(ctx)
-}
-
-func (c *container) start(ctx context.Context) error {
-	if err := c.pool.Client.StartContainer(c.id, nil); err != nil {
+func (c *container) run() error {
+	if err := c.client.StartContainer(c.id, nil); err != nil {
 		return fmt.Errorf("docker: start container: %w", err)
 	}
-	return c.await(ctx)
+	c.down = false
+	return nil
 }
 
-// stop does not ask the engine to stop it: that sends the signal which dockertest has
-// put into the container's configuration, SIGWINCH. Nobody ends on that, and half a
-// minute later everybody is killed.
-func (c *container) stop(ctx context.Context) error { return c.signal(ctx, c.clean) }
-
-func (c *container) kill(ctx context.Context) error { return c.signal(ctx, docker.SIGKILL) }
+func (c *container) ended() bool   { return c.down }
+func (c *container) about() string { return "docker: container " + c.id[:12] }
 
 // signal returns when the container has ended; sooner, a start would find it running.
-func (c *container) signal(ctx context.Context, signal docker.Signal) error {
-	if err := c.pool.Client.KillContainer(docker.KillContainerOptions{ID: c.id, Signal: signal, Context: ctx}); err != nil {
-		return fmt.Errorf("docker: signal %d: %w", signal, err)
+//
+// It does not ask the engine to stop the container: that sends the signal which dockertest
+// has put into the container's configuration, SIGWINCH. Nobody ends on that, and half a
+// minute later everybody is killed.
+func (c *container) signal(ctx context.Context, sig syscall.Signal) error {
+	if err := c.client.KillContainer(docker.KillContainerOptions{ID: c.id, Signal: docker.Signal(sig), Context: ctx}); err != nil {
+		return fmt.Errorf("docker: signal %d: %w", sig, err)
 	}
-	if _, err := c.pool.Client.WaitContainerWithContext(c.id, ctx); err != nil {
-		return fmt.Errorf("docker: container %s does not end after signal %d: %w", c.id[:12], signal, err)
+	if _, err := c.client.WaitContainerWithContext(c.id, ctx); err != nil {
+		return fmt.Errorf("docker: container %s does not end after signal %d: %w", c.id[:12], sig, err)
 	}
+	c.down = true
 	return nil
 }

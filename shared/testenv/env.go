@@ -20,6 +20,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Options says what to start.
@@ -38,19 +44,15 @@ type Options struct {
 // Env is a running PostgreSQL and RabbitMQ.
 type Env struct {
 	PostgresURL string // superuser, database postgres
-	AMQPURL     string // user guest, vhost /
+	AMQPURL     string // an administrator, vhost /
 	RabbitAPI   string // management API, http://user:password@host:port
 	Source      string // "given", "docker" or "local binaries"
 
-	postgres, rabbit server
+	postgres, rabbit *server // nil: given, or left out
+	dir              string
+	ports            struct{ postgres, amqp, api, distribution, epmd int }
+	mu               sync.Mutex
 	cleanup          []func()
-}
-
-// server is one of the two, wherever it runs.
-type server interface {
-	start(ctx context.Context) error // returns when it answers
-	stop(ctx context.Context) error  // in good order
-	kill(ctx context.Context) error  // without any order
 }
 
 // errNotHere: this source cannot serve; try the next.
@@ -65,9 +67,8 @@ func Start(ctx context.Context, opts Options) (*Env, error) {
 	if env, ok := given(opts); ok {
 		return env, nil
 	}
-	sources := []func(context.Context, Options) (*Env, error){startDocker, startLocal}
 	var reasons []error
-	for _, source := range sources {
+	for _, source := range []func(context.Context, Options) (*Env, error){startDocker, startLocal} {
 		env, err := source(ctx, opts)
 		if err == nil {
 			return env, nil
@@ -91,51 +92,90 @@ func given(opts Options) (*Env, bool) {
 	return env, complete && !opts.IgnoreGiven
 }
 
+// newEnv makes a directory and holds ports for servers that are to be started.
+func newEnv(source string) (*Env, error) {
+	dir, remove, err := tempDir()
+	if err != nil {
+		return nil, err
+	}
+	e := &Env{Source: source, dir: dir, cleanup: []func(){remove}}
+	for _, port := range []*int{&e.ports.postgres, &e.ports.amqp, &e.ports.api, &e.ports.distribution, &e.ports.epmd} {
+		held, release, err := HoldPort()
+		if err != nil {
+			e.Close()
+			return nil, err
+		}
+		*port = held
+		e.atClose(release)
+	}
+	return e, nil
+}
+
+// boot makes and starts the servers that opts asks for, side by side: the broker takes
+// several seconds.
+func (e *Env) boot(ctx context.Context, opts Options, postgres, rabbit func() (machine, error)) (*Env, error) {
+	var both errgroup.Group
+	start := func(s *server, create func() (machine, error)) {
+		both.Go(func() (err error) {
+			begun := time.Now()
+			if s.machine, err = create(); err == nil {
+				err = s.start(ctx)
+			}
+			if err == nil {
+				fmt.Fprintf(opts.Log, "%s ready after %.1f s\n", s.name, time.Since(begun).Seconds())
+			}
+			return err
+		})
+	}
+	if !opts.WithoutPostgres {
+		e.PostgresURL = fmt.Sprintf("postgres://postgres:%s@127.0.0.1:%d/postgres", password, e.ports.postgres)
+		e.postgres = &server{name: "PostgreSQL", ready: e.postgresAnswers, mayEnd: true}
+		start(e.postgres, postgres)
+	}
+	if !opts.WithoutRabbit {
+		e.AMQPURL = fmt.Sprintf("amqp://%s:%s@127.0.0.1:%d/", rabbitUser, password, e.ports.amqp)
+		e.RabbitAPI = fmt.Sprintf("http://%s:%s@127.0.0.1:%d", rabbitUser, password, e.ports.api)
+		e.rabbit = &server{name: "RabbitMQ", ready: e.rabbitAnswers}
+		start(e.rabbit, rabbit)
+	}
+	if err := both.Wait(); err != nil {
+		e.Close()
+		return nil, err
+	}
+	return e, nil
+}
+
+// atClose adds what Close has to do, first.
+func (e *Env) atClose(do func()) {
+	e.mu.Lock() // the servers are made side by side
+	defer e.mu.Unlock()
+	e.cleanup = append(e.cleanup, do)
+}
+
 // Close stops and removes what was started here; what was given stays.
 func (e *Env) Close() {
-	for i := len(e.cleanup) - 1; i >= 0; i-- {
-		e.cleanup[i]()
+	for _, do := range slices.Backward(e.cleanup) {
+		do()
 	}
 	e.cleanup = nil
 }
 
-// errGiven: we do not restart other people's servers.
-var errGiven = errors.New("testenv: this server was given by address, it is not ours to stop")
-
-func do(s server, what func(server) error) error {
-	if s == nil {
-		return errGiven
-	}
-	return what(s)
-}
-
-// StopPostgres stops PostgreSQL in good order (fast mode: open transactions roll back).
-func (e *Env) StopPostgres(ctx context.Context) error {
-	return do(e.postgres, func(s server) error { return s.stop(ctx) })
-}
+// StopPostgres stops PostgreSQL in good order. SIGINT is its fast mode: open transactions
+// roll back; SIGTERM would wait for them.
+func (e *Env) StopPostgres(ctx context.Context) error { return e.postgres.end(ctx, syscall.SIGINT) }
 
 // KillPostgres kills PostgreSQL with SIGKILL.
-func (e *Env) KillPostgres(ctx context.Context) error {
-	return do(e.postgres, func(s server) error { return s.kill(ctx) })
-}
+func (e *Env) KillPostgres(ctx context.Context) error { return e.postgres.end(ctx, syscall.SIGKILL) }
 
 // StartPostgres starts it again at the same address and returns when it answers.
-func (e *Env) StartPostgres(ctx context.Context) error {
-	return do(e.postgres, func(s server) error { return s.start(ctx) })
-}
+func (e *Env) StartPostgres(ctx context.Context) error { return e.postgres.start(ctx) }
 
 // StopRabbit stops RabbitMQ in good order, which takes several seconds.
-func (e *Env) StopRabbit(ctx context.Context) error {
-	return do(e.rabbit, func(s server) error { return s.stop(ctx) })
-}
+func (e *Env) StopRabbit(ctx context.Context) error { return e.rabbit.end(ctx, syscall.SIGTERM) }
 
 // KillRabbit kills RabbitMQ with SIGKILL. Not within a second of the last
 // declaration of a queue: RabbitMQ 3.10 can lose such a queue for good.
-func (e *Env) KillRabbit(ctx context.Context) error {
-	return do(e.rabbit, func(s server) error { return s.kill(ctx) })
-}
+func (e *Env) KillRabbit(ctx context.Context) error { return e.rabbit.end(ctx, syscall.SIGKILL) }
 
 // StartRabbit starts it again at the same address and returns when it answers.
-func (e *Env) StartRabbit(ctx context.Context) error {
-	return do(e.rabbit, func(s server) error { return s.start(ctx) })
-}
+func (e *Env) StartRabbit(ctx context.Context) error { return e.rabbit.start(ctx) }

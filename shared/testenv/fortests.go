@@ -1,7 +1,6 @@
 package testenv
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -174,34 +173,23 @@ func Rabbit(t testing.TB) string {
 		t.Fatalf("AMQP address: %v", err)
 	}
 	name := "test-" + uuid.NewString()
-	vhost := env.RabbitAPI + "/api/vhosts/" + name
-	call(t, http.MethodPut, vhost, "")
-	call(t, http.MethodPut, env.RabbitAPI+"/api/permissions/"+name+"/"+broker.User.Username(),
-		`{"configure":".*","write":".*","read":".*"}`)
-	t.Cleanup(func() { call(t, http.MethodDelete, vhost, "") })
+	call(t, env, http.MethodPut, "/api/vhosts/"+name, "")
+	call(t, env, http.MethodPut, "/api/permissions/"+name+"/"+broker.User.Username(), `{"configure":".*","write":".*","read":".*"}`)
+	t.Cleanup(func() { call(t, env, http.MethodDelete, "/api/vhosts/"+name, "") })
 	broker.Path = "/" + name
 	return broker.String()
 }
 
-// call makes one call to the management API, which comes up a little after the broker itself.
-func call(t testing.TB, method, address, body string) {
+// call calls the management API, which comes up a little after the broker itself.
+func call(t testing.TB, env *Env, method, path, body string) {
 	t.Helper()
-	var last error
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		request, err := http.NewRequest(method, address, bytes.NewBufferString(body)) //nolint:noctx // bounded by the deadline above
-		if err != nil {
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		err := env.manage(context.Background(), method, path, body)
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
 			t.Fatal(err)
 		}
-		request.Header.Set("Content-Type", "application/json")
-		response, err := http.DefaultClient.Do(request)
-		if err == nil {
-			_ = response.Body.Close()
-			if response.StatusCode < 300 {
-				return
-			}
-			err = fmt.Errorf("status %d", response.StatusCode)
-		}
-		last = err
 	}
-	t.Fatalf("%s %s: %v", method, address, last)
 }

@@ -5,173 +5,163 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strconv"
 	"syscall"
-	"time"
 )
-
-// bootTimeout bounds the start of one server on a slow, busy machine.
-const bootTimeout = 90 * time.Second
 
 // startLocal starts private instances from the binaries on this machine.
 func startLocal(ctx context.Context, opts Options) (*Env, error) {
-	pgBin, rabbitBin := findPostgres(), findRabbit()
-	if pgBin == "" && !opts.WithoutPostgres {
+	initdb := newest("/usr/lib/postgresql/*/bin/initdb", "/usr/pgsql-*/bin/initdb") // distributions keep it off the PATH
+	if initdb == "" {
+		initdb, _ = exec.LookPath("initdb")
+	}
+	// The broker's own start script, not the distribution's wrapper around it, which
+	// insists on being root or rabbitmq.
+	rabbit := newest("/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server")
+	if initdb == "" && !opts.WithoutPostgres {
 		return nil, fmt.Errorf("PostgreSQL's server binaries are %w", errNotHere)
 	}
-	if rabbitBin == "" && !opts.WithoutRabbit {
+	if rabbit == "" && !opts.WithoutRabbit {
 		return nil, fmt.Errorf("RabbitMQ's server is %w", errNotHere)
 	}
-	dir, remove, err := tempDir()
+	e, err := newEnv("local binaries")
 	if err != nil {
 		return nil, err
 	}
-	env := &Env{Source: "local binaries", cleanup: []func(){remove}}
+	return e.boot(ctx, opts,
+		func() (machine, error) { return e.localPostgres(ctx, initdb) },
+		func() (machine, error) { return e.localRabbit(rabbit) })
+}
 
-	// The two boot side by side: the broker takes several seconds.
-	errs := make(chan error, 2)
-	go func() { errs <- env.startLocalPostgres(ctx, opts, pgBin, dir) }()
-	go func() { errs <- env.startLocalRabbit(ctx, opts, rabbitBin, dir) }()
-	for range 2 {
-		if e := <-errs; e != nil && err == nil {
-			err = e
+// newest returns the last of the files that fit a pattern; "" when there is none.
+func newest(patterns ...string) string {
+	found := []string{""}
+	for _, pattern := range patterns {
+		more, _ := filepath.Glob(pattern)
+		found = append(found, more...)
+	}
+	return slices.Max(found)
+}
+
+// postgresSettings are those of a database in service, as in docker-compose.yml. The
+// defaults are for a machine with 128 MB to spare: an index that is larger is read and
+// written page by page, and a page that is touched for the first time after a
+// checkpoint goes into the log whole.
+var postgresSettings = []string{
+	"-c", "max_connections=300",
+	"-c", "max_prepared_transactions=100", // off by default; payouts need it
+	"-c", "shared_buffers=512MB",
+	"-c", "max_wal_size=2GB", // fewer checkpoints
+	"-c", "wal_compression=lz4", // of those whole pages
+}
+
+// localPostgres initialises a data directory; it does not start the server.
+func (e *Env) localPostgres(ctx context.Context, initdb string) (machine, error) {
+	dir := filepath.Join(e.dir, "postgres")
+	if err := os.Mkdir(dir, 0o755); err != nil { //nolint:gosec // the data directory inside is private
+		return nil, err
+	}
+	as, err := dropRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	data, pwfile := filepath.Join(dir, "data"), filepath.Join(dir, "password")
+	if err := os.WriteFile(pwfile, []byte(password+"\n"), 0o644); err != nil { //nolint:gosec // it stands in the source, too
+		return nil, err
+	}
+	// No sync of the empty cluster (-N): if the machine dies now, nobody misses
+	// it. The server itself runs with fsync on.
+	cmd := exec.CommandContext(ctx, initdb, "-N", "-D", data, "-U", "postgres",
+		"--pwfile", pwfile, "-A", "scram-sha-256", "-E", "UTF8", "--locale=C")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as}
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("initdb: %w: %s", err, out)
+	}
+	args := slices.Concat([]string{filepath.Join(filepath.Dir(initdb), "postgres")}, postgresSettings, []string{
+		"-D", data, "-p", strconv.Itoa(e.ports.postgres), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="})
+	// SIGQUIT is the immediate shutdown, which takes the backends along.
+	return e.process(process{args: args, dir: dir, log: filepath.Join(dir, "log"), as: as}, syscall.SIGQUIT), nil
+}
+
+// dropRoot gives dir to a user who is not root, because PostgreSQL refuses to run as root.
+// nil: we are not root ourselves.
+func dropRoot(dir string) (*syscall.Credential, error) {
+	if os.Geteuid() != 0 {
+		return nil, nil
+	}
+	account, err := user.Lookup("postgres")
+	if err != nil {
+		account, err = user.Lookup("nobody")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("PostgreSQL must not run as root, and there is neither a user postgres nor nobody: %w", err)
+	}
+	uid, _ := strconv.Atoi(account.Uid) // they are numbers wherever there is a root; 0 would be refused
+	gid, _ := strconv.Atoi(account.Gid)
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, os.Chown(dir, uid, gid) //nolint:gosec // both are small
+}
+
+// localRabbit writes the broker's configuration and starts epmd; it does not start the broker.
+func (e *Env) localRabbit(bin string) (machine, error) {
+	dir := filepath.Join(e.dir, "rabbit")
+	at := func(name string) string { return filepath.Join(dir, name) }
+	if err := os.MkdirAll(at("home"), 0o755); err != nil { //nolint:gosec // nothing secret but the cookie
+		return nil, err
+	}
+	for name, content := range map[string]string{
+		"enabled_plugins": "[rabbitmq_management].\n",
+		"rabbitmq.conf": fmt.Sprintf("listeners.tcp.1 = 127.0.0.1:%d\nmanagement.tcp.ip = 127.0.0.1\nmanagement.tcp.port = %d\n"+
+			"default_user = %s\ndefault_pass = %s\nlog.console = true\nlog.file = false\n", e.ports.amqp, e.ports.api, rabbitUser, password),
+		// A cookie of its own: nodes with another one cannot talk to it.
+		"home/.erlang.cookie": fmt.Sprintf("FAILWELL%d", e.ports.amqp),
+	} {
+		if err := os.WriteFile(at(name), []byte(content), 0o400); err != nil {
+			return nil, err
 		}
 	}
-	if err != nil {
-		env.closeLocal()
+	// Started by us and in the foreground; otherwise the broker would leave a daemon behind.
+	epmd := e.process(process{args: []string{"epmd", "-port", strconv.Itoa(e.ports.epmd), "-address", "127.0.0.1"}, dir: dir, log: at("log.epmd")}, syscall.SIGKILL)
+	if err := epmd.run(); err != nil {
 		return nil, err
 	}
-	env.cleanup = append(env.cleanup, env.closeServers)
-	return env, nil
+	environment := []string{
+		"PATH=" + os.Getenv("PATH"),
+		"HOME=" + at("home"),
+		fmt.Sprintf("ERL_EPMD_PORT=%d", e.ports.epmd),
+		"ERL_EPMD_ADDRESS=127.0.0.1",
+		fmt.Sprintf("RABBITMQ_NODENAME=failwell%d@localhost", e.ports.amqp),
+		"RABBITMQ_NODE_IP_ADDRESS=127.0.0.1",
+		fmt.Sprintf("RABBITMQ_NODE_PORT=%d", e.ports.amqp),
+		fmt.Sprintf("RABBITMQ_DIST_PORT=%d", e.ports.distribution),
+		"RABBITMQ_MNESIA_BASE=" + at("mnesia"),
+		"RABBITMQ_LOG_BASE=" + at("logs"),
+		"RABBITMQ_ENABLED_PLUGINS_FILE=" + at("enabled_plugins"),
+		"RABBITMQ_CONFIG_FILE=" + at("rabbitmq.conf"),
+		"RABBITMQ_PID_FILE=" + at("pid"),
+		"RABBITMQ_CONF_ENV_FILE=/dev/null",
+		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-kernel inet_dist_use_interface {127,0,0,1} " + erlangArgs(),
+		// The script then becomes the broker instead of starting one beside itself.
+		"RUNNING_UNDER_SYSTEMD=true",
+		// Erlang's schedulers would go on spinning when they have nothing to do, on
+		// cores that the services need: on two of them that is half of all there is.
+		"RABBITMQ_SCHEDULER_BUSY_WAIT_THRESHOLD=none",
+	}
+	return e.process(process{args: []string{bin}, env: environment, dir: dir, log: at("log")}, syscall.SIGKILL), nil
 }
 
-func (e *Env) startLocalPostgres(ctx context.Context, opts Options, bin, dir string) error {
-	if opts.WithoutPostgres {
-		return nil
-	}
-	start := time.Now()
-	pg, err := newLocalPostgres(ctx, bin, filepath.Join(dir, "postgres"))
-	if err != nil {
-		return err
-	}
-	e.postgres, e.PostgresURL = pg, pg.url()
-	if err := pg.start(ctx); err != nil {
-		return err
-	}
-	fmt.Fprintf(opts.Log, "PostgreSQL ready after %.1f s\n", time.Since(start).Seconds())
-	return nil
-}
-
-func (e *Env) startLocalRabbit(ctx context.Context, opts Options, bin, dir string) error {
-	if opts.WithoutRabbit {
-		return nil
-	}
-	start := time.Now()
-	rabbit, err := newLocalRabbit(bin, filepath.Join(dir, "rabbit"))
-	if err != nil {
-		return err
-	}
-	e.rabbit, e.AMQPURL, e.RabbitAPI = rabbit, rabbit.url(), rabbit.api()
-	if err := rabbit.start(ctx); err != nil {
-		return err
-	}
-	fmt.Fprintf(opts.Log, "RabbitMQ ready after %.1f s\n", time.Since(start).Seconds())
-	return nil
-}
-
-// closeServers kills: what they hold is thrown away anyway.
-func (e *Env) closeServers() {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	if pg, ok := e.postgres.(*localPostgres); ok {
-		_ = pg.close(ctx)
-	}
-	if rabbit, ok := e.rabbit.(*localRabbit); ok {
-		_ = rabbit.close(ctx)
-	}
-}
-
-func (e *Env) closeLocal() {
-	e.closeServers()
-	e.Close()
-}
-
-// tempDir makes a directory that is ours as long as we live, and sweeps up those
-// of processes that were killed. A file lock tells the living from the dead; a
-// process id could have been given to somebody else.
-func tempDir() (dir string, remove func(), err error) {
-	// One at a time: between the making of a directory and its lock it looks dead.
-	// Each user has names of its own: another's files cannot be opened, or removed.
-	ours := filepath.Join(os.TempDir(), fmt.Sprintf("failwell-env-%d", os.Getuid()))
-	turn, err := os.OpenFile(ours+".lock", os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return "", nil, err
-	}
-	defer turn.Close() //nolint:errcheck // closing gives up the lock
-	if err := syscall.Flock(int(turn.Fd()), syscall.LOCK_EX); err != nil {
-		return "", nil, err
-	}
-	old, _ := filepath.Glob(ours + "-*")
-	for _, d := range old {
-		if lock, err := lockDir(d); err == nil {
-			_ = os.RemoveAll(d)
-			_ = lock.Close()
-		}
-	}
-	dir, err = os.MkdirTemp("", filepath.Base(ours)+"-")
-	if err != nil {
-		return "", nil, err
-	}
-	lock, err := lockDir(dir)
-	if err != nil {
-		return "", nil, err
-	}
-	// The servers run as other users and must be able to pass through.
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // nothing secret lies in it
-		return "", nil, err
-	}
-	return dir, func() {
-		_ = os.RemoveAll(dir)
-		_ = lock.Close()
-	}, nil
-}
-
-func lockDir(dir string) (*os.File, error) {
-	file, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		_ = file.Close()
-		return nil, err
-	}
-	return file, nil
-}
-
-// findPostgres returns the directory of PostgreSQL's server binaries, the newest
-// version first; distributions keep them off the PATH. "" when there is none.
-func findPostgres() string {
-	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb")
-	more, _ := filepath.Glob("/usr/pgsql-*/bin/initdb")
-	found = append(found, more...)
-	slices.Sort(found)
-	if len(found) > 0 {
-		return filepath.Dir(found[len(found)-1])
-	}
-	if path, err := exec.LookPath("initdb"); err == nil {
-		return filepath.Dir(path)
-	}
-	return ""
-}
-
-// findRabbit returns the broker's own start script, not the distribution's
-// wrapper around it, which insists on being root or rabbitmq. "" when there is none.
-func findRabbit() string {
-	found, _ := filepath.Glob("/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server")
-	if len(found) > 0 {
-		slices.Sort(found)
-		return found[len(found)-1]
-	}
-	return ""
+// erlangArgs sets the number of schedulers, and how many messages of a publisher may be
+// on their way into the log of a queue.
+//
+// Half of the cores: what passes between threads of the broker is a wake-up of one by
+// the other, on cores that it shares with all that it is there for.
+//
+// 256 instead of 32: a relay publishes in long pipelines, and they would stop and wait
+// for each flush of the log. docker-compose.yml has the same.
+func erlangArgs() string {
+	return fmt.Sprintf("+S %[1]d:%[1]d +SDcpu %[1]d:%[1]d +SDio 1 -rabbit quorum_commands_soft_limit 256", max(1, runtime.NumCPU()/2))
 }

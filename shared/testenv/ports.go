@@ -33,15 +33,15 @@ func HoldPort() (port int, release func(), err error) {
 	_ = os.Chmod(dir, os.ModeSticky|0o777)
 	for range 200 {
 		port := lowestPort + rand.IntN(highestPort-lowestPort) //nolint:gosec // avoiding collisions needs no secrecy
-		file, err := openLock(filepath.Join(dir, strconv.Itoa(port)))
+		file, err := tryLock(filepath.Join(dir, strconv.Itoa(port)))
 		if err != nil {
-			continue // made by another user whose umask lets nobody read it
+			continue // held, or made by another user whose umask lets nobody read it
 		}
-		if syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil || !free(port) {
-			_ = file.Close()
-			continue
+		release = func() { _ = file.Close() }
+		if free(port) {
+			return port, release, nil
 		}
-		return port, func() { _ = file.Close() }, nil
+		release()
 	}
 	return 0, nil, errors.New("testenv: no free loopback port found")
 }
@@ -57,6 +57,20 @@ func openLock(path string) (*os.File, error) {
 		}
 	}
 	return file, err
+}
+
+// tryLock locks a file, or fails at once when somebody else holds the lock. Closing the
+// file gives it up, and so does the end of this process.
+func tryLock(path string) (*os.File, error) {
+	file, err := openLock(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		_ = file.Close()
+		return nil, err
+	}
+	return file, nil
 }
 
 func free(port int) bool {

@@ -12,23 +12,38 @@ import (
 
 // process is a child that does not outlive us.
 type process struct {
+	args []string
+	env  []string // nil: ours
+	dir  string
+	log  string              // the file of its output
+	as   *syscall.Credential // nil: as ourselves
+
 	cmd  *exec.Cmd
 	done chan struct{} // closed when it has ended and was waited for
 }
 
-// startProcess starts cmd with its output in the file at logPath. The kernel
-// kills it when we die, however we die. That is tied to the thread that
-// started it, so a thread of its own stays with it until it ends.
-func startProcess(cmd *exec.Cmd, logPath string, as *syscall.Credential) (*process, error) {
-	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o666)
+// process makes a process that Close ends by sig. What it holds is thrown away anyway.
+func (e *Env) process(p process, sig syscall.Signal) *process {
+	e.atClose(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		_ = p.signal(ctx, sig)
+	})
+	return &p
+}
+
+// run starts the process. The kernel kills it when we die, however we die. That is tied
+// to the thread that started it, so a thread of its own stays with it until it ends.
+func (p *process) run() error {
+	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o666)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	cmd.Stdout, cmd.Stderr = log, log
+	cmd := exec.Command(p.args[0], p.args[1:]...) //nolint:noctx // it outlives this call
+	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = p.env, p.dir, log, log
 	cmd.WaitDelay = time.Second
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Credential: as}
-	p := &process{cmd: cmd, done: make(chan struct{})}
-	started := make(chan error)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Credential: p.as}
+	started, done := make(chan error), make(chan struct{})
 	go func() {
 		runtime.LockOSThread()
 		defer log.Close() //nolint:errcheck // a log of a throw-away server
@@ -37,15 +52,19 @@ func startProcess(cmd *exec.Cmd, logPath string, as *syscall.Credential) (*proce
 		if err == nil {
 			_ = cmd.Wait() // a server that is killed reports that it was
 		}
-		close(p.done)
+		close(done)
 	}()
 	if err := <-started; err != nil {
-		return nil, fmt.Errorf("start %s: %w", cmd.Path, err)
+		return fmt.Errorf("start %s: %w", cmd.Path, err)
 	}
-	return p, nil
+	p.cmd, p.done = cmd, done
+	return nil
 }
 
 func (p *process) ended() bool {
+	if p.cmd == nil {
+		return true
+	}
 	select {
 	case <-p.done:
 		return true
@@ -54,17 +73,19 @@ func (p *process) ended() bool {
 	}
 }
 
-// signal sends sig to the process (group: to all its children that stayed in
-// its group as well) and waits until it has ended.
-func (p *process) signal(ctx context.Context, sig syscall.Signal, group bool) error {
+// signal sends sig to the process and waits until it has ended. SIGKILL goes to its
+// group, with all its children that stayed there. PostgreSQL's backends do not: they are
+// in sessions of their own, notice that the postmaster is gone, and end.
+func (p *process) signal(ctx context.Context, sig syscall.Signal) error {
+	if p.ended() {
+		return nil
+	}
 	pid := p.cmd.Process.Pid
-	if group {
+	if sig == syscall.SIGKILL {
 		pid = -pid
 	}
-	if !p.ended() {
-		if err := syscall.Kill(pid, sig); err != nil {
-			return err
-		}
+	if err := syscall.Kill(pid, sig); err != nil {
+		return err
 	}
 	select {
 	case <-p.done:
@@ -74,15 +95,11 @@ func (p *process) signal(ctx context.Context, sig syscall.Signal, group bool) er
 	}
 }
 
-// tail returns the end of a log, for the error message of a server that did not come up.
-func tail(path string) string {
-	const most = 1500
-	text, err := os.ReadFile(path)
+// about returns the end of the log.
+func (p *process) about() string {
+	text, err := os.ReadFile(p.log)
 	if err != nil {
 		return err.Error()
 	}
-	if len(text) > most {
-		text = text[len(text)-most:]
-	}
-	return string(text)
+	return string(text[max(0, len(text)-1500):])
 }
