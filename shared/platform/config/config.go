@@ -2,6 +2,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/url"
@@ -125,12 +126,6 @@ func variable(field reflect.StructField) string {
 
 // InstanceName is the configured instance, or the host's name.
 func (c Common) InstanceName() string {
-	if c.Instance != "" {
-		return c.Instance
-	}
-	name, err := os.Hostname()
-	if err != nil {
-		return "unnamed"
-	}
-	return name
+	host, _ := os.Hostname() // "" when it fails
+	return cmp.Or(c.Instance, host, "unnamed")
 }

@@ -3,6 +3,8 @@ package fault
 import (
 	"encoding/json"
 	"net/http"
+
+	"example.com/failwell/shared/platform/problem"
 )
 
 // Handler serves the control of the fault points: GET lists, PUT arms, DELETE
@@ -24,7 +26,8 @@ func Handler() http.Handler {
 			refuse(w, http.StatusMethodNotAllowed, "GET, PUT or DELETE")
 			return
 		}
-		answer(w, "application/json", http.StatusOK, List())
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(List())
 	})
 }
 
@@ -40,14 +43,7 @@ func armFrom(w http.ResponseWriter, r *http.Request) error {
 	return Arm(o)
 }
 
+// refuse answers with the error that the client has made. If the client is gone, there is no one to tell.
 func refuse(w http.ResponseWriter, status int, detail string) {
-	answer(w, "application/problem+json", status, map[string]any{
-		"type": "about:blank", "title": http.StatusText(status), "status": status, "detail": detail,
-	})
-}
-
-func answer(w http.ResponseWriter, contentType string, status int, body any) {
-	w.Header().Set("Content-Type", contentType)
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body) // the caller is gone; there is nobody to tell
+	_ = problem.New(status, "fault-points", http.StatusText(status), detail).Write(w)
 }

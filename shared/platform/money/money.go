@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
-	"strings"
 )
 
 // Money is an amount in one currency.
@@ -79,17 +78,13 @@ func (m Money) Times(n int64) (Money, error) {
 
 // String shows the amount for people: "12.50 GBP", "1800 JPY".
 func (m Money) String() string {
-	exponent := exponents[m.Currency]
-	sign, minor := "", m.Minor
-	if minor < 0 {
-		sign = "-"
+	exponent, sign, minor := exponents[m.Currency], "", uint64(m.Minor)
+	if m.Minor < 0 {
+		sign, minor = "-", -minor // unsigned, because the smallest int64 has no positive twin
 	}
-	digits := strings.TrimPrefix(fmt.Sprint(minor), "-")
-	if exponent > 0 {
-		for len(digits) <= exponent {
-			digits = "0" + digits
-		}
-		digits = digits[:len(digits)-exponent] + "." + digits[len(digits)-exponent:]
+	digits := fmt.Sprintf("%0*d", exponent+1, minor)
+	if whole := len(digits) - exponent; exponent > 0 {
+		digits = digits[:whole] + "." + digits[whole:]
 	}
 	return sign + digits + " " + m.Currency
 }

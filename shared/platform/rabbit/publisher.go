@@ -204,17 +204,8 @@ func await(ctx context.Context, confirms []*amqp.DeferredConfirmation, confirmed
 // confirm on the same channel, so it is in our buffer by now.
 func (p *Publisher) takeBackReturned(msgs []Message, confirmed []bool) error {
 	returned := map[string]bool{}
-	for drained := false; !drained; {
-		select {
-		case r, ok := <-p.returns:
-			if !ok {
-				drained = true
-				break
-			}
-			returned[r.MessageId] = true
-		default:
-			drained = true
-		}
+	for range len(p.returns) {
+		returned[(<-p.returns).MessageId] = true
 	}
 	var err error
 	for i, m := range msgs {

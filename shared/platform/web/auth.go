@@ -43,7 +43,8 @@ func MerchantID(c echo.Context) string {
 // Keys are stored as SHA-256: whoever reads the table cannot use it. A slow
 // password hash is not needed, because keys are long and random.
 func RequireMerchant(db *pgxpool.Pool) echo.MiddlewareFunc {
-	known := &keyCache{entries: map[[sha256.Size]byte]keyEntry{}}
+	// Wrong keys are not remembered, so a flood of them cannot fill it.
+	var known sync.Map // SHA-256 of a key that was right -> keyEntry
 	return func(next echo.HandlerFunc) echo.HandlerFunc {
 		return func(c echo.Context) error {
 			key, ok := bearer(c)
@@ -51,22 +52,24 @@ func RequireMerchant(db *pgxpool.Pool) echo.MiddlewareFunc {
 				return unauthenticated(c)
 			}
 			hash := sha256.Sum256([]byte(key))
-			merchant, ok := known.get(hash)
-			if !ok {
+			cached, _ := known.Load(hash)
+			entry, _ := cached.(keyEntry)
+			if time.Now().After(entry.until) {
 				err := db.QueryRow(c.Request().Context(), `
 					SELECT merchant_id
 					  FROM merchants
 					 WHERE key_hash = $1`,
-					hash[:]).Scan(&merchant)
+					hash[:]).Scan(&entry.merchant)
 				if errors.Is(err, pgx.ErrNoRows) {
 					return unauthenticated(c)
 				}
 				if err != nil {
 					return err // a database that is away is no reason to say "wrong key"
 				}
-				known.put(hash, merchant)
+				entry.until = time.Now().Add(cacheFor)
+				known.Store(hash, entry)
 			}
-			c.Set(merchantKey, merchant)
+			c.Set(merchantKey, entry.merchant)
 			return next(c)
 		}
 	}
@@ -99,26 +102,6 @@ func unauthenticated(c echo.Context) error {
 type keyEntry struct {
 	merchant string
 	until    time.Time
-}
-
-// keyCache remembers keys that were right. Wrong ones are not remembered, so a
-// flood of them cannot fill it.
-type keyCache struct {
-	mu      sync.Mutex
-	entries map[[sha256.Size]byte]keyEntry
-}
-
-func (k *keyCache) get(hash [sha256.Size]byte) (string, bool) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	entry, ok := k.entries[hash]
-	return entry.merchant, ok && time.Now().Before(entry.until)
-}
-
-func (k *keyCache) put(hash [sha256.Size]byte, merchant string) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.entries[hash] = keyEntry{merchant: merchant, until: time.Now().Add(cacheFor)}
 }
 
 // SyncAPIKeys stores the merchants of the configuration, with their keys hashed. It

@@ -33,17 +33,14 @@ func Health(e *echo.Echo, checks ...Check) {
 		out, status := readiness{Status: "ready", Checks: map[string]string{}}, http.StatusOK
 		for _, check := range checks {
 			out.Checks[check.Name] = "ok"
-			if err := check.within(c.Request().Context()); err != nil {
+			ctx, cancel := context.WithTimeout(c.Request().Context(), checkTimeout)
+			err := check.Probe(ctx)
+			cancel()
+			if err != nil {
 				out.Checks[check.Name] = err.Error()
 				out.Status, status = "not ready", http.StatusServiceUnavailable
 			}
 		}
 		return c.JSON(status, out)
 	})
-}
-
-func (c Check) within(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
-	defer cancel()
-	return c.Probe(ctx)
 }
