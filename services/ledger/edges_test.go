@@ -126,7 +126,7 @@ func TestTextThatPostgreSQLCannotHoldIsTheCallersMistake(t *testing.T) {
 
 // A database that cannot be asked says nothing about what is prepared in it: the
 // alert must not fall silent.
-func TestTheAgeOfWhatIsPreparedStaysWhenItCannotBeRead(t *testing.T) {
+func TestResolveInDoubt_KeepsTheAgeWhenItCannotBeRead(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
 	registry := prometheus.NewRegistry()
@@ -136,7 +136,7 @@ func TestTheAgeOfWhatIsPreparedStaysWhenItCannotBeRead(t *testing.T) {
 	l.db.Close()
 	ctx, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer stop()
-	l.askInDoubt(ctx)
+	l.resolveInDoubt(ctx)
 	families, err := registry.Gather()
 	if err != nil || len(families) != 1 {
 		t.Fatal(families, err)

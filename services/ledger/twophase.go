@@ -151,44 +151,14 @@ func newPreparedAge(registry prometheus.Registerer) prometheus.Gauge {
 	return gauge
 }
 
-// askInDoubt runs until ctx ends. A transaction that has been prepared for longer
-// than any coordinator needs was forgotten, or its decision was lost on the way:
-// the coordinator is asked. It must be asked; deciding by ourselves could be the
-// opposite of what it told the others.
-//
-// Pattern: completer
-func (s *service) askInDoubt(ctx context.Context) {
+// resolveInDoubt runs until ctx ends.
+func (s *service) resolveInDoubt(ctx context.Context) {
 	client := web.Client(askTimeout)
 	tick := time.NewTicker(s.cfg.TwoPhaseSweep)
 	defer tick.Stop()
 	for {
-		all, err := distributedtx.InDoubt(ctx, s.db, preparedPrefix, 0)
-		if err != nil && ctx.Err() == nil {
+		if err := s.askInDoubt(ctx, client); err != nil && ctx.Err() == nil {
 			s.log.Warn("looking for prepared transactions failed, will look again", "error", err)
-		}
-		if err == nil && len(all) == 0 {
-			s.preparedAge.Set(0) // not when looking failed: an alert would fall silent
-		}
-		for i, p := range all {
-			if i == 0 {
-				s.preparedAge.Set(p.Age.Seconds())
-			}
-			if p.Age < s.cfg.TwoPhaseTimeout {
-				continue
-			}
-			decision, err := s.askCoordinator(ctx, client, p.GID[len(preparedPrefix):])
-			if err == nil {
-				err = map[distributedtx.Decision]func(context.Context) error{
-					distributedtx.Committed: func(ctx context.Context) error { return distributedtx.Commit(ctx, s.db, p.GID) },
-					distributedtx.Aborted:   func(ctx context.Context) error { return distributedtx.Rollback(ctx, s.db, p.GID) },
-				}[decision](ctx)
-			}
-			if err != nil {
-				s.log.Error("a transaction is in doubt and the coordinator does not answer; its accounts stay locked",
-					"gid", p.GID, "age", p.Age, "error", err)
-				continue
-			}
-			s.log.Warn("transaction in doubt ended", "gid", p.GID, "age", p.Age, "decision", decision)
 		}
 		select {
 		case <-ctx.Done():
@@ -198,6 +168,41 @@ func (s *service) askInDoubt(ctx context.Context) {
 	}
 }
 
+// askInDoubt asks the coordinator about each transaction that has been prepared for longer
+// than any coordinator needs: it was forgotten, or its decision was lost on the way. The
+// coordinator must be asked; a decision of our own could be the opposite of what it told
+// the others.
+//
+// Pattern: completer
+func (s *service) askInDoubt(ctx context.Context, client *http.Client) error {
+	prepared, err := distributedtx.InDoubt(ctx, s.db, preparedPrefix, 0)
+	if err != nil {
+		return err // and the age stays as it is: an alert must not fall silent
+	}
+	oldest := time.Duration(0)
+	for _, p := range prepared {
+		oldest = max(oldest, p.Age)
+		if p.Age < s.cfg.TwoPhaseTimeout {
+			continue
+		}
+		decision, err := s.askCoordinator(ctx, client, p.GID[len(preparedPrefix):])
+		switch {
+		case err == nil && decision == distributedtx.Committed:
+			err = distributedtx.Commit(ctx, s.db, p.GID)
+		case err == nil:
+			err = distributedtx.Rollback(ctx, s.db, p.GID)
+		}
+		if err != nil {
+			s.log.Error("a transaction is in doubt and the coordinator does not answer; its accounts stay locked", "gid", p.GID, "age", p.Age, "error", err)
+			continue
+		}
+		s.log.Warn("transaction in doubt ended", "gid", p.GID, "age", p.Age, "decision", decision)
+	}
+	s.preparedAge.Set(oldest.Seconds())
+	return nil
+}
+
+// askCoordinator returns Committed or Aborted, or an error.
 func (s *service) askCoordinator(ctx context.Context, client *http.Client, gid string) (distributedtx.Decision, error) {
 	var answer struct {
 		Decision distributedtx.Decision `json:"decision"`

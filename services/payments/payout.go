@@ -38,6 +38,7 @@ const (
 	payoutFailed  = "failed"
 )
 
+// payoutOperation is that of a payout's key; see refundOperation.
 const payoutOperation = "POST /v1/payouts"
 
 // payout is a row of payouts.

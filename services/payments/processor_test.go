@@ -89,7 +89,7 @@ func TestProcessor_TakesACodeOfAnotherQuestionForNoRefusal(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := s.processor.call(t.Context(), http.MethodPost, "/v1/charges/"+p.ChargeID+"/void", "k2", struct{}{}, nil, "capture_failed")
-	if no := (*refusal)(nil); err == nil || errors.As(err, &no) {
+	if _, declined := errors.AsType[*refusal](err); err == nil || declined {
 		t.Errorf("answered: %v", err)
 	}
 }

@@ -35,7 +35,8 @@ const (
 	refundFailed    = "failed"
 )
 
-// refundOperation is the first half of a refund's key.
+// refundOperation is the name under which createRefund records a refund's key and the
+// completer looks for it.
 const refundOperation = "POST /v1/refunds"
 
 // refund is a row of refunds, with what it needs of its payment.
