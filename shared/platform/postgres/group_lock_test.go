@@ -15,21 +15,24 @@ import (
 )
 
 // A row stays locked, and 160 batches a second want it. Batches that want another row
-// take at most twice as long as without that.
+// take no longer than without that. When each group waits for the row, each of them takes
+// lockTimeout and more. The bounds leave room for a machine that does other things too: a
+// scheduler's pause is longer than a commit.
 func TestGrouped_LockedRowDoesNotHoldUpOthers(t *testing.T) {
 	alone := othersBesideALockedRow(t, 0)
 	beside := othersBesideALockedRow(t, 160)
-	t.Logf("p99 of the others: %v, beside a locked row %v", alone, beside)
-	// The floor is for a machine that does other things too: a scheduler's pause is
-	// longer than a commit.
-	if allowed := max(2*alone, 40*time.Millisecond); beside > allowed {
-		t.Errorf("p99 of the others is %v beside a locked row, want at most %v", beside, allowed)
+	for percentile, floor := range map[int]time.Duration{50: 30 * time.Millisecond, 99: time.Second} {
+		without, with := alone[len(alone)*percentile/100], beside[len(beside)*percentile/100]
+		t.Logf("p%d of the others: %v, beside a locked row %v", percentile, without, with)
+		if allowed := max(2*without, floor); with > allowed {
+			t.Errorf("p%d of the others is %v beside a locked row, want at most %v", percentile, with, allowed)
+		}
 	}
 }
 
-// othersBesideALockedRow returns the p99 of batches that want row a, while a number of
+// othersBesideALockedRow returns how long batches took that want row a, sorted, while a number of
 // batches a second want row b, which is locked.
-func othersBesideALockedRow(t *testing.T, perSecond int) time.Duration {
+func othersBesideALockedRow(t *testing.T, perSecond int) []time.Duration {
 	t.Helper()
 	db, dbURL := database(t)
 	lock := lockRow(t, open(t, dbURL), "b")
@@ -69,8 +72,7 @@ func othersBesideALockedRow(t *testing.T, perSecond int) time.Duration {
 	blocked.Wait()
 	g.Close()
 	slices.Sort(took)
-	t.Logf("%d a second want the locked row: %d batches of others, the slowest %v", perSecond, len(took), took[max(0, len(took)-5):])
-	return took[len(took)*99/100]
+	return took
 }
 
 func lockRow(t *testing.T, db *pgxpool.Pool, name string) pgx.Tx {
