@@ -187,6 +187,7 @@ func (r *Relay) publishBatch(ctx context.Context) (more bool, err error) {
 			confirmed = append(confirmed, batch[i].row)
 		case Refused:
 			refused = append(refused, batch[i].row)
+		case Unconfirmed: // stays, and is read again
 		}
 	}
 	r.published.Add(float64(len(confirmed)))

@@ -423,7 +423,7 @@ var writerCases = []writerCase{
 			})
 			b.Queue(`SELECT 1 WHERE false`).QueryRow(func(row pgx.Row) error {
 				if err := row.Scan(new(int)); !errors.Is(err, pgx.ErrNoRows) {
-					return fmt.Errorf("no row: %v", err)
+					return fmt.Errorf("no row: %w", err)
 				}
 				return nil
 			})
