@@ -100,6 +100,9 @@ func (s *service) judge(ctx context.Context, p reconciliation.Pair) (reconciliat
 	if p.Ours != nil && p.Theirs != nil && p.Ours.Count == p.Theirs.Count {
 		return unresolvable("amount-differs", "Both sides have it, over different amounts."), nil
 	}
+	if p.Kind == unreadable {
+		return unresolvable("unreadable-line", "A line of their statement makes no sense. The log shows it, under this name."), nil
+	}
 	if s.young(p.Ours) || s.young(p.Theirs) {
 		return pending("too-young", "It may still be on its way."), nil
 	}
@@ -284,29 +287,33 @@ const missedAtOnce = 1000
 // bound of age, so that nothing is forgotten because it was missed for too long.
 // What was taken from the report before is left out, or the same full batch would
 // be all that is ever looked at.
+//
+// A line's id is a text, and is not cast: one that is no UUID would stop every run. Such
+// lines come last, so that they are in nobody's way.
 const (
+	strangeID      = `l.line_id !~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'`
 	missedCaptures = `
-		SELECT l.line_id::uuid, l.kind, l.reference, l.minor, l.currency, l.merchant_id, l.at
+		SELECT ` + strangeID + `, l.line_id, l.kind, l.reference, l.minor, l.currency, l.merchant_id, l.at
 		  FROM payments p
 		  JOIN statement_lines l ON l.subject = p.id AND l.source = 'processor' AND l.kind = 'capture'
 		 WHERE p.status = 'captured'
 		   AND p.settled_at IS NULL
 		   AND p.updated_at < now() - $1::interval
 		   AND l.at < now() - $1::interval
-		   AND NOT EXISTS (SELECT FROM sequence_events WHERE event_id = 'report:' || l.line_id::uuid)
-		 ORDER BY p.updated_at
+		   AND NOT EXISTS (SELECT FROM sequence_events WHERE event_id = 'report:' || lower(l.line_id))
+		 ORDER BY 1, p.updated_at
 		 LIMIT $2`
 	missedRefunds = `
-		SELECT DISTINCT l.line_id::uuid, l.kind, l.reference, l.minor, l.currency, l.merchant_id, l.at
+		SELECT DISTINCT ` + strangeID + `, l.line_id, l.kind, l.reference, l.minor, l.currency, l.merchant_id, l.at
 		  FROM refunds r
 		  JOIN statement_lines l ON l.subject = r.payment_id AND l.source = 'processor' AND l.kind = 'refund'
 		 WHERE r.decision = 'succeeded'
 		   AND r.settled_at IS NULL
 		   AND r.created_at < now() - $1::interval
 		   AND l.at < now() - $1::interval
-		   AND NOT EXISTS (SELECT FROM refunds WHERE settled_operation = l.line_id::uuid)
-		   AND NOT EXISTS (SELECT FROM sequence_events WHERE event_id = 'report:' || l.line_id::uuid)
-		 ORDER BY l.at
+		   AND NOT EXISTS (SELECT FROM refunds o WHERE o.payment_id = r.payment_id AND o.settled_operation::text = lower(l.line_id))
+		   AND NOT EXISTS (SELECT FROM sequence_events WHERE event_id = 'report:' || lower(l.line_id))
+		 ORDER BY 1, l.at
 		 LIMIT $2`
 )
 
@@ -333,14 +340,25 @@ func (s *service) takeMissedNews(ctx context.Context, missed string) (found int,
 	if err != nil {
 		return 0, err
 	}
+	strange := []string{}
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (n news, err error) {
-		var kind string
-		err = row.Scan(&n.Data.OperationID, &kind, &n.Data.Reference, &n.Data.Amount.Minor, &n.Data.Amount.Currency, &n.Data.MerchantID, &n.Timestamp)
+		var isStrange bool
+		var id, kind string
+		err = row.Scan(&isStrange, &id, &kind, &n.Data.Reference, &n.Data.Amount.Minor, &n.Data.Amount.Currency, &n.Data.MerchantID, &n.Timestamp)
 		n.Type = map[string]string{"capture": chargeSettled, "refund": refundSettled}[kind]
+		if isStrange {
+			strange = append(strange, id)
+		} else if err == nil {
+			n.Data.OperationID, err = uuid.Parse(id)
+		}
 		return n, err
 	})
 	if err != nil {
 		return 0, err
+	}
+	if len(strange) > 0 {
+		s.log.Error("settled by the processor's report, in lines whose id names no operation; not taken", "lines", len(strange), "first", strange[0])
+		all = all[:len(all)-len(strange)]
 	}
 	for _, n := range all {
 		body, err := n.encode()

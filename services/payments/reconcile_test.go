@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -142,4 +144,59 @@ func TestATransferInAnotherCurrencyIsNotOurPayout(t *testing.T) {
 		t.Fatal(err)
 	}
 	same(t, "judgement", judgement.Finding+" "+string(judgement.Verdict), "outcome-unknown resolved")
+}
+
+// A line of the processor's report whose id is no UUID names no operation, so its
+// settlement cannot be told. The others are taken all the same.
+func TestReconcile_StrangeLineDoesNotStopTheOthers(t *testing.T) {
+	t.Parallel()
+	s := newShop(t).with(func(cfg *settings) { cfg.SettlementOverdue = 72 * time.Hour })
+	s.exec(`
+		WITH planted AS (
+		    INSERT INTO payments (id, order_id, merchant_id, status, amount_minor, currency, charge_id, updated_at)
+		    SELECT gen_random_uuid(), gen_random_uuid(), 'mer_acme', 'captured', 100, 'GBP', 'ch', now() - interval '5 days'
+		      FROM generate_series(1, 3)
+		    RETURNING id),
+		given AS (
+		    INSERT INTO refunds (id, payment_id, merchant_id, amount_minor, currency, recovery_point, decision, created_at)
+		    SELECT gen_random_uuid(), id, 'mer_acme', 100, 'GBP', 'finished', 'succeeded', now() - interval '5 days' FROM planted)
+		INSERT INTO statement_lines (source, line_id, kind, reference, subject, merchant_id, sign, minor, currency, at)
+		SELECT 'processor', CASE row_number() OVER (PARTITION BY kind) WHEN 2 THEN 'txn_' || kind ELSE gen_random_uuid()::text END, kind, 'pay_' || id, id, 'mer_acme', 1, 100, 'GBP', now() - interval '5 days'
+		  FROM planted, unnest(ARRAY['capture', 'refund']) AS kind`)
+	for range 2 {
+		if err := s.findMissedNews(t.Context()); err != nil {
+			t.Errorf("the run broke off: %v", err)
+		}
+		same(t, "made up for", s.count(`SELECT count(*) FROM sequence_events`), 4)
+	}
+}
+
+// A line that makes no sense is a difference of its own, and the rest is compared.
+func TestReconcile_UnreadableLineIsADifference(t *testing.T) {
+	t.Parallel()
+	good := uuid.Must(uuid.NewV7())
+	line := func(id, reference, minor string) string {
+		return `{"id":"` + id + `","kind":"capture","reference":"` + reference + `","merchant_id":"mer_acme","amount":{"minor":` + minor + `,"currency":"GBP"},"at":"2026-01-01T00:00:00Z"}`
+	}
+	report := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(`{"next_cursor":null,"data":[` + strings.Join([]string{
+			line(uuid.NewString(), `pay_\u0000x`, "100"),
+			line(uuid.NewString(), "pay_x", `"a lot"`),
+			line(uuid.NewString(), "pay_x", "9223372036854775807"),
+			line(strings.Repeat("x", 100_000), "pay_x", "100"),
+			line("txn_1", "pay_"+good.String(), "100"),
+		}, ",") + `]}`))
+	}))
+	t.Cleanup(report.Close)
+	s := newShop(t)
+	s.seed(acme, acmeKey)
+	s = s.with(func(cfg *settings) { cfg.ProcessorURL, cfg.EventsPoll = report.URL, 5*time.Millisecond })
+	s.exec(`
+		INSERT INTO payments (id, order_id, merchant_id, status, amount_minor, currency, charge_id)
+		VALUES ($1, $1, $2, 'captured', 100, 'GBP', 'ch')`, good, acme)
+	found := map[string]int{}
+	for _, d := range s.reconciled(acmeKey).Differences {
+		found[d.Finding+" "+d.Verdict]++
+	}
+	same(t, "differences", found, map[string]int{"unreadable-line unresolvable": 4})
 }

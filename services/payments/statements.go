@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
@@ -34,6 +37,7 @@ type statementLine struct {
 type statement struct {
 	url, key string
 	client   *http.Client
+	log      *slog.Logger
 
 	// read turns a line into one that can be compared; false leaves it out.
 	read func(l statementLine) (reconciliation.Line, bool)
@@ -42,9 +46,9 @@ type statement struct {
 func (s *service) statements() []reconciliation.Source {
 	client := web.Client(s.cfg.CallTimeout)
 	return []reconciliation.Source{
-		{Name: fromProcessor, Fetch: statement{s.cfg.ProcessorURL + "/v1/report", s.cfg.ProcessorKey, client, processorLine}.fetch},
-		{Name: fromBank, Fetch: statement{s.cfg.BankURL + "/bank/statement", "", client, bankLine}.fetch},
-		{Name: fromLedger, Fetch: statement{s.cfg.LedgerURL + "/v1/journal", s.cfg.ServiceKey, client, ledgerLine}.fetch},
+		{Name: fromProcessor, Fetch: statement{s.cfg.ProcessorURL + "/v1/report", s.cfg.ProcessorKey, client, s.log, processorLine}.fetch},
+		{Name: fromBank, Fetch: statement{s.cfg.BankURL + "/bank/statement", "", client, s.log, bankLine}.fetch},
+		{Name: fromLedger, Fetch: statement{s.cfg.LedgerURL + "/v1/journal", s.cfg.ServiceKey, client, s.log, ledgerLine}.fetch},
 	}
 }
 
@@ -56,8 +60,8 @@ func (st statement) fetch(ctx context.Context, since time.Time, cursor string) (
 		query.Set("since", since.UTC().Format(time.RFC3339))
 	}
 	var page struct {
-		Data       []statementLine `json:"data"`
-		NextCursor *string         `json:"next_cursor"`
+		Data       []json.RawMessage `json:"data"`
+		NextCursor *string           `json:"next_cursor"`
 	}
 	status, _, err := web.Call(ctx, st.client, web.Request{Method: http.MethodGet, URL: st.url + "?" + query.Encode(), Bearer: st.key, Out: &page})
 	if err == nil && status != http.StatusOK {
@@ -67,8 +71,14 @@ func (st statement) fetch(ctx context.Context, since time.Time, cursor string) (
 		return nil, "", fmt.Errorf("%s: %w", st.url, err)
 	}
 	lines := make([]reconciliation.Line, 0, len(page.Data))
-	for _, l := range page.Data {
-		if line, ok := st.read(l); ok {
+	for _, raw := range page.Data {
+		// Line by line: one that makes no sense must not keep the others from being compared.
+		var l statementLine
+		if err := json.Unmarshal(raw, &l); err != nil || !l.readable() {
+			name := fmt.Sprintf("line-%x", sha256.Sum256(raw)) // the same in every run
+			lines = append(lines, reconciliation.Line{ID: name, Kind: unreadable, Reference: name, Sign: 1})
+			st.log.ErrorContext(ctx, "a statement has a line that makes no sense", "url", st.url, "name", name, "line", string(raw[:min(len(raw), maxStatementText)]))
+		} else if line, ok := st.read(l); ok {
 			lines = append(lines, line)
 		}
 	}
@@ -91,6 +101,26 @@ func (l statementLine) line(kind string, sign int) reconciliation.Line {
 		ID: l.ID, Kind: kind, Reference: l.Reference, Subject: subject, MerchantID: l.MerchantID, Sign: sign,
 		Minor: l.Amount.Minor, Currency: l.Amount.Currency, At: l.At,
 	}
+}
+
+// unreadable is the kind of a line that makes no sense. Nothing of ours is of that kind,
+// so the line is a difference. What it says is in the log only: every merchant is shown
+// the differences that belong to none.
+const unreadable = "unreadable"
+
+// What PostgreSQL takes, in a text and in a sum; no honest line comes near.
+const (
+	maxStatementText  = 255
+	maxStatementMinor = 1_000_000_000_000_000
+)
+
+func (l statementLine) readable() bool {
+	for _, text := range []string{l.ID, l.Kind, l.Reference, l.MerchantID, l.Amount.Currency} {
+		if len(text) > maxStatementText || strings.ContainsRune(text, 0) {
+			return false
+		}
+	}
+	return l.ID != "" && -maxStatementMinor <= l.Amount.Minor && l.Amount.Minor <= maxStatementMinor
 }
 
 // processorLine: holds and releases move no money.

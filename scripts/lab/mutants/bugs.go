@@ -135,4 +135,22 @@ var Bugs = []Bug{
 		},
 		Package: "./services/payments", Test: "TestVoid_ReleasesEveryHoldWhenTheProcessorHasForgottenTheKey",
 	},
+	{
+		ID: "strange-id-stops-reconciliation", Date: "2026-11-28",
+		FoundBy: "a line of the processor's report with the id txn_1",
+		Broke:   "the id was cast to a UUID in SQL: one such line ended every reconciliation with an error, and no missed webhook was ever made up for again",
+		Mended:  "ids of others are texts; a settlement that cannot be told is logged, the others are told",
+		Edits: []Edit{{"services/payments/reconcile.go", "`l.line_id !~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'`",
+			"`l.line_id::uuid IS NULL`"}},
+		Package: "./services/payments", Test: "TestReconcile_StrangeLineDoesNotStopTheOthers",
+	},
+	{
+		ID: "unreadable-line-hides-the-statement", Date: "2026-11-29",
+		FoundBy: "lines of a report with a zero byte, an amount that is a word, one near the largest int64, and an id of 100,000 letters",
+		Broke:   "a page was decoded as one, so one such line kept the whole statement from being compared; those that could be decoded and not stored ended every reconciliation with an error",
+		Mended:  "lines are decoded and checked one by one; one that makes no sense is a difference by itself",
+		Edits: []Edit{{"services/payments/statements.go", `err != nil || !l.readable() {`,
+			`err != nil { return nil, "", err } else if false {`}},
+		Package: "./services/payments", Test: "TestReconcile_UnreadableLineIsADifference",
+	},
 }
