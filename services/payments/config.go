@@ -124,7 +124,10 @@ func (s settings) check() error {
 	if s.ReconcileGrace+s.CallTimeout >= s.ProcessorKeyRetention {
 		return fmt.Errorf("PROCESSOR_KEY_RETENTION (%s) must exceed RECONCILE_GRACE (%s) and CALL_TIMEOUT (%s) together, or hardly a call is ever repeated", s.ProcessorKeyRetention, s.ReconcileGrace, s.CallTimeout)
 	}
-	return s.checkReceipts()
+	if s.ReceiptGrace < 4*timeToRefer {
+		return fmt.Errorf("RECEIPT_GRACE (%s) must be at least %s, or a document is removed while the reference to it is being written", s.ReceiptGrace, 4*timeToRefer)
+	}
+	return nil
 }
 
 func (s settings) lockOptions() idempotency.LockOptions {

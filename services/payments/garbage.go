@@ -84,6 +84,6 @@ func (s *service) garbageRules() []garbagecollection.Rule {
 			          AND `+goneOnFrom+`
 			          AND NOT EXISTS (SELECT FROM reconciliation_differences WHERE run_id = r.id)
 			        LIMIT $2))`),
-		s.receiptsRule(),
+		{Name: "receipts", Collect: s.sweepReceipts},
 	}
 }

@@ -164,7 +164,7 @@ func newService(cfg settings, db *pgxpool.Pool, log *slog.Logger, registry *prom
 	})
 	s.reconciler = reconciliation.New(reconciliation.Config{
 		DB: db, Logger: log, Metrics: registry, Holder: cfg.InstanceName(), Sources: s.statements(),
-		Changed: changedSQL, Expected: expectedSQL, Owners: ownersSQL, Reference: reference, Fetched: s.findMissedNews, Judge: s.judge,
+		Changed: changedSQL, Expected: expectedSQL, Owners: ownersSQL, Fetched: s.findMissedNews, Judge: s.judge,
 		Overlap: cfg.ReconcileOverlap, Every: cfg.ReconcileEvery, Poll: cfg.EventsPoll,
 	})
 	s.events = outoforder.NewLog(outoforder.Config{

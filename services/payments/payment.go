@@ -79,6 +79,12 @@ func load(b *pgx.Batch, id uuid.UUID, p *payment) {
 	})
 }
 
+// paymentOf reads a payment; it is empty when there is none.
+func (s *service) paymentOf(ctx context.Context, id uuid.UUID) (p payment, err error) {
+	err = postgres.Read(ctx, s.db, func(b *pgx.Batch) { load(b, id, &p) })
+	return p, err
+}
+
 // record commits what a command has led to: the payment as it is now, and the reply.
 // It is the last step of every command. The error is postgres.ErrStale when another
 // writer has changed the payment since p was read; the command must read it again.
@@ -135,12 +141,15 @@ var shownAs = map[string]string{
 }
 
 func (p payment) view() paymentView {
-	return paymentView{
-		ReceiptID: p.shownReceipt(),
-		ID:        p.wireID(), OrderID: p.wireOrderID(), Status: shownAs[p.Status], Reason: p.Reason, Amount: p.Amount,
+	v := paymentView{
+		ID: p.wireID(), OrderID: p.wireOrderID(), Status: shownAs[p.Status], Reason: p.Reason, Amount: p.Amount,
 		Refunded:  money.Money{Minor: p.Refunded, Currency: p.Amount.Currency},
 		CreatedAt: p.CreatedAt.UTC(), UpdatedAt: p.UpdatedAt.UTC(),
 	}
+	if p.ReceiptName != "" {
+		v.ReceiptID = p.receiptID()
+	}
+	return v
 }
 
 // get shows a payment: GET /v1/payments/{id}.
@@ -154,33 +163,35 @@ func (s *service) get(c echo.Context) error {
 
 // find reads the payment that the path names, if it is this merchant's.
 func (s *service) find(c echo.Context) (payment, error) {
-	id, ok := parseID("pay_", c.Param("id"))
-	if !ok {
-		return payment{}, noSuchPayment(c.Param("id"))
+	id, _ := parseID("pay_", c.Param("id"))
+	p, err := s.paymentOf(c.Request().Context(), id)
+	if err == nil && p.MerchantID != web.MerchantID(c) {
+		err = pgx.ErrNoRows
 	}
-	var p payment
-	if err := postgres.Read(c.Request().Context(), s.db, func(b *pgx.Batch) { load(b, id, &p) }); err != nil {
-		return payment{}, err
-	}
-	if p.MerchantID != web.MerchantID(c) {
-		return payment{}, noSuchPayment(c.Param("id"))
-	}
-	return p, nil
+	return p, orNotFound(err, "payment", c.Param("id"))
 }
 
-// parseID reads an id as the outside writes it: prefix and 36 characters.
+// parseID reads an id as the outside writes it: prefix and 36 characters. What is none
+// becomes uuid.Nil, which no row has.
 func parseID(prefix, wireID string) (uuid.UUID, bool) {
 	bare, ok := strings.CutPrefix(wireID, prefix)
 	id, err := uuid.Parse(bare)
-	return id, ok && err == nil && len(bare) == 36
+	if !ok || err != nil || len(bare) != 36 {
+		return uuid.Nil, false
+	}
+	return id, true
 }
 
 func invalid(field, detail string) error {
 	return web.NewProblem(http.StatusUnprocessableEntity, "invalid-field", "A field is not valid", detail).WithField(field)
 }
 
-func noSuchPayment(id string) error {
-	return web.NewProblem(http.StatusNotFound, "no-such-payment", "No such payment", fmt.Sprintf("There is no payment %q.", id))
+// orNotFound makes a 404 of a row that is not there, and leaves any other error.
+func orNotFound(err error, what, id string) error {
+	if !errors.Is(err, pgx.ErrNoRows) {
+		return err
+	}
+	return web.NewProblem(http.StatusNotFound, "no-such-"+what, "No such "+what, fmt.Sprintf("There is no %s %q.", what, id))
 }
 
 // list shows the payment of an order: GET /v1/payments?order_id=.
@@ -189,13 +200,10 @@ func (s *service) list(c echo.Context) error {
 	if !ok {
 		return invalid("order_id", "Required: the id of an order, ord_….")
 	}
-	rows, err := s.db.Query(c.Request().Context(), selectPayment+`
+	rows, _ := s.db.Query(c.Request().Context(), selectPayment+`
 		 WHERE order_id = $1
 		   AND merchant_id = $2`,
 		id, web.MerchantID(c))
-	if err != nil {
-		return err
-	}
 	payments, err := pgx.CollectRows(rows, scanPayment)
 	if err != nil {
 		return err

@@ -1,11 +1,9 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/labstack/echo/v4"
 
 	"example.com/failwell/shared/platform/web"
@@ -33,16 +31,10 @@ func (s *service) endUnknownPayout(c echo.Context) error {
 		return err
 	}
 	ctx := c.Request().Context()
-	id, ok := parseID("pyo_", c.Param("id"))
-	changed := false
-	if err = pgx.ErrNoRows; ok {
-		changed, err = s.resolvePayout(ctx, id, in.Outcome)
-	}
-	if errors.Is(err, pgx.ErrNoRows) {
-		return noSuchPayout(c.Param("id"))
-	}
+	id, _ := parseID("pyo_", c.Param("id"))
+	changed, err := s.resolvePayout(ctx, id, in.Outcome)
 	if err != nil {
-		return err
+		return orNotFound(err, "payout", c.Param("id"))
 	}
 	p, err := s.loadPayout(ctx, id)
 	if err != nil {

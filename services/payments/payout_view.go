@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -38,17 +37,13 @@ func (n newPayout) Validate() error {
 }
 
 func (s *service) loadPayout(ctx context.Context, id uuid.UUID) (payout, error) {
-	rows, err := s.db.Query(ctx, `
+	rows, _ := s.db.Query(ctx, `
 		SELECT id, merchant_id, amount_minor, currency, recovery_point, outcome, failure, attempt, created_at
 		  FROM payouts
 		 WHERE id = $1`,
 		id)
-	if err != nil {
-		return payout{}, err
-	}
-	return pgx.CollectExactlyOneRow(rows, func(row pgx.CollectableRow) (payout, error) {
-		var p payout
-		err := row.Scan(&p.ID, &p.MerchantID, &p.Amount.Minor, &p.Amount.Currency, &p.Point, &p.Outcome, &p.Failure, &p.Attempt, &p.CreatedAt)
+	return pgx.CollectExactlyOneRow(rows, func(row pgx.CollectableRow) (p payout, err error) {
+		err = row.Scan(&p.ID, &p.MerchantID, &p.Amount.Minor, &p.Amount.Currency, &p.Point, &p.Outcome, &p.Failure, &p.Attempt, &p.CreatedAt)
 		return p, err
 	})
 }
@@ -77,15 +72,7 @@ func (p payout) answer() (idempotency.Response, error) {
 	if p.Outcome == payoutUnknown {
 		status = http.StatusAccepted
 	}
-	body, err := json.Marshal(p.view())
-	return idempotency.Response{
-		Status: status,
-		Header: map[string]string{
-			echo.HeaderContentType: echo.MIMEApplicationJSON,
-			echo.HeaderLocation:    "/v1/payouts/" + p.wireID(),
-		},
-		Body: body,
-	}, err
+	return jsonAnswer(status, "/v1/payouts/"+p.wireID(), p.view())
 }
 
 // pendingPayout shows a payout as pending, however far it has come.
@@ -97,21 +84,13 @@ func (s *service) pendingPayout(ctx context.Context, id uuid.UUID) (location str
 
 // getPayout shows a payout: GET /v1/payouts/{id}.
 func (s *service) getPayout(c echo.Context) error {
-	id, ok := parseID("pyo_", c.Param("id"))
-	var p payout
-	err := pgx.ErrNoRows
-	if ok {
-		p, err = s.loadPayout(c.Request().Context(), id)
-	}
-	if errors.Is(err, pgx.ErrNoRows) || err == nil && p.MerchantID != web.MerchantID(c) {
-		return noSuchPayout(c.Param("id"))
+	id, _ := parseID("pyo_", c.Param("id"))
+	p, err := s.loadPayout(c.Request().Context(), id)
+	if err == nil && p.MerchantID != web.MerchantID(c) {
+		err = pgx.ErrNoRows
 	}
 	if err != nil {
-		return err
+		return orNotFound(err, "payout", c.Param("id"))
 	}
 	return c.JSON(http.StatusOK, p.view())
-}
-
-func noSuchPayout(id string) error {
-	return web.NewProblem(http.StatusNotFound, "no-such-payout", "No such payout", fmt.Sprintf("There is no payout %q.", id))
 }

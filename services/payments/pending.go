@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"time"
 
@@ -12,6 +13,13 @@ import (
 	"example.com/failwell/shared/pattern/idempotency"
 	"example.com/failwell/shared/platform/postgres"
 )
+
+// jsonAnswer composes the answer that a refund or payout records under its key.
+func jsonAnswer(status int, location string, view any) (idempotency.Response, error) {
+	body, err := json.Marshal(view)
+	header := map[string]string{echo.HeaderContentType: echo.MIMEApplicationJSON, echo.HeaderLocation: location}
+	return idempotency.Response{Status: status, Header: header, Body: body}, err
+}
 
 // answerPending answers 202: a refund or payout is accepted and not finished. The lock is
 // released and this answer is not recorded, so a retry goes on with the work, or gets the

@@ -18,7 +18,6 @@ import (
 	_ "gocloud.dev/blob/memblob"  // RECEIPTS_URL=mem://
 	_ "gocloud.dev/blob/s3blob"   // RECEIPTS_URL=s3://…
 
-	"example.com/failwell/shared/pattern/garbagecollection"
 	"example.com/failwell/shared/pattern/outbox"
 	"example.com/failwell/shared/pattern/storethenreference"
 	"example.com/failwell/shared/platform/fault"
@@ -60,22 +59,6 @@ type receiptOfOrder struct {
 // A payment has one receipt, so it shares the payment's id.
 func (p payment) receiptID() string { return "rcp_" + p.ID.String() }
 
-// shownReceipt is empty until there is one.
-func (p payment) shownReceipt() string {
-	if p.ReceiptName == "" {
-		return ""
-	}
-	return p.receiptID()
-}
-
-// checkReceipts refuses a grace that a reference could not keep.
-func (s settings) checkReceipts() error {
-	if s.ReceiptGrace < 4*timeToRefer {
-		return fmt.Errorf("RECEIPT_GRACE (%s) must be at least %s, or a document is removed while the reference to it is being written", s.ReceiptGrace, 4*timeToRefer)
-	}
-	return nil
-}
-
 // openReceipts opens the store of documents.
 func (s *service) openReceipts(ctx context.Context) error {
 	bucket, err := blob.OpenBucket(ctx, s.cfg.ReceiptsURL)
@@ -97,16 +80,13 @@ func (s *service) writeReceipts(ctx context.Context) {
 		if written == receiptBatch && err == nil {
 			continue
 		}
+		due, wait := s.receiptDue, s.cfg.ReceiptPoll
 		if written > 0 {
-			// Nobody waits for a receipt: a moment later there are more to write together.
-			select {
-			case <-time.After(receiptPause):
-			case <-ctx.Done():
-			}
+			due, wait = nil, receiptPause // a moment later there are more to write together
 		}
 		select {
-		case <-s.receiptDue:
-		case <-time.After(s.cfg.ReceiptPoll):
+		case <-due:
+		case <-time.After(wait):
 		case <-ctx.Done():
 		}
 	}
@@ -237,18 +217,14 @@ func (s *service) getReceipt(c echo.Context) error {
 	return c.HTMLBlob(http.StatusOK, body)
 }
 
-// receiptsRule has the documents removed that no payment refers to.
-func (s *service) receiptsRule() garbagecollection.Rule {
-	return garbagecollection.Rule{Name: "receipts", Collect: s.sweepReceipts}
-}
-
 // sweepReceipts removes documents that no payment refers to.
 func (s *service) sweepReceipts(ctx context.Context, limit int) (int64, error) {
-	return s.receipts.Sweep(ctx, s.db, limit, func(ctx context.Context, names []string) (map[string]bool, error) {
-		return storethenreference.Known(s.db.Query(ctx, `
+	return s.receipts.Sweep(ctx, s.db, limit, func(ctx context.Context, names []string) ([]string, error) {
+		rows, _ := s.db.Query(ctx, `
 			SELECT receipt_name
 			  FROM payments
 			 WHERE receipt_name = ANY($1)`,
-			names))
+			names)
+		return pgx.CollectRows(rows, pgx.RowTo[string])
 	})
 }

@@ -31,58 +31,48 @@ const changedSQL = `
 	UNION ALL
 	SELECT id FROM payouts  WHERE id >= (lpad(to_hex(GREATEST(0, extract(epoch FROM $1::timestamptz) * 1000)::bigint), 12, '0') || '00000000000000000000')::uuid`
 
-// ownersSQL selects whose the payments and payouts in $1 are.
+// ownersSQL selects whose the payments and payouts in $1 are, and what the outside
+// calls them.
 const ownersSQL = `
-	SELECT id, merchant_id FROM payments WHERE id = ANY($1)
+	SELECT id, merchant_id, 'pay_' || id FROM payments WHERE id = ANY($1)
 	UNION ALL
-	SELECT id, merchant_id FROM payouts  WHERE id = ANY($1)`
+	SELECT id, merchant_id, 'pyo_' || id FROM payouts  WHERE id = ANY($1)`
 
 // expectedSQL selects what each of the others should say of the payments and
 // payouts in $1, if we are right.
 const expectedSQL = `
-	SELECT unnest(ARRAY['processor', 'ledger']), unnest(ARRAY['capture', 'sale']), id, merchant_id, 1::bigint, amount_minor, currency, updated_at
+	SELECT unnest(ARRAY['processor', 'ledger']), unnest(ARRAY['capture', 'sale']), id, 1::bigint, amount_minor, currency, updated_at
 	  FROM payments
 	 WHERE id = ANY($1) AND status = 'captured'
 	UNION ALL
-	SELECT 'ledger', 'settlement', id, merchant_id, 1, amount_minor, currency, settled_at
+	SELECT 'ledger', 'settlement', id, 1, amount_minor, currency, settled_at
 	  FROM payments
 	 WHERE id = ANY($1) AND settled_at IS NOT NULL
 	UNION ALL
-	SELECT unnest(ARRAY['processor', 'ledger']), 'refund', payment_id, min(merchant_id), count(*), sum(amount_minor)::bigint, min(currency), max(COALESCE(finished_at, created_at))
+	SELECT unnest(ARRAY['processor', 'ledger']), 'refund', payment_id, count(*), sum(amount_minor)::bigint, min(currency), max(COALESCE(finished_at, created_at))
 	  FROM refunds
 	 WHERE payment_id = ANY($1) AND decision = 'succeeded'
 	 GROUP BY payment_id
 	UNION ALL
-	SELECT 'ledger', 'refund-settlement', payment_id, min(merchant_id), count(*), sum(amount_minor)::bigint, min(currency), max(settled_at)
+	SELECT 'ledger', 'refund-settlement', payment_id, count(*), sum(amount_minor)::bigint, min(currency), max(settled_at)
 	  FROM refunds
 	 WHERE payment_id = ANY($1) AND settled_at IS NOT NULL
 	 GROUP BY payment_id
 	UNION ALL
-	SELECT 'bank', 'transfer', id, merchant_id, 1, amount_minor, currency, COALESCE(finished_at, created_at)
+	SELECT 'bank', 'transfer', id, 1, amount_minor, currency, COALESCE(finished_at, created_at)
 	  FROM payouts
 	 WHERE id = ANY($1) AND outcome IN ('sent', 'unknown')
 	   AND NOT (outcome = 'unknown' AND EXISTS (
 	       -- On the statement after all: a difference, so that it is judged.
 	       SELECT FROM statement_lines l WHERE l.subject = payouts.id AND l.source = 'bank'))
 	UNION ALL
-	SELECT 'ledger', 'payout', id, merchant_id, 1, amount_minor, currency, COALESCE(finished_at, created_at)
+	SELECT 'ledger', 'payout', id, 1, amount_minor, currency, COALESCE(finished_at, created_at)
 	  FROM payouts
 	 WHERE id = ANY($1) AND recovery_point <> 'started' AND NOT (outcome = 'failed' AND failure = 'insufficient_balance')
 	UNION ALL
-	SELECT 'ledger', CASE outcome WHEN 'sent' THEN 'payout-sent' ELSE 'payout-returned' END, id, merchant_id, 1, amount_minor, currency, COALESCE(finished_at, created_at)
+	SELECT 'ledger', CASE outcome WHEN 'sent' THEN 'payout-sent' ELSE 'payout-returned' END, id, 1, amount_minor, currency, COALESCE(finished_at, created_at)
 	  FROM payouts
 	 WHERE id = ANY($1) AND (outcome = 'sent' OR outcome = 'failed' AND failure <> 'insufficient_balance')`
-
-// reference writes a subject as the outside knows it.
-func reference(p reconciliation.Pair) string {
-	switch {
-	case p.Reference != "":
-		return p.Reference
-	case p.Source == fromBank, len(p.Kind) >= 6 && p.Kind[:6] == "payout":
-		return "pyo_" + p.Subject.String()
-	}
-	return "pay_" + p.Subject.String()
-}
 
 // verdicts, in short.
 func pending(finding, note string) reconciliation.Judgement {
@@ -213,7 +203,7 @@ func (s *service) tellSettlementsAgain(ctx context.Context, paymentID uuid.UUID)
 	if err != nil {
 		return err
 	}
-	rows, err := s.db.Query(ctx, `
+	rows, _ := s.db.Query(ctx, `
 		SELECT 'charge', settled_operation, amount_minor
 		  FROM payments
 		 WHERE id = $1
@@ -224,58 +214,38 @@ func (s *service) tellSettlementsAgain(ctx context.Context, paymentID uuid.UUID)
 		 WHERE payment_id = $1
 		   AND settled_operation IS NOT NULL`,
 		paymentID)
-	if err != nil {
-		return err
-	}
-	type told struct {
-		Kind      string
-		Operation uuid.UUID
-		Minor     int64
-	}
-	all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[told])
-	if err != nil {
-		return err
-	}
-	err = postgres.InTx(ctx, s.db, func(ctx context.Context, tx pgx.Tx) error {
-		for _, t := range all {
-			message, err := s.outbox.Envelope(ctx, outbox.Message{Type: "ledger.settle", Subject: p.wireOrderID(), Data: p.settlement(t.Kind, t.Operation, t.Minor)})
-			if err != nil {
-				return err
-			}
-			if err := message.AppendTx(ctx, tx); err != nil {
-				return err
-			}
+	messages, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (message outbox.Envelope, err error) {
+		var kind string
+		var operation uuid.UUID
+		var minor int64
+		if err = row.Scan(&kind, &operation, &minor); err == nil {
+			message, err = s.settlement(ctx, p, kind, operation, minor)
 		}
-		return nil
+		return message, err
 	})
+	if err == nil {
+		err = postgres.Write(ctx, s.db, func(b *pgx.Batch) {
+			for _, message := range messages {
+				message.Append(b)
+			}
+		})
+	}
 	s.relay.Wake()
 	return err
 }
 
 func (s *service) postRefundsAgain(ctx context.Context, paymentID uuid.UUID) error {
-	rows, err := s.db.Query(ctx, selectRefund+`
+	rows, _ := s.db.Query(ctx, selectRefund+`
 		 WHERE r.payment_id = $1
 		   AND r.decision = 'succeeded'`,
 		paymentID)
-	if err != nil {
-		return err
-	}
 	refunds, err := pgx.CollectRows(rows, scanRefund)
-	if err != nil {
-		return err
-	}
 	for _, r := range refunds {
-		if err := s.ledger.book(ctx, refundEntry(r)); err != nil {
-			return err
+		if err == nil {
+			err = s.ledger.book(ctx, refundEntry(r))
 		}
 	}
-	return nil
-}
-
-func (s *service) paymentOf(ctx context.Context, id uuid.UUID) (payment, error) {
-	var p payment
-	err := postgres.Read(ctx, s.db, func(b *pgx.Batch) { load(b, id, &p) })
-	return p, err
+	return err
 }
 
 // missedAtOnce bounds one look for missed webhooks.

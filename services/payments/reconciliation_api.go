@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"time"
@@ -37,7 +36,7 @@ type reconciliationView struct {
 	Pending     int              `json:"pending"`
 	Resolved    int              `json:"resolved"`
 	Unresolved  int              `json:"unresolvable"`
-	Differences []differenceView `json:"differences"`
+	Differences []differenceView `json:"differences" db:"-"`
 }
 
 type differenceView struct {
@@ -89,27 +88,18 @@ func (s *service) createReconciliation(c echo.Context) error {
 
 // getReconciliation shows a run: GET /v1/reconciliations/{id}.
 func (s *service) getReconciliation(c echo.Context) error {
-	id, ok := parseID("rec_", c.Param("id"))
-	var v reconciliationView
-	err := pgx.ErrNoRows
-	if ok {
-		v, err = s.loadReconciliation(c.Request().Context(), id, web.MerchantID(c))
-	}
-	if errors.Is(err, pgx.ErrNoRows) {
-		return web.NewProblem(http.StatusNotFound, "no-such-reconciliation", "No such reconciliation",
-			fmt.Sprintf("There is no reconciliation %q.", c.Param("id")))
-	}
+	id, _ := parseID("rec_", c.Param("id"))
+	v, err := s.loadReconciliation(c.Request().Context(), id, web.MerchantID(c))
 	if err != nil {
-		return err
+		return orNotFound(err, "reconciliation", c.Param("id"))
 	}
 	return c.JSON(http.StatusOK, v)
 }
 
 func (s *service) loadReconciliation(ctx context.Context, id uuid.UUID, merchant string) (reconciliationView, error) {
-	v := reconciliationView{ID: "rec_" + id.String(), Status: "running"}
-	var status string
-	err := s.db.QueryRow(ctx, `
-		SELECT r.status, r.since, r.requested_at, r.finished_at, r.subjects, r.not_compared,
+	rows, _ := s.db.Query(ctx, `
+		SELECT 'rec_' || r.id, CASE r.status WHEN 'requested' THEN 'running' ELSE r.status END,
+		       r.since, r.requested_at, r.finished_at, r.subjects, r.not_compared,
 		       count(*) FILTER (WHERE d.verdict = 'pending'),
 		       count(*) FILTER (WHERE d.verdict = 'resolved'),
 		       count(*) FILTER (WHERE d.verdict = 'unresolvable')
@@ -117,14 +107,12 @@ func (s *service) loadReconciliation(ctx context.Context, id uuid.UUID, merchant
 		  LEFT JOIN reconciliation_differences d ON d.run_id = r.id AND d.merchant_id IN ($2, '')
 		 WHERE r.id = $1
 		 GROUP BY r.id`,
-		id, merchant).Scan(&status, &v.Since, &v.RequestedAt, &v.FinishedAt, &v.Subjects, &v.NotCompared, &v.Pending, &v.Resolved, &v.Unresolved)
+		id, merchant)
+	v, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[reconciliationView])
 	if err != nil {
 		return v, err
 	}
-	if status == "finished" {
-		v.Status = status
-	}
-	rows, err := s.db.Query(ctx, `
+	rows, _ = s.db.Query(ctx, `
 		SELECT source, kind, reference, finding, verdict, note, COALESCE(ours, 'null'), COALESCE(theirs, 'null')
 		  FROM reconciliation_differences
 		 WHERE run_id = $1
@@ -132,9 +120,6 @@ func (s *service) loadReconciliation(ctx context.Context, id uuid.UUID, merchant
 		 ORDER BY verdict DESC, source, kind, reference
 		 LIMIT $3`,
 		id, merchant, shownDifferences)
-	if err != nil {
-		return v, err
-	}
 	v.Differences, err = pgx.AppendRows([]differenceView{}, rows, pgx.RowToStructByPos[differenceView])
 	return v, err
 }

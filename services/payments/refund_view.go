@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -57,12 +55,9 @@ const selectRefund = `
 	  JOIN payments p ON p.id = r.payment_id`
 
 func (s *service) loadRefund(ctx context.Context, id uuid.UUID) (refund, error) {
-	rows, err := s.db.Query(ctx, selectRefund+`
+	rows, _ := s.db.Query(ctx, selectRefund+`
 		 WHERE r.id = $1`,
 		id)
-	if err != nil {
-		return refund{}, err
-	}
 	return pgx.CollectExactlyOneRow(rows, scanRefund)
 }
 
@@ -99,15 +94,7 @@ func (r refund) view() refundView {
 // answer composes what is recorded under the key. A refusal by the card's bank
 // is an outcome of the refund, not an error of the request.
 func (r refund) answer() (idempotency.Response, error) {
-	body, err := json.Marshal(r.view())
-	return idempotency.Response{
-		Status: http.StatusCreated,
-		Header: map[string]string{
-			echo.HeaderContentType: echo.MIMEApplicationJSON,
-			echo.HeaderLocation:    "/v1/refunds/" + r.wireID(),
-		},
-		Body: body,
-	}, err
+	return jsonAnswer(http.StatusCreated, "/v1/refunds/"+r.wireID(), r.view())
 }
 
 // pendingRefund shows a refund as pending, however far it has come.
@@ -119,17 +106,13 @@ func (s *service) pendingRefund(ctx context.Context, id uuid.UUID) (location str
 
 // getRefund shows a refund: GET /v1/refunds/{id}.
 func (s *service) getRefund(c echo.Context) error {
-	id, ok := parseID("rfd_", c.Param("id"))
-	var r refund
-	err := pgx.ErrNoRows
-	if ok {
-		r, err = s.loadRefund(c.Request().Context(), id)
-	}
-	if errors.Is(err, pgx.ErrNoRows) || err == nil && r.MerchantID != web.MerchantID(c) {
-		return web.NewProblem(http.StatusNotFound, "no-such-refund", "No such refund", fmt.Sprintf("There is no refund %q.", c.Param("id")))
+	id, _ := parseID("rfd_", c.Param("id"))
+	r, err := s.loadRefund(c.Request().Context(), id)
+	if err == nil && r.MerchantID != web.MerchantID(c) {
+		err = pgx.ErrNoRows
 	}
 	if err != nil {
-		return err
+		return orNotFound(err, "refund", c.Param("id"))
 	}
 	return c.JSON(http.StatusOK, r.view())
 }

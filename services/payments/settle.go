@@ -25,12 +25,12 @@ type settlement struct {
 	Amount      money.Money `json:"amount"`
 }
 
-// settlement composes what the ledger is told of one operation.
-func (p payment) settlement(kind string, operation uuid.UUID, minor int64) settlement {
-	return settlement{
+// settlement composes the message that tells the ledger of one operation.
+func (s *service) settlement(ctx context.Context, p payment, kind string, operation uuid.UUID, minor int64) (outbox.Envelope, error) {
+	return s.outbox.Envelope(ctx, outbox.Message{Type: "ledger.settle", Subject: p.wireOrderID(), Data: settlement{
 		Kind: kind, OperationID: operation, OrderID: p.wireOrderID(), PaymentID: p.wireID(), MerchantID: p.MerchantID,
 		Amount: money.Money{Minor: minor, Currency: p.Amount.Currency},
-	}
+	}})
 }
 
 // settle applies one piece of the processor's news, when its time has come: the
@@ -45,25 +45,17 @@ func (s *service) settle(ctx context.Context, tx pgx.Tx, e outoforder.Event) err
 	if err := json.Unmarshal(e.Body, &n); err != nil {
 		return fmt.Errorf("decode: %w", err)
 	}
-	id, ok := parseID("pay_", n.Data.Reference)
-	if !ok {
-		return outoforder.ErrNotYet // nobody we know; held, and reported when it stays unknown
-	}
-	rows, err := tx.Query(ctx, selectPayment+`
+	id, _ := parseID("pay_", n.Data.Reference)
+	rows, _ := tx.Query(ctx, selectPayment+`
 		 WHERE id = $1
 		   FOR UPDATE`,
 		id)
-	if err != nil {
-		return err
-	}
 	p, err := pgx.CollectExactlyOneRow(rows, scanPayment)
 	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return outoforder.ErrNotYet
+	case errors.Is(err, pgx.ErrNoRows), err == nil && p.Status != captured:
+		return outoforder.ErrNotYet // held, and reported when the payment stays unknown
 	case err != nil:
 		return err
-	case p.Status != captured:
-		return outoforder.ErrNotYet
 	}
 	var writes pgx.Batch
 	kind, isNew := "charge", false
@@ -76,9 +68,7 @@ func (s *service) settle(ctx context.Context, tx pgx.Tx, e outoforder.Event) err
 	if err != nil || !isNew {
 		return err
 	}
-	message, err := s.outbox.Envelope(ctx, outbox.Message{
-		Type: "ledger.settle", Subject: p.wireOrderID(), Data: p.settlement(kind, n.Data.OperationID, n.Data.Amount.Minor),
-	})
+	message, err := s.settlement(ctx, p, kind, n.Data.OperationID, n.Data.Amount.Minor)
 	if err != nil {
 		return err
 	}

@@ -11,8 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
-
 	"example.com/failwell/shared/pattern/reconciliation"
 	"example.com/failwell/shared/platform/money"
 	"example.com/failwell/shared/platform/web"
@@ -91,11 +89,9 @@ func (st statement) fetch(ctx context.Context, since time.Time, cursor string) (
 // line makes a line of which the subject is what the reference names, if it is
 // one of ours.
 func (l statementLine) line(kind string, sign int) reconciliation.Line {
-	subject := uuid.Nil
-	for _, prefix := range []string{"pay_", "pyo_"} {
-		if id, ok := parseID(prefix, l.Reference); ok {
-			subject = id
-		}
+	subject, ok := parseID("pay_", l.Reference)
+	if !ok {
+		subject, _ = parseID("pyo_", l.Reference)
 	}
 	return reconciliation.Line{
 		ID: l.ID, Kind: kind, Reference: l.Reference, Subject: subject, MerchantID: l.MerchantID, Sign: sign,

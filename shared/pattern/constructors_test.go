@@ -31,7 +31,7 @@ func TestConstructors_NameEveryFieldThatIsMissing(t *testing.T) {
 		"garbagecollection.Config":  {func() { garbagecollection.New(garbagecollection.Config{}) }, "DB, Every, Holder, Logger, Rules"},
 		"outbox.Config":             {func() { outbox.NewRelay(outbox.New("/tests", "a"), outbox.Config{}) }, "DB, Logger, Publisher"},
 		"outoforder.Config":         {func() { outoforder.NewLog(outoforder.Config{}) }, "Apply, DB, Logger, Overdue, Poll"},
-		"reconciliation.Config":     {func() { reconciliation.New(reconciliation.Config{}) }, "Changed, DB, Expected, Holder, Judge, Logger, Owners, Poll, Reference, Sources"},
+		"reconciliation.Config":     {func() { reconciliation.New(reconciliation.Config{}) }, "Changed, DB, Expected, Holder, Judge, Logger, Owners, Poll, Sources"},
 		"reliableretries.Config":    {func() { reliableretries.NewConsumer(reliableretries.Config{}) }, "Bindings, Conn, Handle, Logger, Queue, Workers"},
 		"storethenreference.Config": {func() { storethenreference.New(storethenreference.Config{}) }, "Bucket, Dir, Grace"},
 	} {

@@ -141,16 +141,13 @@ func (l *Log) Run(ctx context.Context) {
 
 // runOnce looks at every stream that is due.
 func (l *Log) runOnce(ctx context.Context) (more bool, err error) {
-	rows, err := l.DB.Query(ctx, `
+	rows, _ := l.DB.Query(ctx, `
 		SELECT DISTINCT stream
 		  FROM sequence_events
 		 WHERE applied_at IS NULL
 		   AND look_at <= now()
 		 LIMIT $1`,
 		streamsAtOnce)
-	if err != nil {
-		return false, err
-	}
 	streams, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
 		return false, err

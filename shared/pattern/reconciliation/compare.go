@@ -2,8 +2,6 @@ package reconciliation
 
 import (
 	"context"
-	"fmt"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -16,8 +14,16 @@ import (
 func (r *Reconciler) compare(ctx context.Context, id uuid.UUID, notCompared []string) error {
 	found := map[[2]string]int{}
 	total, after := 0, uuid.Nil
-	for first := true; ; first = false {
-		subjects, err := r.subjects(ctx, id, after, first)
+	for {
+		rows, _ := r.DB.Query(ctx, `
+			SELECT subject
+			  FROM reconciliation_subjects
+			 WHERE run_id = $1
+			   AND subject >= $2
+			 ORDER BY subject
+			 LIMIT $3`,
+			id, after, chunk)
+		subjects, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
 		if err != nil {
 			return err
 		}
@@ -67,28 +73,13 @@ func (r *Reconciler) compare(ctx context.Context, id uuid.UUID, notCompared []st
 	return fault.Point(ctx, fault.ReconcileAfterFinish)
 }
 
-func (r *Reconciler) subjects(ctx context.Context, id, after uuid.UUID, first bool) ([]uuid.UUID, error) {
-	rows, err := r.DB.Query(ctx, `
-		SELECT subject
-		  FROM reconciliation_subjects
-		 WHERE run_id = $1
-		   AND (subject > $2 OR $3)
-		 ORDER BY subject
-		 LIMIT $4`,
-		id, after, first, chunk)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
-}
-
 // differing holds both sides of some subjects against each other, in the
 // database: only what differs comes out. Lines whose reference means nothing
 // here share no subject with each other, so those are told apart by reference.
 func (r *Reconciler) differing(ctx context.Context, subjects []uuid.UUID, notCompared []string) ([]Pair, error) {
-	rows, err := r.DB.Query(ctx, `
-		WITH ours (source, kind, subject, merchant_id, count, minor, currency, at) AS (`+r.Expected+`),
-		owners (subject, merchant_id) AS (`+r.Owners+`),
+	rows, _ := r.DB.Query(ctx, `
+		WITH ours (source, kind, subject, count, minor, currency, at) AS (`+r.Expected+`),
+		owners (subject, merchant_id, reference) AS (`+r.Owners+`),
 		theirs AS (
 			SELECT source, kind, subject,
 			       CASE WHEN subject = $2 THEN reference ELSE '' END AS stranger,
@@ -103,8 +94,7 @@ func (r *Reconciler) differing(ctx context.Context, subjects []uuid.UUID, notCom
 			 GROUP BY source, kind, subject, stranger
 			HAVING sum(sign) <> 0 OR sum(sign * minor) <> 0)
 		SELECT COALESCE(o.source, t.source), COALESCE(o.kind, t.kind), COALESCE(o.subject, t.subject),
-		       COALESCE(t.reference, ''), COALESCE(w.merchant_id, o.merchant_id, t.merchant_id),
-		       o.count, o.minor, o.currency, o.at, t.count, t.minor, t.currency, t.at
+		       COALESCE(t.reference, w.reference), COALESCE(w.merchant_id, t.merchant_id), to_jsonb(o), to_jsonb(t)
 		  FROM ours o
 		  FULL JOIN theirs t
 		    ON t.source = o.source AND t.kind = o.kind AND t.subject = o.subject
@@ -114,20 +104,7 @@ func (r *Reconciler) differing(ctx context.Context, subjects []uuid.UUID, notCom
 		   AND (o.count, o.minor, o.currency) IS DISTINCT FROM (t.count, t.minor, t.currency)
 		 ORDER BY 1, 2, 3, 4`,
 		subjects, uuid.Nil, notCompared)
-	if err != nil {
-		return nil, fmt.Errorf("compare: %w", err)
-	}
-	return pgx.CollectRows(rows, scanPair)
-}
-
-func scanPair(row pgx.CollectableRow) (Pair, error) {
-	var p Pair
-	var ours, theirs nullSide
-	err := row.Scan(&p.Source, &p.Kind, &p.Subject, &p.Reference, &p.MerchantID,
-		&ours.Count, &ours.Minor, &ours.Currency, &ours.At,
-		&theirs.Count, &theirs.Minor, &theirs.Currency, &theirs.At)
-	p.Ours, p.Theirs = ours.side(), theirs.side()
-	return p, err
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[Pair])
 }
 
 // judge decides on each difference and keeps the decision. A crash between the
@@ -143,7 +120,7 @@ func (r *Reconciler) judge(ctx context.Context, id uuid.UUID, pairs []Pair, foun
 			return ctx.Err()
 		case err != nil:
 			// One that cannot be mended today must not hide all the others.
-			r.Logger.Error("reconciliation: a difference could not be looked at", "source", p.Source, "kind", p.Kind, "reference", r.Reference(p), "error", err)
+			r.Logger.Error("reconciliation: a difference could not be looked at", "source", p.Source, "kind", p.Kind, "reference", p.Reference, "error", err)
 			judgement = Judgement{Finding: "mend-failed", Verdict: Pending, Note: "It could not be looked at or mended now; the next run tries again."}
 		}
 		if judgement.Verdict == Resolved {
@@ -161,24 +138,10 @@ func (r *Reconciler) judge(ctx context.Context, id uuid.UUID, pairs []Pair, foun
 			       note    = EXCLUDED.note,
 			       ours    = EXCLUDED.ours,
 			       theirs  = EXCLUDED.theirs`,
-			id, p.Source, p.Kind, r.Reference(p), p.Subject, p.MerchantID, judgement.Finding, judgement.Verdict, judgement.Note, p.Ours, p.Theirs)
+			id, p.Source, p.Kind, p.Reference, p.Subject, p.MerchantID, judgement.Finding, judgement.Verdict, judgement.Note, p.Ours, p.Theirs)
 		if err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// nullSide is a side as a FULL JOIN returns it.
-type nullSide struct {
-	Count, Minor *int64
-	Currency     *string
-	At           *time.Time
-}
-
-func (n nullSide) side() *Side {
-	if n.Count == nil {
-		return nil
-	}
-	return &Side{Count: *n.Count, Minor: *n.Minor, Currency: *n.Currency, At: n.At.UTC()}
 }

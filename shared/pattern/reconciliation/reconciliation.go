@@ -19,15 +19,16 @@ import (
 
 // Line is a line of somebody's statement.
 type Line struct {
-	ID         string
-	Kind       string
-	Reference  string
-	Subject    uuid.UUID // what the reference means here; uuid.Nil: nothing of ours
-	MerchantID string
-	Sign       int // 1, or -1 for a line that takes an earlier one back
-	Minor      int64
-	Currency   string
-	At         time.Time
+	Source     string    `json:"source"` // the Reconciler sets it
+	ID         string    `json:"line_id"`
+	Kind       string    `json:"kind"`
+	Reference  string    `json:"reference"`
+	Subject    uuid.UUID `json:"subject"` // what the reference means here; uuid.Nil: nothing of ours
+	MerchantID string    `json:"merchant_id"`
+	Sign       int       `json:"sign"` // 1, or -1 for a line that takes an earlier one back
+	Minor      int64     `json:"minor"`
+	Currency   string    `json:"currency"`
+	At         time.Time `json:"at"`
 }
 
 // Source is somebody who makes statements.
@@ -51,7 +52,7 @@ type Side struct {
 type Pair struct {
 	Source, Kind string
 	Subject      uuid.UUID
-	Reference    string // theirs, if they have it
+	Reference    string // the subject as the outside knows it
 	MerchantID   string
 	Ours, Theirs *Side
 }
@@ -85,20 +86,17 @@ type Config struct {
 	Changed string
 
 	// Expected is SQL that selects what we believe of the subjects in $1 (uuid[]):
-	// source, kind, subject, merchant_id, count, minor, currency, at; at most one
-	// row for a source, kind and subject.
+	// source, kind, subject, count, minor, currency, at; at most one row for a
+	// source, kind and subject.
 	Expected string
 
-	// Owners is SQL that selects subject and merchant_id of those subjects in $1
-	// (uuid[]) that are ours. Whose a difference is must not depend on their side:
-	// a bank knows no merchants.
+	// Owners is SQL that selects subject, merchant_id and reference of those subjects
+	// in $1 (uuid[]) that are ours. Whose a difference is must not depend on their
+	// side: a bank knows no merchants.
 	Owners string
 
 	// Fetched is called when the statements are there, before the comparison. nil: nothing is.
 	Fetched func(ctx context.Context) error
-
-	// Reference writes a subject as the outside knows it.
-	Reference func(p Pair) string
 
 	// Judge looks at a pair that differs, and mends it where it can. An error is
 	// noted as pending, and the next run looks again.
@@ -148,7 +146,7 @@ func New(cfg Config) *Reconciler {
 	required.Fields("reconciliation.Config", map[string]bool{
 		"DB": cfg.DB != nil, "Logger": cfg.Logger != nil, "Holder": cfg.Holder != "", "Sources": len(cfg.Sources) > 0,
 		"Changed": cfg.Changed != "", "Expected": cfg.Expected != "", "Owners": cfg.Owners != "",
-		"Reference": cfg.Reference != nil, "Judge": cfg.Judge != nil, "Poll": cfg.Poll > 0,
+		"Judge": cfg.Judge != nil, "Poll": cfg.Poll > 0,
 	})
 	r := &Reconciler{Config: cfg, wake: make(chan struct{}, 1), differences: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "failwell_reconciliation_differences",
@@ -216,12 +214,6 @@ func (r *Reconciler) Run(ctx context.Context) {
 	}
 }
 
-// run is one reconciliation that was asked for.
-type run struct {
-	ID    uuid.UUID
-	Since *time.Time // nil: from the beginning
-}
-
 func (r *Reconciler) executeNext(ctx context.Context) error {
 	waiting, due, err := r.look(ctx)
 	if err != nil || !waiting && !due {
@@ -241,7 +233,9 @@ func (r *Reconciler) executeNext(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	rows, err := r.DB.Query(ctx, `
+	var id uuid.UUID
+	var since time.Time // zero: from the beginning
+	err = r.DB.QueryRow(ctx, `
 		UPDATE reconciliations
 		   SET started_at = now()
 		 WHERE id = (SELECT id
@@ -249,15 +243,14 @@ func (r *Reconciler) executeNext(ctx context.Context) error {
 		              WHERE status = 'requested'
 		              ORDER BY requested_at
 		              LIMIT 1)
-		RETURNING id, since`)
+		RETURNING id, COALESCE(since, '0001-01-01 00:00:00+00')`).Scan(&id, &since)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
-	next, err := pgx.CollectRows(rows, pgx.RowToStructByPos[run])
-	if err != nil || len(next) == 0 {
-		return err
-	}
-	return r.execute(ctx, next[0])
+	return r.execute(ctx, id, since)
 }
 
 // look tells whether somebody has asked for a run, and whether one is due. That is
@@ -302,13 +295,10 @@ func (r *Reconciler) keepLease(ctx context.Context) error {
 //  3. Compare them, chunk by chunk, and judge what differs.
 //
 // Pattern: reconciliation
-func (r *Reconciler) execute(ctx context.Context, asked run) error {
-	since, notCompared := time.Time{}, []string{}
-	if asked.Since != nil {
-		since = *asked.Since
-	}
+func (r *Reconciler) execute(ctx context.Context, id uuid.UUID, since time.Time) error {
+	notCompared := []string{}
 	for _, source := range r.Sources {
-		whole, err := r.fetch(ctx, asked.ID, source, since)
+		whole, err := r.fetch(ctx, id, source, since)
 		if err != nil {
 			return fmt.Errorf("statement of %s: %w", source.Name, err)
 		}
@@ -324,11 +314,11 @@ func (r *Reconciler) execute(ctx context.Context, asked run) error {
 			return fmt.Errorf("when fetched: %w", err)
 		}
 	}
-	if err := r.noteChanged(ctx, asked.ID, since); err != nil {
+	if err := r.noteChanged(ctx, id, since); err != nil {
 		return fmt.Errorf("what changed: %w", err)
 	}
-	if err := r.noteDifferent(ctx, asked.ID); err != nil {
+	if err := r.noteDifferent(ctx, id); err != nil {
 		return fmt.Errorf("what was different: %w", err)
 	}
-	return r.compare(ctx, asked.ID, notCompared)
+	return r.compare(ctx, id, notCompared)
 }

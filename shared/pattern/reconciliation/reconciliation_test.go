@@ -87,12 +87,11 @@ func reconciler(db *pgxpool.Pool, b *bank, holder string) *reconciliation.Reconc
 		DB: db, Logger: slog.New(slog.DiscardHandler), Holder: holder,
 		Sources: []reconciliation.Source{{Name: "bank", Fetch: b.fetch}},
 		Changed: `SELECT id FROM payments WHERE changed_at >= $1`,
-		Expected: `SELECT 'bank'::text, 'capture'::text, id, 'acme'::text, 1::bigint, minor, 'EUR'::text, changed_at
+		Expected: `SELECT 'bank'::text, 'capture'::text, id, 1::bigint, minor, 'EUR'::text, changed_at
 		             FROM payments WHERE id = ANY($1)`,
-		Owners:    `SELECT id, 'acme'::text FROM payments WHERE id = ANY($1)`,
-		Reference: func(p reconciliation.Pair) string { return p.Reference + "/" + p.Subject.String() },
-		Judge:     judge(db),
-		Overlap:   time.Minute, Poll: 5 * time.Millisecond,
+		Owners:  `SELECT id, 'acme'::text, id::text FROM payments WHERE id = ANY($1)`,
+		Judge:   judge(db),
+		Overlap: time.Minute, Poll: 5 * time.Millisecond,
 	})
 }
 

@@ -31,7 +31,7 @@ func TestASourceThatIsDeadDoesNotHideWhatTheOthersSay(t *testing.T) {
 	db, alive, gone := database(t, payments), &bank{}, &bank{}
 	r := reconciler(db, alive, "a")
 	r.Sources = []reconciliation.Source{{Name: "processor", Fetch: gone.fetch}, {Name: "bank", Fetch: alive.fetch}}
-	r.Expected = `SELECT unnest(ARRAY['bank', 'processor']), 'capture'::text, id, 'acme'::text, 1::bigint, minor, 'EUR'::text, changed_at
+	r.Expected = `SELECT unnest(ARRAY['bank', 'processor']), 'capture'::text, id, 1::bigint, minor, 'EUR'::text, changed_at
 	                FROM payments WHERE id = ANY($1)`
 	old := pay(t, db, 100, time.Now().Add(-time.Hour))
 	alive.says(old, 1, 100)

@@ -18,7 +18,7 @@ var errNoStatement = errors.New("reconciliation: no statement")
 // fetch keeps one side's lines, and notes their subjects; false when that side
 // does not make its whole statement. The lines that it did give stay.
 func (r *Reconciler) fetch(ctx context.Context, id uuid.UUID, source Source, since time.Time) (whole bool, err error) {
-	for cursor, first := "", true; first || cursor != ""; first = false {
+	for cursor := ""; ; {
 		lines, next, err := r.page(ctx, source, since, cursor)
 		if errors.Is(err, errNoStatement) {
 			r.Logger.Error("reconciliation: one side is not compared in this run", "source", source.Name, "error", err)
@@ -27,91 +27,81 @@ func (r *Reconciler) fetch(ctx context.Context, id uuid.UUID, source Source, sin
 		if err == nil {
 			err = r.keep(ctx, id, source.Name, lines)
 		}
-		if err != nil {
-			return false, err
+		if err != nil || next == "" {
+			return err == nil, err
 		}
 		cursor = next
 	}
-	return true, nil
 }
 
 // page asks for one page until it is there, with growing pauses, and gives up with
 // errNoStatement.
 func (r *Reconciler) page(ctx context.Context, source Source, since time.Time, cursor string) (lines []Line, next string, err error) {
-	pause := r.Poll
-	for try := 1; ; try++ {
+	for try, pause := 1, r.Poll; ; try, pause = try+1, 2*pause {
 		if err := r.keepLease(ctx); err != nil {
 			return nil, "", err
 		}
 		lines, next, err = source.Fetch(ctx, since, cursor)
 		switch {
-		case err == nil:
-			return lines, next, nil
-		case ctx.Err() != nil:
-			return nil, "", ctx.Err()
+		case err == nil || ctx.Err() != nil:
+			return lines, next, err
 		case try == pageTries:
 			return nil, "", fmt.Errorf("%w: %w", errNoStatement, err)
 		}
 		select {
 		case <-time.After(pause):
-			pause *= 2
 		case <-ctx.Done():
-			return nil, "", ctx.Err()
 		}
 	}
 }
 
+const noteSubjects = `
+	INSERT INTO reconciliation_subjects (run_id, subject)
+	SELECT DISTINCT $1::uuid, subject
+	  FROM unnest($2::uuid[]) AS subject
+	    ON CONFLICT DO NOTHING`
+
 func (r *Reconciler) keep(ctx context.Context, id uuid.UUID, source string, lines []Line) error {
-	n := len(lines)
-	ids, kinds, references, merchants, currencies := make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]string, n)
-	subjects, signs, minors, ats := make([]uuid.UUID, n), make([]int16, n), make([]int64, n), make([]time.Time, n)
-	for i, l := range lines {
-		ids[i], kinds[i], references[i], merchants[i], currencies[i] = l.ID, l.Kind, l.Reference, l.MerchantID, l.Currency
-		subjects[i], signs[i], minors[i], ats[i] = l.Subject, int16(l.Sign), l.Minor, l.At //nolint:gosec // 1 or -1
+	if len(lines) == 0 {
+		return nil
+	}
+	subjects := make([]uuid.UUID, len(lines))
+	for i := range lines {
+		lines[i].Source, subjects[i] = source, lines[i].Subject
 	}
 	return postgres.Write(ctx, r.DB, func(b *pgx.Batch) {
 		b.Queue(`
-			INSERT INTO statement_lines (source, line_id, kind, reference, subject, merchant_id, sign, minor, currency, at)
-			SELECT $1, line.*
-			  FROM unnest($2::text[], $3::text[], $4::text[], $5::uuid[], $6::text[], $7::smallint[], $8::bigint[], $9::text[], $10::timestamptz[]) AS line
+			INSERT INTO statement_lines
+			SELECT *
+			  FROM jsonb_populate_recordset(NULL::statement_lines, $1)
 			    ON CONFLICT (source, line_id) DO NOTHING`,
-			source, ids, kinds, references, subjects, merchants, signs, minors, currencies, ats)
-		b.Queue(`
-			INSERT INTO reconciliation_subjects (run_id, subject)
-			SELECT DISTINCT $1::uuid, subject
-			  FROM unnest($2::uuid[]) AS subject
-			    ON CONFLICT DO NOTHING`,
-			id, subjects)
+			lines)
+		b.Queue(noteSubjects, id, subjects)
 	})
 }
 
 // noteChanged notes what we have touched ourselves.
 func (r *Reconciler) noteChanged(ctx context.Context, id uuid.UUID, since time.Time) error {
-	for after, n := uuid.Nil, chunk; n == chunk; {
-		var last *uuid.UUID
-		err := r.DB.QueryRow(ctx, `
-			WITH next AS (
-			    SELECT subject
-			      FROM (`+r.Changed+`) AS changed (subject)
-			     WHERE subject > $3
-			     ORDER BY subject
-			     LIMIT $4),
-			noted AS (
-			    INSERT INTO reconciliation_subjects (run_id, subject)
-			    SELECT $2::uuid, subject
-			      FROM next
-			        ON CONFLICT DO NOTHING)
-			SELECT count(*), (SELECT subject FROM next ORDER BY subject DESC LIMIT 1)
-			  FROM next`,
-			since, id, after, chunk).Scan(&n, &last)
+	for after, more := uuid.Nil, true; more; {
+		rows, _ := r.DB.Query(ctx, `
+			SELECT subject
+			  FROM (`+r.Changed+`) AS changed (subject)
+			 WHERE subject > $2
+			 ORDER BY subject
+			 LIMIT $3`,
+			since, after, chunk)
+		changed, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+		if err == nil {
+			_, err = r.DB.Exec(ctx, noteSubjects, id, changed)
+		}
 		if err == nil {
 			err = r.keepLease(ctx)
 		}
 		if err != nil {
 			return err
 		}
-		if last != nil {
-			after = *last
+		if more = len(changed) == chunk; more {
+			after = changed[chunk-1]
 		}
 	}
 	return nil

@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"gocloud.dev/blob"
 
@@ -57,11 +57,10 @@ type Ref struct {
 	CommitBy time.Time
 }
 
-// The names sort by time: a directory for each hour, and in it the moment and
+// The names sort by time: a directory for each minute, and in it the moment and
 // something unique. The sweep can go on where it stopped without reading the past.
 const (
-	hourLayout   = "2006010215"
-	minuteLayout = "20060102T1504"
+	minuteLayout = "2006010215/04"
 	stampLayout  = "20060102T150405.000000Z"
 )
 
@@ -88,7 +87,7 @@ func (s Store) Put(ctx context.Context, at ClockReading, contentType string, bod
 	}
 	now := at.Database.UTC()
 	ref := Ref{
-		Name:     path.Join(s.Dir, now.Format(hourLayout), now.Format(stampLayout)+"-"+uuid.NewString()),
+		Name:     path.Join(s.Dir, now.Format(minuteLayout), now.Format(stampLayout)+"-"+uuid.NewString()),
 		CommitBy: now.Add(s.Grace / 2),
 	}
 	err := s.Bucket.WriteAll(ctx, ref.Name, body, &blob.WriterOptions{ContentType: contentType, DisableContentTypeDetection: true})
@@ -110,39 +109,64 @@ func (s Store) Get(ctx context.Context, name string) ([]byte, error) {
 	return body, nil
 }
 
-// Sweep removes up to limit documents that no row speaks of and that are older
-// than the grace, from where it stopped. known returns those of the names that are
-// referenced.
-//
-// A whole hour is listed at once, the one that is not old enough yet minute by
-// minute: a round a minute would otherwise read the hour's names sixty times.
+// lookedUpAtOnce bounds one question to the database.
+const lookedUpAtOnce = 500
+
+// Sweep removes up to limit documents that no row speaks of and that are older than the
+// grace, minute by minute from where it stopped. known returns those of the names that
+// are referenced.
 //
 // Pattern: garbage-collection
-func (s Store) Sweep(ctx context.Context, db *pgxpool.Pool, limit int, known func(ctx context.Context, names []string) (map[string]bool, error)) (removed int64, err error) {
+func (s Store) Sweep(ctx context.Context, db *pgxpool.Pool, limit int, known func(ctx context.Context, names []string) ([]string, error)) (removed int64, err error) {
 	if txmark.InTransaction(ctx) {
 		return 0, ErrInTransaction
 	}
 	from, until, err := s.span(ctx, db)
-	if err != nil {
-		return 0, err
-	}
-	round := sweep{Store: s, db: db, from: from, until: until, left: limit, known: known}
-	for at := from; at.Before(until) && round.left > 0 && err == nil; {
-		hour, minute := at.Truncate(time.Hour), at.Truncate(time.Minute)
-		prefix, next := hour.Format(hourLayout)+"/"+minute.Format(minuteLayout), minute.Add(time.Minute)
-		if end := hour.Add(time.Hour); at.Equal(hour) && !end.After(until) {
-			prefix, next = hour.Format(hourLayout)+"/", end
+	for err == nil && from.Before(until) {
+		end := from.Truncate(time.Minute).Add(time.Minute)
+		if end.After(until) {
+			end = until
 		}
-		err = round.stretch(ctx, prefix)
-		at = next
+		names, err := s.written(ctx, from, end)
+		if err != nil {
+			return removed, err
+		}
+		for some := range slices.Chunk(names, lookedUpAtOnce) {
+			referenced, err := known(ctx, some)
+			if err != nil {
+				return removed, err
+			}
+			for _, name := range some {
+				switch {
+				case slices.Contains(referenced, name):
+					continue
+				case removed == int64(limit):
+					return removed, nil // the next round begins with this minute again
+				}
+				if err := s.Bucket.Delete(ctx, name); err != nil {
+					return removed, fmt.Errorf("storethenreference: remove %s: %w", name, err)
+				}
+				removed++
+			}
+		}
+		if len(names) > 0 || end.Equal(until) {
+			_, err := db.Exec(ctx, `
+				INSERT INTO storeref_sweeps AS s (dir, swept_until)
+				VALUES ($1, $2)
+				    ON CONFLICT (dir) DO UPDATE
+				   SET swept_until = GREATEST(s.swept_until, EXCLUDED.swept_until)`,
+				s.Dir, end)
+			if err != nil {
+				return removed, err
+			}
+		}
+		from = end
 	}
-	if err == nil && round.left > 0 {
-		err = s.sweptUntil(ctx, db, until)
-	}
-	return int64(limit - round.left), err
+	return removed, err
 }
 
-// span is what is old enough and has not been swept.
+// span is what is old enough and has not been swept. The first sweep begins with the
+// oldest document.
 func (s Store) span(ctx context.Context, db *pgxpool.Pool) (from, until time.Time, err error) {
 	var swept *time.Time
 	err = db.QueryRow(ctx, `
@@ -151,131 +175,44 @@ func (s Store) span(ctx context.Context, db *pgxpool.Pool) (from, until time.Tim
 		          FROM storeref_sweeps
 		         WHERE dir = $1)`,
 		s.Dir, s.Grace).Scan(&until, &swept)
+	until = until.UTC()
 	if err != nil {
 		return from, until, err
 	}
 	if swept != nil {
-		return swept.UTC(), until.UTC(), nil
+		return swept.UTC(), until, nil
 	}
-	from, err = s.oldest(ctx, until.UTC())
-	return from, until.UTC(), err
-}
-
-// oldest finds where the first sweep begins.
-func (s Store) oldest(ctx context.Context, until time.Time) (time.Time, error) {
 	hours := s.Bucket.List(&blob.ListOptions{Prefix: s.Dir + "/", Delimiter: "/"})
 	for {
 		object, err := hours.Next(ctx)
 		if errors.Is(err, io.EOF) {
-			return until, nil
+			return until, until, nil
 		}
 		if err != nil {
-			return until, fmt.Errorf("storethenreference: list %s: %w", s.Dir, err)
+			return from, until, fmt.Errorf("storethenreference: list %s: %w", s.Dir, err)
 		}
-		hour, err := time.Parse(hourLayout, path.Base(object.Key))
-		if err == nil {
-			return hour, nil
+		if from, err = time.Parse(minuteLayout, path.Base(object.Key)+"/00"); err == nil {
+			return from, until, nil
 		}
 	}
 }
 
-func (s Store) sweptUntil(ctx context.Context, db *pgxpool.Pool, until time.Time) error {
-	_, err := db.Exec(ctx, `
-		INSERT INTO storeref_sweeps (dir, swept_until)
-		VALUES ($1, $2)
-		    ON CONFLICT (dir) DO UPDATE
-		   SET swept_until = GREATEST(storeref_sweeps.swept_until, EXCLUDED.swept_until)`,
-		s.Dir, until)
-	return err
-}
-
-// lookedUpAtOnce bounds one question to the database.
-const lookedUpAtOnce = 500
-
-// sweep is one round.
-type sweep struct {
-	Store
-	db          *pgxpool.Pool
-	from, until time.Time // the moments that are looked at
-	left        int       // how many may still be removed
-	known       func(ctx context.Context, names []string) (map[string]bool, error)
-}
-
-// stretch sweeps the documents whose names begin with prefix.
-func (w *sweep) stretch(ctx context.Context, prefix string) error {
-	objects := w.Bucket.List(&blob.ListOptions{Prefix: w.Dir + "/" + prefix})
-	var names []string
-	var last time.Time
-	for end := false; !end && w.left > 0; {
+// written lists the documents that were stored from one moment until another of the
+// same minute. What has no moment in its name is not ours.
+func (s Store) written(ctx context.Context, from, until time.Time) (names []string, err error) {
+	objects := s.Bucket.List(&blob.ListOptions{Prefix: path.Join(s.Dir, from.Format(minuteLayout)) + "/"})
+	for {
 		object, err := objects.Next(ctx)
-		end = errors.Is(err, io.EOF)
-		if err != nil && !end {
-			return fmt.Errorf("storethenreference: list %s: %w", w.Dir, err)
-		}
-		if !end {
-			at, ours := writtenAt(object.Key)
-			switch {
-			case !ours || at.Before(w.from):
-				continue
-			case at.Before(w.until):
-				names, last = append(names, object.Key), at
-			default:
-				end = true // names come in order, so the rest is younger still
-			}
-		}
-		if len(names) == 0 || len(names) < lookedUpAtOnce && !end {
-			continue
-		}
-		whole, err := w.remove(ctx, names)
-		if err == nil && whole {
-			// Others of this very moment may follow, so not a moment further.
-			err = w.sweptUntil(ctx, w.db, last)
+		if errors.Is(err, io.EOF) {
+			return names, nil
 		}
 		if err != nil {
-			return err
+			return nil, fmt.Errorf("storethenreference: list %s: %w", s.Dir, err)
 		}
-		names = nil
-	}
-	return nil
-}
-
-// writtenAt reads the moment from a name. What has none is not ours.
-func writtenAt(name string) (at time.Time, ours bool) {
-	moment, _, _ := strings.Cut(path.Base(name), "-")
-	at, err := time.Parse(stampLayout, moment)
-	return at, err == nil
-}
-
-// remove removes those of the names that nobody knows; false when it had to stop.
-func (w *sweep) remove(ctx context.Context, names []string) (whole bool, err error) {
-	referenced, err := w.known(ctx, names)
-	if err != nil {
-		return false, err
-	}
-	for _, name := range names {
-		if referenced[name] {
-			continue
+		stamp, _, _ := strings.Cut(path.Base(object.Key), "-")
+		at, err := time.Parse(stampLayout, stamp)
+		if err == nil && !at.Before(from) && at.Before(until) {
+			names = append(names, object.Key)
 		}
-		if w.left == 0 {
-			return false, nil
-		}
-		if err := w.Bucket.Delete(ctx, name); err != nil {
-			return false, fmt.Errorf("storethenreference: remove %s: %w", name, err)
-		}
-		w.left--
 	}
-	return true, nil
-}
-
-// Known collects the names that a query returns.
-func Known(rows pgx.Rows, err error) (map[string]bool, error) {
-	if err != nil {
-		return nil, err
-	}
-	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	known := make(map[string]bool, len(names))
-	for _, name := range names {
-		known[name] = true
-	}
-	return known, err
 }
