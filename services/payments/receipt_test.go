@@ -72,7 +72,7 @@ func TestAReferenceThatWaitedForALockForTooLongIsRefused(t *testing.T) {
 
 func TestAGraceThatTheReferenceCannotKeepIsRefused(t *testing.T) {
 	t.Parallel()
-	cfg := settings{KeyLease: 2, CallTimeout: 1, TwoPhaseTimeout: 2, ReceiptGrace: 4 * time.Second}
+	cfg := settings{KeyLease: 2, CallTimeout: 1, TwoPhaseTimeout: 2, ProcessorKeyRetention: 2, ReceiptGrace: 4 * time.Second}
 	if err := cfg.check(); err != nil {
 		t.Error(err)
 	}
