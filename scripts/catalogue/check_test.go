@@ -63,6 +63,7 @@ func gaps(t *testing.T) (string, error) {
 	return string(text), failed
 }
 
+// edit changes a file until the test is over.
 func edit(t *testing.T, file, old, replacement string) {
 	t.Helper()
 	text, err := os.ReadFile(file)
@@ -72,6 +73,11 @@ func edit(t *testing.T, file, old, replacement string) {
 	if !strings.Contains(string(text), old) {
 		t.Fatalf("%s has no %q", file, old)
 	}
+	t.Cleanup(func() {
+		if err := os.WriteFile(file, text, 0o600); err != nil {
+			t.Error(err)
+		}
+	})
 	if err := os.WriteFile(file, []byte(strings.ReplaceAll(string(text), old, replacement)), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -86,6 +92,7 @@ func TestTheRepositoryHasNoGaps(t *testing.T) {
 
 // Each way in which the catalogue can go stale is noticed, and named.
 func TestEveryGapIsNoticed(t *testing.T) {
+	copied(t)
 	for name, c := range map[string]struct{ file, old, replacement, says string }{
 		"a line inside an excerpt is changed":   {"services/payments/refund.go", "r.Status = refundSucceeded", "r.Status = refundSucceeded // sic", "docs/patterns/recovery-point.md"},
 		"an excerpt's code has moved":           {"shared/pattern/atmostonce/at_most_once_guard.go", "package atmostonce", "package atmostonce\n", "docs/patterns/at-most-once-guard.md"},
@@ -113,7 +120,6 @@ func TestEveryGapIsNoticed(t *testing.T) {
 		"a tool that does not exist":            {"docs/glossary.md", "# Glossary", "# Glossary\n\n`go run ./scripts/tools`", "no command ./scripts/tools"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			copied(t)
 			edit(t, c.file, c.old, c.replacement)
 			printed, err := gaps(t)
 			if err == nil || !strings.Contains(printed, c.says) {
