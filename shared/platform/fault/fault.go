@@ -53,7 +53,7 @@ var (
 // a forgotten registration fails the first test that comes by.
 func Point(ctx context.Context, name string) error {
 	if !known[name] {
-		panic("fault: unregistered point " + name)
+		panic("fault: unregistered point " + name + ": add it to Points in shared/platform/fault/points.go")
 	}
 	if !armed.Load() {
 		return nil
