@@ -24,7 +24,7 @@
 //
 // # Built on
 //
-// shared/platform/postgres.
+// pgx, and nothing else of ours: [Enter] takes any pgx.Tx.
 //
 // # Used at
 //

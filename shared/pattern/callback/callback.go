@@ -34,6 +34,13 @@ func Enqueue(b *pgx.Batch, d Delivery) {
 		d.ID, d.MerchantID, d.Subject, d.URL, d.Payload)
 }
 
+// EnqueueTx is Enqueue for a transaction that is not a batch.
+func EnqueueTx(ctx context.Context, tx pgx.Tx, d Delivery) error {
+	b := &pgx.Batch{}
+	Enqueue(b, d)
+	return tx.SendBatch(ctx, b).Close()
+}
+
 // claimed is a delivery that is ours to send until its lease ends.
 type claimed struct {
 	Delivery

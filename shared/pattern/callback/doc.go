@@ -24,9 +24,11 @@
 //
 // # Built on
 //
-// The idea of shared/pattern/outbox, with the merchant in place of the broker:
-// written with the data, sent after. It has its own table because each row has
-// a schedule of its own.
+// The idea of shared/pattern/outbox, with the merchant in place of the broker: written
+// with the data, sent after. It has its own table because each row has a schedule of
+// its own. shared/platform/postgres, Standard Webhooks' library, Prometheus. Its
+// metrics begin with failwell_; prometheus.WrapRegistererWithPrefix puts another word
+// in front.
 //
 // # Used at
 //

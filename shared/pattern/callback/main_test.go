@@ -110,8 +110,8 @@ func (w *world) enqueue(merchant, url, payload string) uuid.UUID {
 	w.t.Helper()
 	id, err := callback.NewID()
 	if err == nil {
-		err = postgres.Write(w.t.Context(), w.db, func(b *pgx.Batch) {
-			callback.Enqueue(b, callback.Delivery{ID: id, MerchantID: merchant, Subject: "ord_7", URL: url, Payload: []byte(payload)})
+		err = pgx.BeginFunc(w.t.Context(), w.db, func(tx pgx.Tx) error {
+			return callback.EnqueueTx(w.t.Context(), tx, callback.Delivery{ID: id, MerchantID: merchant, Subject: "ord_7", URL: url, Payload: []byte(payload)})
 		})
 	}
 	if err != nil {

@@ -26,8 +26,9 @@
 //
 // # Built on
 //
-// shared/pattern/idempotency: a request or a completer that works on a piece of
-// work holds the lock of its key.
+// shared/pattern/idempotency: a request or a completer that works on something holds
+// the lock of its key. Prometheus. Its metrics begin with failwell_;
+// prometheus.WrapRegistererWithPrefix puts another word in front.
 //
 // # Used at
 //

@@ -31,7 +31,8 @@
 //
 // # Built on
 //
-// shared/platform/postgres.
+// shared/platform/postgres and Prometheus. Its metrics begin with failwell_;
+// prometheus.WrapRegistererWithPrefix puts another word in front.
 //
 // # Used at
 //

@@ -25,7 +25,8 @@
 //
 // # Built on
 //
-// shared/platform/postgres.
+// shared/platform/postgres, for its leases, and Prometheus. Its metrics begin with
+// failwell_; prometheus.WrapRegistererWithPrefix puts another word in front.
 //
 // # Used at
 //

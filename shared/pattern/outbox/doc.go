@@ -29,7 +29,8 @@
 //
 // pgx for the table, the CloudEvents SDK for the message, OpenTelemetry's API for its
 // trace, Prometheus for the counters, and shared/platform/fault. The broker is behind
-// Publisher; outbox/rabbitpublisher is the one for RabbitMQ.
+// Publisher; outbox/rabbitpublisher is the one for RabbitMQ. Its metrics begin with
+// failwell_; prometheus.WrapRegistererWithPrefix puts another word in front.
 //
 // # Used at
 //

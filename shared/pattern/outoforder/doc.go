@@ -28,7 +28,9 @@
 //
 // # Built on
 //
-// shared/platform/postgres.
+// shared/platform/postgres and Prometheus. [RecheckTx] takes any pgx.Tx. Its metrics
+// begin with failwell_; prometheus.WrapRegistererWithPrefix puts another word in
+// front.
 //
 // # Used at
 //

@@ -26,7 +26,9 @@
 //
 // # Built on
 //
-// shared/platform/rabbit.
+// shared/platform/rabbit, the CloudEvents SDK, OpenTelemetry's API for the trace, and
+// Prometheus. The exchange is an option of the connection. Its metrics begin with
+// failwell_; prometheus.WrapRegistererWithPrefix puts another word in front.
 //
 // # Used at
 //
