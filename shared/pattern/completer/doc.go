@@ -20,15 +20,15 @@
 //
 // # Tables needed
 //
-// idempotency_keys with its lock, see idempotency.Schema. The
-// recovery point itself is a column of the work's own row: it is written in the
-// transaction that it speaks of, and read by the code that goes on from there.
+// idempotency_keys with its lock, see idempotency.Schema.
 //
 // # Built on
 //
-// shared/pattern/idempotency: a request or a completer that works on something holds
-// the lock of its key. Prometheus. Its metrics begin with failwell_;
-// prometheus.WrapRegistererWithPrefix puts another word in front.
+// shared/pattern/idempotency: a request or a completer that works on a piece of
+// work holds the lock of its key. What it runs is the function that the request runs too,
+// usually one of shared/pattern/recoverypoint.
+// Prometheus: its metrics begin with failwell_, and prometheus.WrapRegistererWithPrefix puts
+// another word in front.
 //
 // # Used at
 //
@@ -36,6 +36,5 @@
 //
 // # Source
 //
-// Thom Wright, "Designing for failure: Patterns": completer, resumable
-// operation, recovery point.
+// Thom Wright, "Designing for failure: Patterns": completer.
 package completer

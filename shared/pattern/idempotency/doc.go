@@ -17,7 +17,7 @@
 // other waits for its commit.
 //
 // For work that spans systems there is [Lock], a lease in the row of the key: one
-// holder at a time, whose writes are fenced by its token. Whoever comes meanwhile
+// holder at a time, whose writes are fenced by its token. A request that comes meanwhile
 // waits for a bounded time and is told to come back; what a holder left behind is
 // taken over from where it stopped.
 //

@@ -31,7 +31,7 @@
 // # Tables needed
 //
 // The operation's own row, with a text column for the point; and idempotency_keys with
-// its lock, see shared/pattern/idempotency/schema.sql.
+// its lock, see idempotency.Schema.
 //
 // # Built on
 //
