@@ -27,16 +27,13 @@ import (
 var (
 	forPostgres = sync.OnceValues(func() (*Env, error) { return startShared(Options{WithoutRabbit: true}) })
 	forRabbit   = sync.OnceValues(func() (*Env, error) { return startShared(Options{WithoutPostgres: true}) })
-	sharedMu    sync.Mutex
-	sharedEnvs  []*Env
+	shared      Env // whose Close closes them
 )
 
 func startShared(opts Options) (*Env, error) {
 	env, err := Start(context.Background(), opts)
 	if err == nil {
-		sharedMu.Lock()
-		defer sharedMu.Unlock()
-		sharedEnvs = append(sharedEnvs, env)
+		shared.atClose(env.Close)
 	}
 	return env, err
 }
@@ -46,9 +43,7 @@ func startShared(opts Options) (*Env, error) {
 //	func TestMain(m *testing.M) { testenv.Main(m) }
 func Main(m *testing.M) {
 	code := m.Run()
-	for _, env := range sharedEnvs {
-		env.Close()
-	}
+	shared.Close()
 	os.Exit(code)
 }
 
