@@ -130,7 +130,7 @@ CREATE INDEX idempotency_keys_expired ON idempotency_keys (expires_at);
 -- What merchants are to be told, until they have heard it.
 CREATE TABLE callbacks (
     id              uuid        PRIMARY KEY,    -- msg_<id> is the webhook-id of every try
-    merchant_id     text        COLLATE "C" NOT NULL, -- "C": ordered as the worker orders them
+    merchant_id     text        COLLATE "C" NOT NULL, -- "C": cheap to compare, for the index below
     subject         text        NOT NULL,
     url             text        NOT NULL,
     payload         bytea       NOT NULL,

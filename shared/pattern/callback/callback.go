@@ -48,35 +48,23 @@ type claimed struct {
 	secret   *string // the merchant's; nil when there is no such merchant
 }
 
-// claiming says how much to claim.
-type claiming struct {
-	limit       int            // at most so many
-	perMerchant int            // of one merchant, together with what is
-	inWork      map[string]int // in work already
-	after       string         // begin with the merchant that follows this one
-	lease       time.Duration
-}
-
-// queue queues the claim of deliveries that are due: their next attempt is pushed
+// claim queues the claim of at most limit deliveries that are due, and of one merchant
+// at most perMerchant, together with those in work. Their next attempt is pushed
 // beyond the lease, so if we die, they are due again when it ends. Nothing stays
 // locked or open while a merchant takes its time. SKIP LOCKED lets replicas claim
 // side by side.
 //
 // It goes from merchant to merchant, one look into the index for each who has
 // something to come, and takes the oldest of each who has places left. So it costs
-// the same whether a merchant has three deliveries due or a million, and nobody
-// stands in a queue behind those of somebody else.
-func (c claiming) queue(b *pgx.Batch, due *[]claimed) {
-	merchants, counts := []string{}, []int{}
-	for merchant, n := range c.inWork {
-		merchants, counts = append(merchants, merchant), append(counts, n)
-	}
+// the same whether a merchant has three deliveries due or a million, and no merchant
+// stands in a queue behind those of another. In random order: when there are too
+// few places for all, each merchant has its turn, not always the first of the index.
+func (w *Worker) claim(b *pgx.Batch, limit int, inWork map[string]int, due *[]claimed) {
 	b.Queue(`
 		WITH RECURSIVE waiting (merchant_id) AS (
 		       (SELECT merchant_id
 		          FROM callbacks
 		         WHERE state = 'pending'
-		           AND merchant_id > $4
 		         ORDER BY merchant_id
 		         LIMIT 1)
 		       UNION ALL
@@ -93,7 +81,7 @@ func (c claiming) queue(b *pgx.Batch, due *[]claimed) {
 		       attempts        = attempts + 1
 		 WHERE id = ANY(ARRAY(
 		       SELECT due.id
-		         FROM waiting
+		         FROM (SELECT merchant_id FROM waiting ORDER BY random()) waiting
 		        CROSS JOIN LATERAL (
 		              SELECT id
 		                FROM callbacks
@@ -101,15 +89,12 @@ func (c claiming) queue(b *pgx.Batch, due *[]claimed) {
 		                 AND state = 'pending'
 		                 AND next_attempt_at <= now()
 		               ORDER BY next_attempt_at
-		               LIMIT $2 - coalesce((
-		                     SELECT n
-		                       FROM unnest($5::text[], $6::int[]) AS in_work (merchant_id, n)
-		                      WHERE in_work.merchant_id = waiting.merchant_id), 0)
+		               LIMIT $2 - coalesce(($4::jsonb ->> waiting.merchant_id)::int, 0)
 		                 FOR UPDATE SKIP LOCKED) due
 		        LIMIT $1))
 		RETURNING id, merchant_id, subject, url, payload, attempts,
 		          (SELECT webhook_secret FROM merchants WHERE merchants.merchant_id = callbacks.merchant_id)`,
-		c.limit, c.perMerchant, c.lease, c.after, merchants, counts,
+		limit, perMerchant, w.Lease, inWork,
 	).Query(func(rows pgx.Rows) (err error) {
 		*due, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (claimed, error) {
 			var c claimed
@@ -137,43 +122,29 @@ func (r attemptResult) outcome() string {
 	return r.state
 }
 
-// record queues what became of some tries.
-func record(b *pgx.Batch, results []attemptResult) {
-	var ids, delivered []uuid.UUID
-	var attempts []int
-	var states, causes []string
-	var next []time.Duration
-	for _, r := range results {
-		if r.state == "delivered" {
-			delivered = append(delivered, r.id)
-			continue
-		}
-		ids, attempts, states = append(ids, r.id), append(attempts, r.attempt), append(states, r.state)
-		next, causes = append(next, r.next), append(causes, r.cause)
-	}
-	if len(delivered) > 0 {
+// record queues what became of a try. A failure counts on condition that the delivery is
+// still ours: a try that was slower than its lease must undo neither the success of a
+// later one nor its lease.
+func (r attemptResult) record(b *pgx.Batch) {
+	if r.state == "delivered" {
 		b.Queue(`
 			UPDATE callbacks
 			   SET state        = 'delivered',
 			       delivered_at = now(),
 			       last_error   = ''
-			 WHERE id = ANY($1)`,
-			delivered)
+			 WHERE id = $1`,
+			r.id)
+		return
 	}
-	if len(ids) > 0 {
-		// On condition that the delivery is still ours: a try that was slower than its
-		// lease must undo neither the success of a later one nor its lease.
-		b.Queue(`
-			UPDATE callbacks
-			   SET state           = failed.state,
-			       next_attempt_at = now() + failed.next,
-			       last_error      = failed.cause
-			  FROM unnest($1::uuid[], $2::int[], $3::text[], $4::interval[], $5::text[]) AS failed (id, attempt, state, next, cause)
-			 WHERE callbacks.id       = failed.id
-			   AND callbacks.state    = 'pending'
-			   AND callbacks.attempts = failed.attempt`,
-			ids, attempts, states, next, causes)
-	}
+	b.Queue(`
+		UPDATE callbacks
+		   SET state           = $3,
+		       next_attempt_at = now() + $4::interval,
+		       last_error      = $5
+		 WHERE id       = $1
+		   AND state    = 'pending'
+		   AND attempts = $2`,
+		r.id, r.attempt, r.state, r.next, r.cause)
 }
 
 // DeleteDelivered is the statement that forgets what was delivered longer than $1

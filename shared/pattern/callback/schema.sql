@@ -1,6 +1,6 @@
 CREATE TABLE callbacks (
     id              uuid        PRIMARY KEY,    -- msg_<id> is the webhook-id of every try
-    merchant_id     text        COLLATE "C" NOT NULL, -- "C": ordered as the worker orders them
+    merchant_id     text        COLLATE "C" NOT NULL, -- "C": cheap to compare, for the index below
     subject         text        NOT NULL,
     url             text        NOT NULL,
     payload         bytea       NOT NULL,

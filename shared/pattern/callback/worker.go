@@ -85,7 +85,6 @@ type Worker struct {
 	sender sender
 	wake   chan struct{}
 	tries  *prometheus.CounterVec
-	after  string // the merchant that was served last, while there were too few places for all
 
 	mu      sync.Mutex
 	inWork  map[string]int  // by merchant
@@ -158,13 +157,13 @@ func (w *Worker) Run(ctx context.Context) {
 // delivery is sent again under the same id.
 func (w *Worker) round(ctx context.Context, stopping bool) (idle bool, err error) {
 	w.mu.Lock()
-	results, claim := w.results, claiming{limit: w.places, perMerchant: perMerchant, inWork: maps.Clone(w.inWork), after: w.after, lease: w.Lease}
-	idle = w.places == atOnce
+	results, limit, inWork := w.results, w.places, maps.Clone(w.inWork)
 	w.mu.Unlock()
+	idle = limit == atOnce
 	if stopping {
-		claim.limit = 0
+		limit = 0
 	}
-	if len(results) == 0 && claim.limit == 0 {
+	if len(results) == 0 && limit == 0 {
 		return idle, nil
 	}
 
@@ -172,9 +171,11 @@ func (w *Worker) round(ctx context.Context, stopping bool) (idle bool, err error
 	bounded, cancel := context.WithTimeout(ctx, perRound)
 	defer cancel()
 	err = postgres.Write(bounded, w.DB, func(b *pgx.Batch) {
-		record(b, results)
-		if claim.limit > 0 {
-			claim.queue(b, &due)
+		for _, r := range results {
+			r.record(b)
+		}
+		if limit > 0 {
+			w.claim(b, limit, inWork, &due)
 		}
 	})
 	if err != nil {
@@ -183,13 +184,11 @@ func (w *Worker) round(ctx context.Context, stopping bool) (idle bool, err error
 	w.mu.Lock()
 	w.results = slices.Clone(w.results[len(results):])
 	w.mu.Unlock()
-	for _, e := range results {
-		w.tries.WithLabelValues(e.outcome()).Inc()
+	for _, r := range results {
+		w.tries.WithLabelValues(r.outcome()).Inc()
 	}
 
-	last := ""
 	for _, d := range due {
-		last = max(last, d.MerchantID)
 		w.track(d.MerchantID, 1)
 		go func() {
 			result := w.try(ctx, d)
@@ -197,15 +196,6 @@ func (w *Worker) round(ctx context.Context, stopping bool) (idle bool, err error
 			w.Wake()
 		}()
 	}
-	// Too few places for all: those who come after in the index are first in the
-	// next round. Otherwise everybody was served, or everybody from here to the end.
-	if len(due) < claim.limit {
-		last = ""
-	}
-	if w.after != "" && last == "" {
-		w.Wake() // for those at the beginning
-	}
-	w.after = last
 	return idle, nil
 }
 
