@@ -83,7 +83,7 @@ func edit(t *testing.T, file, old, replacement string) {
 	}
 }
 
-func TestTheRepositoryHasNoGaps(t *testing.T) {
+func TestCheck_TheRepositoryHasNoGaps(t *testing.T) {
 	copied(t)
 	if printed, err := gaps(t); err != nil {
 		t.Errorf("%v\n%s", err, printed)
@@ -91,7 +91,7 @@ func TestTheRepositoryHasNoGaps(t *testing.T) {
 }
 
 // Each way in which the catalogue can go stale is noticed, and named.
-func TestEveryGapIsNoticed(t *testing.T) {
+func TestCheck_NoticesEveryGap(t *testing.T) {
 	copied(t)
 	for name, c := range map[string]struct{ file, old, replacement, says string }{
 		"a line inside an excerpt is changed":   {"services/payments/refund.go", "r.Status = refundSucceeded", "r.Status = refundSucceeded // sic", "docs/patterns/recovery-point.md"},
@@ -130,7 +130,7 @@ func TestEveryGapIsNoticed(t *testing.T) {
 }
 
 // A page of something that is no pattern has no experiment.
-func TestAPageWithoutAnExperimentIsNoticed(t *testing.T) {
+func TestCheck_NoticesAPageWithoutAnExperiment(t *testing.T) {
 	copied(t)
 	if err := os.WriteFile("docs/patterns/hope.md", []byte("# Hope\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -140,7 +140,7 @@ func TestAPageWithoutAnExperimentIsNoticed(t *testing.T) {
 	}
 }
 
-func TestAnExcerptEndsWhereItIsTold(t *testing.T) {
+func TestExcerpt_EndsWhereItIsTold(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
 	if err := os.WriteFile(filepath.Join(root, "a.go"), []byte("zero\n\tone\n\t\ttwo\n\tthree\n"), 0o600); err != nil {
@@ -169,7 +169,7 @@ func TestAnExcerptEndsWhereItIsTold(t *testing.T) {
 }
 
 // Ids and times differ from run to run; what stands there then stays.
-func TestAnOutputThatDiffersInIDsAndTimesOnlyStays(t *testing.T) {
+func TestRunAgain_KeepsOutputThatDiffersInIDsAndTimesOnly(t *testing.T) {
 	t.Parallel()
 	old := []string{"```console", "$ cat a", "ord_01a20db6-4574-7a59-8b2f-ac5ea4c0d52d at 13:19:38.888 took 4.2 ms", "```"}
 	for text, stays := range map[string]bool{
@@ -191,7 +191,7 @@ func TestAnOutputThatDiffersInIDsAndTimesOnlyStays(t *testing.T) {
 	}
 }
 
-func TestAMeasurementIsOnePlainSentence(t *testing.T) {
+func TestMeasurement_IsOnePlainSentence(t *testing.T) {
 	t.Parallel()
 	for want, m := range map[string]measurement{
 		"Accept: 2,070 orders/s, p50 3.6 ms, p99 8.6 ms; 0.50 times (0.46 to 0.53) the 4,165 of pgbench.": {
@@ -209,7 +209,7 @@ func TestAMeasurementIsOnePlainSentence(t *testing.T) {
 }
 
 // Whatever Mermaid would refuse to draw, as far as our pages use it.
-func TestDiagramsAreRead(t *testing.T) {
+func TestDiagram_ReportsWhatMermaidWouldRefuse(t *testing.T) {
 	t.Parallel()
 	for text, says := range map[string]string{
 		"sequenceDiagram\n participant A as Somebody else\n participant B\n A->>+B: asks (once)\n Note over A,B: they wait\n alt yes\n B-->>-A: 202\n else no\n B--xA: lost\n end": "",

@@ -12,7 +12,7 @@ import (
 // that insists with its key, once with a client that is never heard of again. The
 // process comes back; nothing is lost, nothing is done twice, nothing stays
 // half-way. `lab sweep` does the same with errors and delays.
-func TestACrashAtAnyPointLosesNothingAndDoublesNothing(t *testing.T) {
+func TestCrash_AtAnyPointLosesNothingAndDoublesNothing(t *testing.T) {
 	world := &sweep.World{System: system, Shop: acme, Truth: truth}
 	for _, c := range sweep.All(fault.Crash) {
 		t.Run(c.String(), func(t *testing.T) {

@@ -122,7 +122,7 @@ func allHoldsIn(ctx context.Context, t *testing.T, truth *audit.Databases) {
 
 var mug = shop.Item{SKU: "mug", Quantity: 1}
 
-func TestEveryCardLeadsToItsEnd(t *testing.T) {
+func TestOrder_EveryTestCardLeadsToItsOutcome(t *testing.T) {
 	ctx := limit(t)
 	for card, want := range map[string][2]string{
 		shop.CardWorks:        {"confirmed", ""},
@@ -143,7 +143,7 @@ func TestEveryCardLeadsToItsEnd(t *testing.T) {
 	allHolds(ctx, t)
 }
 
-func TestFiftyIdenticalRequestsAtOnceAreOneOrderAndOneAnswer(t *testing.T) {
+func TestAccept_FiftyIdenticalRequestsMakeOneOrder(t *testing.T) {
 	ctx := limit(t)
 	token, err := acme.Token(ctx, shop.CardWorks)
 	if err != nil {
@@ -184,7 +184,7 @@ func TestFiftyIdenticalRequestsAtOnceAreOneOrderAndOneAnswer(t *testing.T) {
 	allHolds(ctx, t)
 }
 
-func TestTheLastItemsGoToAsManyBuyersAndNoMore(t *testing.T) {
+func TestStock_TheLastItemsAreNotOversold(t *testing.T) {
 	ctx := limit(t)
 	const stock, buyers = 7, 50
 	sku := "rare-" + uuid.NewString()
@@ -232,7 +232,7 @@ func TestTheLastItemsGoToAsManyBuyersAndNoMore(t *testing.T) {
 	allHolds(ctx, t)
 }
 
-func TestTheListOfOrdersIsWalkedPageByPageWithoutGapOrRepetition(t *testing.T) {
+func TestListOrders_PagesWithoutGapOrRepetition(t *testing.T) {
 	ctx := limit(t)
 	for range 5 {
 		order(ctx, t, shop.CardWorks, mug)
@@ -279,7 +279,7 @@ func TestTheListOfOrdersIsWalkedPageByPageWithoutGapOrRepetition(t *testing.T) {
 	allHolds(ctx, t)
 }
 
-func TestTheBooksOfAnOrderCanBeRead(t *testing.T) {
+func TestLedger_ShowsTheEntriesOfAnOrder(t *testing.T) {
 	ctx := limit(t)
 	o := order(ctx, t, shop.CardCaptureFails, mug)
 	if _, err := acme.Finished(ctx, o.ID); err != nil {
@@ -306,7 +306,7 @@ func TestTheBooksOfAnOrderCanBeRead(t *testing.T) {
 	}
 }
 
-func TestACancelledOrderHoldsNothingHoweverItRacesWithTheSaga(t *testing.T) {
+func TestCancel_RacingTheSagaLeavesNothingHeld(t *testing.T) {
 	ctx := limit(t)
 	outcomes := map[string]int{}
 	for i := range 40 {

@@ -11,7 +11,7 @@ import (
 	"github.com/google/uuid"
 )
 
-func TestBadInputIsNamedAndChangesNothing(t *testing.T) {
+func TestAccept_NamesBadInputAndChangesNothing(t *testing.T) {
 	ctx := limit(t)
 	token := "tok_never_used"
 	item := func(sku string, quantity any) string {
@@ -96,7 +96,7 @@ func TestBadInputIsNamedAndChangesNothing(t *testing.T) {
 	allHolds(ctx, t)
 }
 
-func TestOneKeyForTwoBasketsIsRefusedAndChangesNothing(t *testing.T) {
+func TestAccept_RefusesOneKeyForTwoBaskets(t *testing.T) {
 	ctx := limit(t)
 	token, err := acme.Token(ctx, "4242424242424242")
 	if err != nil {
@@ -129,7 +129,7 @@ func TestOneKeyForTwoBasketsIsRefusedAndChangesNothing(t *testing.T) {
 	allHolds(ctx, t)
 }
 
-func TestAMerchantSeesOnlyItsOwn(t *testing.T) {
+func TestMerchant_SeesOnlyItsOwn(t *testing.T) {
 	ctx := limit(t)
 	o := order(ctx, t, "4242424242424242", mug)
 	if _, err := acme.Finished(ctx, o.ID); err != nil {
@@ -153,7 +153,7 @@ func TestAMerchantSeesOnlyItsOwn(t *testing.T) {
 	}
 }
 
-func TestTwoEditorsOfAProductTheSecondIsTold(t *testing.T) {
+func TestPutProduct_RefusesAStaleETag(t *testing.T) {
 	ctx := limit(t)
 	url := acme.Orders + "/v1/products/poster"
 	seen, err := acme.Get(ctx, url)

@@ -35,7 +35,7 @@ func readiness(ctx context.Context, service string) (int, string) {
 	return a.Status, string(a.Body)
 }
 
-func TestWithoutItsBrokerOrdersStillAcceptsAndFinishesLater(t *testing.T) {
+func TestOrders_WithoutItsBrokerAcceptsAndFinishesLater(t *testing.T) {
 	ctx := limit(t)
 	time.Sleep(time.Second) // not a wait for a condition: RabbitMQ 3.10 can lose a queue that was declared within the last second before a kill
 	if err := system.Servers.KillRabbit(ctx); err != nil {
@@ -60,7 +60,7 @@ func TestWithoutItsBrokerOrdersStillAcceptsAndFinishesLater(t *testing.T) {
 	allHolds(ctx, t)
 }
 
-func TestWithoutItsDatabaseOrdersSaysSoAndComesBackByItself(t *testing.T) {
+func TestOrders_WithoutItsDatabaseIsUnreadyAndRecovers(t *testing.T) {
 	ctx := limit(t)
 	running := order(ctx, t, shop.CardWorks, mug)
 	token, err := acme.Token(ctx, shop.CardWorks)
@@ -98,7 +98,7 @@ func TestWithoutItsDatabaseOrdersSaysSoAndComesBackByItself(t *testing.T) {
 	allHolds(ctx, t)
 }
 
-func TestSIGTERMLetsTheRequestInWorkFinish(t *testing.T) {
+func TestShutdown_LetsARunningRequestFinish(t *testing.T) {
 	for _, service := range stack.Services {
 		t.Run(service, func(t *testing.T) {
 			ctx := limit(t)
@@ -145,7 +145,7 @@ func TestSIGTERMLetsTheRequestInWorkFinish(t *testing.T) {
 	}
 }
 
-func TestAPoisonMessageIsParkedBesideTheOthersAndReplayedByCommand(t *testing.T) {
+func TestConsumer_APoisonMessageIsParkedAndReplayed(t *testing.T) {
 	ctx := limit(t)
 	sold(ctx, t, mug) // then every queue has been declared, also when this test is the first
 	conn, err := amqp.Dial(system.Env()["AMQP_URL"])

@@ -28,7 +28,7 @@ func ops(ctx context.Context, t *testing.T, args ...string) string {
 
 // Nobody knows what became of a payout; a person asks the bank and says what it has
 // said. Books and bank agree with it afterwards: it is gone, or it is the merchant's again.
-func TestAnUnknownPayoutIsEndedByHand(t *testing.T) {
+func TestResolvePayout_EndsAnUnknownPayoutAsTheBankSays(t *testing.T) {
 	ctx := limit(t)
 	for mishap, outcome := range map[string]string{"fail_before": "failed", "lose_answer": "sent"} {
 		request := payable(ctx, t)

@@ -59,7 +59,7 @@ func payout(ctx context.Context, t *testing.T, request asked, key string) (int, 
 	return a.Status, p, a.Body
 }
 
-func TestAPayoutIsSentOnceAndReplayedByteForByte(t *testing.T) {
+func TestPayout_IsSentOnceAndReplayedByteForByte(t *testing.T) {
 	ctx := limit(t)
 	request, key := payable(ctx, t), uuid.NewString()
 	status, p, first := payout(ctx, t, request, key)
@@ -74,7 +74,7 @@ func TestAPayoutIsSentOnceAndReplayedByteForByte(t *testing.T) {
 
 // The bank's answer is lost, after it has sent the money or before. Nobody knows
 // which, and nobody asks again: at most once.
-func TestAPayoutWhoseBankDoesNotAnswerIsUnknownAndNeverAskedAgain(t *testing.T) {
+func TestPayout_WithoutABankAnswerIsUnknownAndSentNoMore(t *testing.T) {
 	ctx := limit(t)
 	for _, mishap := range []string{"lose_answer", "fail_before"} {
 		request, key := payable(ctx, t), uuid.NewString()
@@ -92,7 +92,7 @@ func TestAPayoutWhoseBankDoesNotAnswerIsUnknownAndNeverAskedAgain(t *testing.T) 
 	}
 }
 
-func TestAPayoutThatTheBankRefusesReturnsToTheMerchant(t *testing.T) {
+func TestPayout_RefusedByTheBankReturnsToTheMerchant(t *testing.T) {
 	ctx := limit(t)
 	request := payable(ctx, t)
 	allHolds(ctx, t) // nothing else is on its way to the account
@@ -110,7 +110,7 @@ func TestAPayoutThatTheBankRefusesReturnsToTheMerchant(t *testing.T) {
 
 // Ten clients each want all that is available. One gets it; the others change
 // nothing. What counts is decided under a lock, over two accounts.
-func TestPayoutsAtOnceNeverExceedWhatIsAvailable(t *testing.T) {
+func TestPayout_ConcurrentOnesNeverExceedTheBalance(t *testing.T) {
 	ctx := limit(t)
 	payable(ctx, t)
 	allHolds(ctx, t) // nothing else is on its way to the account
@@ -159,7 +159,7 @@ func (a asked) minor(t *testing.T) int64 {
 	return in.Amount.Minor
 }
 
-func TestAPayoutOfTooMuchIsRefusedInTheSameWordsEachTime(t *testing.T) {
+func TestPayout_BeyondTheBalanceGetsTheSameRefusalEachTime(t *testing.T) {
 	ctx := limit(t)
 	answers := &shop.Answers{URL: acme.Payments + "/v1/payouts", Key: uuid.NewString()}
 	for range 3 {

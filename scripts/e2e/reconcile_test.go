@@ -82,7 +82,7 @@ func payoutStatus(ctx context.Context, t *testing.T, id string) string {
 	return p.Status
 }
 
-func TestReconciliationFindsOutWhatBecameOfAnUnknownPayout(t *testing.T) {
+func TestReconciliation_ResolvesAPayoutFromTheStatement(t *testing.T) {
 	ctx := limit(t)
 	sent, lost := unknownPayout(ctx, t, "lose_answer"), unknownPayout(ctx, t, "fail_before")
 	if d := verdictOn(ctx, t, sent); d.Verdict != "resolved" || d.Source != "bank" {
@@ -101,7 +101,7 @@ func TestReconciliationFindsOutWhatBecameOfAnUnknownPayout(t *testing.T) {
 }
 
 // A webhook that never comes is made up for by the report.
-func TestASettlementWhoseWebhookIsLostIsTakenFromTheReport(t *testing.T) {
+func TestReconciliation_TakesAMissedSettlementFromTheReport(t *testing.T) {
 	ctx := limit(t)
 	misbehave(ctx, t, `{"rules":[{"contract":"webhooks","fault":"refuse"}]}`) // every try
 	o := sold(ctx, t, mug)

@@ -46,7 +46,7 @@ type refundAnswer struct {
 	ID, Status, Failure string
 }
 
-func TestARefundIsAnsweredAtOnceAndReplayedByteForByte(t *testing.T) {
+func TestRefund_IsAnsweredAtOnceAndReplayedByteForByte(t *testing.T) {
 	ctx := limit(t)
 	request, key := refundable(ctx, t), uuid.NewString()
 	first, err := acme.Post(ctx, request.url, key, request.body)
@@ -69,7 +69,7 @@ func TestARefundIsAnsweredAtOnceAndReplayedByteForByte(t *testing.T) {
 }
 
 // Fifty clients with fifty keys each want a fifth of the same payment back.
-func TestRefundsAtOnceNeverExceedTheCapture(t *testing.T) {
+func TestRefund_ConcurrentOnesStayWithinTheCapture(t *testing.T) {
 	ctx := limit(t)
 	o := sold(ctx, t, shop.Item{SKU: "shirt", Quantity: 1}) // 25.00
 	var mu sync.Mutex
@@ -93,7 +93,7 @@ func TestRefundsAtOnceNeverExceedTheCapture(t *testing.T) {
 	allHolds(ctx, t)
 }
 
-func TestARefundThatTheCardRefusesFreesItsAmount(t *testing.T) {
+func TestRefund_RefusedByTheCardFreesItsAmount(t *testing.T) {
 	ctx := limit(t)
 	o := sold(ctx, t, mug)
 	misbehave(ctx, t, `{"rules":[{"contract":"charges.refund","fault":"refuse","times":1}]}`)
@@ -113,7 +113,7 @@ func TestARefundThatTheCardRefusesFreesItsAmount(t *testing.T) {
 
 // The answer of the processor is lost: the outcome is not known, so the client
 // is told "accepted", and the completer finishes it under the same key.
-func TestARefundWhoseAnswerIsLostIsMadeOnce(t *testing.T) {
+func TestRefund_WhoseAnswerIsLostIsMadeOnce(t *testing.T) {
 	ctx := limit(t)
 	for name, rule := range map[string]string{
 		"lost":     `{"contract":"charges.refund","fault":"lose_answer","times":1}`,
@@ -142,7 +142,7 @@ func TestARefundWhoseAnswerIsLostIsMadeOnce(t *testing.T) {
 
 // A retry arrives while the first request is still at work: it waits, for a
 // bounded time, then it is told to come back; it never works beside the first.
-func TestARetryDuringARefundWaitsAndThenIsToldToComeBack(t *testing.T) {
+func TestRefund_ConcurrentRetryWaitsThenGets409(t *testing.T) {
 	ctx := limit(t)
 	request, key := refundable(ctx, t), uuid.NewString()
 	if err := acme.ArmDelay(ctx, acme.Payments, fault.PaymentsRefundAfterProcessor, 2*time.Second); err != nil {
@@ -171,7 +171,7 @@ func TestARetryDuringARefundWaitsAndThenIsToldToComeBack(t *testing.T) {
 
 // The first request is slower than its lease. A retry takes the key over and
 // finishes; the first one comes back to life and must not write any more.
-func TestASlowRefundThatWasTakenOverWritesNothing(t *testing.T) {
+func TestRefund_TakenOverWritesNothing(t *testing.T) {
 	ctx := limit(t)
 	request, key := refundable(ctx, t), uuid.NewString()
 	if err := acme.ArmDelay(ctx, acme.Payments, fault.PaymentsRefundAfterProcessor, 5*time.Second); err != nil {
@@ -214,7 +214,7 @@ func awaitLock(ctx context.Context, t *testing.T, key string) {
 	}
 }
 
-func TestBadRefundsAreRefusedAndChangeNothing(t *testing.T) {
+func TestRefund_BadRequestsAreRefusedAndChangeNothing(t *testing.T) {
 	ctx := limit(t)
 	o := sold(ctx, t, mug)
 	for name, c := range map[string]struct {

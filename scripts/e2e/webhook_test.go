@@ -74,7 +74,7 @@ func newsOf(ctx context.Context, t *testing.T, paymentID string) []processorNews
 
 // Three webhooks, one of them twice, in every order there is: the payment, the
 // refunds and the books end the same.
-func TestEveryOrderOfWebhooksEndsTheSame(t *testing.T) {
+func TestWebhook_EveryOrderOfArrivalEndsTheSame(t *testing.T) {
 	ctx := limit(t)
 	misbehave(ctx, t, `{"rules":[{"contract":"webhooks","fault":"refuse"}]}`) // we deliver them ourselves
 	secret := system.Env()["PROCESSOR_WEBHOOK_SECRET"]
@@ -153,7 +153,7 @@ func permutations(n int) [][]int {
 }
 
 // The news of the settlement comes while we have not noted the capture yet.
-func TestNewsThatOvertakesOurOwnRecordIsHeldUntilItIsThere(t *testing.T) {
+func TestWebhook_BeforeOurOwnRecordIsHeld(t *testing.T) {
 	ctx := limit(t)
 	if err := acme.ArmDelay(ctx, acme.Payments, fault.PaymentsCaptureAfterProcessor, 1500*time.Millisecond); err != nil {
 		t.Fatal(err)
@@ -178,7 +178,7 @@ func TestNewsThatOvertakesOurOwnRecordIsHeldUntilItIsThere(t *testing.T) {
 	allHolds(ctx, t)
 }
 
-func TestWebhooksWithoutAValidSignatureAreRefused(t *testing.T) {
+func TestWebhook_WithoutAValidSignatureIsRefused(t *testing.T) {
 	ctx := limit(t)
 	n := processorNews{ID: uuid.New(), Body: []byte(`{"type":"charge.settled","data":{"reference":"pay_` + uuid.NewString() + `"}}`)}
 	secret := system.Env()["PROCESSOR_WEBHOOK_SECRET"]
@@ -195,7 +195,7 @@ func TestWebhooksWithoutAValidSignatureAreRefused(t *testing.T) {
 }
 
 // News of a payment that nobody knows is kept, acknowledged and held.
-func TestNewsOfAnUnknownPaymentIsKept(t *testing.T) {
+func TestWebhook_OfAnUnknownPaymentIsKept(t *testing.T) {
 	ctx := limit(t)
 	n := processorNews{ID: uuid.New(), Body: fmt.Appendf(nil, `{"type":"charge.settled","timestamp":"2026-01-31T12:00:00Z","data":{"operation_id":%q,"reference":"pay_%s","amount":{"minor":1,"currency":"GBP"}}}`,
 		uuid.NewString(), uuid.NewString())}

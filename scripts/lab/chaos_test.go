@@ -9,7 +9,7 @@ import (
 
 // A flag that the printed command forgets makes a failure that cannot be repeated
 // once its default has changed.
-func TestTheCommandThatRepeatsChaosNamesEveryFlag(t *testing.T) {
+func TestChaos_TheCommandThatRepeatsItNamesEveryFlag(t *testing.T) {
 	upper := regexp.MustCompile(`([a-z])([A-Z])`)
 	command := chaosCmd{}.again()
 	for _, field := range reflect.VisibleFields(reflect.TypeFor[chaosCmd]()) {

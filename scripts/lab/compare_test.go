@@ -58,7 +58,7 @@ func completersRun() experiments.Result {
 	}
 }
 
-func TestAPageIsHeldAgainstTheRun(t *testing.T) {
+func TestCompare_FindsWhereAPageDiffersFromTheRun(t *testing.T) {
 	for _, c := range []struct {
 		what, old, instead, says string // says nothing: the page is as it was run
 	}{
@@ -91,13 +91,13 @@ func TestAPageIsHeldAgainstTheRun(t *testing.T) {
 	}
 }
 
-func TestAnExperimentWithoutAPageIsStale(t *testing.T) {
+func TestCompare_AnExperimentWithoutAPageIsStale(t *testing.T) {
 	if err := compare(t.TempDir(), []experiments.Result{completersRun()}); err == nil || !strings.Contains(err.Error(), "completer.md") {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestThePagesAreOfOneSeed(t *testing.T) {
+func TestCompare_RefusesAnotherSeedThanThePages(t *testing.T) {
 	err := runCmd{ID: "completer", Seed: pagesSeed + 1, Compare: t.TempDir()}.Run(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "--seed 1") {
 		t.Errorf("got %v", err)

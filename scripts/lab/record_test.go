@@ -2,7 +2,7 @@ package main
 
 import "testing"
 
-func TestOnlyTheNamedTestItselfCounts(t *testing.T) {
+func TestVerdictOn_CountsOnlyTheNamedTest(t *testing.T) {
 	for _, c := range []struct{ what, lines, want string }{
 		{"it passes", `{"Action":"run","Test":"TestX"}` + "\n" + `{"Action":"pass","Test":"TestX"}` + "\n" + `{"Action":"pass"}`, passed},
 		{"it fails", `{"Action":"fail","Test":"TestX"}` + "\n" + `{"Action":"fail"}`, failed},

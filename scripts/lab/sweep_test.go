@@ -10,14 +10,14 @@ import (
 	"example.com/failwell/shared/platform/fault"
 )
 
-func TestASweepOfNothingIsAnError(t *testing.T) {
+func TestSweep_OfNothingIsAnError(t *testing.T) {
 	err := sweepCmd{Only: "payments.refnud", Faults: []fault.Action{fault.Crash}}.Run(t.Context())
 	if err == nil || !strings.Contains(err.Error(), "payments.refnud") {
 		t.Errorf("got %v", err)
 	}
 }
 
-func TestAPartOfASweepDoesNotOverwriteTheReportOfAll(t *testing.T) {
+func TestSweep_APartDoesNotOverwriteTheFullReport(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "sweep.md")
 	for name, c := range map[string]sweepCmd{
 		"some points": {Only: "payments.refund", Faults: []fault.Action{fault.Crash, fault.Error, fault.Delay}, Report: file},
@@ -32,7 +32,7 @@ func TestAPartOfASweepDoesNotOverwriteTheReportOfAll(t *testing.T) {
 	}
 }
 
-func TestTheReportShowsWhereItDidNotHold(t *testing.T) {
+func TestReport_ShowsWhereAnInvariantDidNotHold(t *testing.T) {
 	all := sweep.All(fault.Crash, fault.Error, fault.Delay)
 	done := map[sweep.Combination]swept{}
 	var bad sweep.Combination

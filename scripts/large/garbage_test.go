@@ -18,7 +18,7 @@ const expired = 1_000_000
 
 // A million keys that have expired are collected beside traffic. Orders are
 // accepted all the while; how long they take is said, before and during.
-func TestAMillionExpiredKeysAreCollectedBesideTraffic(t *testing.T) {
+func TestGarbageCollection_OfAMillionKeysBesideTraffic(t *testing.T) {
 	ctx := limit(t)
 	// Somebody else is the collector until we say so.
 	run(ctx, t, truth.Orders,

@@ -258,7 +258,7 @@ func (f found) compare(t *testing.T, want map[string]string) {
 	}
 }
 
-func TestReconciliationOfAHundredThousandPaymentsFindsExactlyWhatIsWrong(t *testing.T) {
+func TestReconciliation_FindsTheDriftIn100000Payments(t *testing.T) {
 	plantAgreement(t)
 	want := plantDrift(t)
 	before := peakMemory(t)

@@ -19,7 +19,7 @@ const auditedOrders = 50_000
 
 // The audit itself must bear a large system. It says what holds of orders that are
 // all right, finds the one that is not, and says how long that took.
-func TestTheAuditOfManyOrdersFindsTheOneThatIsWrong(t *testing.T) {
+func TestAudit_FindsTheOneWrongOrderAmongMany(t *testing.T) {
 	n := auditedOrders
 	if given, err := strconv.Atoi(os.Getenv("FAILWELL_AUDIT_ORDERS")); err == nil {
 		n = given

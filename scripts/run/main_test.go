@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestASecondRunInTheSameDirectoryIsRefused(t *testing.T) {
+func TestLock_RefusesASecondRunInTheSameDirectory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), ".run")
 	unlock, err := lock(dir)
 	if err != nil {

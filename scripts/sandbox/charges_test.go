@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-func TestFiftyConcurrentAuthorisesUnderOneKeyChargeOnce(t *testing.T) {
+func TestAuthorise_FiftyConcurrentUnderOneKeyChargeOnce(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	method := w.card(cardWorks)
@@ -39,7 +39,7 @@ func TestFiftyConcurrentAuthorisesUnderOneKeyChargeOnce(t *testing.T) {
 	equal(t, "different answers", len(ids), 1)
 }
 
-func TestWithoutAKeyEachCallExecutes(t *testing.T) {
+func TestAuthorise_WithoutAKeyEachCallExecutes(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	method := w.card(cardWorks)
@@ -49,7 +49,7 @@ func TestWithoutAKeyEachCallExecutes(t *testing.T) {
 	equal(t, "under the reference", len(w.call("GET", "/v1/charges?reference=pay_1", "", "").list(t)), 2)
 }
 
-func TestARetryGetsTheSameBytes(t *testing.T) {
+func TestIdempotencyKey_RetryGetsTheSameBytes(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	method := w.card(cardWorks)
@@ -64,7 +64,7 @@ func TestARetryGetsTheSameBytes(t *testing.T) {
 	}
 }
 
-func TestAKeyHeldByACallThatDiesIsFreeAgain(t *testing.T) {
+func TestIdempotencyKey_OfACallThatDiesIsFreeAgain(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	method := w.card(cardWorks)
@@ -85,7 +85,7 @@ func TestAKeyHeldByACallThatDiesIsFreeAgain(t *testing.T) {
 	equal(t, "operations", w.operations("authorise"), 1)
 }
 
-func TestAKeyIsNotReusedForOtherContent(t *testing.T) {
+func TestIdempotencyKey_ForOtherContentIsRefused(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	method := w.card(cardWorks)
@@ -102,7 +102,7 @@ func TestAKeyIsNotReusedForOtherContent(t *testing.T) {
 	expect(t, w.authorise(strings.Repeat("k", 256), method), 400, "idempotency_key_invalid")
 }
 
-func TestDeclinesAreDefiniteAndRecorded(t *testing.T) {
+func TestAuthorise_DeclinesAreDefiniteAndRecorded(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	for card, code := range map[string]string{cardDeclined: "card_declined", cardNoFunds: "insufficient_funds"} {
@@ -116,7 +116,7 @@ func TestDeclinesAreDefiniteAndRecorded(t *testing.T) {
 	equal(t, "charges", w.count(`SELECT count(*) FROM processor_charges`), 0)
 }
 
-func TestTheCardThatFailsOnceDoesNoWorkTheFirstTime(t *testing.T) {
+func TestCardFailsOnce_DoesNoWorkTheFirstTime(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	method := w.card(cardFailsOnce)
@@ -127,7 +127,7 @@ func TestTheCardThatFailsOnceDoesNoWorkTheFirstTime(t *testing.T) {
 	equal(t, "operations", w.operations("authorise"), 1)
 }
 
-func TestTheCardThatLosesTheFirstAnswerHasDoneTheWork(t *testing.T) {
+func TestCardLosesTheFirst_HasDoneTheWork(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	method := w.card(cardLosesTheFirst)
@@ -149,7 +149,7 @@ func TestTheCardThatLosesTheFirstAnswerHasDoneTheWork(t *testing.T) {
 	equal(t, "operations", w.operations("authorise"), 3)
 }
 
-func TestACardMisbehavesOnceAlsoWhenManyCallAtOnce(t *testing.T) {
+func TestCard_MisbehavesOnceUnderConcurrentCalls(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	for _, card := range []string{cardFailsOnce, cardLosesTheFirst} {
@@ -168,7 +168,7 @@ func TestACardMisbehavesOnceAlsoWhenManyCallAtOnce(t *testing.T) {
 	}
 }
 
-func TestACaptureThatFailsLeavesTheHoldToBeReleased(t *testing.T) {
+func TestCapture_ThatFailsLeavesTheHoldToBeReleased(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	id := w.authorise("", w.card(cardNoCapture)).text("id")
@@ -180,7 +180,7 @@ func TestACaptureThatFailsLeavesTheHoldToBeReleased(t *testing.T) {
 	equal(t, "voids", w.operations("void"), 1)
 }
 
-func TestAHoldIsTakenOrReleasedOnce(t *testing.T) {
+func TestHold_IsCapturedOrVoidedOnce(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	method := w.card(cardWorks)
@@ -203,7 +203,7 @@ func TestAHoldIsTakenOrReleasedOnce(t *testing.T) {
 	expect(t, w.call("POST", "/v1/charges/ch_none/void", "v4", ""), 404, "unknown_charge")
 }
 
-func TestACaptureAndAVoidAtTheSameMomentDoNotBothHappen(t *testing.T) {
+func TestHold_CaptureAndVoidAtOnceDoNotBothHappen(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	method := w.card(cardWorks)
@@ -224,7 +224,7 @@ func TestACaptureAndAVoidAtTheSameMomentDoNotBothHappen(t *testing.T) {
 	}
 }
 
-func TestConcurrentRefundsNeverExceedTheCapture(t *testing.T) {
+func TestRefund_ConcurrentOnesNeverExceedTheCapture(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	ch := "/v1/charges/" + w.captured()
@@ -258,7 +258,7 @@ func TestConcurrentRefundsNeverExceedTheCapture(t *testing.T) {
 	equal(t, "sum", w.count(`SELECT sum(amount_minor) FROM processor_operations WHERE kind = 'refund'`), 1250)
 }
 
-func TestTheWorkGoesOnWhenTheCallerHangsUp(t *testing.T) {
+func TestCapture_GoesOnWhenTheCallerHangsUp(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	ch := "/v1/charges/" + w.authorise("", w.card(cardWorks)).text("id")
@@ -272,7 +272,7 @@ func TestTheWorkGoesOnWhenTheCallerHangsUp(t *testing.T) {
 	await(t, "the capture", func() bool { return w.operations("capture") == 1 })
 }
 
-func TestOnlyTheBrowsersCallNeedsNoKey(t *testing.T) {
+func TestAPIKey_IsRequiredExceptForTokens(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	for _, path := range []string{"/v1/charges?reference=x", "/v1/charges/ch_1", "/v1/report", "/v1/payment_methods?reference=x"} {
@@ -287,7 +287,7 @@ func TestOnlyTheBrowsersCallNeedsNoKey(t *testing.T) {
 	equal(t, "tokens", resp.StatusCode, 201)
 }
 
-func TestMalformedChargesAreNamedByField(t *testing.T) {
+func TestAuthorise_NamesTheMalformedField(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	for field, body := range map[string]string{

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-func TestRulesThatStrikeOnceAreAScript(t *testing.T) {
+func TestFaults_OneTimeRulesStrikeInTheirOrder(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	method := w.card(cardWorks)
@@ -32,7 +32,7 @@ func TestRulesThatStrikeOnceAreAScript(t *testing.T) {
 
 // Go's client repeats a keyed request by itself when a connection that it used
 // before closes without a byte. A caller under test must see the loss.
-func TestALostAnswerIsSeenOnAReusedConnection(t *testing.T) {
+func TestFaults_LostAnswerIsSeenOnAReusedConnection(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	method := w.card(cardWorks)
@@ -49,7 +49,7 @@ func TestALostAnswerIsSeenOnAReusedConnection(t *testing.T) {
 
 // A "no" to the retry of a call that did its work would be believed, and the
 // held money forgotten.
-func TestARefusalNeverContradictsWhatTheKeyDid(t *testing.T) {
+func TestFaults_RefusalNeverContradictsWhatTheKeyDid(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	ch := w.authorise("key-1", w.card(cardWorks))
@@ -65,7 +65,7 @@ func TestARefusalNeverContradictsWhatTheKeyDid(t *testing.T) {
 	equal(t, "captures", w.operations("capture"), 0)
 }
 
-func TestEveryContractRefuses(t *testing.T) {
+func TestFaults_EveryContractCanRefuse(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	token := w.call("POST", "/v1/tokens", "", `{"card":"4242424242424242"}`).text("token")
@@ -85,7 +85,7 @@ func TestEveryContractRefuses(t *testing.T) {
 	equal(t, "operations", w.count(`SELECT count(*) FROM processor_operations`), before)
 }
 
-func TestALateAnswerComesAfterTheWork(t *testing.T) {
+func TestFaults_DelayedAnswerComesAfterTheWork(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	method := w.card(cardWorks)
@@ -100,7 +100,7 @@ func TestALateAnswerComesAfterTheWork(t *testing.T) {
 	}
 }
 
-func TestARateIsTheSameInEveryRun(t *testing.T) {
+func TestFaults_RateIsTheSameInEveryRun(t *testing.T) {
 	t.Parallel()
 	half := 0.5
 	draw := func(seed uint64, noise bool) string {
@@ -125,7 +125,7 @@ func TestARateIsTheSameInEveryRun(t *testing.T) {
 	}
 }
 
-func TestConcurrentCallsDoNotStrikeMoreOftenThanTold(t *testing.T) {
+func TestFaults_ConcurrentCallsAreStruckOnlyAsOftenAsTold(t *testing.T) {
 	t.Parallel()
 	f := newFaults(1)
 	f.replace([]rule{{Contract: "tokens", Fault: "refuse", Times: 10}})
@@ -145,7 +145,7 @@ func TestConcurrentCallsDoNotStrikeMoreOftenThanTold(t *testing.T) {
 	equal(t, "struck", struck, 10)
 }
 
-func TestRulesThatMakeNoSenseAreRefused(t *testing.T) {
+func TestFaults_InvalidRulesAreRefused(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	w.misbehave(`{"contract":"tokens","fault":"refuse"}`)
@@ -166,7 +166,7 @@ func TestRulesThatMakeNoSenseAreRefused(t *testing.T) {
 }
 
 // Deterministic faults are worth little when the sandbox itself hangs.
-func TestALostAnswerComesAtOnce(t *testing.T) {
+func TestFaults_LostAnswerEndsTheCallAtOnce(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	w.misbehave(`{"contract":"bank.transfers","fault":"lose_answer"}`)

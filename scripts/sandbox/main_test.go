@@ -253,7 +253,7 @@ func await(t *testing.T, what string, holds func() bool) {
 	}
 }
 
-func TestRunServesUntilToldToStop(t *testing.T) {
+func TestRun_ServesUntilToldToStop(t *testing.T) {
 	t.Parallel()
 	held, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
@@ -282,7 +282,7 @@ func TestRunServesUntilToldToStop(t *testing.T) {
 	}
 }
 
-func TestWebhooksWithoutASecretAreRefusedAtTheStart(t *testing.T) {
+func TestRun_RefusesWebhooksWithoutASecret(t *testing.T) {
 	t.Parallel()
 	for _, secret := range []string{"", "whsec_%%%"} {
 		cfg := testSettings()

@@ -31,7 +31,7 @@ func (w *world) callBack(merchant, secret, id, body string) (int, error) {
 	return resp.StatusCode, resp.Body.Close()
 }
 
-func TestEveryAttemptToCallBackIsKeptWithItsAnswer(t *testing.T) {
+func TestMerchant_KeepsEveryCallbackAttemptWithItsAnswer(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	const body = `{"type":"order.confirmed","data":{"id":"ord_1","status":"confirmed"}}`
@@ -56,7 +56,7 @@ func TestEveryAttemptToCallBackIsKeptWithItsAnswer(t *testing.T) {
 	}
 }
 
-func TestACallbackSignedByAnybodyElseIsRefusedAndKept(t *testing.T) {
+func TestMerchant_RefusesAndKeepsAForgedCallback(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	status, err := w.callBack("mer_acme", "whsec_"+strings.Repeat("QUFB", 10), "msg_1", `{"data":{"order_id":"ord_2","id":"other"}}`)
@@ -75,7 +75,7 @@ func TestACallbackSignedByAnybodyElseIsRefusedAndKept(t *testing.T) {
 	equal(t, "without an order", w.call("GET", "/merchant/callbacks", "", "").status, 422)
 }
 
-func TestAMerchantThatIsDownKeepsNothing(t *testing.T) {
+func TestMerchant_KeepsNothingWhileItIsDown(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	w.misbehave(`{"contract":"merchant","fault":"fail_before","times":1}`)

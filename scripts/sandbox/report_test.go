@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-func TestTheReportShowsEachOperationOnceAcrossPages(t *testing.T) {
+func TestReport_ShowsEachOperationOnceAcrossPages(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	ch := "/v1/charges/" + w.captured()
@@ -36,7 +36,7 @@ func TestTheReportShowsEachOperationOnceAcrossPages(t *testing.T) {
 	equal(t, "merchant", last.list(t)[1]["merchant_id"], any("mer_acme"))
 }
 
-func TestTheReportStartsAtSince(t *testing.T) {
+func TestReport_StartsAtSince(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	w.captured()
@@ -55,7 +55,7 @@ func TestTheReportStartsAtSince(t *testing.T) {
 
 // A line that is shown while an older one is still being committed lets a
 // reader pass the older one for good.
-func TestLinesAreNotShownBeforeTheyAreSettled(t *testing.T) {
+func TestReport_HoldsBackLinesYoungerThanItsLag(t *testing.T) {
 	t.Parallel()
 	w := start(t, func(s *settings) { s.ReportLag = time.Hour })
 	w.captured()
@@ -64,7 +64,7 @@ func TestLinesAreNotShownBeforeTheyAreSettled(t *testing.T) {
 	equal(t, "statement", len(w.call("GET", "/bank/statement", "", "").list(t)), 0)
 }
 
-func TestTheBankCannotTellARetryFromASecondTransfer(t *testing.T) {
+func TestBank_CannotTellARetryFromASecondTransfer(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	body := `{"reference":"pyo_1","amount":{"minor":500,"currency":"JPY"},"account":"GB00 1234"}`

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestATokenIsRedeemedOnceHoweverManyTry(t *testing.T) {
+func TestToken_IsRedeemedOnceUnderConcurrentCalls(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	token := w.call("POST", "/v1/tokens", "", `{"card":"4242 4242 4242 4242","exp_month":12,"exp_year":2030}`)
@@ -38,7 +38,7 @@ func TestATokenIsRedeemedOnceHoweverManyTry(t *testing.T) {
 	}
 }
 
-func TestARedeemedTokenWhoseAnswerWasLostIsFoundByReference(t *testing.T) {
+func TestToken_WhoseAnswerWasLostIsFoundByReference(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	token := w.call("POST", "/v1/tokens", "", `{"card":"4242424242424242"}`).text("token")
@@ -50,7 +50,7 @@ func TestARedeemedTokenWhoseAnswerWasLostIsFoundByReference(t *testing.T) {
 	equal(t, "found", len(w.call("GET", "/v1/payment_methods?reference=pay_8", "", "").list(t)), 1)
 }
 
-func TestWrongTokensAndCardsAreRefused(t *testing.T) {
+func TestToken_WrongTokensAndCardsAreRefused(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	expect(t, w.call("POST", "/v1/payment_methods", "", `{"token":"tok_none","reference":"pay_1"}`), 404, "unknown_token")

@@ -60,7 +60,7 @@ func (w *world) quiet() bool {
 	return w.count(`SELECT count(*) FROM processor_events WHERE delivered_at IS NULL`) == 0
 }
 
-func TestSettlementsAreSentForCapturesAndRefundsOnly(t *testing.T) {
+func TestWebhook_IsSentForCapturesAndRefundsOnly(t *testing.T) {
 	t.Parallel()
 	l := listen(t)
 	w := start(t, l.target)
@@ -82,7 +82,7 @@ func TestSettlementsAreSentForCapturesAndRefundsOnly(t *testing.T) {
 	}
 }
 
-func TestAWebhookThatWasNotTakenComesAgainUnderTheSameID(t *testing.T) {
+func TestWebhook_NotTakenIsSentAgainUnderTheSameID(t *testing.T) {
 	t.Parallel()
 	l := listen(t, 500, 302, 429)
 	w := start(t, l.target)
@@ -94,7 +94,7 @@ func TestAWebhookThatWasNotTakenComesAgainUnderTheSameID(t *testing.T) {
 	}
 }
 
-func TestASettlementWaitsForItsTime(t *testing.T) {
+func TestWebhook_WaitsForTheSettlementDelay(t *testing.T) {
 	t.Parallel()
 	l := listen(t)
 	w := start(t, l.target, func(s *settings) { s.SettleAfter = 300 * time.Millisecond })
@@ -106,7 +106,7 @@ func TestASettlementWaitsForItsTime(t *testing.T) {
 	}
 }
 
-func TestWebhooksMisbehaveAsTold(t *testing.T) {
+func TestWebhook_MisbehavesAsTold(t *testing.T) {
 	t.Parallel()
 	for fault, tries := range map[string]int{"duplicate": 2, "lose_answer": 2, "refuse": 1, "fail_before": 1, "delay": 1} {
 		t.Run(fault, func(t *testing.T) {
@@ -121,7 +121,7 @@ func TestWebhooksMisbehaveAsTold(t *testing.T) {
 	}
 }
 
-func TestAReorderedWebhookIsOvertakenAndNotLost(t *testing.T) {
+func TestWebhook_ReorderedIsOvertakenAndNotLost(t *testing.T) {
 	t.Parallel()
 	l := listen(t)
 	w := start(t, l.target)
@@ -138,7 +138,7 @@ func TestAReorderedWebhookIsOvertakenAndNotLost(t *testing.T) {
 }
 
 // A rule that always strikes holds each webhook once, not for ever.
-func TestReorderingAllOfThemStillDeliversAll(t *testing.T) {
+func TestWebhook_ReorderingAllStillDeliversAll(t *testing.T) {
 	t.Parallel()
 	l := listen(t)
 	w := start(t, l.target)
@@ -148,7 +148,7 @@ func TestReorderingAllOfThemStillDeliversAll(t *testing.T) {
 	equal(t, "heard", len(l.all()), 1)
 }
 
-func TestAWebhookClaimedByASenderThatDiedIsSentByTheNext(t *testing.T) {
+func TestWebhook_ClaimedByADeadSenderIsSentByTheNext(t *testing.T) {
 	t.Parallel()
 	l := listen(t)
 	w := start(t, l.target, func(s *settings) { s.SettleAfter = time.Hour })
@@ -160,7 +160,7 @@ func TestAWebhookClaimedByASenderThatDiedIsSentByTheNext(t *testing.T) {
 	equal(t, "heard", len(l.all()), 1)
 }
 
-func TestNobodyListensSoNothingIsRecorded(t *testing.T) {
+func TestWebhook_WithoutATargetIsNotRecorded(t *testing.T) {
 	t.Parallel()
 	w := start(t)
 	w.captured()

@@ -18,7 +18,7 @@ const (
 	refundsURL = "http://127.0.0.1:1/v1/refunds"
 )
 
-func TestOnlyTheLastWordIsDefinite(t *testing.T) {
+func TestDefinite_OnlyForAFinalAnswer(t *testing.T) {
 	for name, c := range map[string]struct {
 		url  string
 		a    Answer
@@ -43,7 +43,7 @@ func TestOnlyTheLastWordIsDefinite(t *testing.T) {
 	}
 }
 
-func TestARetryThatGetsAnythingElseThanTheFirstAnswerIsFound(t *testing.T) {
+func TestVerdict_FindsARetryWithAnotherAnswer(t *testing.T) {
 	first := answer(202, `{"id":"ord_1","status":"pending"}`, "Location", "/v1/orders/ord_1")
 	for name, c := range map[string]struct {
 		later Answer

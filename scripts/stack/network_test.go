@@ -10,7 +10,7 @@ import (
 
 // What a service asks for must be late, not only what it is answered: otherwise
 // every time-out would strike after the work was done, and none before it.
-func TestADelayLiesOnBothDirections(t *testing.T) {
+func TestNetwork_DelaysBothDirections(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

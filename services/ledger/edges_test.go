@@ -15,7 +15,7 @@ import (
 
 // Between sales lie entries that say nothing to the outside, more of them than a
 // page holds. Whoever reads the journal sees all of the rest.
-func TestTheJournalDoesNotEndAtEntriesThatItLeavesOut(t *testing.T) {
+func TestJournal_GoesOnPastEntriesThatItLeavesOut(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
 	want := []string{}
@@ -50,7 +50,7 @@ func TestTheJournalDoesNotEndAtEntriesThatItLeavesOut(t *testing.T) {
 // A settlement has inserted its postings, and so holds its accounts by their keys; it
 // has not moved a balance yet. A payout that locked the accounts against that would
 // wait for it, while it waits for the payout.
-func TestAPayoutIsDecidedBesideASettlementThatHoldsTheSameAccounts(t *testing.T) {
+func TestMayPay_DecidesBesideASettlementOnTheSameAccounts(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
 	const pending = "merchant_pending:mer_acme:GBP"
@@ -78,7 +78,7 @@ func TestAPayoutIsDecidedBesideASettlementThatHoldsTheSameAccounts(t *testing.T)
 	}
 }
 
-func TestAnAmountThatCouldOverflowABalanceIsRefusedEverywhere(t *testing.T) {
+func TestAmount_ThatCouldOverflowABalanceIsRefused(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
 	l.book(transfer("largest", cash, transit, maxMinor)).want(t, http.StatusCreated, "")
@@ -109,7 +109,7 @@ func TestAnAmountThatCouldOverflowABalanceIsRefusedEverywhere(t *testing.T) {
 	same(t, "moved", moved, any(int64(maxPostings*maxMinor)))
 }
 
-func TestTextThatPostgreSQLCannotHoldIsTheCallersMistake(t *testing.T) {
+func TestQuery_TextPostgreSQLCannotHoldIsTheClientsError(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
 	for _, reference := range []string{"%00", "pay_%00", "%ff", ""} {

@@ -33,7 +33,7 @@ func transfer(source, from, to string, amount int64) newEntry {
 func stored(n newEntry) entry { return n.entry(uuid.Must(uuid.NewV7())) }
 
 // The check in Go may be forgotten by whoever writes the next caller of insert.
-func TestTheDatabaseRefusesACrookedEntry(t *testing.T) {
+func TestEntry_UnbalancedIsRefusedByTheDatabase(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
 	for name, postings := range map[string][]posting{
@@ -52,7 +52,7 @@ func TestTheDatabaseRefusesACrookedEntry(t *testing.T) {
 	same(t, "balances", l.balances(), map[string]int64{})
 }
 
-func TestWhatIsInTheBooksCannotBeChangedOrRemoved(t *testing.T) {
+func TestEntry_CannotBeChangedOrDeleted(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
 	l.book(transfer("funding", cash, available, 100)).want(t, http.StatusCreated, "")
@@ -70,7 +70,7 @@ func TestWhatIsInTheBooksCannotBeChangedOrRemoved(t *testing.T) {
 	l.booksBalance()
 }
 
-func TestTwentyDebitsAtOnceTakeExactlyWhatIsAvailable(t *testing.T) {
+func TestEntry_ConcurrentDebitsTakeExactlyTheBalance(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
 	l.book(transfer("funding", cash, available, 1050)).want(t, http.StatusCreated, "")
@@ -92,7 +92,7 @@ func TestTwentyDebitsAtOnceTakeExactlyWhatIsAvailable(t *testing.T) {
 	l.booksBalance()
 }
 
-func TestAnEntryPostedAgainIsAnsweredWithTheStoredOne(t *testing.T) {
+func TestEntry_PostedAgainReturnsTheStoredOne(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
 	funding := transfer("funding", cash, available, 100)
@@ -110,7 +110,7 @@ func TestAnEntryPostedAgainIsAnsweredWithTheStoredOne(t *testing.T) {
 	l.booksBalance()
 }
 
-func TestOneEntryPostedByManyAtOnceIsBookedOnce(t *testing.T) {
+func TestEntry_PostedConcurrentlyIsBookedOnce(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
 	var created, repeated atomic.Int64
@@ -129,7 +129,7 @@ func TestOneEntryPostedByManyAtOnceIsBookedOnce(t *testing.T) {
 	same(t, "balances", l.balances(), map[string]int64{cash: -100, available: 100})
 }
 
-func TestAnotherEntryUnderAUsedSourceIsRefused(t *testing.T) {
+func TestEntry_OtherContentUnderAUsedSourceIsRefused(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
 	l.book(transfer("funding", cash, available, 100)).want(t, http.StatusCreated, "")
@@ -150,7 +150,7 @@ func TestAnotherEntryUnderAUsedSourceIsRefused(t *testing.T) {
 	same(t, "balances", l.balances(), map[string]int64{cash: -107, available: 107})
 }
 
-func TestAnEntryThatMakesNoSenseIsRefusedBeforeTheDatabase(t *testing.T) {
+func TestEntry_InvalidIsRefusedBeforeTheDatabase(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
 	for name, postings := range map[string][]newPosting{
@@ -175,7 +175,7 @@ func TestAnEntryThatMakesNoSenseIsRefusedBeforeTheDatabase(t *testing.T) {
 	same(t, "balances", l.balances(), map[string]int64{})
 }
 
-func TestOnlyOurOwnServicesMayPost(t *testing.T) {
+func TestEntry_OnlyOurOwnServicesMayPost(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
 	for _, key := range []string{"", "wrong", acmeKey} {
@@ -184,7 +184,7 @@ func TestOnlyOurOwnServicesMayPost(t *testing.T) {
 	same(t, "balances", l.balances(), map[string]int64{})
 }
 
-func TestAMerchantSeesItsOwnBooksOnly(t *testing.T) {
+func TestLedger_MerchantSeesItsOwnBooksOnly(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
 	sale := order(100_00)

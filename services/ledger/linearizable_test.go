@@ -49,7 +49,7 @@ var bookkeeping = porcupine.Model{
 	DescribeOperation: func(input, output any) string { return fmt.Sprintf("%+v → %+v", input, output) },
 }
 
-func TestPostingsAndReadsAtOnceAreLinearizable(t *testing.T) {
+func TestEntry_PostingsAndReadsAreLinearizable(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
 	l.book(transfer("funding", cash, available, 100)).want(t, http.StatusCreated, "")

@@ -14,7 +14,7 @@ import (
 // stands between its two locks while the second takes what it can get. Locked in
 // any other order than one for all, they wait for each other, and PostgreSQL
 // kills one.
-func TestTwoEntriesThatMoveTheSameAccountsTheOtherWayRoundBothCommit(t *testing.T) {
+func TestEntry_MovingAccountsInOppositeOrderBothCommit(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
 	l.book(transfer("opening", cash, transit, 1)).want(t, http.StatusCreated, "")
@@ -85,7 +85,7 @@ func (h *halfway) commit(ctx context.Context) {
 // The same before the accounts exist: their rows are locked by being inserted.
 // A third transaction holds one that both want, so that both entries
 // have begun before either can end.
-func TestTwoEntriesThatOpenTheSameAccountsTheOtherWayRoundBothCommit(t *testing.T) {
+func TestEntry_OpeningAccountsInOppositeOrderBothCommit(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
 	between, err := l.db.Begin(t.Context())

@@ -36,7 +36,7 @@ func (l *ledger) transactions() (id int64) {
 	return id
 }
 
-func TestManyEntriesShareACommit(t *testing.T) {
+func TestWriter_ManyEntriesShareACommit(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
 	if err := l.writer.Write(t.Context(), move("first", cash, transit, 1).insert); err != nil {
@@ -60,7 +60,7 @@ func TestManyEntriesShareACommit(t *testing.T) {
 	l.booksBalance()
 }
 
-func TestOneThatIsRefusedTakesNobodyWithIt(t *testing.T) {
+func TestWriter_RefusedEntryFailsAlone(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
 	entries := []*entry{move("funds", cash, available, 1)}
@@ -87,7 +87,7 @@ func TestOneThatIsRefusedTakesNobodyWithIt(t *testing.T) {
 
 // A merchant whose account is locked, by a payout in doubt for instance, waits
 // alone.
-func TestALockedAccountHoldsUpOnlyThoseWhoWantIt(t *testing.T) {
+func TestWriter_LockedAccountDelaysOnlyItsOwnEntries(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
 	const othersPending = "merchant_pending:" + other + ":GBP"

@@ -34,7 +34,7 @@ func (b bench) create(escapedSKU string, minor int64) *httptest.ResponseRecorder
 
 // Whatever can stand in a path is either a product's name or refused; PostgreSQL,
 // which has no text with a zero byte or half a character, is not even asked.
-func TestAnSKUThatCannotBeOneIsRefused(t *testing.T) {
+func TestProduct_InvalidSKUIsRefused(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 4)
 	for _, sku := range []string{"%00", "%FF", "a%00b", "%C3", "%0A", "%7F", "%20", "%FF%2F", strings.Repeat("x", 256)} {
@@ -51,7 +51,7 @@ func TestAnSKUThatCannotBeOneIsRefused(t *testing.T) {
 }
 
 // The Location that a product is created under leads to it.
-func TestAProductIsFoundUnderItsLocation(t *testing.T) {
+func TestProduct_IsFoundUnderItsLocation(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 4)
 	for escaped, sku := range map[string]string{"a%2Fb": "a/b", "50%25": "50%", "t%C3%A9": "té", "a%20b": "a b", "q%3Fx": "q?x", "%2e%2e": "..", "%252F": "%2F"} {
@@ -97,7 +97,7 @@ func TestListProducts_ShowsThemInPages(t *testing.T) {
 }
 
 // What is added up must not overflow: neither the price of many nor the books.
-func TestMoneyIsBounded(t *testing.T) {
+func TestPrice_AndTotalAreBounded(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 4)
 	for sku, c := range map[string]struct {
@@ -175,7 +175,7 @@ func cable(t *testing.T, database, word string) string {
 
 // The write is committed and its answer lost. Whoever is told that it failed writes
 // again, over what somebody else has written since.
-func TestALostCommitOfAProductIsReportedAsUnknown(t *testing.T) {
+func TestPutProduct_LostCommitIsReportedAsUnknown(t *testing.T) {
 	t.Parallel()
 	database := testenv.Postgres(t, migrations)
 	direct, cut := newReplica(t, database, 4), newReplica(t, cable(t, database, "cut here"), 4)

@@ -9,7 +9,7 @@ import (
 
 // What later runs need to know stays: the last that compared everything, and
 // those since. So do the guards of payouts that are not finished.
-func TestOldRunsAndGuardsGoAndWhatIsNeededStays(t *testing.T) {
+func TestGarbageRules_KeepRunsAndGuardsThatAreStillNeeded(t *testing.T) {
 	t.Parallel()
 	s := newShop(t).with(func(cfg *settings) { cfg.InboxRetention = 30 * 24 * time.Hour })
 	s.exec(`

@@ -29,7 +29,7 @@ func shopWithACapture(t *testing.T, grace time.Duration) (*shop, command) {
 
 // A refund holds the row while the reference is on its way. When it lets go, the
 // document's time is over, however early the transaction has begun.
-func TestAReferenceThatWaitedForALockForTooLongIsRefused(t *testing.T) {
+func TestReceipt_ReferenceThatWaitedTooLongIsRefused(t *testing.T) {
 	t.Parallel()
 	s, cmd := shopWithACapture(t, 2*time.Second)
 	tx, err := s.db.Begin(t.Context())
@@ -70,7 +70,7 @@ func TestAReferenceThatWaitedForALockForTooLongIsRefused(t *testing.T) {
 	}
 }
 
-func TestAGraceThatTheReferenceCannotKeepIsRefused(t *testing.T) {
+func TestSettings_RefuseAReceiptGraceThatIsTooShort(t *testing.T) {
 	t.Parallel()
 	cfg := settings{KeyLease: 2, CallTimeout: 1, TwoPhaseTimeout: 2, ProcessorKeyRetention: 2, ReceiptGrace: 4 * time.Second}
 	if err := cfg.check(); err != nil {
@@ -82,7 +82,7 @@ func TestAGraceThatTheReferenceCannotKeepIsRefused(t *testing.T) {
 	}
 }
 
-func TestTheLeaseOnReceiptsIsNotWrittenAtEachBatch(t *testing.T) {
+func TestReceipt_LeaseIsNotWrittenAtEachBatch(t *testing.T) {
 	t.Parallel()
 	s, _ := shopWithACapture(t, time.Hour)
 	expiry := func() (at time.Time) {

@@ -37,7 +37,7 @@ func (s *shop) count(query string, args ...any) (n int) {
 
 // Weeks of webhooks that were never sent, and more of them than one look takes:
 // all of them are made up for, each once, and nothing that is young.
-func TestEveryMissedWebhookIsMadeUpForHoweverOldAndHoweverMany(t *testing.T) {
+func TestFindMissedNews_MakesUpForEachMissedWebhookOnce(t *testing.T) {
 	t.Parallel()
 	s := newShop(t).with(func(cfg *settings) { cfg.SettlementOverdue, cfg.ReconcileOverlap = 72*time.Hour, 24*time.Hour })
 	plant := func(n int, age string, minor int) {
@@ -96,7 +96,7 @@ func (s *shop) reconciled(key string) (v reconciliationView) {
 
 // A bank knows no merchants. Its line is still nobody's business but the merchant's
 // whose payout it is; only what is nobody's is shown to all.
-func TestAMerchantIsNotShownAnothersPayout(t *testing.T) {
+func TestReconciliation_HidesAnotherMerchantsPayout(t *testing.T) {
 	t.Parallel()
 	s, _ := newBanking(t)
 	s.seed(other, otherKey)
@@ -126,7 +126,7 @@ func TestAMerchantIsNotShownAnothersPayout(t *testing.T) {
 }
 
 // A hundred yen are not a hundred pounds.
-func TestATransferInAnotherCurrencyIsNotOurPayout(t *testing.T) {
+func TestJudgeTransfer_AnotherCurrencyIsNotOurPayout(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	id := uuid.Must(uuid.NewV7())

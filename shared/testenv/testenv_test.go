@@ -39,7 +39,7 @@ func dieWithServers() {
 	select {}
 }
 
-func TestServersDoNotOutliveAKilledOwner(t *testing.T) {
+func TestServers_DoNotOutliveAKilledOwner(t *testing.T) {
 	t.Parallel()
 	child := exec.Command(os.Args[0])
 	child.Env = append(os.Environ(), "FAILWELL_TEST_DIE=1")
@@ -61,7 +61,7 @@ func TestServersDoNotOutliveAKilledOwner(t *testing.T) {
 	}
 }
 
-func TestDatabasesOfTestsDoNotMeet(t *testing.T) {
+func TestPostgres_EachTestHasItsOwnDatabase(t *testing.T) {
 	t.Parallel()
 	migrations := fstest.MapFS{"migrations/00001_x.sql": {Data: []byte("-- +goose Up\nCREATE TABLE x (n int);\n")}}
 	for range 3 {
@@ -78,7 +78,7 @@ func TestDatabasesOfTestsDoNotMeet(t *testing.T) {
 	}
 }
 
-func TestVirtualHostsOfTestsDoNotMeet(t *testing.T) {
+func TestRabbit_EachTestHasItsOwnVirtualHost(t *testing.T) {
 	t.Parallel()
 	for range 2 {
 		conn, err := amqp.Dial(testenv.Rabbit(t))
@@ -102,7 +102,7 @@ func TestVirtualHostsOfTestsDoNotMeet(t *testing.T) {
 	}
 }
 
-func TestAKilledPostgresComesBackAtItsAddressWithItsData(t *testing.T) {
+func TestKillPostgres_ComesBackAtItsAddressWithItsData(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	env, err := testenv.Start(ctx, testenv.Options{IgnoreGiven: true, WithoutRabbit: true})
@@ -149,7 +149,7 @@ func TestAKilledPostgresComesBackAtItsAddressWithItsData(t *testing.T) {
 }
 
 // FAILWELL_REQUIRE_DOCKER makes a missing engine a failure: set where one was started for this test.
-func TestContainersServeWhereAnEngineDoes(t *testing.T) {
+func TestContainers_ServeWhereAnEngineDoes(t *testing.T) {
 	t.Parallel()
 	env, err := testenv.Start(t.Context(), testenv.Options{IgnoreGiven: true})
 	if err != nil {
@@ -188,7 +188,7 @@ func TestContainersServeWhereAnEngineDoes(t *testing.T) {
 }
 
 // The engine does not know that an owner was killed. Whoever starts next sweeps up.
-func TestContainersOfAKilledOwnerAreSweptUp(t *testing.T) {
+func TestContainers_OfAKilledOwnerAreRemoved(t *testing.T) {
 	t.Parallel()
 	child := exec.Command(os.Args[0])
 	child.Env = append(os.Environ(), "FAILWELL_TEST_DIE=1")
@@ -214,7 +214,7 @@ func TestContainersOfAKilledOwnerAreSweptUp(t *testing.T) {
 }
 
 // Users share the ports: a lock file that one has made, the others can lock.
-func TestAPortsLockCanBeTakenByAnotherUser(t *testing.T) {
+func TestHoldPort_LockCanBeTakenByAnotherUser(t *testing.T) {
 	t.Parallel()
 	_, release, err := testenv.HoldPort()
 	if err != nil {

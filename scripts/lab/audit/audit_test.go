@@ -71,7 +71,7 @@ func run(t *testing.T, db *pgxpool.Pool, sql string) {
 	}
 }
 
-func TestWhereAllIsRightNothingIsFound(t *testing.T) {
+func TestAudit_FindsNothingInACorrectSystem(t *testing.T) {
 	t.Parallel()
 	d := planted(t)
 	quiet, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -92,7 +92,7 @@ func TestWhereAllIsRightNothingIsFound(t *testing.T) {
 
 // Each way in which each invariant can be violated, one at a time: it turns that
 // invariant red, and no other.
-func TestEachViolationTurnsItsInvariantRed(t *testing.T) {
+func TestAudit_EachViolationTurnsItsInvariantRed(t *testing.T) {
 	t.Parallel()
 	d := planted(t)
 	order := func(n int) string { return audittest.ID(audittest.Order, n) }
@@ -218,7 +218,7 @@ func wantRed(t *testing.T, d *audit.Databases, want ...string) []audit.Result {
 
 // The processor would refuse to give back more than it has captured. Should it not,
 // the bound is its own capture, not what payments believes.
-func TestGivingBackMoreThanWasCapturedIsSeenAtTheProcessor(t *testing.T) {
+func TestRefundBounded_ComparesWithTheProcessorsCapture(t *testing.T) {
 	t.Parallel()
 	d := planted(t)
 	run(t, d.Sandbox, `UPDATE processor_operations SET amount_minor = 1500 WHERE kind = 'refund' AND charge_id = 'ch_1'`)
@@ -229,7 +229,7 @@ func TestGivingBackMoreThanWasCapturedIsSeenAtTheProcessor(t *testing.T) {
 	}
 }
 
-func TestADocumentWithoutAReferenceIsAnOrphanOnlyWhenItIsOld(t *testing.T) {
+func TestNoDanglingReference_OrphanOnlyAfterTheGrace(t *testing.T) {
 	t.Parallel()
 	d := planted(t)
 	if err := store(t.Context(), d, "receipts/stray"); err != nil {
@@ -247,7 +247,7 @@ func TestADocumentWithoutAReferenceIsAnOrphanOnlyWhenItIsOld(t *testing.T) {
 	wantRed(t, d, "no-dangling-reference")
 }
 
-func TestWithoutTheDocumentsTheirReferencesAreNotChecked(t *testing.T) {
+func TestNoDanglingReference_NotCheckedWithoutDocuments(t *testing.T) {
 	t.Parallel()
 	d := planted(t)
 	var bucket *blob.Bucket
@@ -263,7 +263,7 @@ func TestWithoutTheDocumentsTheirReferencesAreNotChecked(t *testing.T) {
 }
 
 // What has happened and is not in the books keeps the system from being quiet.
-func TestTheSystemIsNotQuietWhile(t *testing.T) {
+func TestGoingOn_NamesWhatIsNotBookedYet(t *testing.T) {
 	t.Parallel()
 	d := planted(t)
 	const open = `ALTER TABLE entries DISABLE TRIGGER USER; ALTER TABLE postings DISABLE TRIGGER USER; `
@@ -284,7 +284,7 @@ func TestTheSystemIsNotQuietWhile(t *testing.T) {
 	}
 }
 
-func TestWhatClientsGotIsComparedByteForByte(t *testing.T) {
+func TestHeard_ComparesAnswersByteForByte(t *testing.T) {
 	t.Parallel()
 	d := planted(t)
 	right := audit.Answer{Merchant: "mer_acme", Operation: "POST /v1/orders", Key: "order-3", Status: 202,

@@ -165,7 +165,7 @@ func (k *keyed) refuse(w http.ResponseWriter, status int) {
 	w.WriteHeader(status)
 }
 
-func TestEachIdempotencyCaseCanFail(t *testing.T) {
+func TestIdempotencyCases_EachCanFail(t *testing.T) {
 	t.Parallel()
 	everyCaseCanFail(t, Idempotency, map[string][]string{
 		"none": nil, "none, links to its description": nil, // other ways of being right
@@ -190,7 +190,7 @@ func TestEachIdempotencyCaseCanFail(t *testing.T) {
 }
 
 // What a service does not show cannot be judged; it must not be called wrong.
-func TestWhatCannotBeToldIsNotJudged(t *testing.T) {
+func TestIdempotencyCases_WhatIsNotShownIsNotJudged(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
 	defer server.Close()
@@ -208,7 +208,7 @@ func TestWhatCannotBeToldIsNotJudged(t *testing.T) {
 	}
 }
 
-func TestAChangedRequestIsWellFormed(t *testing.T) {
+func TestChanged_MakesAWellFormedRequest(t *testing.T) {
 	t.Parallel()
 	for body, want := range map[string]string{
 		`{"amount":{"currency":"GBP","minor":100},"b":7}`: `{"amount":{"currency":"GBP","minor":101},"b":7}`,

@@ -72,7 +72,7 @@ func receiver(t *testing.T, bug string) http.Handler {
 	})
 }
 
-func TestEachReceiverCaseCanFail(t *testing.T) {
+func TestReceiverCases_EachCanFail(t *testing.T) {
 	t.Parallel()
 	everyCaseCanFail(t, Receiver, map[string][]string{
 		"none":                               nil,
@@ -146,7 +146,7 @@ func (s sender) post(ctx context.Context, url, id string, at time.Time) (*http.R
 	return s.client.Do(request)
 }
 
-func TestEachSenderCaseCanFail(t *testing.T) {
+func TestSenderCases_EachCanFail(t *testing.T) {
 	t.Parallel()
 	everyCaseCanFail(t, Sender, map[string][]string{
 		"none":                           nil,

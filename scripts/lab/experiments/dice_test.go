@@ -19,7 +19,7 @@ func drawn(seed uint64, order []Experiment) (dice map[string]Dice, keys map[stri
 }
 
 // The same seed is the same run, also of one experiment alone or in another order.
-func TestASeedIsARun(t *testing.T) {
+func TestDice_TheSameSeedIsTheSameRun(t *testing.T) {
 	backwards := slices.Clone(All)
 	slices.Reverse(backwards)
 	dice, keys := drawn(1, All)
@@ -44,7 +44,7 @@ func TestASeedIsARun(t *testing.T) {
 }
 
 // Both versions meet the same fault on the same amounts, and share no names.
-func TestBothVersionsHaveTheSameDice(t *testing.T) {
+func TestDice_AreTheSameForBothVersions(t *testing.T) {
 	w := &World{Seed: 7}
 	w.begin("saga", "without")
 	dice, key := w.Dice, uuid.NewString()

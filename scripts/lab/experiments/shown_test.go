@@ -2,7 +2,7 @@ package experiments
 
 import "testing"
 
-func TestMaskedIsOnlyWhatDiffersFromRunToRun(t *testing.T) {
+func TestMasked_HidesOnlyWhatDiffersFromRunToRun(t *testing.T) {
 	for _, c := range []struct{ line, want string }{
 		{"POST again: 202, Location: /v1/orders/ord_01a20e07-488e-7de5-93e0-d13043e1c1fe", "POST again: 202, Location: /v1/orders/ord_*"},
 		{"BEGIN; POST /v1/charges: ch_01a20e…; INSERT", "BEGIN; POST /v1/charges: *; INSERT"},

@@ -23,7 +23,7 @@ var Bugs = []Bug{
 		Mended:  "accounts are opened in the order of their ids, as balances are moved",
 		Edits: []Edit{{"services/ledger/entry.go", `		 ORDER BY id
 		    ON CONFLICT (id) DO NOTHING` + "`,\n\t\tinOrder)", `		    ON CONFLICT (id) DO NOTHING` + "`,\n\t\taccounts)"}},
-		Package: "./services/ledger", Test: "TestTwoEntriesThatOpenTheSameAccountsTheOtherWayRoundBothCommit",
+		Package: "./services/ledger", Test: "TestEntry_OpeningAccountsInOppositeOrderBothCommit",
 	},
 	{
 		ID: "signed-with-nothing", Date: "2026-11-23",
@@ -33,7 +33,7 @@ var Bugs = []Bug{
 		Mended:    "nothing is sent without a secret; each try fails and says why, and after the last the delivery is parked",
 		Edits: []Edit{{"shared/pattern/callback/sender.go", `case strings.TrimPrefix(*d.secret, "whsec_") == "":`,
 			`case strings.TrimPrefix(*d.secret, "whsec_") == "never":`}},
-		Package: "./shared/pattern/callback", Test: "TestWithoutASecretNothingIsSent",
+		Package: "./shared/pattern/callback", Test: "TestSender_SendsNothingWithoutASecret",
 	},
 	{
 		ID: "private-in-disguise", Date: "2026-11-23",
@@ -42,7 +42,7 @@ var Bugs = []Bug{
 		Mended:  "of IPv6 only what is given out, less the tunnels; of IPv4 not the reserved ranges either",
 		Edits: []Edit{{"shared/pattern/callback/sender.go", ` || slices.ContainsFunc(notPublic, inside) || (ip.Is6() && !inside(public6)) {`,
 			` || slices.ContainsFunc(notPublic[:2], inside) {`}},
-		Package: "./shared/pattern/callback", Test: "TestAWebhookCannotReachIntoOurNetwork",
+		Package: "./shared/pattern/callback", Test: "TestPublicOnly_RefusesPrivateAddresses",
 	},
 	{
 		ID: "retry-after-overflows", Date: "2026-11-23",
@@ -51,7 +51,7 @@ var Bugs = []Bug{
 		Mended:  "bounded before it is multiplied",
 		Edits: []Edit{{"shared/pattern/callback/sender.go", `time.Duration(min(seconds, int(maxRetryAfter/time.Second))) * time.Second`,
 			`time.Duration(seconds) * time.Second`}},
-		Package: "./shared/pattern/callback", Test: "TestRetryAfterIsHonouredWithinReason",
+		Package: "./shared/pattern/callback", Test: "TestSender_HonoursRetryAfterWithinBounds",
 	},
 	{
 		ID: "one-merchant-takes-all-places", Date: "2026-11-23",
@@ -59,7 +59,7 @@ var Bugs = []Bug{
 		Broke:   "one merchant's backlog took every place that there is for sending; the others' callbacks waited for its time-outs",
 		Mended:  "a merchant has places of its own, a fraction of all",
 		Edits:   []Edit{{"shared/pattern/callback/worker.go", `	perMerchant = 32`, `	perMerchant = 1000`}},
-		Package: "./shared/pattern/callback", Test: "TestMerchantsThatHangHoldUpNobody",
+		Package: "./shared/pattern/callback", Test: "TestWorker_HangingMerchantsDoNotHoldUpOthers",
 	},
 	{
 		ID: "a-hold-that-leaks", Date: "2026-11-23",

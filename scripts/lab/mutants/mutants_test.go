@@ -8,7 +8,7 @@ import (
 const root = "../../.."
 
 // When the code moves on, it must be seen before a mutant is run, which takes long.
-func TestEveryEditFitsTheSource(t *testing.T) {
+func TestOverlay_EveryEditFitsTheSource(t *testing.T) {
 	for _, m := range All {
 		if _, err := m.Overlay(root); err != nil {
 			t.Error(err)
@@ -21,7 +21,7 @@ func TestEveryEditFitsTheSource(t *testing.T) {
 	}
 }
 
-func TestAnEditThatFitsTwiceOrNotAtAllIsRefused(t *testing.T) {
+func TestOverlay_RefusesAnEditThatFitsTwiceOrNotAtAll(t *testing.T) {
 	for _, old := range []string{"package mutants", "no such text " + "anywhere"} {
 		edit := Edit{File: "scripts/lab/mutants/mutants_test.go", Old: old}
 		if _, err := overlay(root, "test", []Edit{edit}); err == nil || !strings.Contains(err.Error(), "does not fit any more") {
@@ -31,7 +31,7 @@ func TestAnEditThatFitsTwiceOrNotAtAllIsRefused(t *testing.T) {
 }
 
 // Each of the eleven has a mutant that is there for it.
-func TestEveryInvariantHasItsMutant(t *testing.T) {
+func TestMutants_CoverEveryInvariant(t *testing.T) {
 	made := map[string]bool{}
 	for _, m := range All {
 		made[m.Invariant] = true
@@ -47,7 +47,7 @@ func TestEveryInvariantHasItsMutant(t *testing.T) {
 	}
 }
 
-func TestANameThatNoMutantHasIsAnError(t *testing.T) {
+func TestChosen_RefusesAnUnknownName(t *testing.T) {
 	if _, err := Chosen([]string{"guard-removed", "guard-reversed"}); err == nil || !strings.Contains(err.Error(), `"guard-reversed"`) || !strings.Contains(err.Error(), "guard-removed") {
 		t.Errorf("misspelt: %v", err)
 	}

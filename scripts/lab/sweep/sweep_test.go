@@ -6,13 +6,13 @@ import (
 	"example.com/failwell/shared/platform/fault"
 )
 
-func TestADelayOutlastsEverybodyWhoWaits(t *testing.T) {
+func TestDelay_OutlastsEveryTimeout(t *testing.T) {
 	if longest := LongestWait(); Delay <= longest {
 		t.Errorf("a delay takes %s, somebody waits for %s", Delay, longest)
 	}
 }
 
-func TestEveryPointIsSweptWithEveryFaultAndEveryClient(t *testing.T) {
+func TestAll_HasEveryPointWithEveryFaultAndClient(t *testing.T) {
 	faults := []fault.Action{fault.Crash, fault.Error, fault.Delay}
 	swept := map[Combination]bool{}
 	for _, c := range All(faults...) {

@@ -7,7 +7,7 @@ import (
 )
 
 // What is set wins over what `make run` wrote; where there is neither, it says what to do.
-func TestASettingIsFoundWhereItShouldBe(t *testing.T) {
+func TestSetting_ComesFromTheEnvironmentThenTheRunFile(t *testing.T) {
 	t.Chdir(t.TempDir())
 	t.Setenv("POSTGRES_URL", "")
 	if _, err := Setting("POSTGRES_URL"); err == nil || !strings.Contains(err.Error(), "make run") {

@@ -8,7 +8,7 @@ import (
 
 // A merchant chooses the URL. It must not make us call what only we can reach:
 // our own services, or the address from which a cloud hands out its credentials.
-func TestAWebhookCannotReachIntoOurNetwork(t *testing.T) {
+func TestPublicOnly_RefusesPrivateAddresses(t *testing.T) {
 	t.Parallel()
 	for what, addresses := range map[string][]string{
 		"loopback":             {"127.0.0.1:80", "127.8.9.10:443", "[::1]:80"},
@@ -35,7 +35,7 @@ func TestAWebhookCannotReachIntoOurNetwork(t *testing.T) {
 	}
 }
 
-func TestAWebhookOnTheInternetIsReached(t *testing.T) {
+func TestPublicOnly_AllowsPublicAddresses(t *testing.T) {
 	t.Parallel()
 	for _, address := range []string{
 		"1.1.1.1:443", "9.255.255.255:80", "11.0.0.0:80", "100.63.255.255:80", "100.128.0.0:80", "126.0.0.1:80", "128.0.0.1:80",
@@ -50,7 +50,7 @@ func TestAWebhookOnTheInternetIsReached(t *testing.T) {
 
 // An error may quote the endpoint. What PostgreSQL refuses in it would fail the
 // transaction in which everybody's outcomes are recorded, over and over.
-func TestWhatIsSaidOfAnErrorCanBeStored(t *testing.T) {
+func TestSanitise_MakesErrorTextStorable(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
 		"plain":                        "plain",

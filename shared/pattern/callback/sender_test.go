@@ -15,7 +15,7 @@ import (
 )
 
 // A signature that anybody but the merchant's own secret explains is none.
-func TestADeliveryIsSignedWithTheSecretOfItsMerchant(t *testing.T) {
+func TestSender_SignsWithTheSecretOfTheMerchant(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	e := w.endpoint(status(http.StatusNoContent))
@@ -45,7 +45,7 @@ func TestADeliveryIsSignedWithTheSecretOfItsMerchant(t *testing.T) {
 }
 
 // A signature made with an empty key is one that anybody can make.
-func TestWithoutASecretNothingIsSent(t *testing.T) {
+func TestSender_SendsNothingWithoutASecret(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	e := w.endpoint(status(http.StatusOK))
@@ -59,7 +59,7 @@ func TestWithoutASecretNothingIsSent(t *testing.T) {
 }
 
 // The receiver knows a repetition by its id, and must be able to trust it.
-func TestEveryTryHasTheSameIDAndAValidSignature(t *testing.T) {
+func TestSender_EachTryHasTheSameIDAndAValidSignature(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	e := w.endpoint(func(n int, out http.ResponseWriter) {
@@ -85,7 +85,7 @@ func TestEveryTryHasTheSameIDAndAValidSignature(t *testing.T) {
 	e.wantNoMore()
 }
 
-func TestAnEndpointThatIsGoneIsNotCalledAgain(t *testing.T) {
+func TestSender_ParksAtOnceWhenTheEndpointIsGone(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	e := w.endpoint(func(_ int, out http.ResponseWriter) {
@@ -101,7 +101,7 @@ func TestAnEndpointThatIsGoneIsNotCalledAgain(t *testing.T) {
 	e.wantNoMore()
 }
 
-func TestRetryAfterIsHonouredWithinReason(t *testing.T) {
+func TestSender_HonoursRetryAfterWithinBounds(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	cfg := w.config()
@@ -146,7 +146,7 @@ func TestRetryAfterIsHonouredWithinReason(t *testing.T) {
 
 // A redirect could lead into our own network, and a POST that follows one can
 // arrive as a GET without the news.
-func TestARedirectIsAFailureAndNotFollowed(t *testing.T) {
+func TestSender_RedirectIsAFailureAndNotFollowed(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	elsewhere := w.endpoint(status(http.StatusOK))
@@ -163,7 +163,7 @@ func TestARedirectIsAFailureAndNotFollowed(t *testing.T) {
 	elsewhere.wantNoMore()
 }
 
-func TestWhatCannotBeDeliveredIsParkedAndReplayedUnderItsID(t *testing.T) {
+func TestReplay_SendsAParkedCallbackUnderItsID(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	const repaired = 5 // three tries of the first schedule and one of the second fail
@@ -195,7 +195,7 @@ func TestWhatCannotBeDeliveredIsParkedAndReplayedUnderItsID(t *testing.T) {
 
 // A replay of what is delivered would be a second delivery, and of what is due a
 // way to hammer an endpoint.
-func TestOnlyWhatIsParkedIsReplayed(t *testing.T) {
+func TestReplay_RefusesWhatIsNotParked(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	id := w.enqueue("acme", "http://127.0.0.1:1", "{}")
@@ -215,7 +215,7 @@ func TestOnlyWhatIsParkedIsReplayed(t *testing.T) {
 
 // The check is made with the address that is connected to, so a name that
 // leads inside does not help.
-func TestAPrivateAddressIsNotCalledByAnyName(t *testing.T) {
+func TestSender_CallsNoPrivateAddressByAnyName(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	e := w.endpoint(status(http.StatusOK))
@@ -258,7 +258,7 @@ func (w *world) rude(answer string) (url string) {
 
 // Go's errors quote the endpoint. What it says must neither fill the table nor fail
 // the transaction in which it is noted, for that is also everybody else's.
-func TestWhateverAnEndpointSaysItsFailureIsNoted(t *testing.T) {
+func TestSender_RecordsAFailureWhateverTheEndpointSays(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ answer, noted string }{
 		"a zero byte and half a character": {"HTTP/1.1 200 OK\r\nX\x00\xff\r\n\r\n", "malformed MIME header"},

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-func TestASlowEndpointDoesNotHoldUpTheOthers(t *testing.T) {
+func TestWorker_SlowEndpointDoesNotHoldUpOthers(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	slow, release := w.held(status(http.StatusOK))
@@ -33,7 +33,7 @@ func TestASlowEndpointDoesNotHoldUpTheOthers(t *testing.T) {
 
 // A merchant whose endpoint hangs has more due than there are places. The others
 // are served all the same.
-func TestAMerchantWithABacklogLeavesPlacesForOthers(t *testing.T) {
+func TestWorker_BacklogLeavesPlacesForOtherMerchants(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	slow, release := w.held(status(http.StatusOK))
@@ -55,7 +55,7 @@ func TestAMerchantWithABacklogLeavesPlacesForOthers(t *testing.T) {
 // Five merchants hang, each with more due than it has places, and older than what
 // the sixth has due. Nobody waits for their time-outs, and none of them gets more
 // tries at once than are its own.
-func TestMerchantsThatHangHoldUpNobody(t *testing.T) {
+func TestWorker_HangingMerchantsDoNotHoldUpOthers(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	quick := w.endpoint(status(http.StatusOK))
@@ -95,7 +95,7 @@ func TestMerchantsThatHangHoldUpNobody(t *testing.T) {
 
 // When there is more to do than places, all merchants have their turn: those who had
 // none are first when places become free, not those who were first before.
-func TestWithTooFewPlacesEverybodyHasATurn(t *testing.T) {
+func TestWorker_WithTooFewPlacesEachMerchantHasATurn(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	e, release := w.held(status(http.StatusOK))
@@ -115,7 +115,7 @@ func TestWithTooFewPlacesEverybodyHasATurn(t *testing.T) {
 
 // A transaction for each claim and each outcome cost more than all else that an
 // order costs. The transaction that wrote a row last is its xmin.
-func TestOutcomesAreRecordedTogether(t *testing.T) {
+func TestWorker_RecordsOutcomesInBatches(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	e := w.endpoint(func(n int, _ http.ResponseWriter) { time.Sleep(time.Duration(n%32) * 2 * time.Millisecond) }) // each ends at a time of its own

@@ -49,7 +49,7 @@ func counted(t *testing.T, registry *prometheus.Registry, outcome string) float6
 	return 0
 }
 
-func TestAnEndpointThatNeverAnswersIsCutOff(t *testing.T) {
+func TestWorker_CutsOffAnEndpointThatNeverAnswers(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	e, release := w.held(status(http.StatusOK))
@@ -66,7 +66,7 @@ func TestAnEndpointThatNeverAnswersIsCutOff(t *testing.T) {
 }
 
 // The status has come. Nobody is interested in the rest, least of all in one without end.
-func TestAnAnswerWithoutEndIsNotReadToTheEnd(t *testing.T) {
+func TestWorker_DoesNotReadAnEndlessAnswer(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	over := make(chan struct{})
@@ -80,7 +80,7 @@ func TestAnAnswerWithoutEndIsNotReadToTheEnd(t *testing.T) {
 	w.becomes(w.enqueue("acme", e.url, "{}"), "delivered")
 }
 
-func TestTwoWorkersDoNotSendTheSame(t *testing.T) {
+func TestWorker_TwoOfThemDoNotSendTheSame(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	e := w.endpoint(status(http.StatusOK))
@@ -105,7 +105,7 @@ func TestTwoWorkersDoNotSendTheSame(t *testing.T) {
 }
 
 // What the lease of a finished delivery says is of no interest any more.
-func TestWhatIsDeliveredIsNotSentAgain(t *testing.T) {
+func TestWorker_DeliveredIsNotSentAgain(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	e := w.endpoint(status(http.StatusOK))
@@ -123,7 +123,7 @@ func TestWhatIsDeliveredIsNotSentAgain(t *testing.T) {
 
 // A worker that was slower than its lease hears of a failure after another one
 // has delivered. The merchant has the news: it must not be sent again.
-func TestASlowFailureDoesNotUndoADelivery(t *testing.T) {
+func TestWorker_SlowFailureDoesNotUndoADelivery(t *testing.T) {
 	t.Parallel()
 	for name, delays := range map[string][]time.Duration{
 		"that would be tried again": {0, 0, 0},
@@ -163,7 +163,7 @@ func TestASlowFailureDoesNotUndoADelivery(t *testing.T) {
 
 // Nor may it end the lease of the try that has followed it: a third would be made
 // beside that one.
-func TestASlowFailureDoesNotEndTheLeaseOfALaterTry(t *testing.T) {
+func TestWorker_SlowFailureDoesNotEndTheLeaseOfALaterTry(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	first, second := make(chan struct{}), make(chan struct{})
@@ -198,7 +198,7 @@ func TestASlowFailureDoesNotEndTheLeaseOfALaterTry(t *testing.T) {
 }
 
 // Cutting off a try that is in work would only send it again.
-func TestAStoppedWorkerFinishesWhatItHasBegun(t *testing.T) {
+func TestWorker_StoppedFinishesWhatItHasBegun(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	e, release := w.held(status(http.StatusOK))
@@ -223,7 +223,7 @@ func TestAStoppedWorkerFinishesWhatItHasBegun(t *testing.T) {
 
 // What is kept for a week is found by its age, not by looking at all of it: once a
 // minute, a look at all of it would be most of what the database does.
-func TestWhatIsOldIsFoundWithoutLookingAtTheRest(t *testing.T) {
+func TestDeleteDelivered_FindsOldRowsByTheIndex(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	const v7 = `(lpad(to_hex((extract(epoch FROM now() - %s) * 1000)::bigint), 12, '0') || lpad(to_hex(n), 20, '0'))::uuid`
@@ -255,7 +255,7 @@ func TestWhatIsOldIsFoundWithoutLookingAtTheRest(t *testing.T) {
 	}
 }
 
-func TestAWokenWorkerDoesNotWaitForThePoll(t *testing.T) {
+func TestWorker_WokenDoesNotWaitForThePoll(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	e := w.endpoint(status(http.StatusOK))
@@ -270,14 +270,14 @@ func TestAWokenWorkerDoesNotWaitForThePoll(t *testing.T) {
 	}
 }
 
-func TestADeliveryWhoseWorkerDiedIsTakenOverUnderItsID(t *testing.T) {
+func TestWorker_TakesOverFromADeadOneUnderTheSameID(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	e := w.endpoint(status(http.StatusOK))
 	id := w.enqueue("acme", e.url, `{"order":"ord_7"}`)
 
 	// Another process, for it is killed in the middle of its work.
-	dying := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestDyingWorker$")
+	dying := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestWorker_HelperProcessThatDies$")
 	dying.Env = append(os.Environ(), "CALLBACK_TEST_DB="+w.dbURL)
 	if out, err := dying.CombinedOutput(); err == nil {
 		t.Fatalf("the worker should have died:\n%s", out)
@@ -309,8 +309,8 @@ func TestADeliveryWhoseWorkerDiedIsTakenOverUnderItsID(t *testing.T) {
 	e.wantNoMore()
 }
 
-// TestDyingWorker is the other process of the test above.
-func TestDyingWorker(t *testing.T) {
+// TestWorker_HelperProcessThatDies is the other process of the test above.
+func TestWorker_HelperProcessThatDies(t *testing.T) {
 	if os.Getenv("CALLBACK_TEST_DB") == "" {
 		t.Skip("only as another process")
 	}

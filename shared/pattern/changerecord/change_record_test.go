@@ -66,7 +66,7 @@ func blocked(t *testing.T, db *pgxpool.Pool) int {
 	return n
 }
 
-func TestTheSameMessageTenTimesAtOnceMakesOneChange(t *testing.T) {
+func TestRecord_TenConcurrentDeliveriesMakeOneChange(t *testing.T) {
 	t.Parallel()
 	db := open(t)
 	m := newMessage(t, "/orders")
@@ -108,7 +108,7 @@ func TestTheSameMessageTenTimesAtOnceMakesOneChange(t *testing.T) {
 
 // The second delivery must not be acknowledged on the strength of a record that
 // is not committed: when the first is undone after that, nobody makes the change.
-func TestADuplicateOfADeliveryThatIsUndoneMakesTheChange(t *testing.T) {
+func TestRecord_DuplicateOfAnUndoneDeliveryMakesTheChange(t *testing.T) {
 	t.Parallel()
 	db := open(t)
 	m := newMessage(t, "/orders")
@@ -135,7 +135,7 @@ func TestADuplicateOfADeliveryThatIsUndoneMakesTheChange(t *testing.T) {
 	wantBooks(t, db, 1, 1, 5)
 }
 
-func TestADuplicateLeavesNothingOfItself(t *testing.T) {
+func TestRecord_DuplicateUndoesItsWholeBatch(t *testing.T) {
 	t.Parallel()
 	db := open(t)
 	m, other := newMessage(t, "/orders"), newMessage(t, "/orders")
@@ -161,7 +161,7 @@ func TestADuplicateLeavesNothingOfItself(t *testing.T) {
 }
 
 // A change that fails for a reason of its own must not be taken for made.
-func TestAFailedChangeIsNeitherADuplicateNorRecorded(t *testing.T) {
+func TestRecord_FailedChangeIsNeitherDuplicateNorRecorded(t *testing.T) {
 	t.Parallel()
 	db := open(t)
 	m := newMessage(t, "/orders")
@@ -181,7 +181,7 @@ func TestAFailedChangeIsNeitherADuplicateNorRecorded(t *testing.T) {
 	wantBooks(t, db, 1, 1, 5)
 }
 
-func TestTwoSendersMayUseTheSameID(t *testing.T) {
+func TestRecord_TwoSendersMayUseTheSameID(t *testing.T) {
 	t.Parallel()
 	db := open(t)
 	m := newMessage(t, "/orders")
@@ -194,7 +194,7 @@ func TestTwoSendersMayUseTheSameID(t *testing.T) {
 	wantBooks(t, db, 2, 2, 10)
 }
 
-func TestSeenTellsWhichMessageHasMadeItsChange(t *testing.T) {
+func TestSeen_TellsWhichMessageHasMadeItsChange(t *testing.T) {
 	t.Parallel()
 	db := open(t)
 	m := newMessage(t, "/orders")
@@ -238,7 +238,7 @@ func TestRecordTx_UndoesASecondChange(t *testing.T) {
 	wantBooks(t, db, 1, 1, 5)
 }
 
-func TestAMessageIsKnownByTheSourceAndIDOfItsEvent(t *testing.T) {
+func TestOf_ReadsTheSourceAndIDOfAnEvent(t *testing.T) {
 	t.Parallel()
 	want := newMessage(t, "/orders")
 	if m, err := changerecord.Of(want.Source, want.ID.String()); err != nil || m != want {
@@ -261,7 +261,7 @@ func made(t *testing.T, source string, ago time.Duration) changerecord.Message {
 	return m
 }
 
-func TestForgettingKeepsWhatMayStillComeAgain(t *testing.T) {
+func TestDeleteOld_KeepsWhatMayComeAgain(t *testing.T) {
 	t.Parallel()
 	db := open(t)
 	old := []changerecord.Message{made(t, "/orders", 25*time.Hour), made(t, "/payments", 1000*time.Hour), made(t, "/orders", 48*time.Hour)}

@@ -63,7 +63,7 @@ func left(t *testing.T, db *pgxpool.Pool) (n int) {
 	return n
 }
 
-func TestWhatIsOldAndFinishedGoesAndNothingElse(t *testing.T) {
+func TestCollector_DeletesOnlyWhatIsOldAndFinished(t *testing.T) {
 	t.Parallel()
 	db := database(t)
 	fill(t, db)
@@ -96,7 +96,7 @@ func gathered(t *testing.T, metrics *prometheus.Registry, rule string) float64 {
 	return 0
 }
 
-func TestOneReplicaCollectsAtATime(t *testing.T) {
+func TestCollector_OneReplicaCollectsAtATime(t *testing.T) {
 	t.Parallel()
 	db := database(t)
 	var inWork, together, calls atomic.Int32
@@ -115,7 +115,7 @@ func TestOneReplicaCollectsAtATime(t *testing.T) {
 	}
 }
 
-func TestARuleThatFailsDoesNotHoldUpOthers(t *testing.T) {
+func TestCollector_FailingRuleDoesNotHoldUpOthers(t *testing.T) {
 	t.Parallel()
 	db := database(t)
 	fill(t, db)
@@ -124,7 +124,7 @@ func TestARuleThatFailsDoesNotHoldUpOthers(t *testing.T) {
 }
 
 // A collector that has died leaves its lease behind; another goes on when it ends.
-func TestALeaseThatEndedIsTakenOver(t *testing.T) {
+func TestCollector_TakesOverALeaseThatEnded(t *testing.T) {
 	t.Parallel()
 	db := database(t)
 	fill(t, db)

@@ -151,7 +151,7 @@ func fingerprint(t *rapid.T, body string) [32]byte {
 	return r.Fingerprint
 }
 
-func TestTheSameRequestWrittenInAnotherWayIsTheSame(t *testing.T) {
+func TestFingerprint_IsTheSameForAnotherSpelling(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		v := drawValue(t, 3)
@@ -162,7 +162,7 @@ func TestTheSameRequestWrittenInAnotherWayIsTheSame(t *testing.T) {
 	})
 }
 
-func TestARequestThatDiffersAnywhereIsAnother(t *testing.T) {
+func TestFingerprint_DiffersWhereverTheRequestDiffers(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		v := drawValue(t, 3)
@@ -177,7 +177,7 @@ func TestARequestThatDiffersAnywhereIsAnother(t *testing.T) {
 
 // Whoever reads the body takes the first or the last of two equal keys; the
 // fingerprint must not be of the other one.
-func TestAKeyThatStandsTwiceInAnObjectIsRefused(t *testing.T) {
+func TestFingerprint_RefusesADuplicateKeyInAnObject(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		inner := &value{kind: 'o', keys: []string{"a", "b"}, items: []*value{drawValue(t, 1), drawValue(t, 1)}}
@@ -198,7 +198,7 @@ func TestAKeyThatStandsTwiceInAnObjectIsRefused(t *testing.T) {
 
 // encoding/json takes {"items":A,"Items":B} for B and the swapped one for A, and the
 // sorted keys are the same: two requests, one fingerprint.
-func TestAKeyThatStandsTwiceInAnotherCaseIsRefused(t *testing.T) {
+func TestFingerprint_RefusesADuplicateKeyInAnotherCase(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{
 		`{"items":1,"Items":2}`, `{"Items":2,"items":1}`, `{"a":{"x":[{"é":1,"É":2}]}}`, `{"sku":1,"\u017fKU":2}`, `{"k":1,"\u212a":2}`,
@@ -214,7 +214,7 @@ func TestAKeyThatStandsTwiceInAnotherCaseIsRefused(t *testing.T) {
 	}
 }
 
-func TestRequestsThatLookAlikeAreNotTheSame(t *testing.T) {
+func TestFingerprint_DiffersForRequestsThatLookAlike(t *testing.T) {
 	t.Parallel()
 	seen := map[[32]byte]string{}
 	for _, r := range [][3]string{
@@ -238,7 +238,7 @@ func TestRequestsThatLookAlikeAreNotTheSame(t *testing.T) {
 	}
 }
 
-func TestABodyThatIsNotJSONIsRefused(t *testing.T) {
+func TestFingerprint_RefusesABodyThatIsNotJSON(t *testing.T) {
 	t.Parallel()
 	for _, body := range []string{" ", "{", "[", `{"a"`, `{"a":`, `{"a":1`, `{"a":1,`, `{"a" 1}`, `[1`, `[1,`, `[1 2]`, "]", "tea", `{1:2}`, `"a`, "01", "{} {}", "{}}"} {
 		if r, err := parse(http.MethodPost, "/orders", body, "k"); err == nil {

@@ -27,7 +27,7 @@ func wantProblem(t interface{ Errorf(string, ...any) }, err error, slug, field s
 }
 
 // A key that two readers could read differently is no name for a request.
-func TestAKeyIsReadInOneWayOrRefused(t *testing.T) {
+func TestKey_IsReadInOneWayOrRefused(t *testing.T) {
 	t.Parallel()
 	const missing, invalid = "idempotency-key-required", "idempotency-key-invalid"
 	for name, c := range map[string]struct {

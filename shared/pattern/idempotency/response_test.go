@@ -32,14 +32,14 @@ func wantOneWinner(t *testing.T, answers []answer) answer {
 	return first
 }
 
-func TestFiftyRequestsWithOneKeyAtOnceMakeOneOrder(t *testing.T) {
+func TestKey_FiftyConcurrentRequestsMakeOneOrder(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	wantOneWinner(t, s.atOnce(slices.Repeat([]request{{merchant: "acme", key: "k", basket: tea}}, 50)...))
 	s.wantOrders(1)
 }
 
-func TestTheAnswerToARetryIsTheFirstOne(t *testing.T) {
+func TestKey_RetryGetsTheFirstAnswer(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	first := s.must(request{merchant: "acme", key: "k", basket: tea})
@@ -56,7 +56,7 @@ func TestTheAnswerToARetryIsTheFirstOne(t *testing.T) {
 
 // Answering the second basket with the first order would drop it without a word;
 // working on it would break the promise to the first.
-func TestAKeyThatComesAgainWithOtherContentIsRefusedAndChangesNothing(t *testing.T) {
+func TestKey_ReusedForOtherContentIsRefused(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	first := s.must(request{merchant: "acme", key: "k", basket: tea})
@@ -71,7 +71,7 @@ func TestAKeyThatComesAgainWithOtherContentIsRefusedAndChangesNothing(t *testing
 	s.wantOrders(2)
 }
 
-func TestOfTwoRequestsWithOneKeyAndOtherContentAtOnceOneIsRefused(t *testing.T) {
+func TestKey_ConcurrentlyReusedForOtherContentIsRefused(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	answers := s.atOnce(request{merchant: "acme", key: "k", basket: tea}, request{merchant: "acme", key: "k", basket: coffee})
@@ -83,7 +83,7 @@ func TestOfTwoRequestsWithOneKeyAndOtherContentAtOnceOneIsRefused(t *testing.T) 
 	s.wantOrders(1)
 }
 
-func TestKeysOfTwoMerchantsDoNotMeet(t *testing.T) {
+func TestKey_IsSeparateForEachMerchant(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	acme := s.must(request{merchant: "acme", key: "k", basket: tea})
@@ -96,7 +96,7 @@ func TestKeysOfTwoMerchantsDoNotMeet(t *testing.T) {
 	s.wantOrders(2)
 }
 
-func TestKeysOfTwoOperationsDoNotMeet(t *testing.T) {
+func TestKey_IsSeparateForEachOperation(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	requests := []request{
@@ -117,7 +117,7 @@ func TestKeysOfTwoOperationsDoNotMeet(t *testing.T) {
 }
 
 // After the retention the key is free, for other content too, and not only once.
-func TestAnExpiredRecordIsReplaced(t *testing.T) {
+func TestRecord_ExpiredIsReplaced(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	wantFirst(t, s.must(request{merchant: "acme", key: "k", basket: tea}))
@@ -131,7 +131,7 @@ func TestAnExpiredRecordIsReplaced(t *testing.T) {
 	}
 }
 
-func TestSeveralRequestsThatFindAnExpiredRecordMakeOneOrder(t *testing.T) {
+func TestRecord_ConcurrentRequestsReplaceAnExpiredOneOnce(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	wantFirst(t, s.must(request{merchant: "acme", key: "k", basket: tea}))
@@ -140,7 +140,7 @@ func TestSeveralRequestsThatFindAnExpiredRecordMakeOneOrder(t *testing.T) {
 	s.wantOrders(2)
 }
 
-func TestARecordIsKeptForTheRetention(t *testing.T) {
+func TestRecord_IsKeptForTheRetention(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	r := request{merchant: "acme", key: "k", basket: tea}
@@ -153,7 +153,7 @@ func TestARecordIsKeptForTheRetention(t *testing.T) {
 }
 
 // A record without its work would answer "done" for ever.
-func TestWorkThatFailsLeavesTheKeyFree(t *testing.T) {
+func TestRecord_WorkThatFailsLeavesTheKeyFree(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)
 	r := request{merchant: "acme", key: "k", basket: tea}
@@ -222,7 +222,7 @@ func TestRecordTx_UndoesTheWorkWhenTheKeyIsRecorded(t *testing.T) {
 }
 
 // An answer without body is one that clients wait for like any other.
-func TestAnAnswerWithoutHeadersAndBodyCanBeRecorded(t *testing.T) {
+func TestRecord_TakesAnAnswerWithoutHeadersAndBody(t *testing.T) {
 	t.Parallel()
 	db := open(t)
 	accepted := idempotency.Response{Status: http.StatusAccepted}

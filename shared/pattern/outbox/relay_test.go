@@ -188,7 +188,7 @@ func TestRelay_ACrashBeforeTheDeletePublishesAgainUnderTheSameID(t *testing.T) {
 	w.write("dying", "once or twice")
 
 	// Another process, because it is killed in the middle of its work.
-	relay := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestDyingRelay$")
+	relay := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestRelay_HelperProcessThatDies$")
 	relay.Env = append(os.Environ(), "OUTBOX_TEST_DB="+w.dbURL, "OUTBOX_TEST_AMQP="+w.amqpURL)
 	if out, err := relay.CombinedOutput(); err == nil {
 		t.Fatalf("the relay should have died:\n%s", out)
@@ -208,8 +208,8 @@ func TestRelay_ACrashBeforeTheDeletePublishesAgainUnderTheSameID(t *testing.T) {
 	w.silence(arrived)
 }
 
-// TestDyingRelay is the other process of the test above.
-func TestDyingRelay(t *testing.T) {
+// TestRelay_HelperProcessThatDies is the other process of the test above.
+func TestRelay_HelperProcessThatDies(t *testing.T) {
 	if os.Getenv("OUTBOX_TEST_DB") == "" {
 		t.Skip("only as another process")
 	}

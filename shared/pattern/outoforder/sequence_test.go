@@ -67,7 +67,7 @@ func await(t *testing.T, db *pgxpool.Pool, stream string, n int) string {
 
 // Twenty streams of five events, in random order, each twice, through two
 // replicas: every stream ends the same, and nothing is applied twice.
-func TestAnyOrderWithDuplicatesEndsTheSame(t *testing.T) {
+func TestLog_AnyOrderWithDuplicatesEndsTheSame(t *testing.T) {
 	t.Parallel()
 	db := database(t, applied)
 	replicas := []*outoforder.Log{start(t, db, inRank), start(t, db, inRank)}
@@ -90,7 +90,7 @@ func TestAnyOrderWithDuplicatesEndsTheSame(t *testing.T) {
 }
 
 // An event that fails does not hold up other streams, and is applied once it can be.
-func TestAnEventThatFailsDoesNotHoldUpOthers(t *testing.T) {
+func TestLog_FailingEventDoesNotHoldUpOtherStreams(t *testing.T) {
 	t.Parallel()
 	db := database(t, applied)
 	var mu sync.Mutex
@@ -116,7 +116,7 @@ func TestAnEventThatFailsDoesNotHoldUpOthers(t *testing.T) {
 }
 
 // Whoever makes what an event waits for wakes its stream in the same transaction.
-func TestAWokenStreamIsLookedAtAtOnce(t *testing.T) {
+func TestRecheckTx_LooksAtAWaitingStreamAtOnce(t *testing.T) {
 	t.Parallel()
 	db := database(t, applied)
 	l := start(t, db, inRank)
@@ -147,7 +147,7 @@ func TestAWokenStreamIsLookedAtAtOnce(t *testing.T) {
 
 // What an event waits for commits after we have looked for it, and before we put the
 // event off. Putting it off now would lose the wake, for as long as ten minutes.
-func TestAWakeThatComesBetweenLookingAndPuttingOffIsNotLost(t *testing.T) {
+func TestRecheckTx_DuringAPostponementIsNotLost(t *testing.T) {
 	t.Parallel()
 	db := database(t, applied)
 	var once sync.Once
@@ -193,7 +193,7 @@ func TestAWakeThatComesBetweenLookingAndPuttingOffIsNotLost(t *testing.T) {
 }
 
 // The work of an event and the mark that it was done are one transaction.
-func TestWorkThatIsUndoneIsNotMarkedAsDone(t *testing.T) {
+func TestLog_UndoneWorkIsNotMarkedAsApplied(t *testing.T) {
 	t.Parallel()
 	db := database(t, applied)
 	var tries int

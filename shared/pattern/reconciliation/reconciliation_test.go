@@ -151,7 +151,7 @@ func request(t *testing.T, r *reconciliation.Reconciler) uuid.UUID {
 	return id
 }
 
-func TestExactlyWhatDiffersIsFound(t *testing.T) {
+func TestReconciler_FindsExactlyWhatDiffers(t *testing.T) {
 	t.Parallel()
 	db, b := database(t, payments), &bank{}
 	for range 5 {
@@ -191,7 +191,7 @@ func TestExactlyWhatDiffersIsFound(t *testing.T) {
 
 // A run looks at what has changed since the one before, and at what was
 // different then, however old that is.
-func TestARunIsBoundedToWhatChanged(t *testing.T) {
+func TestReconciler_RunIsBoundedToWhatChanged(t *testing.T) {
 	t.Parallel()
 	db, b := database(t, payments), &bank{}
 	old := time.Now().Add(-24 * time.Hour)
@@ -215,7 +215,7 @@ func TestARunIsBoundedToWhatChanged(t *testing.T) {
 
 // A run that breaks off is executed again from the beginning, and finds the
 // same: the lines that it had kept already are not counted twice.
-func TestARunThatBreaksOffFindsTheSame(t *testing.T) {
+func TestReconciler_RunThatBreaksOffFindsTheSame(t *testing.T) {
 	t.Parallel()
 	db, b := database(t, payments), &bank{fails: 3}
 	for range 5 {
@@ -234,7 +234,7 @@ func TestARunThatBreaksOffFindsTheSame(t *testing.T) {
 }
 
 // Two replicas: each run is executed by one of them.
-func TestOneReplicaExecutesARun(t *testing.T) {
+func TestReconciler_OneReplicaExecutesARun(t *testing.T) {
 	t.Parallel()
 	db, b := database(t, payments), &bank{}
 	for range 3 {

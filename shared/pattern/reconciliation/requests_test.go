@@ -26,7 +26,7 @@ func one[T any](t *testing.T, db *pgxpool.Pool, query string, args ...any) (valu
 
 // One side makes no statement: the others are compared all the same, nothing of
 // its own is taken for missing, and nothing is forgotten until it is back.
-func TestASourceThatIsDeadDoesNotHideWhatTheOthersSay(t *testing.T) {
+func TestReconciler_DeadSourceDoesNotHideTheOthers(t *testing.T) {
 	t.Parallel()
 	db, alive, gone := database(t, payments), &bank{}, &bank{}
 	r := reconciler(db, alive, "a")
@@ -65,7 +65,7 @@ func TestASourceThatIsDeadDoesNotHideWhatTheOthersSay(t *testing.T) {
 	}
 }
 
-func TestADifferenceThatCannotBeMendedDoesNotHideTheOthers(t *testing.T) {
+func TestReconciler_FailedRepairDoesNotHideTheOthers(t *testing.T) {
 	t.Parallel()
 	db, b := database(t, payments), &bank{}
 	for range 3 {
@@ -89,7 +89,7 @@ func TestADifferenceThatCannotBeMendedDoesNotHideTheOthers(t *testing.T) {
 }
 
 // What always fails is not tried a hundred times a second.
-func TestARunThatBreaksOffAgainAndAgainIsGivenTime(t *testing.T) {
+func TestReconciler_BacksOffWhileARunKeepsFailing(t *testing.T) {
 	t.Parallel()
 	db := database(t, payments)
 	r := reconciler(db, &bank{}, "a")
@@ -104,7 +104,7 @@ func TestARunThatBreaksOffAgainAndAgainIsGivenTime(t *testing.T) {
 }
 
 // More subjects than one statement takes.
-func TestALargeWindowIsWalkedInPieces(t *testing.T) {
+func TestReconciler_ComparesALargeWindowInPieces(t *testing.T) {
 	t.Parallel()
 	db, b := database(t, payments), &bank{}
 	if _, err := db.Exec(t.Context(), `INSERT INTO payments SELECT gen_random_uuid(), 100, now() FROM generate_series(1, 10001)`); err != nil {
@@ -140,7 +140,7 @@ func TestALargeWindowIsWalkedInPieces(t *testing.T) {
 }
 
 // Whoever chooses where a run begins does not choose it for the next one.
-func TestARunThatBeginsWhereSomebodyWantsDoesNotMoveTheOthers(t *testing.T) {
+func TestRequest_WithAStartDoesNotMoveLaterRuns(t *testing.T) {
 	t.Parallel()
 	db := database(t, payments)
 	r := reconciler(db, &bank{}, "a")
@@ -162,7 +162,7 @@ func TestARunThatBeginsWhereSomebodyWantsDoesNotMoveTheOthers(t *testing.T) {
 	}
 }
 
-func TestWhoeverAsksWhileARunWaitsSharesIt(t *testing.T) {
+func TestRequest_SharesARunThatIsWaiting(t *testing.T) {
 	t.Parallel()
 	db := database(t, payments)
 	r := reconciler(db, &bank{}, "a")
@@ -208,7 +208,7 @@ func TestWhoeverAsksWhileARunWaitsSharesIt(t *testing.T) {
 }
 
 // The timer is in the table: three replicas that are restarted make one run.
-func TestReplicasThatAreRestartedMakeOneRunInAPeriod(t *testing.T) {
+func TestReconciler_RestartedReplicasMakeOneRunInAPeriod(t *testing.T) {
 	t.Parallel()
 	db := database(t, payments)
 	runs := func() int { return one[int](t, db, `SELECT count(*) FROM reconciliations`) }

@@ -119,7 +119,7 @@ func (w *world) empty() {
 	})
 }
 
-func TestAFailureComesBackLaterAndHoldsUpNobody(t *testing.T) {
+func TestConsumer_FailureComesBackLaterAndHoldsUpNoOther(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(id string, nth int) error {
 		if id == "fails" && nth < 3 {
@@ -142,7 +142,7 @@ func TestAFailureComesBackLaterAndHoldsUpNobody(t *testing.T) {
 	}
 }
 
-func TestAfterTheLastTryItIsParkedWithItsError(t *testing.T) {
+func TestConsumer_ParksAfterTheLastTryWithTheError(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(string, int) error { return errors.New("the processor says nonsense") })
 	w.publish(message("m"))
@@ -158,7 +158,7 @@ func TestAfterTheLastTryItIsParkedWithItsError(t *testing.T) {
 
 // What no retry can mend is parked at once, and it does not take the process
 // with it.
-func TestPoisonIsParkedAtOnceAndDoesNotStopTheOthers(t *testing.T) {
+func TestConsumer_ParksPoisonAtOnceAndGoesOn(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(id string, _ int) error {
 		if id == "pointless" {
@@ -179,7 +179,7 @@ func TestPoisonIsParkedAtOnceAndDoesNotStopTheOthers(t *testing.T) {
 	}
 }
 
-func TestAPanicIsAFailure(t *testing.T) {
+func TestConsumer_PanicIsAFailure(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(_ string, nth int) error {
 		if nth == 1 {
@@ -194,7 +194,7 @@ func TestAPanicIsAFailure(t *testing.T) {
 }
 
 // What a person has looked at goes back with a fresh count of tries.
-func TestReplayedMessagesAreHandledAgain(t *testing.T) {
+func TestReplay_MessagesAreHandledAgain(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
 	broken := true
@@ -226,7 +226,7 @@ func TestReplayedMessagesAreHandledAgain(t *testing.T) {
 
 // A consumer that dies before its acknowledgement has lost nothing: the next
 // gets the message again.
-func TestWhatIsNotAcknowledgedComesAgain(t *testing.T) {
+func TestConsumer_UnacknowledgedMessageComesAgain(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(string, int) error { return nil })
 	w.publish(message("m"))
@@ -248,7 +248,7 @@ func TestWhatIsNotAcknowledgedComesAgain(t *testing.T) {
 // Whoever reads the parked messages may die with one in hand, as often as it likes.
 // RabbitMQ 4 drops it the 21st time unless told otherwise; 3.10 does not, so the
 // limit is also looked at.
-func TestAParkedMessageIsNotLostByBeingLookedAt(t *testing.T) {
+func TestParked_MessageIsNotLostByBeingRead(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(string, int) error { return reliableretries.Permanent(errors.New("no")) })
 	w.publish(message("m"))

@@ -69,7 +69,7 @@ func stored(t *testing.T, s storethenreference.Store, name string) bool {
 	return ok
 }
 
-func TestADocumentNeverChangesUnderItsReader(t *testing.T) {
+func TestStore_DocumentNeverChangesUnderItsReader(t *testing.T) {
 	t.Parallel()
 	s, now := newStore(t), time.Now()
 	first, second := put(t, s, now, "first"), put(t, s, now, "second")
@@ -83,7 +83,7 @@ func TestADocumentNeverChangesUnderItsReader(t *testing.T) {
 	}
 }
 
-func TestOnlyOldDocumentsWithoutAReferenceGo(t *testing.T) {
+func TestSweep_RemovesOnlyOldDocumentsWithoutAReference(t *testing.T) {
 	t.Parallel()
 	db, s := database(t, documents), newStore(t)
 	old, now := time.Now().Add(-5*time.Hour), time.Now()
@@ -111,7 +111,7 @@ func TestOnlyOldDocumentsWithoutAReferenceGo(t *testing.T) {
 
 // A writer that was held up for longer than half of the grace cannot commit its
 // reference any more: the sweep may be removing its document at this moment.
-func TestALateReferenceIsRefused(t *testing.T) {
+func TestReference_TooLateIsRefused(t *testing.T) {
 	t.Parallel()
 	db, s := database(t, documents), newStore(t)
 	late := put(t, s, time.Now().Add(-31*time.Minute), "late")
@@ -125,7 +125,7 @@ func TestALateReferenceIsRefused(t *testing.T) {
 
 // The sweep removes a few at a time, remembers how far it came, and leaves
 // nothing behind whatever the limit.
-func TestASweepGoesOnWhereItStopped(t *testing.T) {
+func TestSweep_GoesOnWhereItStopped(t *testing.T) {
 	t.Parallel()
 	db, s := database(t, documents), newStore(t)
 	for i := range 25 {
@@ -155,7 +155,7 @@ func TestASweepGoesOnWhereItStopped(t *testing.T) {
 	}
 }
 
-func TestStoringInsideATransactionIsRefused(t *testing.T) {
+func TestStore_InsideATransactionIsRefused(t *testing.T) {
 	t.Parallel()
 	db, s := database(t, documents), newStore(t)
 	err := postgres.InTx(t.Context(), db, func(ctx context.Context, _ pgx.Tx) error {
@@ -175,7 +175,7 @@ func TestStoringInsideATransactionIsRefused(t *testing.T) {
 }
 
 // A round reads what has grown old enough since the one before, and nothing else.
-func TestARoundDoesNotLookUpAgainWhatTheOneBeforeHasSeen(t *testing.T) {
+func TestSweep_DoesNotLookUpAgainWhatItHasSeen(t *testing.T) {
 	t.Parallel()
 	db, s := database(t, documents), newStore(t)
 	asked := 0
@@ -205,7 +205,7 @@ func TestARoundDoesNotLookUpAgainWhatTheOneBeforeHasSeen(t *testing.T) {
 }
 
 // The sweep does not come back, so nothing may appear where it has been.
-func TestAWriterThatWasHeldUpCannotStoreWhereTheSweepHasBeen(t *testing.T) {
+func TestPut_RefusesAWriterThatWasHeldUp(t *testing.T) {
 	t.Parallel()
 	s := newStore(t)
 	_, err := s.Put(t.Context(), storethenreference.ClockReading{Database: time.Now(), Read: time.Now().Add(-31 * time.Minute)}, "text/plain", nil)

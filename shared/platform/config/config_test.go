@@ -32,7 +32,7 @@ func clean(t *testing.T) {
 	}
 }
 
-func TestAStartThatCannotWorkNamesEveryWrongVariableInOneLine(t *testing.T) {
+func TestLoad_NamesEveryWrongVariableInOneLine(t *testing.T) {
 	clean(t)
 	t.Setenv("UPSTREAM_URL", "")
 	t.Setenv("POLL", "soon")
@@ -52,7 +52,7 @@ func TestAStartThatCannotWorkNamesEveryWrongVariableInOneLine(t *testing.T) {
 	}
 }
 
-func TestSecretsDoNotReachTheErrorThatIsLogged(t *testing.T) {
+func TestLoad_KeepsSecretsOutOfItsError(t *testing.T) {
 	for name, merchants := range map[string]string{
 		"no webhook secret":     "mer_acme:sk_hush",
 		"not a webhook secret":  "mer_acme:sk_hush:hush",
@@ -77,7 +77,7 @@ func TestSecretsDoNotReachTheErrorThatIsLogged(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotSetHasTheDocumentedDefault(t *testing.T) {
+func TestLoad_UsesTheDocumentedDefaults(t *testing.T) {
 	clean(t)
 	t.Setenv("DATABASE_URL", "postgres://127.0.0.1/orders")
 	t.Setenv("UPSTREAM_URL", "http://127.0.0.1")
@@ -106,7 +106,7 @@ func TestWhatIsNotSetHasTheDocumentedDefault(t *testing.T) {
 	}
 }
 
-func TestAnAddressThatIsNoneIsRefusedAtTheStart(t *testing.T) {
+func TestLoad_RefusesAnInvalidAddress(t *testing.T) {
 	type withBroker struct {
 		config.Common
 		config.Broker
@@ -147,7 +147,7 @@ func TestAnAddressThatIsNoneIsRefusedAtTheStart(t *testing.T) {
 	}
 }
 
-func TestMerchantsAreReadWithTheirSecrets(t *testing.T) {
+func TestLoad_ReadsMerchantsWithTheirSecrets(t *testing.T) {
 	clean(t)
 	t.Setenv("DATABASE_URL", "postgres://127.0.0.1/orders")
 	t.Setenv("UPSTREAM_URL", "http://127.0.0.1")

@@ -30,7 +30,7 @@ func arm(t *testing.T, o fault.Order) {
 	t.Cleanup(fault.Disarm)
 }
 
-func TestNothingFailsUnlessArmed(t *testing.T) {
+func TestPoint_FailsOnlyWhenArmed(t *testing.T) {
 	arm(t, fault.Order{Point: fault.OutboxRelayAfterPublish, Action: fault.Error})
 	if err := fault.Point(t.Context(), point); err != nil {
 		t.Errorf("another point is armed, this one failed: %v", err)
@@ -41,7 +41,7 @@ func TestNothingFailsUnlessArmed(t *testing.T) {
 	}
 }
 
-func TestAPointFailsAtItsHitAndLetsTheRetryThrough(t *testing.T) {
+func TestPoint_FailsAtItsHitAndLetsTheRetryThrough(t *testing.T) {
 	arm(t, fault.Order{Point: point, Action: fault.Error, Hit: 3})
 	for hit := 1; hit <= 5; hit++ {
 		err := fault.Point(t.Context(), point)
@@ -51,7 +51,7 @@ func TestAPointFailsAtItsHitAndLetsTheRetryThrough(t *testing.T) {
 	}
 }
 
-func TestAmongConcurrentRequestsExactlyOneIsHit(t *testing.T) {
+func TestPoint_HitsExactlyOneOfConcurrentRequests(t *testing.T) {
 	arm(t, fault.Order{Point: point, Action: fault.Error, Hit: 20})
 	var failed atomic.Int32
 	var wg sync.WaitGroup
@@ -68,7 +68,7 @@ func TestAmongConcurrentRequestsExactlyOneIsHit(t *testing.T) {
 	}
 }
 
-func TestADelayEndsWithItsCaller(t *testing.T) {
+func TestDelay_EndsWithItsCaller(t *testing.T) {
 	arm(t, fault.Order{Point: point, Action: fault.Delay, DelayMS: int(time.Hour.Milliseconds())})
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 	defer cancel()
@@ -85,7 +85,7 @@ func TestADelayEndsWithItsCaller(t *testing.T) {
 // crashEnv tells this test binary to be the process that dies.
 const crashEnv = "FAULT_TEST_CRASH"
 
-func TestACrashRunsNothingMore(t *testing.T) {
+func TestCrash_RunsNothingMore(t *testing.T) {
 	if os.Getenv(crashEnv) != "" {
 		defer os.Stdout.WriteString("deferred function ran") //nolint:errcheck // it must not run
 		arm(t, fault.Order{Point: point, Action: fault.Crash})
@@ -108,7 +108,7 @@ func TestACrashRunsNothingMore(t *testing.T) {
 	}
 }
 
-func TestAForgottenRegistrationFailsEvenUnarmed(t *testing.T) {
+func TestPoint_UnregisteredPanicsEvenUnarmed(t *testing.T) {
 	defer func() {
 		if recover() == nil {
 			t.Error("an unregistered point passed")
@@ -117,7 +117,7 @@ func TestAForgottenRegistrationFailsEvenUnarmed(t *testing.T) {
 	_ = fault.Point(t.Context(), "outbox.relay.somewhere")
 }
 
-func TestTheRegistryNamesEachPointOnceAndSaysWhatItMeans(t *testing.T) {
+func TestPoints_AreEachNamedOnceAndDescribed(t *testing.T) {
 	seen := map[string]bool{}
 	for _, p := range fault.Points {
 		if seen[p.Name] {
@@ -130,7 +130,7 @@ func TestTheRegistryNamesEachPointOnceAndSaysWhatItMeans(t *testing.T) {
 	}
 }
 
-func TestControlRefusesOrdersThatWouldDoNothing(t *testing.T) {
+func TestHandler_RefusesOrdersThatWouldDoNothing(t *testing.T) {
 	t.Cleanup(fault.Disarm)
 	for name, body := range map[string]string{
 		"unknown point":    `{"point":"outbox.relay.somewhere","action":"error"}`,
@@ -158,7 +158,7 @@ func TestControlRefusesOrdersThatWouldDoNothing(t *testing.T) {
 	}
 }
 
-func TestControlArmsListsAndDisarms(t *testing.T) {
+func TestHandler_ArmsListsAndDisarms(t *testing.T) {
 	t.Cleanup(fault.Disarm)
 	call := func(method, body string) fault.Status {
 		t.Helper()

@@ -10,7 +10,7 @@ import (
 	"example.com/failwell/shared/platform/money"
 )
 
-func TestAmountsAreShownWithTheExponentOfTheirCurrency(t *testing.T) {
+func TestString_UsesTheExponentOfTheCurrency(t *testing.T) {
 	t.Parallel()
 	for want, m := range map[string]money.Money{
 		"12.50 GBP":                 {Minor: 1250, Currency: "GBP"},
@@ -26,7 +26,7 @@ func TestAmountsAreShownWithTheExponentOfTheirCurrency(t *testing.T) {
 	}
 }
 
-func TestSumsAndProductsThatOverflowAreErrorsNotSmallNumbers(t *testing.T) {
+func TestMoney_OverflowIsAnError(t *testing.T) {
 	t.Parallel()
 	most := money.Money{Minor: math.MaxInt64, Currency: "GBP"}
 	if _, err := most.Add(money.Money{Minor: 1, Currency: "GBP"}); !errors.Is(err, money.ErrOverflow) {
@@ -40,7 +40,7 @@ func TestSumsAndProductsThatOverflowAreErrorsNotSmallNumbers(t *testing.T) {
 	}
 }
 
-func TestTwoCurrenciesAreNotAdded(t *testing.T) {
+func TestAdd_RefusesTwoCurrencies(t *testing.T) {
 	t.Parallel()
 	_, err := money.Money{Minor: 1, Currency: "GBP"}.Add(money.Money{Minor: 1, Currency: "EUR"})
 	if !errors.Is(err, money.ErrCurrencies) {
@@ -48,7 +48,7 @@ func TestTwoCurrenciesAreNotAdded(t *testing.T) {
 	}
 }
 
-func TestUnknownCurrenciesAreRefused(t *testing.T) {
+func TestValidate_RefusesUnknownCurrencies(t *testing.T) {
 	t.Parallel()
 	for _, currency := range []string{"", "gbp", "GB", "XXX", "POUND"} {
 		if err := (money.Money{Currency: currency}).Validate(); err == nil {
@@ -57,7 +57,7 @@ func TestUnknownCurrenciesAreRefused(t *testing.T) {
 	}
 }
 
-func TestAddIsExactOrAnError(t *testing.T) {
+func TestAdd_IsExactOrAnError(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := rapid.Int64().Draw(t, "a"), rapid.Int64().Draw(t, "b")

@@ -27,7 +27,7 @@ func writeAll(t *testing.T, g *postgres.GroupCommitter, n int, fill func(i int, 
 	return results
 }
 
-func TestEachOfAGroupIsAllOrNothing(t *testing.T) {
+func TestGrouped_EachBatchIsAllOrNothing(t *testing.T) {
 	t.Parallel()
 	db, _ := database(t)
 	g := postgres.Grouped(db, postgres.GroupOptions{})
@@ -48,7 +48,7 @@ func TestEachOfAGroupIsAllOrNothing(t *testing.T) {
 	}
 }
 
-func TestALockedRowHoldsUpOnlyThoseWhoWantIt(t *testing.T) {
+func TestGrouped_LockedRowDelaysOnlyItsOwnBatches(t *testing.T) {
 	t.Parallel()
 	db, _ := database(t)
 	g := postgres.Grouped(db, postgres.GroupOptions{})
@@ -82,7 +82,7 @@ func TestALockedRowHoldsUpOnlyThoseWhoWantIt(t *testing.T) {
 
 // One row that many want, and the rest of the service: it goes on, and so do those
 // who would free the row.
-func TestALockedRowDoesNotTakeThePool(t *testing.T) {
+func TestGrouped_LockedRowDoesNotTakeThePool(t *testing.T) {
 	t.Parallel()
 	db, dbURL := database(t)
 	holder := open(t, dbURL)
@@ -193,7 +193,7 @@ func awaitHandedIn(t *testing.T, g *postgres.GroupCommitter, n int) {
 
 // The answer to a common commit is lost: everybody in it hears that it is open
 // what happened, and nobody is told that it failed, or tried again.
-func TestALostAnswerIsLostForAll(t *testing.T) {
+func TestGrouped_LostAnswerIsUnknownForAll(t *testing.T) {
 	t.Parallel()
 	db, dbURL := database(t)
 	g, goOn := held(t, through(t, dbURL, "the last"), 15*time.Second)
@@ -223,7 +223,7 @@ func TestALostAnswerIsLostForAll(t *testing.T) {
 
 // A network that swallows everything ends no connection. Who is behind it hears after
 // a while that it is open what happened, and those behind them go on.
-func TestAConnectionThatDiedWithoutAWordHoldsNobodyUpForLong(t *testing.T) {
+func TestGrouped_SilentConnectionIsGivenUpAfterATimeout(t *testing.T) {
 	t.Parallel()
 	_, dbURL := database(t)
 	g := postgres.Grouped(throughCable(t, dbURL, "the last", true), postgres.GroupOptions{})
@@ -248,7 +248,7 @@ func TestAConnectionThatDiedWithoutAWordHoldsNobodyUpForLong(t *testing.T) {
 }
 
 // Without a connection nobody would fare better alone.
-func TestWithoutAConnectionNobodyIsTriedAlone(t *testing.T) {
+func TestGrouped_WithoutAConnectionNoneIsTriedAlone(t *testing.T) {
 	t.Parallel()
 	db, _ := database(t)
 	g, goOn := held(t, db, 300*time.Millisecond)
@@ -276,7 +276,7 @@ func TestWithoutAConnectionNobodyIsTriedAlone(t *testing.T) {
 }
 
 // What one hands in that cannot be encoded is its own affair.
-func TestOneThatCannotBeEncodedTakesNobodyWithIt(t *testing.T) {
+func TestGrouped_BatchThatCannotBeEncodedFailsAlone(t *testing.T) {
 	t.Parallel()
 	db, _ := database(t)
 	g := postgres.Grouped(db, postgres.GroupOptions{})
@@ -297,7 +297,7 @@ func TestOneThatCannotBeEncodedTakesNobodyWithIt(t *testing.T) {
 	}
 }
 
-func TestCloseWritesWhatWasHandedIn(t *testing.T) {
+func TestGrouped_CloseWritesWhatWasHandedIn(t *testing.T) {
 	t.Parallel()
 	db, dbURL := database(t)
 	holder := open(t, dbURL)
@@ -339,7 +339,7 @@ func TestCloseWritesWhatWasHandedIn(t *testing.T) {
 }
 
 // A handler that the server no longer waited for may come after the end.
-func TestWhoComesAfterTheCloseIsRefused(t *testing.T) {
+func TestGrouped_RefusesWritesAfterClose(t *testing.T) {
 	t.Parallel()
 	db, _ := database(t)
 	g := postgres.Grouped(db, postgres.GroupOptions{})
@@ -369,7 +369,7 @@ func TestWhoComesAfterTheCloseIsRefused(t *testing.T) {
 }
 
 // What the server says beside an answer goes into its log, a thousand times a second.
-func TestACommitDrawsNoWarning(t *testing.T) {
+func TestGrouped_CommitCausesNoWarning(t *testing.T) {
 	t.Parallel()
 	_, dbURL := database(t)
 	cfg, err := pgxpool.ParseConfig(dbURL)

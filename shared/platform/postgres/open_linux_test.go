@@ -9,7 +9,7 @@ import (
 
 // And we notice a server that vanished, before whoever waits for its answer has
 // lost all patience.
-func TestWeNoticeAServerThatVanished(t *testing.T) {
+func TestOpen_NoticesAServerThatVanished(t *testing.T) {
 	t.Parallel()
 	db, _ := database(t)
 	conn, err := db.Acquire(t.Context())

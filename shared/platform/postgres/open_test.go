@@ -13,7 +13,7 @@ import (
 
 // What waiting cannot mend is reported at once; a server that is not there yet
 // is waited for.
-func TestOpenWaitsOnlyForWhatTimeMends(t *testing.T) {
+func TestOpen_WaitsForAServerButNotForAMissingDatabase(t *testing.T) {
 	t.Parallel()
 	_, dbURL := database(t)
 	u, err := url.Parse(dbURL)
@@ -35,7 +35,7 @@ func TestOpenWaitsOnlyForWhatTimeMends(t *testing.T) {
 
 // Without these the server keeps the session, and the locks, of a client that lost
 // its power: for minutes, or for hours.
-func TestTheServerNoticesAClientThatVanished(t *testing.T) {
+func TestOpen_ServerNoticesAClientThatVanished(t *testing.T) {
 	t.Parallel()
 	db, _ := database(t)
 	for setting, want := range map[string]string{

@@ -34,7 +34,7 @@ const (
 	overflow = `UPDATE counters SET n = 1000000 WHERE name = $1`
 )
 
-func TestAllOfATransactionHappensOrNothing(t *testing.T) {
+func TestTransaction_IsAllOrNothing(t *testing.T) {
 	t.Parallel()
 	db, _ := database(t)
 	no := errors.New("no")
@@ -75,7 +75,7 @@ func TestAllOfATransactionHappensOrNothing(t *testing.T) {
 	}
 }
 
-func TestAPanicGivesTheLocksBack(t *testing.T) {
+func TestInTx_PanicReleasesTheLocks(t *testing.T) {
 	t.Parallel()
 	db, _ := database(t)
 	func() {
@@ -90,7 +90,7 @@ func TestAPanicGivesTheLocksBack(t *testing.T) {
 	}
 }
 
-func TestATransactionInsideATransactionIsRefused(t *testing.T) {
+func TestTransaction_NestedIsRefused(t *testing.T) {
 	t.Parallel()
 	db, _ := database(t)
 	err := postgres.InTx(t.Context(), db, func(ctx context.Context, _ pgx.Tx) error {
@@ -111,7 +111,7 @@ func TestATransactionInsideATransactionIsRefused(t *testing.T) {
 
 // Four transactions that lock two rows, half of them the other way around:
 // PostgreSQL ends each deadlock by sacrificing one, which is run again.
-func TestALostRaceIsRunAgain(t *testing.T) {
+func TestInTx_DeadlockIsRunAgain(t *testing.T) {
 	t.Parallel()
 	db, _ := database(t)
 	var again atomic.Int32
@@ -225,7 +225,7 @@ func throughCable(t *testing.T, dbURL, cutAfter string, silent bool) *pgxpool.Po
 
 // The answer to a commit is lost: it happened, and it is reported as unknown,
 // not as a failure.
-func TestALostAnswerToACommitIsNotARefusal(t *testing.T) {
+func TestCommit_LostAnswerIsUnknown(t *testing.T) {
 	t.Parallel()
 	db, dbURL := database(t)
 	err := postgres.InTx(t.Context(), through(t, dbURL, "commit"), func(ctx context.Context, tx pgx.Tx) error {
@@ -252,7 +252,7 @@ func TestALostAnswerToACommitIsNotARefusal(t *testing.T) {
 }
 
 // A request that is cancelled while its commit is on the way has not lost it.
-func TestACommitIsNotCancelledWithItsRequest(t *testing.T) {
+func TestCommit_IsNotCancelledWithItsRequest(t *testing.T) {
 	t.Parallel()
 	db, _ := database(t)
 	ctx, cancel := context.WithCancel(t.Context())
@@ -266,7 +266,7 @@ func TestACommitIsNotCancelledWithItsRequest(t *testing.T) {
 	}
 }
 
-func TestWhichErrorsLeaveOpenWhatHappened(t *testing.T) {
+func TestIsIndefinite_TellsWhichErrorsLeaveTheOutcomeOpen(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		err                           error
@@ -307,7 +307,7 @@ func TestWhichErrorsLeaveOpenWhatHappened(t *testing.T) {
 
 // The server ends a session (FATAL) or itself (PANIC) while it flushes the commit: the
 // code looks like a refusal, and the commit may be in the log all the same.
-func TestAServerThatDiesCommittingHasNotRefused(t *testing.T) {
+func TestCommitError_ServerThatDiesHasNotRefused(t *testing.T) {
 	t.Parallel()
 	for severity, unknown := range map[string]bool{"ERROR": false, "FATAL": true, "PANIC": true} {
 		err := postgres.CommitError(&pgconn.PgError{Code: "58030", SeverityUnlocalized: severity})
@@ -318,7 +318,7 @@ func TestAServerThatDiesCommittingHasNotRefused(t *testing.T) {
 }
 
 // An argument that has no form in PostgreSQL is a bug, and nothing was sent.
-func TestWhatCannotBeEncodedWasNotSent(t *testing.T) {
+func TestWrite_WhatCannotBeEncodedIsNotSent(t *testing.T) {
 	t.Parallel()
 	db, _ := database(t)
 	err := postgres.Write(t.Context(), db, func(b *pgx.Batch) {
@@ -330,7 +330,7 @@ func TestWhatCannotBeEncodedWasNotSent(t *testing.T) {
 	}
 }
 
-func TestStaleIsTriedAgainButNotForEver(t *testing.T) {
+func TestRetryStale_GivesUpAfterTenTries(t *testing.T) {
 	t.Parallel()
 	tries := 0
 	err := postgres.RetryStale(t.Context(), func() error {
@@ -349,7 +349,7 @@ func TestStaleIsTriedAgainButNotForEver(t *testing.T) {
 	}
 }
 
-func TestALeaseHasOneHolderUntilItEnds(t *testing.T) {
+func TestTryLease_HasOneHolderUntilItEnds(t *testing.T) {
 	t.Parallel()
 	db, _ := database(t)
 	try := func(holder string, d time.Duration) bool {

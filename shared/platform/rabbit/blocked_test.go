@@ -102,7 +102,7 @@ func soon(t *testing.T, what string, do func()) {
 
 const swallow = "swallow-this"
 
-func TestAStopDoesNotWaitForABrokerThatDoesNotRead(t *testing.T) {
+func TestPublisher_StopsWithoutWaitingForABlockedBroker(t *testing.T) {
 	t.Parallel()
 	brokerURL, blocked, _ := blocking(t, swallow)
 	conn := dial(t, brokerURL)
@@ -130,7 +130,7 @@ func TestAStopDoesNotWaitForABrokerThatDoesNotRead(t *testing.T) {
 }
 
 // The socket is full as well: not even a write comes back.
-func TestAWriteThatNobodyReadsEnds(t *testing.T) {
+func TestPublisher_GivesUpAWriteThatIsNotRead(t *testing.T) {
 	t.Parallel()
 	brokerURL, blocked, _ := blocking(t, swallow)
 	conn := dial(t, brokerURL)
@@ -155,7 +155,7 @@ func TestAWriteThatNobodyReadsEnds(t *testing.T) {
 }
 
 // Publishers are blocked because queues are full. So acknowledgements must get through.
-func TestABlockedPublisherDoesNotHoldUpAcknowledgements(t *testing.T) {
+func TestPublisher_BlockedDoesNotHoldUpAcknowledgements(t *testing.T) {
 	t.Parallel()
 	brokerURL, blocked, hangUp := blocking(t, swallow)
 	conn := dial(t, brokerURL)

@@ -75,7 +75,7 @@ func ready(t *testing.T, ch *amqp.Channel, name string) int {
 	return q.Messages
 }
 
-func TestAWholePipelineIsConfirmed(t *testing.T) {
+func TestPublisher_ConfirmsAWholePipeline(t *testing.T) {
 	t.Parallel()
 	conn := connect(t)
 	ch := queue(t, conn, "q", nil)
@@ -116,7 +116,7 @@ func TestConn_ExchangeIsTheOneOfItsOptions(t *testing.T) {
 
 // A message that no queue is bound for is confirmed by the broker, and gone. Ours
 // are mandatory: they come back, and count as not published.
-func TestAMessageForNobodyIsNotConfirmed(t *testing.T) {
+func TestPublisher_UnroutableMessageIsNotConfirmed(t *testing.T) {
 	t.Parallel()
 	conn := connect(t)
 	queue(t, conn, "q", nil)
@@ -140,7 +140,7 @@ func TestAMessageForNobodyIsNotConfirmed(t *testing.T) {
 }
 
 // A queue that is full says no, and the publisher hears it.
-func TestARefusalIsHeard(t *testing.T) {
+func TestPublisher_ReportsARefusalOfTheBroker(t *testing.T) {
 	t.Parallel()
 	conn := connect(t)
 	queue(t, conn, "full", amqp.Table{"x-max-length": int64(1), amqp.QueueOverflowArg: "reject-publish"})
@@ -153,7 +153,7 @@ func TestARefusalIsHeard(t *testing.T) {
 	}
 }
 
-func TestPublishingInsideATransactionIsRefused(t *testing.T) {
+func TestPublisher_InsideATransactionIsRefused(t *testing.T) {
 	t.Parallel()
 	conn := connect(t)
 	ch := queue(t, conn, "q", nil)
@@ -165,7 +165,7 @@ func TestPublishingInsideATransactionIsRefused(t *testing.T) {
 	}
 }
 
-func TestWithoutAConnectionNothingIsSent(t *testing.T) {
+func TestPublisher_SendsNothingWithoutAConnection(t *testing.T) {
 	t.Parallel()
 	conn := rabbit.Dial(rabbit.Options{URL: "amqp://guest:guest@127.0.0.1:1/", Name: "test", Logger: slog.New(slog.DiscardHandler)})
 	t.Cleanup(conn.Close)
@@ -177,7 +177,7 @@ func TestWithoutAConnectionNothingIsSent(t *testing.T) {
 
 // A consumer that is stopped finishes what is in work and takes nothing new; the
 // rest is still there.
-func TestAConsumerThatStopsFinishesItsWork(t *testing.T) {
+func TestConsume_StoppedFinishesItsWork(t *testing.T) {
 	t.Parallel()
 	conn := connect(t)
 	ch := queue(t, conn, "q", nil)
@@ -222,7 +222,7 @@ func TestAConsumerThatStopsFinishesItsWork(t *testing.T) {
 
 // A consumer whose channel breaks comes back, and gets again what it had not
 // acknowledged.
-func TestAConsumerComesBack(t *testing.T) {
+func TestConsume_ComesBackWhenItsChannelBreaks(t *testing.T) {
 	t.Parallel()
 	conn := connect(t)
 	queue(t, conn, "q", nil)

@@ -28,7 +28,7 @@ func lines(t *testing.T, out *bytes.Buffer) []map[string]any {
 	return all
 }
 
-func TestLogLinesOfOneRequestCanBeFoundByItsTrace(t *testing.T) {
+func TestLogger_LinesCarryTheTraceOfTheirRequest(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	log, err := telemetry.Logger(&out, "orders", "info")
@@ -50,7 +50,7 @@ func TestLogLinesOfOneRequestCanBeFoundByItsTrace(t *testing.T) {
 	}
 }
 
-func TestLogLevelIsObeyedAndAWrongOneIsNamed(t *testing.T) {
+func TestLogger_ObeysItsLevelAndNamesAWrongOne(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer
 	log, err := telemetry.Logger(&out, "orders", "warn")
@@ -67,7 +67,7 @@ func TestLogLevelIsObeyedAndAWrongOneIsNamed(t *testing.T) {
 	}
 }
 
-func TestATraceSurvivesARowOrAMessage(t *testing.T) {
+func TestTraceparent_SurvivesARowOrAMessage(t *testing.T) {
 	t.Parallel()
 	stored := telemetry.Traceparent(telemetry.WithTraceparent(t.Context(), traceparent))
 	if stored != traceparent {
@@ -80,7 +80,7 @@ func TestATraceSurvivesARowOrAMessage(t *testing.T) {
 	}
 }
 
-func TestAMalformedTraceparentIsNoTraceAndNoError(t *testing.T) {
+func TestTraceparent_MalformedIsNoTraceAndNoError(t *testing.T) {
 	t.Parallel()
 	for _, bad := range []string{"", "nonsense", "00-0-0-01", "00-" + strings.Repeat("0", 32) + "-00f067aa0ba902b7-01", traceparent + "\nx: y", strings.Repeat("f", 1<<16)} {
 		ctx := telemetry.WithTraceparent(context.Background(), bad)
@@ -90,7 +90,7 @@ func TestAMalformedTraceparentIsNoTraceAndNoError(t *testing.T) {
 	}
 }
 
-func TestEveryRequestHasATraceEvenIfTheClientSendsNone(t *testing.T) {
+func TestTracer_StartsATraceWhenTheClientSendsNone(t *testing.T) {
 	t.Parallel()
 	tracer := telemetry.Tracer()
 	one, first := tracer.Start(t.Context(), "one")
@@ -102,7 +102,7 @@ func TestEveryRequestHasATraceEvenIfTheClientSendsNone(t *testing.T) {
 	}
 }
 
-func TestTwoServicesInOneProcessDoNotShareMetrics(t *testing.T) {
+func TestMetrics_AreNotSharedByServicesInOneProcess(t *testing.T) {
 	t.Parallel()
 	// The default registry panics when a name is registered the second time.
 	for range 2 {

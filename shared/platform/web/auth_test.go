@@ -46,7 +46,7 @@ func seed(t *testing.T, db *pgxpool.Pool, merchants ...config.Merchant) {
 	}
 }
 
-func TestNobodyGetsInWithoutAKeyOrAsSomebodyElse(t *testing.T) {
+func TestRequireMerchant_NeedsAKeyAndNamesItsMerchant(t *testing.T) {
 	t.Parallel()
 	db := open(t, testenv.Postgres(t, merchantsTable))
 	seed(t, db, config.Merchant{ID: "mer_acme", Key: "sk_acme"}, config.Merchant{ID: "mer_other", Key: "sk_other"})
@@ -72,7 +72,7 @@ func TestNobodyGetsInWithoutAKeyOrAsSomebodyElse(t *testing.T) {
 	}
 }
 
-func TestAStolenTableOpensNothing(t *testing.T) {
+func TestRequireMerchant_StolenTableOpensNothing(t *testing.T) {
 	t.Parallel()
 	db := open(t, testenv.Postgres(t, merchantsTable))
 	seed(t, db, config.Merchant{ID: "mer_acme", Key: "sk_acme", WebhookSecret: "whsec_QQ=="})
@@ -89,7 +89,7 @@ func TestAStolenTableOpensNothing(t *testing.T) {
 	wantProblem(t, a, http.StatusUnauthorized, "unauthenticated", "Authorization")
 }
 
-func TestSeedingAgainReplacesAKeyAndKeepsTheMerchant(t *testing.T) {
+func TestSyncAPIKeys_ReplacesAKeyAndKeepsTheMerchant(t *testing.T) {
 	t.Parallel()
 	db := open(t, testenv.Postgres(t, merchantsTable))
 	seed(t, db)
@@ -102,7 +102,7 @@ func TestSeedingAgainReplacesAKeyAndKeepsTheMerchant(t *testing.T) {
 	wantProblem(t, s.send(t, http.MethodGet, "/me", "", "Authorization", "Bearer sk_old"), http.StatusUnauthorized, "unauthenticated", "Authorization")
 }
 
-func TestADatabaseOutageIsNotAWrongKey(t *testing.T) {
+func TestRequireMerchant_DatabaseOutageIsNotAWrongKey(t *testing.T) {
 	t.Parallel()
 	s := serve(t, whoami(web.RequireMerchant(open(t, "postgres://nobody@127.0.0.1:1/none"))))
 	a := s.send(t, http.MethodGet, "/me", "", "Authorization", "Bearer sk_acme")
@@ -112,7 +112,7 @@ func TestADatabaseOutageIsNotAWrongKey(t *testing.T) {
 	}
 }
 
-func TestOnlyOurOwnServicesPassAndNobodyWhenNoKeyIsSet(t *testing.T) {
+func TestRequireServiceKey_RefusesAllWhenNoKeyIsSet(t *testing.T) {
 	t.Parallel()
 	guarded := serve(t, whoami(web.RequireServiceKey("svc_key")))
 	if a := guarded.send(t, http.MethodGet, "/me", "", "Authorization", "Bearer svc_key"); a.status != http.StatusOK {

@@ -35,7 +35,7 @@ func transfers(e *echo.Echo) {
 	})
 }
 
-func TestAMisspeltOrMalformedBodyIsRefusedAndTheFieldNamed(t *testing.T) {
+func TestBind_NamesTheFieldOfABadBody(t *testing.T) {
 	t.Parallel()
 	s := serve(t, transfers)
 	const fine = `{"reference":"r","amount":{"minor":1250,"currency":"GBP"}}`
@@ -105,7 +105,7 @@ func TestDecode_ValidatesByPointerReceiver(t *testing.T) {
 	}
 }
 
-func TestTheBodyIsHandedOnByteForByte(t *testing.T) {
+func TestBind_HandsTheBodyOnByteForByte(t *testing.T) {
 	t.Parallel()
 	s := serve(t, transfers)
 	body := "{ \"amount\" : {\"minor\":9223372036854775807,\"currency\":\"GBP\"},\n\"reference\":\"£\\u00e9\" }"

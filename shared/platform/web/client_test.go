@@ -38,7 +38,7 @@ func (c *closing) Close() error {
 	return nil
 }
 
-func TestNoCallLeavesWhileATransactionIsOpen(t *testing.T) {
+func TestClient_InsideATransactionIsRefused(t *testing.T) {
 	t.Parallel()
 	url, calls := other(t, func(http.ResponseWriter, *http.Request) {})
 	client := web.Client(time.Second)
@@ -68,7 +68,7 @@ func TestNoCallLeavesWhileATransactionIsOpen(t *testing.T) {
 	_ = response.Body.Close()
 }
 
-func TestACallToASilentSystemEnds(t *testing.T) {
+func TestClient_CallToASilentServerEnds(t *testing.T) {
 	t.Parallel()
 	for name, handle := range map[string]http.HandlerFunc{
 		"no answer": func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
@@ -102,7 +102,7 @@ func TestACallToASilentSystemEnds(t *testing.T) {
 	}
 }
 
-func TestARedirectedPostIsNotTakenForDone(t *testing.T) {
+func TestClient_DoesNotFollowARedirect(t *testing.T) {
 	t.Parallel()
 	url, calls := other(t, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) })
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url, strings.NewReader("{}"))
@@ -119,7 +119,7 @@ func TestARedirectedPostIsNotTakenForDone(t *testing.T) {
 	}
 }
 
-func TestTheTraceTravelsWithTheCall(t *testing.T) {
+func TestClient_SendsTheTrace(t *testing.T) {
 	t.Parallel()
 	const traceparent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 	seen := make(chan string, 2)
@@ -143,7 +143,7 @@ func TestTheTraceTravelsWithTheCall(t *testing.T) {
 	}
 }
 
-func TestOnlyAClearAnswerIsARefusal(t *testing.T) {
+func TestOutcomeUnknown_UnlessTheAnswerIsClear(t *testing.T) {
 	t.Parallel()
 	for status, want := range map[int]bool{
 		200: false, 201: false, 302: false, 400: false, 402: false, 404: false, 409: false, 422: false,

@@ -12,7 +12,7 @@ import (
 	"example.com/failwell/shared/platform/web"
 )
 
-func TestAnOutageMakesAServiceUnreadyButNotDead(t *testing.T) {
+func TestHealth_OutageMakesAServiceUnreadyButNotDead(t *testing.T) {
 	t.Parallel()
 	s := serve(t, func(e *echo.Echo) {
 		web.Health(e,
@@ -29,7 +29,7 @@ func TestAnOutageMakesAServiceUnreadyButNotDead(t *testing.T) {
 	}
 }
 
-func TestAHangingCheckEndsAndSpoilsNoOther(t *testing.T) {
+func TestHealth_HangingCheckEndsAndSpoilsNoOther(t *testing.T) {
 	t.Parallel()
 	s := serve(t, func(e *echo.Echo) {
 		web.Health(e,
@@ -43,7 +43,7 @@ func TestAHangingCheckEndsAndSpoilsNoOther(t *testing.T) {
 	}
 }
 
-func TestAServiceThatHasAllItNeedsIsReady(t *testing.T) {
+func TestHealth_ReadyWhenEveryCheckPasses(t *testing.T) {
 	t.Parallel()
 	s := serve(t, func(e *echo.Echo) {
 		web.Health(e, web.Check{Name: "database", Probe: func(context.Context) error { return nil }})

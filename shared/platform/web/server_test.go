@@ -22,7 +22,7 @@ import (
 	"example.com/failwell/shared/platform/web"
 )
 
-func TestUnknownPathsAndMethodsAreProblemsToo(t *testing.T) {
+func TestServer_UnknownPathsAndMethodsAreProblems(t *testing.T) {
 	t.Parallel()
 	s := serve(t, transfers)
 	wantProblem(t, s.send(t, http.MethodGet, "/nowhere", ""), http.StatusNotFound, "not-found", "")
@@ -33,7 +33,7 @@ func TestUnknownPathsAndMethodsAreProblemsToo(t *testing.T) {
 	}
 }
 
-func TestAPanicCostsOneRequestAndTellsTheClientNothing(t *testing.T) {
+func TestServer_PanicCostsOneRequestAndTellsTheClientNothing(t *testing.T) {
 	t.Parallel()
 	s := serve(t, func(e *echo.Echo) {
 		e.GET("/panic", func(echo.Context) error { panic("secret thought") })
@@ -51,7 +51,7 @@ func TestAPanicCostsOneRequestAndTellsTheClientNothing(t *testing.T) {
 	}
 }
 
-func TestErrorsAreTranslatedAndKeptFromTheClient(t *testing.T) {
+func TestServer_ErrorsAreTranslatedAndKeptFromTheClient(t *testing.T) {
 	t.Parallel()
 	shared := web.NewProblem(http.StatusConflict, "taken", "Taken", "Somebody works on it.").WithRetryAfter(1500 * time.Millisecond)
 	fails := map[string]error{
@@ -106,7 +106,7 @@ func TestErrorsAreTranslatedAndKeptFromTheClient(t *testing.T) {
 	}
 }
 
-func TestAClientsRequestIDCannotBreakTheAnswer(t *testing.T) {
+func TestServer_RequestIDCannotBreakTheAnswer(t *testing.T) {
 	t.Parallel()
 	s := serve(t, transfers)
 	a := s.send(t, http.MethodGet, "/nowhere", "", "X-Request-Id", `a"b c`)
@@ -115,7 +115,7 @@ func TestAClientsRequestIDCannotBreakTheAnswer(t *testing.T) {
 	}
 }
 
-func TestAHugeBodyIsRefusedWithoutBeingRead(t *testing.T) {
+func TestServer_HugeBodyIsRefusedWithoutBeingRead(t *testing.T) {
 	t.Parallel()
 	s := serve(t, transfers)
 	const huge = 10 << 20
@@ -173,7 +173,7 @@ func TestAHugeBodyIsRefusedWithoutBeingRead(t *testing.T) {
 	}
 }
 
-func TestASlowClientIsCutOff(t *testing.T) {
+func TestServer_CutsOffASlowClient(t *testing.T) {
 	t.Parallel()
 	s := serve(t, transfers)
 	if s.Server.ReadTimeout == 0 || s.Server.WriteTimeout == 0 || s.Server.IdleTimeout == 0 {
@@ -200,7 +200,7 @@ func isTimeout(err error) bool {
 	return errors.As(err, &netErr) && netErr.Timeout()
 }
 
-func TestStoppingLetsARequestInWorkFinish(t *testing.T) {
+func TestRun_StopLetsARunningRequestFinish(t *testing.T) {
 	t.Parallel()
 	working, finish := make(chan struct{}), make(chan struct{})
 	s := serve(t, func(e *echo.Echo) {
@@ -239,7 +239,7 @@ func TestStoppingLetsARequestInWorkFinish(t *testing.T) {
 	}
 }
 
-func TestAnAddressInUseIsNamed(t *testing.T) {
+func TestRun_NamesAnAddressInUse(t *testing.T) {
 	t.Parallel()
 	s := serve(t, transfers)
 	e := web.New(web.Options{Logger: quiet(), Metrics: prometheus.NewRegistry()})
@@ -249,7 +249,7 @@ func TestAnAddressInUseIsNamed(t *testing.T) {
 	}
 }
 
-func TestMetricsDoNotGrowWithWhatClientsInvent(t *testing.T) {
+func TestMetrics_DoNotGrowWithWhatClientsInvent(t *testing.T) {
 	t.Parallel()
 	s := serve(t, func(e *echo.Echo) {
 		transfers(e)
@@ -281,7 +281,7 @@ func TestMetricsDoNotGrowWithWhatClientsInvent(t *testing.T) {
 	}
 }
 
-func TestEveryRequestHasATraceAndKeepsItsCallers(t *testing.T) {
+func TestServer_EachRequestHasATraceAndKeepsItsCallers(t *testing.T) {
 	t.Parallel()
 	s := serve(t, func(e *echo.Echo) {
 		e.GET("/trace", func(c echo.Context) error {
@@ -297,7 +297,7 @@ func TestEveryRequestHasATraceAndKeepsItsCallers(t *testing.T) {
 	}
 }
 
-func TestAClientThatHangsUpIsNoOutage(t *testing.T) {
+func TestServer_ClientThatHangsUpIsNoOutage(t *testing.T) {
 	t.Parallel()
 	working := make(chan struct{})
 	s := serve(t, func(e *echo.Echo) {
@@ -328,7 +328,7 @@ func TestAClientThatHangsUpIsNoOutage(t *testing.T) {
 	}
 }
 
-func TestAnErrorAfterHalfAnAnswerIsLogged(t *testing.T) {
+func TestServer_LogsAnErrorAfterHalfAnAnswer(t *testing.T) {
 	t.Parallel()
 	s := serve(t, func(e *echo.Echo) {
 		e.GET("/half", func(c echo.Context) error {
