@@ -11,6 +11,8 @@ import (
 	"io"
 	"net/http"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // The processor's test cards.
@@ -164,6 +166,23 @@ func (s *Shop) Finished(ctx context.Context, id string) (Order, error) {
 			return o, fmt.Errorf("shop: order %s is still %q: %w", id, o.Status, errors.Join(ctx.Err(), err))
 		}
 	}
+}
+
+// Buy places an order with a card, insists on an answer, and waits for the order's end.
+func (s *Shop) Buy(ctx context.Context, card string, items ...Item) (Order, error) {
+	token, err := s.Token(ctx, card)
+	if err != nil {
+		return Order{}, err
+	}
+	a, _, err := s.Insist(ctx, uuid.NewString(), s.Basket(token, items...), nil)
+	if err != nil {
+		return Order{}, err
+	}
+	var o Order
+	if err := json.Unmarshal(a.Body, &o); err != nil || o.ID == "" {
+		return o, fmt.Errorf("shop: the order was not accepted: status %d, %s", a.Status, a.Body)
+	}
+	return s.Finished(ctx, o.ID)
 }
 
 // pause grows with the time that was waited already: hundreds of clients that wait

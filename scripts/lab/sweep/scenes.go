@@ -47,19 +47,7 @@ func (r *run) prepare(ctx context.Context) (scene, error) {
 
 // sold is an order that is confirmed.
 func (r *run) sold(ctx context.Context) (shop.Order, error) {
-	token, err := r.Shop.Token(ctx, shop.CardWorks)
-	if err != nil {
-		return shop.Order{}, err
-	}
-	a, _, err := r.Shop.Insist(ctx, uuid.NewString(), r.Shop.Basket(token, mug), nil)
-	if err != nil {
-		return shop.Order{}, err
-	}
-	var o shop.Order
-	if err := json.Unmarshal(a.Body, &o); err != nil {
-		return o, err
-	}
-	o, err = r.Shop.Finished(ctx, o.ID)
+	o, err := r.Shop.Buy(ctx, shop.CardWorks, mug)
 	if err == nil && o.Status != "confirmed" {
 		err = fmt.Errorf("order %s is %s: %s", o.ID, o.Status, o.Reason)
 	}
