@@ -93,6 +93,7 @@ func TestGrouped_WaitForAPlaceIsBounded(t *testing.T) {
 	t.Parallel()
 	db, dbURL := database(t)
 	lock := lockRow(t, open(t, dbURL), "b")
+	defer lock.Rollback(context.Background()) //nolint:errcheck // a test's
 	g := postgres.Grouped(db, postgres.GroupOptions{LockWait: 300 * time.Millisecond})
 	defer g.Close()
 	begun := time.Now()

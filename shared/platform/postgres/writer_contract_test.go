@@ -366,6 +366,7 @@ var writerCases = []writerCase{
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer lock.Rollback(context.Background()) //nolint:errcheck // or a test that has failed waits in the pool\'s Close
 		if _, err := lock.Exec(t.Context(), `DELETE FROM people`); err != nil {
 			t.Fatal(err)
 		}
