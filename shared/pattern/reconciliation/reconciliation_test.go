@@ -106,7 +106,7 @@ func start(t *testing.T, r *reconciliation.Reconciler) {
 // result waits for a run, and returns how many subjects it looked at and what it found.
 func result(t *testing.T, db *pgxpool.Pool, id uuid.UUID) (subjects int, found map[string]int) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		var status string
 		if err := db.QueryRow(t.Context(), `SELECT status, subjects FROM reconciliations WHERE id = $1`, id).Scan(&status, &subjects); err != nil {
 			t.Fatal(err)

@@ -220,7 +220,7 @@ func TestReconciler_RestartedReplicasMakeOneRunInAPeriod(t *testing.T) {
 			r.Every, r.Logger = time.Hour, slog.New(slog.DiscardHandler)
 			running.Go(func() { r.Run(ctx) })
 		}
-		for deadline := time.Now().Add(2 * time.Minute); one[int](t, db, `SELECT count(*) FROM reconciliations WHERE status = 'finished'`) == 0; time.Sleep(5 * time.Millisecond) {
+		for deadline := time.Now().Add(30 * time.Second); one[int](t, db, `SELECT count(*) FROM reconciliations WHERE status = 'finished'`) == 0; time.Sleep(5 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatal("none is made")
 			}
@@ -241,7 +241,7 @@ func TestReconciler_RestartedReplicasMakeOneRunInAPeriod(t *testing.T) {
 		t.Fatal(err)
 	}
 	start(t, r)
-	for deadline := time.Now().Add(2 * time.Minute); runs() != 2; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); runs() != 2; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d runs", runs())
 		}
