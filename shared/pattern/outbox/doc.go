@@ -28,9 +28,10 @@
 // # Built on
 //
 // pgx for the table, the CloudEvents SDK for the message, OpenTelemetry's API for its
-// trace, Prometheus for the counters, and shared/platform/fault. The broker is behind
-// Publisher; outbox/rabbitpublisher is the one for RabbitMQ. Its metrics begin with
-// failwell_; prometheus.WrapRegistererWithPrefix puts another word in front.
+// trace, Prometheus for the counters, shared/platform/fault and shared/platform/required.
+// The broker is behind Publisher; outbox/rabbitpublisher is the one for RabbitMQ. The
+// metrics begin with failwell_; prometheus.WrapRegistererWithPrefix puts another word in
+// front.
 //
 // # Used at
 //

@@ -81,19 +81,19 @@ func (o Outbox) Envelope(ctx context.Context, m Message) (Envelope, error) {
 	return Envelope{ID: id, Type: m.Type, Body: body, Traceparent: trace["traceparent"], writer: o.writer}, nil
 }
 
-const insert = `
-	INSERT INTO outbox (writer, message_id, type, body, traceparent)
-	VALUES ($1, $2, $3, $4, $5)`
-
 // Append queues the insert of the message beside the writes that it speaks of.
 //
 // Pattern: transactional-outbox
 func (e Envelope) Append(b *pgx.Batch) {
-	b.Queue(insert, e.writer, e.ID, e.Type, e.Body, e.Traceparent)
+	b.Queue(`
+		INSERT INTO outbox (writer, message_id, type, body, traceparent)
+		VALUES ($1, $2, $3, $4, $5)`,
+		e.writer, e.ID, e.Type, e.Body, e.Traceparent)
 }
 
 // AppendTx is Append for a transaction that is not a batch.
 func (e Envelope) AppendTx(ctx context.Context, tx pgx.Tx) error {
-	_, err := tx.Exec(ctx, insert, e.writer, e.ID, e.Type, e.Body, e.Traceparent)
-	return err
+	b := &pgx.Batch{}
+	e.Append(b)
+	return tx.SendBatch(ctx, b).Close()
 }
