@@ -48,11 +48,15 @@ func main() {
 	}
 }
 
-// lockWait bounds how long a write waits for a locked account. A payout in doubt keeps a
-// merchant's accounts locked for half a minute, and each handler that waited for them
-// would take one of the consumer's workers from all other merchants. So a handler gives
-// up early, and the message waits at the broker.
-const lockWait = 100 * time.Millisecond
+// lockWait bounds how long a write waits for a locked account, and placeWait how long for a
+// place among those that wait. A payout in doubt keeps a merchant's accounts locked for
+// half a minute, and each handler that waited for them would take one of the consumer's
+// workers from all other merchants. So a few wait, the others give up early, and their
+// messages wait at the broker.
+const (
+	lockWait  = time.Second
+	placeWait = 100 * time.Millisecond
+)
 
 type service struct {
 	cfg    settings
@@ -91,7 +95,7 @@ func run(ctx context.Context, cfg settings) error {
 	messages := outbox.New("/ledger", cfg.InstanceName())
 	s := &service{
 		cfg: cfg, db: db, outbox: messages, log: log, preparedAge: newPreparedAge(registry),
-		writer: postgres.Grouped(db, postgres.GroupOptions{LockWait: lockWait, Metrics: registry}), // or postgres.Direct(db): slower, and nothing else changes
+		writer: postgres.Grouped(db, postgres.GroupOptions{LockWait: lockWait, PlaceWait: placeWait, Metrics: registry}), // or postgres.Direct(db): slower, and nothing else changes
 		relay: outbox.NewRelay(messages, outbox.Config{
 			DB: db, Publisher: rabbitpublisher.New(broker), Logger: log, Metrics: registry,
 			Poll: cfg.OutboxPoll, Takeover: cfg.OutboxTakeover,

@@ -61,7 +61,7 @@ func newLedger(t *testing.T) *ledger {
 	l := &ledger{t: t, service: &service{
 		cfg: settings{Common: config.Common{ServiceKey: serviceKey}, FeeBasisPoints: 250},
 		db:  db, log: log, outbox: messages, relay: outbox.NewRelay(messages, outbox.Config{DB: db, Publisher: nowhere{}, Logger: log}),
-		writer: postgres.Grouped(db, postgres.GroupOptions{LockWait: lockWait}),
+		writer: postgres.Grouped(db, postgres.GroupOptions{LockWait: lockWait, PlaceWait: placeWait}),
 	}}
 	t.Cleanup(l.writer.Close)
 	l.http = l.routes(prometheus.NewRegistry(), nil) // the broker is only asked how it is

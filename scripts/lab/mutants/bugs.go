@@ -107,9 +107,9 @@ var Bugs = []Bug{
 		ID: "locked-merchant-takes-all-workers", Date: "2026-11-28",
 		FoundBy: "a stream of sales of a merchant whose account a payout in doubt has locked",
 		Broke:   "each of them kept a worker of the ledger's consumer for five seconds, and the platform's account locked meanwhile: another merchant's sale took 10.7 s",
-		Mended:  "a handler gives up after a tenth of a second, and the message waits at the broker; merchants' accounts are locked before the platform's",
+		Mended:  "a few handlers wait, the others give up after a tenth of a second, and their messages wait at the broker; merchants' accounts are locked before the platform's",
 		Edits: []Edit{
-			{"services/ledger/main.go", `const lockWait = 100 * time.Millisecond`, `const lockWait = 5 * time.Second`},
+			{"services/ledger/main.go", `	placeWait = 100 * time.Millisecond`, `	placeWait = 5 * time.Second`},
 			{"services/ledger/entry.go", `return cmp.Compare(merchantOf(b), merchantOf(a))`, `return cmp.Compare(a, b)`},
 		},
 		Package: "./services/ledger", Test: "TestReceive_OneMerchantsLockedAccountLeavesWorkersToOthers",

@@ -53,10 +53,14 @@ var ErrTooManyWaiters = errors.New("postgres: too many writers wait for locked r
 
 // GroupOptions configures [Grouped].
 type GroupOptions struct {
-	// LockWait bounds how long a batch waits for a locked row, and before that for a
-	// place among those who wait. Default 5 s, which is less than a client waits for us.
-	// A consumer of messages sets less: the broker can wait, its workers cannot.
+	// LockWait bounds how long a batch waits for a locked row. Default 5 s, which is less
+	// than a client waits for us.
 	LockWait time.Duration
+
+	// PlaceWait bounds how long a batch waits, before that, for a place among those that
+	// wait for a row. Default 5 s. A consumer of messages sets less: the broker can wait,
+	// its workers cannot.
+	PlaceWait time.Duration
 
 	// Metrics registers the group's metrics. nil: they are counted and not shown.
 	Metrics prometheus.Registerer
@@ -64,10 +68,11 @@ type GroupOptions struct {
 
 // GroupCommitter is the [Writer] that [Grouped] returns.
 type GroupCommitter struct {
-	db       *pgxpool.Pool
-	lockWait time.Duration
-	timeout  time.Duration // commitTimeout, but in tests
-	metrics  groupMetrics
+	db        *pgxpool.Pool
+	lockWait  time.Duration
+	placeWait time.Duration
+	timeout   time.Duration // commitTimeout, but in tests
+	metrics   groupMetrics
 
 	queue chan *request
 	done  sync.WaitGroup
@@ -109,12 +114,15 @@ type outcome struct {
 func Grouped(db *pgxpool.Pool, opts GroupOptions) *GroupCommitter {
 	conns := db.Config().MaxConns
 	g := &GroupCommitter{
-		db: db, lockWait: 5 * time.Second, timeout: commitTimeout, metrics: newGroupMetrics(opts.Metrics),
+		db: db, lockWait: 5 * time.Second, placeWait: 5 * time.Second, timeout: commitTimeout, metrics: newGroupMetrics(opts.Metrics),
 		queue: make(chan *request, queueLength),
 		alone: make(chan struct{}, max(1, conns/2)), waiters: make(chan struct{}, max(1, conns/4)),
 	}
 	if opts.LockWait > 0 {
 		g.lockWait = opts.LockWait
+	}
+	if opts.PlaceWait > 0 {
+		g.placeWait = opts.PlaceWait
 	}
 	g.done.Go(g.run)
 	return g
@@ -291,7 +299,7 @@ func (g *GroupCommitter) writeAlone(ctx context.Context, fill func(b *pgx.Batch)
 
 // waitForRow writes a batch that has met a locked row.
 func (g *GroupCommitter) waitForRow(ctx context.Context, row rowKey, fill func(b *pgx.Batch)) error {
-	leave, err := g.enter(ctx, g.waiters, g.lockWait)
+	leave, err := g.enter(ctx, g.waiters, g.placeWait)
 	if err != nil {
 		return err
 	}

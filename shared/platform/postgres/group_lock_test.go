@@ -87,14 +87,14 @@ func lockRow(t *testing.T, db *pgxpool.Pool, name string) pgx.Tx {
 	return lock
 }
 
-// Those who find no place among the waiters hear so after LockWait, and know that
+// Those who find no place among the waiters hear so after PlaceWait, and know that
 // nothing was written.
 func TestGrouped_WaitForAPlaceIsBounded(t *testing.T) {
 	t.Parallel()
 	db, dbURL := database(t)
 	lock := lockRow(t, open(t, dbURL), "b")
 	defer lock.Rollback(context.Background()) //nolint:errcheck // a test's
-	g := postgres.Grouped(db, postgres.GroupOptions{LockWait: 300 * time.Millisecond})
+	g := postgres.Grouped(db, postgres.GroupOptions{LockWait: 300 * time.Millisecond, PlaceWait: 300 * time.Millisecond})
 	defer g.Close()
 	begun := time.Now()
 	refused := 0
