@@ -110,7 +110,6 @@ func (c copier) here(file string) bool {
 var (
 	goRun      = regexp.MustCompile(`go run \./(scripts/[\w/]+)`)
 	script     = regexp.MustCompile(`\bscripts/[\w/]+\.sh\b`)
-	longTests  = regexp.MustCompile(` \./(scripts/\w+)/\.\.\.`)
 	makeTarget = regexp.MustCompile(`(?m)^step make ([a-z-]+).*\n`)
 )
 
@@ -118,19 +117,11 @@ var (
 // others to import has no main.go.
 func (c copier) runs(dir string) bool { return c.here(dir + "/main.go") }
 
-// makefile drops the targets whose commands were left out, and from the tests those
-// packages that were.
+// makefile drops the targets whose commands were left out.
 func (c copier) makefile(text string) string {
 	var blocks []string
 	for _, block := range strings.Split(text, "\n.PHONY: ") {
-		tests := longTests.MatchString(block)
-		block = longTests.ReplaceAllStringFunc(block, func(word string) string {
-			if c.here(longTests.FindStringSubmatch(word)[1]) {
-				return word
-			}
-			return ""
-		})
-		drop := tests && !longTests.MatchString(block)
+		drop := false
 		for _, m := range goRun.FindAllStringSubmatch(block, -1) {
 			drop = drop || !c.runs(m[1])
 		}
@@ -194,8 +185,8 @@ func (c copier) readme() string {
 	lines := []string{
 		"# " + title(cli.Name), "",
 		"Three services take an order, charge the card, keep the books and notify the merchant: `services/orders`, `services/payments` and", "`services/ledger`.", "",
-		"```", "make run     the whole system as local processes, every URL, and a curl to paste", "make test    the tests", "make help    the rest", "```", "",
-		"They need the Go of go.mod, and either Docker or, on Linux, a PostgreSQL and a RabbitMQ to start; on Debian and Ubuntu `make deps`", "installs those two. The tests also need a C compiler, for the race detector.", "",
+		"```", "make run     the whole system as local processes, every URL, and a curl to paste", "make test    the tests; make test-long: with the race detector", "make help    the rest", "```", "",
+		"They need the Go of go.mod, and either Docker or, on Linux, a PostgreSQL and a RabbitMQ to start; on Debian and Ubuntu `make deps`", "installs those two. The race detector needs a C compiler.", "",
 	}
 	for _, page := range [][2]string{
 		{"docs/architecture.md", "The whole on one page"}, {"docs/fork.md", "What to change first, what to remove, how to add a service"}, {"docs/runbook.md", "What each alarm means, and what to type"},
