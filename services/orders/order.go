@@ -81,16 +81,17 @@ func (o order) view() orderView {
 }
 
 // selectOrder reads orders with their lines in one statement; the lines come
-// as arrays, sorted by SKU.
+// as arrays, sorted by SKU as Go sorts: every transaction that locks several products
+// does so in this one order, whatever the database's collation is.
 const selectOrder = `
 	SELECT o.id, o.payment_id, o.merchant_id, o.customer_id, o.status, o.reason, o.payment_token,
 	       o.total_minor, o.currency, o.callback_url, o.created_at, o.finished_at, o.receipt_id,
 	       l.skus, l.quantities, l.prices
 	  FROM orders o
 	 CROSS JOIN LATERAL (
-	       SELECT array_agg(sku ORDER BY sku)              AS skus,
-	              array_agg(quantity ORDER BY sku)         AS quantities,
-	              array_agg(unit_price_minor ORDER BY sku) AS prices
+	       SELECT array_agg(sku ORDER BY sku COLLATE "C")              AS skus,
+	              array_agg(quantity ORDER BY sku COLLATE "C")         AS quantities,
+	              array_agg(unit_price_minor ORDER BY sku COLLATE "C") AS prices
 	         FROM order_lines
 	        WHERE order_id = o.id) l`
 

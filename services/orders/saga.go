@@ -121,7 +121,7 @@ func (s *service) proceed(ctx context.Context, e event.Event) error {
 // unexpected deals with a reply that the saga does not wait for. A late or repeated
 // one is normal: messages travel at least once, in any order. A refused compensation
 // is not: the participant says that what was done cannot be taken back. The saga
-// stays where it is, sends the command again, and a person reads about it.
+// stays where it is, resendOverdue sends the command again, and a person reads about it.
 func (s *service) unexpected(o order, row saga.Row, reply saga.Reply) error {
 	if row.State.Phase == saga.Compensating && reply.Outcome == saga.Refused && reply.Step == orderPlan.CurrentCommand(row.State) {
 		s.log.Error("compensation refused, the order needs a person", "order_id", o.wireID(), "step", reply.Step, "reason", reply.Reason)

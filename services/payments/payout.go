@@ -24,7 +24,7 @@ import (
 // The recovery points of a payout, in order.
 const (
 	payoutStarted  = "started"  // asked for; perhaps a distributed transaction is in doubt
-	payoutBooked   = "booked"   // set aside in both books; written by the distributed transaction itself
+	payoutBooked   = "booked"   // set aside in the ledger; written by the distributed transaction itself
 	payoutGuarded  = "guarded"  // the bank is being asked, or was; never ask it again
 	payoutDecided  = "decided"  // sent, failed or unknown
 	payoutFinished = "finished" // the answer is recorded under the key
@@ -61,8 +61,8 @@ func (p payout) gid() string { return fmt.Sprintf("%s.%d", p.wireID(), p.Attempt
 
 // createPayout pays a merchant out: POST /v1/payouts.
 //
-// The money must leave our available balance in both books, here and in the
-// ledger, or in neither: a distributed transaction. Then the bank is asked, which
+// The ledger sets the money aside and our row says that it is booked: both, or
+// neither. That is a distributed transaction. Then the bank is asked, which
 // takes no key and would pay twice: an at-most-once guard. 201 when the bank has
 // sent it, 202 when the outcome is unknown; then reconciliation finds out.
 //
@@ -165,9 +165,10 @@ func (p *payout) setAttempt(ctx context.Context, tx pgx.Tx) error {
 	return err
 }
 
-// bookPayout sets the money aside in both books, or in neither. The point is part of what
-// the distributed transaction commits (see prepareHere), so a run that finds "booked"
-// knows that the ledger has it too. What Run writes afterwards is the same point again.
+// bookPayout sets the money aside in the ledger and moves our row's point, both or
+// neither. The point is part of what the distributed transaction commits (see
+// prepareHere), so a run that finds "booked" knows that the ledger has it too. What Run
+// writes afterwards is the same point again.
 func (s *service) bookPayout(ctx context.Context, p *payout) (payoutNext, error) {
 	decision, err := s.twophase.Run(ctx, p.gid(), s.prepareInLedger(*p), s.prepareHere(*p))
 	declined, ok := errors.AsType[*refusal](err)

@@ -123,7 +123,7 @@ func IsDuplicate(err error) bool {
 // the same key. Answer with ErrKeyInUse. PostgreSQL names the table that it waited in.
 func IsInUse(err error) bool {
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
-	return ok && postgres.LockTimedOut(err) && strings.Contains(pgErr.Where, `"idempotency_keys"`)
+	return ok && postgres.LockTimedOut(err) && strings.Contains(pgErr.Where, "idempotency_keys")
 }
 
 // Answer sends the answer, with a header that tells whether it was given before.
