@@ -45,9 +45,6 @@ func (s *service) capture(ctx context.Context, cmd command) error {
 		if refused, ok := errors.AsType[*refusal](err); ok {
 			reply, p.Status, p.Reason = cmd.Refused(refused.code), captureFailed, refused.code
 		} else if err != nil {
-			if errors.Is(err, errContradiction) {
-				s.log.ErrorContext(ctx, "capture: a person must look", "payment_id", p.wireID(), "error", err)
-			}
 			return err
 		}
 		if err := fault.Point(ctx, fault.PaymentsCaptureAfterProcessor); err != nil {

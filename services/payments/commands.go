@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -42,15 +43,17 @@ func (s *service) receive(ctx context.Context, e event.Event) error {
 	if err := cmd.parse(); err != nil {
 		return reliableretries.Permanent(fmt.Errorf("%s: %w", e.Type(), err))
 	}
-	switch e.Type() {
-	case "payments.authorise":
-		return s.authorise(ctx, cmd)
-	case "payments.capture":
-		return s.capture(ctx, cmd)
-	case "payments.void":
-		return s.void(ctx, cmd)
+	do := map[string]func(context.Context, command) error{
+		"payments.authorise": s.authorise, "payments.capture": s.capture, "payments.void": s.void,
+	}[e.Type()]
+	if do == nil {
+		return reliableretries.Permanent(fmt.Errorf("unknown type %q", e.Type()))
 	}
-	return reliableretries.Permanent(fmt.Errorf("unknown type %q", e.Type()))
+	err = do(ctx, cmd)
+	if errors.Is(err, errContradiction) {
+		s.personMustLook(ctx, e.Type(), cmd.PaymentID, err)
+	}
+	return err
 }
 
 func (cmd *command) parse() (err error) {

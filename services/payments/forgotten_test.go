@@ -30,7 +30,7 @@ func (s *shop) startedRefund(minor int64) (command, idempotency.Lock) {
 	cmd := s.order(cardWorks)
 	s.deliver(message(s.t, toAuthorise, cmd), message(s.t, toCapture, cmd))
 	p := s.payment(cmd)
-	r := idempotency.Request{Merchant: acme, Operation: refundOperation, Key: uuid.NewString(), Retention: 48 * time.Hour}
+	r := idempotency.Request{Merchant: acme, Operation: s.refunds().name, Key: uuid.NewString(), Retention: 48 * time.Hour}
 	_, lock, err := r.Acquire(s.t.Context(), s.db, s.cfg.lockOptions(), func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error) {
 		return startRefund(ctx, tx, acme, newRefund{PaymentID: p.wireID(), paymentID: p.ID, Amount: &money.Money{Minor: minor, Currency: "GBP"}})
 	})
@@ -70,7 +70,7 @@ func TestRefund_IsLookedUpWhenTheProcessorHasForgottenTheKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	same(t, "decision", refund.Status, refundSucceeded)
+	same(t, "decision", refund.Decision, refundSucceeded)
 }
 
 // A refund that never arrived is refused, so that its client may ask for it again; but
@@ -97,7 +97,7 @@ func TestRefund_ThatNeverArrivedIsRefusedAfterTheGrace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	same(t, "decision", refund.Status+" "+refund.Failure, "failed not_executed")
+	same(t, "decision", refund.Decision+" "+refund.Failure, "failed not_executed")
 }
 
 // Under our reference the processor has a refund that we did not ask for. That is for a person.

@@ -25,7 +25,7 @@ func TestGarbageRules_KeepRunsAndGuardsThatAreStillNeeded(t *testing.T) {
 		    INSERT INTO payouts (id, merchant_id, amount_minor, currency, recovery_point, finished_at)
 		    VALUES (gen_random_uuid(), 'mer_acme', 1, 'GBP', 'finished', now() - interval '40 days'),
 		           (gen_random_uuid(), 'mer_acme', 1, 'GBP', 'finished', now() - interval '1 day'),
-		           (gen_random_uuid(), 'mer_acme', 1, 'GBP', 'guarded', NULL)
+		           (gen_random_uuid(), 'mer_acme', 1, 'GBP', 'booked', NULL)
 		    RETURNING id)
 		INSERT INTO guards (name, entered_at) SELECT 'bank-transfer:pyo_' || id, now() - interval '50 days' FROM p`)
 	s.exec(`INSERT INTO guards (name, entered_at) VALUES ('of another kind', now() - interval '50 days')`)

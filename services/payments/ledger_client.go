@@ -40,13 +40,10 @@ type ledgerPosting struct {
 // again is harmless after a call whose answer was lost.
 func (l ledgerClient) book(ctx context.Context, e ledgerEntry) error {
 	status, answer, err := l.post(ctx, "/v1/entries", e)
-	if err != nil {
-		return err
+	if err == nil && status != http.StatusCreated && status != http.StatusOK {
+		err = ledgerError("entry "+e.Kind+" of "+e.Source, status, answer)
 	}
-	if status != http.StatusCreated && status != http.StatusOK {
-		return fmt.Errorf("ledger: entry %s of %s not booked: status %d, %s", e.Kind, e.Source, status, answer)
-	}
-	return nil
+	return err
 }
 
 // prepare has the ledger prepare an entry as its half of a distributed
@@ -66,7 +63,7 @@ func (l ledgerClient) prepare(ctx context.Context, gid string, e ledgerEntry) er
 	if status == http.StatusUnprocessableEntity && strings.HasSuffix(problem.Type, "/insufficient-balance") {
 		return &refusal{by: "ledger", code: "insufficient_balance"}
 	}
-	return fmt.Errorf("ledger: %s not prepared: status %d, %s", gid, status, answer)
+	return ledgerError("prepare of "+gid, status, answer)
 }
 
 // commit and rollback carry out the decision on what was prepared.
@@ -80,7 +77,7 @@ func (l ledgerClient) rollback(ctx context.Context, gid string) error {
 func (l ledgerClient) carryOut(ctx context.Context, gid, decision string) error {
 	status, answer, err := l.post(ctx, "/2pc/"+url.PathEscape(gid)+"/"+decision, struct{}{})
 	if err == nil && status != http.StatusNoContent {
-		err = fmt.Errorf("ledger: %s of %s: status %d, %s", decision, gid, status, answer)
+		err = ledgerError(decision+" of "+gid, status, answer)
 	}
 	return err
 }
@@ -93,4 +90,14 @@ func (l ledgerClient) post(ctx context.Context, path string, in any) (status int
 		err = fmt.Errorf("ledger: %w", err)
 	}
 	return status, answer, err
+}
+
+// ledgerError is the error of an answer that was not expected. One that is definite is a
+// contradiction: the ledger was asked for nothing that it may refuse.
+func ledgerError(call string, status int, answer []byte) error {
+	err := fmt.Errorf("ledger: %s: status %d, %s", call, status, answer)
+	if !web.OutcomeUnknown(nil, status) {
+		err = fmt.Errorf("%w: %w", errContradiction, err)
+	}
+	return err
 }

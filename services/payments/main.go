@@ -73,6 +73,7 @@ type service struct {
 	receiptDue    chan struct{}
 	receiptLeased time.Time // when our lease was extended last; for writeReceipts only
 	reconciler    *reconciliation.Reconciler
+	personNeeded  *prometheus.CounterVec
 }
 
 // localPrefix keeps the names of our prepared transactions apart from the
@@ -122,8 +123,14 @@ func run(ctx context.Context, cfg settings) error {
 	finisher := completer.New(completer.Config{
 		DB: db, Logger: log, Metrics: registry, Every: cfg.CompleterEvery, Lease: cfg.KeyLease, Grace: cfg.CompleterGrace,
 		Finish: map[string]func(context.Context, idempotency.Lock) error{
-			refundOperation: func(ctx context.Context, l idempotency.Lock) error { _, err := s.resumeRefund(ctx, l); return err },
-			payoutOperation: func(ctx context.Context, l idempotency.Lock) error { _, err := s.resumePayout(ctx, l); return err },
+			s.refunds().name: func(ctx context.Context, l idempotency.Lock) error {
+				_, err := s.resume(ctx, s.refunds(), l)
+				return err
+			},
+			s.payouts().name: func(ctx context.Context, l idempotency.Lock) error {
+				_, err := s.resume(ctx, s.payouts(), l)
+				return err
+			},
 		},
 	})
 	collector := garbagecollection.New(garbagecollection.Config{
@@ -154,6 +161,11 @@ func newService(cfg settings, db *pgxpool.Pool, log *slog.Logger, registry *prom
 		processor: newProcessor(cfg.ProcessorURL, cfg.ProcessorKey, cfg.CallTimeout),
 		bank:      newBank(cfg.BankURL, cfg.CallTimeout), ledger: newLedgerClient(cfg.LedgerURL, cfg.ServiceKey, cfg.CallTimeout),
 	}
+	s.personNeeded = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "failwell_person_needed_total",
+		Help: "Answers of others that contradict our own record, by operation. No further try helps: a person must look.",
+	}, []string{"operation"})
+	registry.MustRegister(s.personNeeded, s.unknownPayouts())
 	s.writer = postgres.Grouped(db, postgres.GroupOptions{Metrics: registry}) // or postgres.Direct(db): slower, and nothing else changes
 	s.twophase = distributedtx.NewCoordinator(distributedtx.Config{
 		DB: db, Logger: log, Metrics: registry, LocalPrefix: localPrefix, Timeout: cfg.TwoPhaseTimeout, Sweep: cfg.TwoPhaseSweep,

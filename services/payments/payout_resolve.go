@@ -1,11 +1,18 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"math"
 	"net/http"
+	"time"
 
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus"
 
+	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/platform/web"
 )
 
@@ -51,4 +58,59 @@ func (s *service) endUnknownPayout(c echo.Context) error {
 			fmt.Sprintf("Payout %s is %s; only an unknown one can be resolved.", p.wireID(), p.Outcome))
 	}
 	return c.JSON(http.StatusOK, p.view())
+}
+
+// resolvePayout ends an unknown payout: reconciliation does it when the bank's
+// statement shows it, a person when the bank has told. Nothing changes when it was
+// ended before, nor when a person says that the bank has not sent what stands on its
+// statement.
+func (s *service) resolvePayout(ctx context.Context, id uuid.UUID, outcome string) (changed bool, err error) {
+	p, err := s.loadPayout(ctx, id)
+	if err != nil {
+		return false, err
+	}
+	err = postgres.InTx(ctx, s.db, func(ctx context.Context, tx pgx.Tx) error {
+		changed = false
+		if outcome == payoutFailed {
+			// A statement that is being stored at this moment is waited for: its line would
+			// otherwise be missed below, and the money returned that the bank has sent.
+			if _, err := tx.Exec(ctx, `LOCK TABLE statement_lines IN SHARE MODE`); err != nil {
+				return err
+			}
+		}
+		tag, err := tx.Exec(ctx, `
+			UPDATE payouts
+			   SET outcome = $2,
+			       failure = CASE $2 WHEN 'failed' THEN 'not_sent' ELSE '' END
+			 WHERE id = $1
+			   AND outcome = 'unknown'
+			   AND NOT ($2 = 'failed' AND EXISTS (
+			       SELECT FROM statement_lines
+			        WHERE subject = $1
+			          AND source = 'bank'))`,
+			id, outcome)
+		if err != nil || tag.RowsAffected() == 0 {
+			return err
+		}
+		changed = true
+		return s.publishPayoutResult(ctx, tx, p, outcome)
+	})
+	s.relay.Wake()
+	return changed, err
+}
+
+// unknownPayouts is the metric of what only the bank's statement or a person can end.
+func (s *service) unknownPayouts() prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "failwell_payouts_unknown",
+		Help: "Payouts that the bank may have sent or not. NaN: the database does not answer.",
+	}, func() float64 {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		var n float64
+		if err := s.db.QueryRow(ctx, `SELECT count(*) FROM payouts WHERE outcome = 'unknown'`).Scan(&n); err != nil {
+			return math.NaN()
+		}
+		return n
+	})
 }

@@ -89,6 +89,39 @@ func TestResolvePayout_RefusesFailedForWhatIsOnTheStatement(t *testing.T) {
 	}
 }
 
+// The line of the statement is written and not committed yet when a person says "not sent".
+func TestResolvePayout_WaitsForAStatementThatIsBeingStored(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	p := s.unknownPayout(payoutUnknown)
+	tx, err := s.db.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(t.Context()) //nolint:errcheck // it is committed below
+	_, err = tx.Exec(t.Context(), `
+		INSERT INTO statement_lines (source, line_id, kind, reference, subject, merchant_id, sign, minor, currency, at)
+		VALUES ('bank', 'trf_1', 'transfer', $1, $2, $3, 1, 100, 'GBP', now())`,
+		p.wireID(), p.ID, acme)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resolved := make(chan *httptest.ResponseRecorder, 1)
+	go func() { resolved <- s.resolve(p.wireID(), `{"outcome":"failed"}`, s.cfg.ServiceKey) }()
+	eventually(t, "it waits, or has its answer", func() bool {
+		var waits bool
+		err := s.db.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = 'statement_lines'::regclass)`).Scan(&waits)
+		return err == nil && (waits || len(resolved) == 1)
+	})
+	if err := tx.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if r := <-resolved; r.Code != http.StatusConflict || !contains(r, "payout-on-statement") {
+		t.Errorf("%d %s", r.Code, r.Body)
+	}
+	same(t, "the ledger is told", s.told("ledger.payout-returned"), 0)
+}
+
 func TestResolvePayout_RefusesWhatCannotBeResolved(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)

@@ -27,6 +27,7 @@ type fakeLedger struct {
 	told  []string // "prepare", "commit", "rollback", in order
 	thing func()   // called amid a prepare
 	short bool
+	never bool // it refuses every entry for good
 }
 
 func (l *fakeLedger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -41,6 +42,10 @@ func (l *fakeLedger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if verb == "prepare" && short {
 		w.WriteHeader(http.StatusUnprocessableEntity)
 		_, _ = w.Write([]byte(`{"type":"https://failwell.example/problems/insufficient-balance"}`))
+		return
+	}
+	if verb == "entries" && l.never {
+		w.WriteHeader(http.StatusUnprocessableEntity)
 		return
 	}
 	if verb == "entries" {

@@ -23,10 +23,11 @@ type refusal struct {
 
 func (r *refusal) Error() string { return "the " + r.by + " refuses: " + r.code }
 
-// errContradiction means: the processor refuses what by our own record cannot be
-// refused. Mostly it has done it already, for us, and has forgotten the key. It is
-// not a "no": taken for one, money that has moved would be booked as if it had not.
-var errContradiction = errors.New("the processor contradicts our record")
+// errContradiction means: the processor or the ledger refuses what by our own record
+// cannot be refused. Mostly it has done it already, for us, and has forgotten the key. It
+// is not a "no": taken for one, money that has moved would be booked as if it had not. No
+// further try helps, so a person must look.
+var errContradiction = errors.New("the answer contradicts our own record")
 
 // processor is the card processor's API.
 type processor struct {

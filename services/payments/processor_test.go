@@ -56,7 +56,7 @@ func TestResumeRefund_ThatTheProcessorContradictsIsNeitherDoneNorRefused(t *test
 	cmd := s.order(cardWorks)
 	s.deliver(message(t, toAuthorise, cmd), message(t, toCapture, cmd))
 	p := s.payment(cmd)
-	r := idempotency.Request{Merchant: acme, Operation: refundOperation, Key: "k", Retention: time.Hour}
+	r := idempotency.Request{Merchant: acme, Operation: s.refunds().name, Key: "k", Retention: time.Hour}
 	_, lock, err := r.Acquire(t.Context(), s.db, s.cfg.lockOptions(), func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error) {
 		return startRefund(ctx, tx, acme, newRefund{PaymentID: p.wireID(), paymentID: p.ID})
 	})

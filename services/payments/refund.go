@@ -28,16 +28,11 @@ const (
 	refundFinished = "finished" // the answer is recorded under the key
 )
 
-// What a refund looks like from outside.
+// What the processor decides of a refund.
 const (
-	refundPending   = "pending"
 	refundSucceeded = "succeeded"
 	refundFailed    = "failed"
 )
-
-// refundOperation is the name under which createRefund records a refund's key and the
-// completer looks for it.
-const refundOperation = "POST /v1/refunds"
 
 // refund is a row of refunds, with what it needs of its payment.
 type refund struct {
@@ -47,7 +42,7 @@ type refund struct {
 	Amount     money.Money
 	Reason     string
 	Point      string
-	Status     string
+	Decision   string // the processor's; "" before it
 	Failure    string // the processor's code, when it refused
 	CreatedAt  time.Time
 	ChargeID   string
@@ -56,49 +51,23 @@ type refund struct {
 func (r refund) wireID() string        { return "rfd_" + r.ID.String() }
 func (r refund) wirePaymentID() string { return "pay_" + r.PaymentID.String() }
 
-// createRefund gives money back: POST /v1/refunds.
-//
-// A refund spans three systems (our database, the processor, the ledger), so no
-// single transaction can hold it. It is a resumable operation: it writes down how
-// far it has come, and a later run goes on from there: a retry of the client's, or
-// the completer when the client does not retry.
-//
-// 201 when it is finished. 202 when a system on the way does not answer: then it
-// will be finished without the client.
-//
-// Pattern: idempotency-key
-// Pattern: resumable-operation
+func (s *service) refunds() operation {
+	return operation{
+		name: "POST /v1/refunds", afterStart: fault.PaymentsRefundAfterStart, resume: s.resumeRefund, pending: s.pendingRefund,
+	}
+}
+
+// createRefund gives money back: POST /v1/refunds. It spans three systems: our database,
+// the processor, the ledger. 201 when it is finished. 202 when a system on the way does not
+// answer: then it will be finished without the client.
 func (s *service) createRefund(c echo.Context) error {
 	in, body, err := web.Bind[newRefund](c)
 	if err != nil {
 		return err
 	}
-	request, err := idempotency.FromRequest(c.Request(), web.MerchantID(c), refundOperation, body, s.cfg.KeyRetention)
-	if err != nil {
-		return err
-	}
-	// The work goes on when the client hangs up. Half done, it would have to wait for
-	// the completer, and the client's own retry for the lock.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), s.cfg.RequestTimeout)
-	defer cancel()
-	answer, lock, err := request.Acquire(ctx, s.db, s.cfg.lockOptions(), func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error) {
+	return s.perform(c, s.refunds(), body, func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error) {
 		return startRefund(ctx, tx, web.MerchantID(c), in)
 	})
-	if err != nil {
-		return err
-	}
-	if answer.Exists {
-		return answer.Answer(c.Response())
-	}
-	var response idempotency.Response
-	err = fault.Point(ctx, fault.PaymentsRefundAfterStart)
-	if err == nil {
-		response, err = s.resumeRefund(ctx, lock)
-	}
-	if err != nil {
-		return s.answerPending(c, request, lock, err, s.pendingRefund)
-	}
-	return idempotency.Fresh(response).Answer(c.Response())
 }
 
 // startRefund sets the amount aside. The sum of all refunds of a payment, the
@@ -158,112 +127,119 @@ func startRefund(ctx context.Context, tx pgx.Tx, merchant string, in newRefund) 
 	return id, err
 }
 
-// resumeRefund works on a refund from wherever it stands until it is finished, and
-// returns the recorded answer. The request that began it calls this, a retry of it, and
-// the completer. An error means that the refund is not finished and nothing is lost.
+// resumeRefund goes on with a refund from its recovery point.
 //
 // Pattern: recovery-point
-func (s *service) resumeRefund(ctx context.Context, lock idempotency.Lock) (idempotency.Response, error) {
+func (s *service) resumeRefund(ctx context.Context, lock idempotency.Lock) (answer idempotency.Response, err error) {
 	r, err := s.loadRefund(ctx, lock.OperationID)
-	if err != nil {
-		return idempotency.Response{}, err
-	}
-	answer, err := recoverypoint.Run(ctx, recoverypoint.Operation[refund]{
-		DB: s.db, Lock: lock, Work: &r, Point: &r.Point, SetPoint: `UPDATE refunds SET recovery_point = $2 WHERE id = $1`,
-		Phases: map[string]recoverypoint.Phase[refund]{
-			refundStarted: {Do: s.refundAtProcessor, AfterCall: fault.PaymentsRefundAfterProcessor, AfterCommit: fault.PaymentsRefundAfterDecided},
-			refundDecided: {Do: s.bookRefund, AfterCall: fault.PaymentsRefundAfterLedger, AfterCommit: fault.PaymentsRefundAfterPosted},
-			refundPosted:  {Do: s.finishRefund, AfterCommit: fault.PaymentsRefundAfterFinish},
-		},
-	})
-	if err == nil {
-		s.events.Notify()
-		s.log.InfoContext(ctx, "refund finished", "refund_id", r.wireID(), "payment_id", r.wirePaymentID(), "status", r.Status)
+	for err == nil && r.Point != refundFinished {
+		switch {
+		case ctx.Err() != nil:
+			err = ctx.Err() // out of time; the next run goes on from here
+		case r.Point == refundStarted:
+			err = s.refundAtProcessor(ctx, lock, &r)
+		case r.Point == refundDecided:
+			err = s.bookRefund(ctx, lock, &r)
+		case r.Point == refundPosted:
+			answer, err = s.finishRefund(ctx, lock, &r)
+		}
 	}
 	return answer, err
 }
 
-// refundNext is what a phase of a refund ends with.
-type refundNext = recoverypoint.Next[refund]
-
 // refundAtProcessor has the processor give the money back, or finds out whether it has:
-// see forgotten.go.
+// see forgotten.go. A refused amount is set free: it can be asked for again.
 //
 // Pattern: idempotency-key-external (the refund's id)
-func (s *service) refundAtProcessor(ctx context.Context, r *refund) (refundNext, error) {
-	var err error
+func (s *service) refundAtProcessor(ctx context.Context, lock idempotency.Lock, r *refund) (err error) {
 	if s.keyForgotten(r.CreatedAt) {
 		err = s.lookUpRefund(ctx, r)
 	} else {
 		err = s.processor.refund(ctx, r.wireID(), r.ChargeID, r.Amount)
 	}
-	declined, ok := errors.AsType[*refusal](err)
-	switch {
-	case err == nil:
-		r.Status = refundSucceeded
-	case ok:
-		r.Status, r.Failure = refundFailed, declined.code
-	case errors.Is(err, errContradiction):
-		s.log.ErrorContext(ctx, "refund: a person must look", "refund_id", r.wireID(), "payment_id", r.wirePaymentID(), "error", err)
-		return refundNext{}, err
-	default:
-		return refundNext{}, err // not known: neither given back nor refused
+	r.Decision = refundSucceeded
+	if declined, ok := errors.AsType[*refusal](err); ok {
+		r.Decision, r.Failure = refundFailed, declined.code
+	} else if err != nil {
+		return err // not known: neither given back nor refused
 	}
-	return refundNext{Point: refundDecided, Write: r.decide}, nil
-}
-
-// decide writes what the processor has decided. A refused amount is set free: it can be
-// asked for again.
-func (r *refund) decide(ctx context.Context, tx pgx.Tx) error {
-	if r.Status == refundFailed {
-		_, err := tx.Exec(ctx, `
-			UPDATE payments
-			   SET refunded_minor = refunded_minor - $2,
-			       updated_at     = now()
-			 WHERE id = $1`,
-			r.PaymentID, r.Amount.Minor)
-		if err != nil {
-			return err
+	if err := fault.Point(ctx, fault.PaymentsRefundAfterProcessor); err != nil {
+		return err
+	}
+	err = recoverypoint.Commit(ctx, s.db, lock, fault.PaymentsRefundAfterDecided, func(ctx context.Context, tx pgx.Tx) error {
+		if r.Decision == refundFailed {
+			_, err := tx.Exec(ctx, `
+				UPDATE payments
+				   SET refunded_minor = refunded_minor - $2,
+				       updated_at     = now()
+				 WHERE id = $1`,
+				r.PaymentID, r.Amount.Minor)
+			if err != nil {
+				return err
+			}
 		}
-	}
-	_, err := tx.Exec(ctx, `
-		UPDATE refunds
-		   SET decision = $2,
-		       failure  = $3
-		 WHERE id = $1`,
-		r.ID, r.Status, r.Failure)
+		_, err := tx.Exec(ctx, `
+			UPDATE refunds
+			   SET recovery_point = 'decided',
+			       decision       = $2,
+			       failure        = $3
+			 WHERE id = $1`,
+			r.ID, r.Decision, r.Failure)
+		return err
+	})
+	r.Point = refundDecided
 	return err
 }
 
 // bookRefund has the ledger book the refund. It hears nothing of one that was refused.
 //
 // Pattern: idempotency-key-external (the entry's kind and source)
-func (s *service) bookRefund(ctx context.Context, r *refund) (refundNext, error) {
-	if r.Status == refundSucceeded {
+func (s *service) bookRefund(ctx context.Context, lock idempotency.Lock, r *refund) error {
+	if r.Decision == refundSucceeded {
 		if err := s.ledger.book(ctx, refundEntry(*r)); err != nil {
-			return refundNext{}, err
+			return err
 		}
 	}
-	return refundNext{Point: refundPosted}, nil
+	if err := fault.Point(ctx, fault.PaymentsRefundAfterLedger); err != nil {
+		return err
+	}
+	err := recoverypoint.Commit(ctx, s.db, lock, fault.PaymentsRefundAfterPosted, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `
+			UPDATE refunds
+			   SET recovery_point = 'posted'
+			 WHERE id = $1`,
+			r.ID)
+		return err
+	})
+	r.Point = refundPosted
+	return err
 }
 
 // finishRefund calls no other system: it records the answer.
-func (s *service) finishRefund(_ context.Context, r *refund) (refundNext, error) {
+func (s *service) finishRefund(ctx context.Context, lock idempotency.Lock, r *refund) (idempotency.Response, error) {
 	answer, err := r.answer()
-	return refundNext{Point: refundFinished, Answer: &answer, Write: r.finish}, err
-}
-
-func (r *refund) finish(ctx context.Context, tx pgx.Tx) error {
-	_, err := tx.Exec(ctx, `
-		UPDATE refunds
-		   SET finished_at = now()
-		 WHERE id = $1`,
-		r.ID)
 	if err != nil {
-		return err
+		return answer, err
 	}
-	// What settled at the processor before we knew of it can be told now.
-	return outoforder.RecheckTx(ctx, tx, r.wirePaymentID())
+	err = recoverypoint.Finish(ctx, s.db, lock, answer, fault.PaymentsRefundAfterFinish, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `
+			UPDATE refunds
+			   SET recovery_point = 'finished',
+			       finished_at    = now()
+			 WHERE id = $1`,
+			r.ID)
+		if err != nil {
+			return err
+		}
+		// What settled at the processor before we knew of it can be told now.
+		return outoforder.RecheckTx(ctx, tx, r.wirePaymentID())
+	})
+	if err == nil {
+		s.events.Notify()
+		s.log.InfoContext(ctx, "refund finished", "refund_id", r.wireID(), "payment_id", r.wirePaymentID(), "decision", r.Decision)
+	}
+	r.Point = refundFinished
+	return answer, err
 }
 
 // refundEntry takes the money from the merchant, who may owe it to us until the

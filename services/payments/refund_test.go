@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/labstack/echo/v4"
+	dto "github.com/prometheus/client_model/go"
 
 	"example.com/failwell/shared/pattern/idempotency"
 	"example.com/failwell/shared/platform/postgres"
@@ -38,7 +39,7 @@ func TestAnswerPending_GivesTheAnswerThatIsRecordedByNow(t *testing.T) {
 			return err
 		}, http.StatusAccepted, `"status":"pending"`},
 	} {
-		r := idempotency.Request{Merchant: acme, Operation: refundOperation, Key: key, Retention: time.Hour}
+		r := idempotency.Request{Merchant: acme, Operation: s.refunds().name, Key: key, Retention: time.Hour}
 		_, lock, err := r.Acquire(t.Context(), s.db, s.cfg.lockOptions(), func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error) {
 			amount := p.Amount
 			amount.Minor = 1
@@ -52,11 +53,33 @@ func TestAnswerPending_GivesTheAnswerThatIsRecordedByNow(t *testing.T) {
 		}
 		told := httptest.NewRecorder()
 		request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/refunds", nil)
-		if err := s.answerPending(echo.New().NewContext(request, told), r, lock, errors.New("too slow"), s.pendingRefund); err != nil {
+		if err := s.answerPending(echo.New().NewContext(request, told), s.refunds(), r, lock, errors.New("too slow")); err != nil {
 			t.Fatal(err)
 		}
 		if told.Code != c.status || !contains(told, c.says) {
 			t.Errorf("%s: told %d %s", key, told.Code, told.Body)
 		}
 	}
+}
+
+// The money is given back and the books refuse it for good: no try helps, and an alert
+// must say so. The refund stays where it is.
+func TestResumeRefund_ThatTheLedgerRefusesNeedsAPerson(t *testing.T) {
+	t.Parallel()
+	s, ledger := newBanking(t)
+	ledger.never = true
+	_, lock := s.startedRefund(500)
+	if _, err := s.resume(t.Context(), s.refunds(), lock); !errors.Is(err, errContradiction) {
+		t.Error(err)
+	}
+	var counted dto.Metric
+	if err := s.personNeeded.WithLabelValues(s.refunds().name).Write(&counted); err != nil {
+		t.Fatal(err)
+	}
+	same(t, "a person is needed", counted.GetCounter().GetValue(), 1)
+	r, err := s.loadRefund(t.Context(), lock.OperationID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "point", r.Point, refundDecided)
 }

@@ -64,7 +64,7 @@ func (s *service) loadRefund(ctx context.Context, id uuid.UUID) (refund, error) 
 func scanRefund(row pgx.CollectableRow) (refund, error) {
 	var r refund
 	err := row.Scan(&r.ID, &r.PaymentID, &r.MerchantID, &r.Amount.Minor, &r.Amount.Currency, &r.Reason,
-		&r.Point, &r.Status, &r.Failure, &r.CreatedAt, &r.ChargeID)
+		&r.Point, &r.Decision, &r.Failure, &r.CreatedAt, &r.ChargeID)
 	return r, err
 }
 
@@ -81,9 +81,9 @@ type refundView struct {
 
 // view shows a decided refund as pending until the books have it too.
 func (r refund) view() refundView {
-	status, failure := r.Status, r.Failure
+	status, failure := r.Decision, r.Failure
 	if r.Point != refundPosted && r.Point != refundFinished {
-		status, failure = refundPending, ""
+		status, failure = "pending", ""
 	}
 	return refundView{
 		ID: r.wireID(), PaymentID: r.wirePaymentID(), Status: status, Failure: failure,

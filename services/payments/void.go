@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/jackc/pgx/v5"
 
@@ -63,8 +64,11 @@ func (s *service) void(ctx context.Context, cmd command) error {
 			// Pattern: idempotency-key-external
 			err := s.processor.void(ctx, held.ID+":void", held.ID)
 			refused, ok := errors.AsType[*refusal](err)
-			if err != nil && (!ok || refused.code != "already_voided") {
-				return err // also when refused: a hold that cannot be released needs a person, not a "done"
+			switch {
+			case ok && refused.code != "already_voided": // a hold that cannot be released is no "done"
+				return fmt.Errorf("%w: charge %s: %w", errContradiction, held.ID, err)
+			case err != nil && !ok:
+				return err
 			}
 		}
 		if err := fault.Point(ctx, fault.PaymentsVoidAfterProcessor); err != nil {

@@ -167,7 +167,7 @@ func TestAudit_EachViolationTurnsItsInvariantRed(t *testing.T) {
 
 		{"nothing-in-doubt", "a message that was not sent", ledger, `INSERT INTO outbox (writer, message_id, type, body) VALUES ('ledger-1', gen_random_uuid(), 'x', '')`},
 		{"nothing-in-doubt", "a decision that is not carried out", payments, `UPDATE twophase_decisions SET finished_at = NULL`},
-		{"nothing-in-doubt", "a payout half-way", payments, `UPDATE payouts SET recovery_point = 'guarded'`},
+		{"nothing-in-doubt", "a payout half-way", payments, `UPDATE payouts SET recovery_point = 'booked'`},
 		{"nothing-in-doubt", "a key without an answer", payments, `UPDATE idempotency_keys SET status = NULL WHERE operation = 'POST /v1/refunds'`},
 		{"nothing-in-doubt", "news that is held back", payments, `INSERT INTO sequence_events (event_id, stream, rank, happened_at, type, body) VALUES ('evt', 'pay_` + payment(3) + `', 1, now(), 'charge.settled', '')`},
 		{"nothing-in-doubt", "a reconciliation that nobody runs", payments, `INSERT INTO reconciliations (id) VALUES (gen_random_uuid())`},

@@ -80,9 +80,11 @@ var Bugs = []Bug{
 		Broke:     "a refund or payout that took too long was answered 202 with whatever its row said by then, \"succeeded\" perhaps, beside the 201 that was recorded under the key: two answers to one request",
 		Invariant: "same-answer",
 		Mended:    "who could not finish looks for the recorded answer before it says \"later\", and says pending when there is none",
-		Edits: []Edit{{"services/payments/pending.go", `	if answer.Exists {
-		return answer.Answer(c.Response())`, `	if answer.Exists {
-		answer.Exists = true // and is not given`}},
+		Edits: []Edit{{"services/payments/operation.go", `		return answer.Answer(c.Response())
+	}
+	location, view`, `		answer.Exists = true // and is not given
+	}
+	location, view`}},
 		Package: "./services/payments", Test: "TestAnswerPending_GivesTheAnswerThatIsRecordedByNow",
 	},
 	{

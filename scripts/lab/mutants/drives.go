@@ -37,7 +37,7 @@ var (
 	refunded         = Drive{"refunded", refund("", 1)}
 	refundedTwice    = Drive{"refunded-twice", refund("", 2)}
 	refundLeft       = Drive{"refund-left", refund(fault.PaymentsRefundAfterStart, 1)}
-	paidOut          = Drive{"paid-out", payout(`{"rules":[{"contract":"bank.transfers","fault":"lose_answer","times":1}]}`)}
+	paidOut          = Drive{"paid-out", payout}
 	askedTwice       = Drive{"asked-twice", sameOrderTwice}
 	deliveredTwice   = Drive{"delivered-twice", settledTwice}
 	diedBeforeCommit = Drive{"died-before-commit", crashedAccept}
@@ -95,21 +95,20 @@ func refund(point string, times int) func(context.Context, *World) ([]audit.Answ
 	}
 }
 
-// payout pays out while the outside world misbehaves.
-func payout(rules string) func(context.Context, *World) ([]audit.Answer, error) {
-	return func(ctx context.Context, w *World) ([]audit.Answer, error) {
-		if _, err := w.place(ctx, shop.CardWorks); err != nil {
-			return nil, err
-		}
-		if err := audit.WaitQuiet(ctx, w.Truth); err != nil {
-			return nil, err
-		}
-		if err := w.Shop.Misbehave(ctx, rules); err != nil {
-			return nil, err
-		}
-		_, err := w.Shop.Post(ctx, w.Shop.Payments+"/v1/payouts", uuid.NewString(), []byte(`{"amount":{"minor":100,"currency":"GBP"}}`))
+// payout pays out with a crash when the bank has sent the money and nothing says so. The
+// completer goes on from there.
+func payout(ctx context.Context, w *World) ([]audit.Answer, error) {
+	if _, err := w.place(ctx, shop.CardWorks); err != nil {
 		return nil, err
 	}
+	if err := audit.WaitQuiet(ctx, w.Truth); err != nil {
+		return nil, err
+	}
+	if err := w.Shop.Arm(ctx, w.Shop.Payments, fault.PaymentsPayoutAfterBank, "crash", 1); err != nil {
+		return nil, err
+	}
+	_, _ = w.Shop.Post(ctx, w.Shop.Payments+"/v1/payouts", uuid.NewString(), []byte(`{"amount":{"minor":100,"currency":"GBP"}}`))
+	return nil, nil // it has no answer: the process is dead
 }
 
 // sameOrderTwice hands over what one request was answered, both times.

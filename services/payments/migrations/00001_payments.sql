@@ -76,13 +76,15 @@ CREATE TABLE payouts (
     merchant_id    text        NOT NULL,
     amount_minor   bigint      NOT NULL CHECK (amount_minor > 0),
     currency       text        NOT NULL,
-    recovery_point text        NOT NULL DEFAULT 'started' CHECK (recovery_point IN ('started', 'booked', 'guarded', 'decided', 'finished')),
+    recovery_point text        NOT NULL DEFAULT 'started' CHECK (recovery_point IN ('started', 'booked', 'decided', 'finished')),
     outcome        text        NOT NULL DEFAULT 'pending' CHECK (outcome IN ('pending', 'sent', 'unknown', 'failed')),
     failure        text        NOT NULL DEFAULT '',
     attempt        integer     NOT NULL DEFAULT 0,
     created_at     timestamptz NOT NULL DEFAULT now(),
     finished_at    timestamptz
 ) WITH (fillfactor = 70);
+
+CREATE INDEX payouts_unknown ON payouts (id) WHERE outcome = 'unknown';
 
 -- Who works on a request that came with a key, and its answer once there is one.
 CREATE TABLE idempotency_keys (

@@ -8,24 +8,22 @@
 //
 // # What it guarantees
 //
-// The work is a row with a column that says which point it has reached. Between two
-// points there is one [Phase]: a call to another system, and then one transaction that
-// writes what the call has answered together with the next point. [Run] writes the loop,
-// the transaction, the fence and the point once for all operations. So a run that begins
-// after a crash repeats at most the call of one phase and none of its writes, and ends
-// with the answer that the run before it would have recorded. A run whose key was taken
-// over writes nothing: the fence is in each of the transactions.
+// The work is a row with a column that says which point it has reached. A run is a loop
+// over the points: from each, one call to another system, and then one transaction
+// ([Commit]) that writes what the call has answered together with the next point. So a run
+// that begins after a crash repeats at most one call and no write, and ends with the
+// answer that the run before it would have recorded. A run whose key was taken over
+// writes nothing: the fence is in each of the transactions.
 //
 // What a call has answered is written down although ctx has ended meanwhile.
 //
 // # What it does not promise
 //
 // That a call is made once: it is repeated when the process dies before the transaction.
-// Give it a key by which the other system knows it. Where there is none, two phases make
-// it at most once: the transaction of the first enters a guard, and its Then makes the
-// call, which no later run does (see shared/pattern/atmostonce).
+// Give it a key by which the other system knows it. Where there is none, enter a guard
+// before the call (see shared/pattern/atmostonce).
 //
-// That the work is finished: a phase that fails leaves it at its point. The client's
+// That the work is finished: a call that fails leaves it at its point. The client's
 // retry goes on from there, or the completer (shared/pattern/completer).
 //
 // # Tables needed
@@ -45,7 +43,6 @@
 // # Source
 //
 // Thom Wright, "Designing for failure: Patterns": recovery point, resumable operation.
-// Brandur Leach, "Implementing Stripe-like Idempotency Keys in Postgres": atomic phases
-// that return the next point. Here the call is made before the phase's transaction begins,
-// not inside of it.
+// Brandur Leach, "Implementing Stripe-like Idempotency Keys in Postgres": atomic phases.
+// Here the call is made before the phase's transaction begins, not inside of it.
 package recoverypoint

@@ -14,33 +14,35 @@ import (
 // begins it calls resume, and so do each retry of it and the completer.
 func Example() {
 	type booking struct{ Point, Ticket string }
-	type next = recoverypoint.Next[booking]
 	var (
 		db   *pgxpool.Pool
 		load func(ctx context.Context, lock idempotency.Lock) (booking, error)
 		buy  func(ctx context.Context, key string) (ticket string, err error)
 	)
-	resume := func(ctx context.Context, lock idempotency.Lock) (idempotency.Response, error) {
+	resume := func(ctx context.Context, lock idempotency.Lock) (answer idempotency.Response, err error) {
 		b, err := load(ctx, lock)
 		if err != nil {
-			return idempotency.Response{}, err
+			return answer, err
 		}
-		ticket := func(ctx context.Context, b *booking) (next, error) {
-			var err error
-			b.Ticket, err = buy(ctx, lock.OperationID.String())
-			return next{Point: "bought", Write: func(ctx context.Context, tx pgx.Tx) error {
-				_, err := tx.Exec(ctx, `UPDATE bookings SET ticket = $2 WHERE id = $1`, lock.OperationID, b.Ticket)
+		if b.Point == "started" {
+			// The key is the booking's id: after a crash before the commit, the airline knows it.
+			if b.Ticket, err = buy(ctx, lock.OperationID.String()); err != nil {
+				return answer, err // not known; the next run asks again
+			}
+			err = recoverypoint.Commit(ctx, db, lock, "", func(ctx context.Context, tx pgx.Tx) error {
+				_, err := tx.Exec(ctx, `UPDATE bookings SET recovery_point = 'bought', ticket = $2 WHERE id = $1`, lock.OperationID, b.Ticket)
 				return err
-			}}, err
+			})
+			if err != nil {
+				return answer, err
+			}
 		}
-		finish := func(_ context.Context, b *booking) (next, error) {
-			return next{Point: "finished", Answer: &idempotency.Response{Status: 201, Body: []byte(b.Ticket)}}, nil
-		}
-		return recoverypoint.Run(ctx, recoverypoint.Operation[booking]{
-			DB: db, Lock: lock, Work: &b, Point: &b.Point,
-			SetPoint: `UPDATE bookings SET recovery_point = $2 WHERE id = $1`,
-			Phases:   map[string]recoverypoint.Phase[booking]{"started": {Do: ticket}, "bought": {Do: finish}},
+		answer = idempotency.Response{Status: 201, Body: []byte(b.Ticket)}
+		err = recoverypoint.Finish(ctx, db, lock, answer, "", func(ctx context.Context, tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, `UPDATE bookings SET recovery_point = 'finished' WHERE id = $1`, lock.OperationID)
+			return err
 		})
+		return answer, err
 	}
 	_ = resume
 }

@@ -2,7 +2,9 @@ package recoverypoint_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
+	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -27,19 +29,15 @@ CREATE TABLE transfers (
     written        text NOT NULL DEFAULT ''
 );`
 
-// transfer is the work of these tests: taken from one system, given to another one.
-type transfer struct {
-	ID             uuid.UUID
-	Point, Written string
-}
-
-// world is what the work runs in, and what it has called.
+// world is what the work of these tests runs in: taken from one system, given to another.
 type world struct {
-	t      *testing.T
-	db     *pgxpool.Pool
-	lock   idempotency.Lock
-	calls  []string
-	phases map[string]recoverypoint.Phase[transfer]
+	t     *testing.T
+	db    *pgxpool.Pool
+	lock  idempotency.Lock
+	calls string
+
+	calling func(name string) error                                 // happens before a call is answered
+	writing func(ctx context.Context, tx pgx.Tx, name string) error // joins the transaction after it
 }
 
 var options = idempotency.LockOptions{Lease: time.Minute}
@@ -56,11 +54,9 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(db.Close)
-	w := &world{t: t, db: db}
-	w.phases = map[string]recoverypoint.Phase[transfer]{
-		"begun": {Do: w.calling("take", "taken", nil), AfterCall: fault.PaymentsRefundAfterProcessor, AfterCommit: fault.PaymentsRefundAfterDecided},
-		"taken": {Do: w.calling("give", "given", nil), AfterCall: fault.PaymentsRefundAfterLedger, AfterCommit: fault.PaymentsRefundAfterPosted},
-		"given": {Do: w.finish, AfterCommit: fault.PaymentsRefundAfterFinish},
+	w := &world{
+		t: t, db: db,
+		calling: func(string) error { return nil }, writing: func(context.Context, pgx.Tx, string) error { return nil },
 	}
 	_, w.lock, err = request().Acquire(t.Context(), db, options, func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error) {
 		id := uuid.New()
@@ -73,61 +69,81 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
-// calling is a phase that makes a call and writes that it has. meanwhile, if there is
-// one, happens before the call is answered.
-func (w *world) calling(name, point string, meanwhile func()) func(context.Context, *transfer) (recoverypoint.Next[transfer], error) {
-	return func(_ context.Context, work *transfer) (recoverypoint.Next[transfer], error) {
-		w.calls = append(w.calls, name)
-		if meanwhile != nil {
-			meanwhile()
-		}
-		work.Written += name + " "
-		return recoverypoint.Next[transfer]{Point: point, Write: func(ctx context.Context, tx pgx.Tx) error { return w.write(ctx, tx, name+" ") }}, nil
-	}
-}
-
-func (w *world) write(ctx context.Context, tx pgx.Tx, text string) error {
-	_, err := tx.Exec(ctx, `UPDATE transfers SET written = written || $1`, text)
-	return err
-}
-
-func (w *world) finish(_ context.Context, work *transfer) (recoverypoint.Next[transfer], error) {
-	return recoverypoint.Next[transfer]{Point: "finished", Answer: &idempotency.Response{Status: 201, Body: []byte(work.Written)}}, nil
-}
-
 // stored is the row as it stands.
-func (w *world) stored() transfer {
+func (w *world) stored() (point, written string) {
 	w.t.Helper()
-	var work transfer
-	err := w.db.QueryRow(context.WithoutCancel(w.t.Context()), `SELECT id, recovery_point, written FROM transfers`).Scan(&work.ID, &work.Point, &work.Written)
+	err := w.db.QueryRow(context.WithoutCancel(w.t.Context()), `SELECT recovery_point, written FROM transfers`).Scan(&point, &written)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return work
+	return point, written
 }
 
-// run loads the work and works on it, as a process does that has just been started.
-func (w *world) run(ctx context.Context) (idempotency.Response, error) {
+// run works on the work from where its row stands, as a process does that has just been started.
+func (w *world) run(ctx context.Context) (answer idempotency.Response, err error) {
 	w.t.Helper()
-	work := w.stored()
-	return recoverypoint.Run(ctx, recoverypoint.Operation[transfer]{
-		DB: w.db, Lock: w.lock, Work: &work, Point: &work.Point,
-		SetPoint: `UPDATE transfers SET recovery_point = $2 WHERE id = $1`, Phases: w.phases,
-	})
+	for err == nil && answer.Status == 0 {
+		switch point, written := w.stored(); {
+		case ctx.Err() != nil:
+			err = ctx.Err()
+		case point == "begun":
+			err = w.phase(ctx, "take", "taken", fault.PaymentsRefundAfterProcessor, fault.PaymentsRefundAfterDecided)
+		case point == "taken":
+			err = w.phase(ctx, "give", "given", fault.PaymentsRefundAfterLedger, fault.PaymentsRefundAfterPosted)
+		case point == "given":
+			answer = idempotency.Response{Status: 201, Body: []byte(written)}
+			err = w.calling("finish")
+			if err == nil {
+				err = recoverypoint.Finish(ctx, w.db, w.lock, answer, fault.PaymentsRefundAfterFinish, w.moveTo("finished", "", "finish"))
+			}
+		default:
+			w.t.Fatalf("at %q", point)
+		}
+	}
+	return answer, err
+}
+
+func (w *world) phase(ctx context.Context, name, next, afterCall, afterCommit string) error {
+	w.calls += name + " "
+	err := w.calling(name)
+	if err == nil {
+		err = fault.Point(ctx, afterCall)
+	}
+	if err != nil {
+		return err
+	}
+	return recoverypoint.Commit(ctx, w.db, w.lock, afterCommit, w.moveTo(next, name+" ", name))
+}
+
+func (w *world) moveTo(point, text, name string) func(ctx context.Context, tx pgx.Tx) error {
+	return func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `UPDATE transfers SET recovery_point = $1, written = written || $2`, point, text)
+		return errors.Join(err, w.writing(ctx, tx, name))
+	}
 }
 
 // stands checks what is written, and what was called.
 func (w *world) stands(point, written, calls string) {
 	w.t.Helper()
-	if work := w.stored(); work.Point != point || work.Written != written {
-		w.t.Errorf("it stands at %q with %q, want %q with %q", work.Point, work.Written, point, written)
+	if atPoint, hasWritten := w.stored(); atPoint != point || hasWritten != written {
+		w.t.Errorf("it stands at %q with %q, want %q with %q", atPoint, hasWritten, point, written)
 	}
-	called := ""
-	for _, call := range w.calls {
-		called += call + " "
+	if strings.TrimSpace(w.calls) != strings.TrimSpace(calls) {
+		w.t.Errorf("called: %q, want %q", w.calls, calls)
 	}
-	if called != calls {
-		w.t.Errorf("called: %q, want %q", called, calls)
+}
+
+// finished runs the work to its end and checks the answer: it is the same wherever the
+// runs before it have stopped.
+func (w *world) finished() {
+	w.t.Helper()
+	answer, err := w.run(w.t.Context())
+	if err != nil || answer.Status != 201 || string(answer.Body) != "take give " {
+		w.t.Errorf("answered %d %q, %v", answer.Status, answer.Body, err)
+	}
+	recorded, _, err := request().Acquire(w.t.Context(), w.db, options, nil)
+	if err != nil || !recorded.Exists || string(recorded.Body) != "take give " {
+		w.t.Errorf("recorded: %+v, %v", recorded, err)
 	}
 }
 

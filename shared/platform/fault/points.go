@@ -63,6 +63,7 @@ const (
 	TwoPhaseAfterCommit              = "twophase.after-commit"
 	PaymentsPayoutAfterGuard         = "payments.payout.after-guard"
 	PaymentsPayoutAfterBank          = "payments.payout.after-bank"
+	PaymentsPayoutAfterDecided       = "payments.payout.after-decided"
 	PaymentsPayoutAfterFinish        = "payments.payout.after-finish"
 )
 
@@ -115,5 +116,6 @@ var Points = []Info{
 	{TwoPhaseAfterCommit, "both halves are committed, the coordinator has not noted it"},
 	{PaymentsPayoutAfterGuard, "the guard is entered, the bank has not been asked"},
 	{PaymentsPayoutAfterBank, "the bank has sent the money, we have not noted it"},
+	{PaymentsPayoutAfterDecided, "the payout's outcome is noted, the client's answer is not"},
 	{PaymentsPayoutAfterFinish, "the answer is recorded, the client has not got it"},
 }

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/labstack/echo/v4"
+
+	"example.com/failwell/shared/pattern/idempotency"
+	"example.com/failwell/shared/platform/fault"
+	"example.com/failwell/shared/platform/postgres"
+	"example.com/failwell/shared/platform/web"
+)
+
+// operation is work that spans systems and that a request begins under its key: a refund
+// or a payout. No single transaction can hold it, so it writes down how far it has come,
+// and a later run goes on from there.
+type operation struct {
+	name       string // its key is recorded under this name, and the completer looks for it
+	afterStart string // the fault point behind the transaction that begins it
+
+	// resume works on it until it is finished, and returns the recorded answer. An error
+	// means that it is not finished and nothing is lost.
+	resume func(ctx context.Context, lock idempotency.Lock) (idempotency.Response, error)
+
+	// pending shows it as not finished, however far it has come.
+	pending func(ctx context.Context, id uuid.UUID) (location string, view any, err error)
+}
+
+// perform answers a request for an operation; start writes the row that it begins with. A
+// retry of the request goes on with the work that the request before it has left, and so
+// does the completer when the client does not retry.
+//
+// Pattern: idempotency-key
+// Pattern: resumable-operation
+func (s *service) perform(c echo.Context, op operation, body []byte, start func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error)) error {
+	request, err := idempotency.FromRequest(c.Request(), web.MerchantID(c), op.name, body, s.cfg.KeyRetention)
+	if err != nil {
+		return err
+	}
+	// The work goes on when the client hangs up. Half done, it would have to wait for the
+	// completer, and the client's own retry for the lock; money would stay locked.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), s.cfg.RequestTimeout)
+	defer cancel()
+	answer, lock, err := request.Acquire(ctx, s.db, s.cfg.lockOptions(), start)
+	if err != nil {
+		return err
+	}
+	if answer.Exists {
+		return answer.Answer(c.Response())
+	}
+	var response idempotency.Response
+	if err = fault.Point(ctx, op.afterStart); err == nil {
+		response, err = s.resume(ctx, op, lock)
+	}
+	if err != nil {
+		return s.answerPending(c, op, request, lock, err)
+	}
+	return idempotency.Fresh(response).Answer(c.Response())
+}
+
+// resume runs an operation, for a request or for the completer. What no further try can
+// help is reported.
+func (s *service) resume(ctx context.Context, op operation, lock idempotency.Lock) (idempotency.Response, error) {
+	answer, err := op.resume(ctx, lock)
+	if errors.Is(err, errContradiction) {
+		s.personMustLook(ctx, op.name, lock.OperationID.String(), err)
+	}
+	return answer, err
+}
+
+// personMustLook reports what stays as it is until a person has looked: in the log, and by
+// a metric for an alert.
+func (s *service) personMustLook(ctx context.Context, operation, id string, err error) {
+	s.personNeeded.WithLabelValues(operation).Inc()
+	s.log.ErrorContext(ctx, "a person must look", "operation", operation, "id", id, "error", err)
+}
+
+// answerPending answers 202: an operation is accepted and not finished. The lock is
+// released and this answer is not recorded, so a retry goes on with the work, or gets the
+// final answer.
+//
+// Another run may have finished the work meanwhile: a retry that took over, or this one,
+// if only the answer to its commit was lost. Then the recorded answer is the answer. As
+// long as there is none, the work is shown as pending, whatever its row says: a client
+// that was told of an outcome must never be told of it in other words later.
+func (s *service) answerPending(c echo.Context, op operation, request idempotency.Request, lock idempotency.Lock, cause error) error {
+	// Not the request's context: it may be what ran out.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), time.Second)
+	defer cancel()
+	s.log.WarnContext(ctx, "operation not finished, it will be", "operation", op.name, "id", lock.OperationID, "error", cause)
+	if err := lock.Release(ctx, s.db); err != nil {
+		s.log.WarnContext(ctx, "lock not released, its lease will end", "operation", op.name, "id", lock.OperationID, "error", err)
+	}
+	var answer idempotency.Recorded
+	err := postgres.Read(ctx, s.db, func(b *pgx.Batch) { request.Lookup(b, &answer) })
+	if err != nil {
+		return err
+	}
+	if answer.Exists {
+		return answer.Answer(c.Response())
+	}
+	location, view, err := op.pending(ctx, lock.OperationID)
+	if err != nil {
+		return err
+	}
+	c.Response().Header().Set(echo.HeaderLocation, location)
+	return c.JSON(http.StatusAccepted, view)
+}
+
+// jsonAnswer composes the answer that an operation records under its key.
+func jsonAnswer(status int, location string, view any) (idempotency.Response, error) {
+	body, err := json.Marshal(view)
+	header := map[string]string{echo.HeaderContentType: echo.MIMEApplicationJSON, echo.HeaderLocation: location}
+	return idempotency.Response{Status: status, Header: header, Body: body}, err
+}
