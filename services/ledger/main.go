@@ -105,7 +105,8 @@ func run(ctx context.Context, cfg settings) error {
 		Conn: broker, Queue: "ledger.commands",
 		Bindings: []string{"ledger.post-sale", "ledger.reverse-sale", "ledger.settle", "ledger.payout-sent", "ledger.payout-returned"},
 
-		Workers: cfg.Workers, Delays: cfg.RetryDelays, Handle: s.receive, Defer: postgres.IsBusy, Logger: log, Metrics: registry,
+		Workers: cfg.Workers, Delays: cfg.RetryDelays, Handle: s.receive, Logger: log, Metrics: registry,
+		Defer: postgres.IsBusy, Outage: postgres.IsOutage,
 	})
 	collector := garbagecollection.New(garbagecollection.Config{
 		DB: db, Logger: log, Metrics: registry, Holder: cfg.InstanceName(), Every: cfg.GarbageEvery, Rules: s.garbageRules(),

@@ -64,12 +64,15 @@ func broker(ctx context.Context) (*rabbit.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := rabbit.CheckURL(address); err != nil {
+		return nil, fmt.Errorf("AMQP_URL %w", err)
+	}
 	conn := rabbit.Dial(rabbit.Options{URL: address, Name: "ops", Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	if err := conn.Wait(ctx); err != nil {
 		conn.Close()
-		return nil, fmt.Errorf("no broker at %s: %w", address, err)
+		return nil, fmt.Errorf("no broker at AMQP_URL: %w", err)
 	}
 	return conn, nil
 }

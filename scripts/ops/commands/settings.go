@@ -8,6 +8,7 @@ package commands
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -46,7 +47,7 @@ func address(database string) (string, error) {
 	}
 	u, err := url.Parse(server)
 	if err != nil {
-		return "", fmt.Errorf("POSTGRES_URL: %w", err)
+		return "", errors.New("POSTGRES_URL must read postgres://user:password@host:port/name") // its own words would show the password
 	}
 	u.Path = "/" + database
 	return u.String(), nil

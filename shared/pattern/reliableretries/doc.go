@@ -10,7 +10,8 @@
 //
 // A message whose handling failed comes back after a delay that grows with each
 // try, while the messages behind it go on. A try that failed for a reason outside of the
-// message (Consumer.Defer) is not counted. After the last try, or at once when
+// message (Config.Defer) is not counted, and in an outage of our own consuming pauses
+// (Config.Outage). After the last try, or at once when
 // trying again is pointless ([Permanent]), it is parked in `<queue>.dead` with
 // its error, where a person reads it and [Replay] puts it back. At no moment is
 // it in no queue: the copy is confirmed before the original is acknowledged.

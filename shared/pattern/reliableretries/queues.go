@@ -7,16 +7,12 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// deliveryLimit is for a message that kills the process before we can count: the
-// broker parks it after so many deliveries that ended without an answer. It is far
-// above what an innocent message sees while processes around it are being killed.
-const deliveryLimit = 50
-
-// deadDeliveryLimit is as good as none. RabbitMQ 4 limits a queue that names no limit
-// to 20; a look at the parked messages that dies with one in its hand counts, and
-// what exceeds the limit of a queue with none behind it is thrown away. (-1, none at
-// all, is for RabbitMQ 4 only.)
-const deadDeliveryLimit = 1_000_000
+// noDeliveryLimit is as good as none: the consumer counts the tries, and the broker must
+// not count beside it. A limit of the broker's own counts what is handed back because a
+// process stops or a connection breaks, parks without an error and without a metric, and
+// throws away what is in a queue with no other behind it. RabbitMQ 4 sets one of 20 where
+// a queue names none; -1, none at all, is refused by 3.x.
+const noDeliveryLimit = 1_000_000
 
 // Declare declares the consumer's queues and binds the first of them to the exchange,
 // which exists. All are quorum queues: a message that was confirmed is on the disks of a
@@ -25,7 +21,7 @@ func (c *Consumer) Declare(ch *amqp.Channel) error {
 	dead := c.Queue + ".dead"
 	if _, err := ch.QueueDeclare(dead, true, false, false, false, amqp.Table{
 		amqp.QueueTypeArg:  amqp.QueueTypeQuorum,
-		"x-delivery-limit": deadDeliveryLimit,
+		"x-delivery-limit": noDeliveryLimit,
 	}); err != nil {
 		return fmt.Errorf("queue %s: %w", dead, err)
 	}
@@ -37,7 +33,7 @@ func (c *Consumer) Declare(ch *amqp.Channel) error {
 		}
 	}
 	args := deadLetterTo(dead)
-	args["x-delivery-limit"] = deliveryLimit
+	args["x-delivery-limit"] = noDeliveryLimit
 	if _, err := ch.QueueDeclare(c.Queue, true, false, false, false, args); err != nil {
 		return fmt.Errorf("queue %s: %w", c.Queue, err)
 	}
@@ -50,7 +46,7 @@ func (c *Consumer) Declare(ch *amqp.Channel) error {
 }
 
 // deadLetterTo are the arguments of a quorum queue that hands messages on to
-// another queue when they expire or exceed their limit. The default hand-over is
+// another queue when they expire. The default hand-over is
 // at most once: the broker may drop the message on the way. At-least-once needs
 // reject-publish.
 func deadLetterTo(queue string) amqp.Table {

@@ -31,9 +31,13 @@ const (
 // handler makes, so that it only ever ends a handler that is stuck.
 const handleTimeout = 30 * time.Second
 
-// requeuePause is waited before a delivery is handed back because not even its
-// copy could be published. Without it the broker would hand it over again at once.
-const requeuePause = time.Second
+// outagePause is waited between two looks whether an outage is over.
+const outagePause = time.Second
+
+// maxReturns is for a message that kills its process before a try can be counted: it would
+// kill one replica after the other. The number is far above what an innocent message sees
+// while processes around it are being killed.
+const maxReturns = 100
 
 // Config says what to consume, how to handle it and how often to try. All of it is
 // required except where it says otherwise.
@@ -59,6 +63,12 @@ type Config struct {
 	// for instance. The message comes again, and the try is not counted. Without this, a
 	// lock that lasts longer than all delays would park innocent messages. nil: each counts.
 	Defer func(err error) bool
+
+	// Outage tells whether an error says that nothing could be handled now: our own
+	// database is away. The message stays with its worker, which tries it again each second
+	// and counts no try. Soon all workers wait like this, so consuming pauses, and goes on
+	// when the outage is over. nil: none is.
+	Outage func(err error) bool
 
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer // nil: none
@@ -87,6 +97,7 @@ type Consumer struct {
 	Config
 	publisher *rabbit.Publisher
 	handled   *prometheus.CounterVec
+	consuming *prometheus.GaugeVec
 }
 
 // NewConsumer returns a consumer that is not running yet. It panics when a field is
@@ -98,10 +109,13 @@ func NewConsumer(cfg Config) *Consumer {
 	})
 	c := &Consumer{Config: cfg, publisher: cfg.Conn.Publisher(), handled: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "failwell_messages_handled_total",
-		Help: "Deliveries by what became of them: done, retried, deferred (the try is not counted), parked, requeued.",
-	}, []string{"queue", "outcome"})}
+		Help: "Deliveries by what became of them: done, retried, deferred (the try is not counted), parked. paused: a second's wait for our database or the broker.",
+	}, []string{"queue", "outcome"}), consuming: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "failwell_queue_consumed", Help: "1 while this process consumes from the queue, 0 while it cannot.",
+	}, []string{"queue"})}
+	c.consuming.WithLabelValues(c.Queue).Set(0)
 	if cfg.Metrics != nil {
-		cfg.Metrics.MustRegister(c.handled)
+		cfg.Metrics.MustRegister(c.handled, c.consuming)
 	}
 	return c
 }
@@ -111,19 +125,29 @@ func NewConsumer(cfg Config) *Consumer {
 // Pattern: reliable-retries
 func (c *Consumer) Run(ctx context.Context) {
 	c.Conn.Consume(ctx, rabbit.Consumption{
-		Queue:    c.Queue,
-		Declare:  c.Declare,
-		Workers:  c.Workers,
-		Prefetch: 8 * c.Workers,
-		Handle:   c.deliver,
+		Queue:     c.Queue,
+		Declare:   c.Declare,
+		Workers:   c.Workers,
+		Prefetch:  8 * c.Workers,
+		Handle:    func(handling context.Context, d amqp.Delivery) { c.deliver(ctx, handling, d) },
+		Consuming: c.consuming.WithLabelValues(c.Queue).Set,
 	})
 }
 
-// deliver sees one delivery to its end: acknowledged, or published again
-// somewhere else and then acknowledged, or handed back.
-func (c *Consumer) deliver(ctx context.Context, d amqp.Delivery) {
+// deliver sees one delivery to its end: acknowledged, or published again somewhere else
+// and then acknowledged. When running ends before that, the broker delivers it again. ctx
+// goes on after running, so that what was begun is finished.
+func (c *Consumer) deliver(running, ctx context.Context, d amqp.Delivery) {
 	tries := triesOf(d)
+	log := c.Logger.With("queue", c.Queue, "message_id", d.MessageId, "type", d.RoutingKey, "tries", tries+1)
 	err := c.handle(ctx, d)
+	for c.Outage != nil && c.Outage(err) {
+		log.Warn("outage, the message waits for its end", "error", err)
+		if !c.pause(running, d) {
+			return
+		}
+		err = c.handle(ctx, d)
+	}
 	if err == nil {
 		err = fault.Point(ctx, fault.ConsumerBeforeAck)
 	}
@@ -132,7 +156,7 @@ func (c *Consumer) deliver(ctx context.Context, d amqp.Delivery) {
 		return
 	}
 
-	log := c.Logger.With("queue", c.Queue, "message_id", d.MessageId, "type", d.RoutingKey, "tries", tries+1, "error", err)
+	log = log.With("error", err)
 	next, outcome := c.Queue+".dead", "parked"
 	var delay time.Duration
 	switch {
@@ -148,12 +172,13 @@ func (c *Consumer) deliver(ctx context.Context, d amqp.Delivery) {
 		tries++
 	}
 
-	if err := c.publish(ctx, d, next, tries, err); err != nil {
-		log.Error("message could be neither handled nor put aside, handing it back", "publish_error", err)
-		time.Sleep(requeuePause)
-		c.handled.WithLabelValues(c.Queue, "requeued").Inc()
-		_ = d.Nack(false, true) // fails when the connection is gone, which hands it back as well
-		return
+	// The broker may take nothing for hours, for want of memory or disk. Handed back, the
+	// message would come again at once, and run into the same.
+	for publishErr := c.publish(ctx, d, next, tries, err); publishErr != nil; publishErr = c.publish(ctx, d, next, tries, err) {
+		log.Error("message could be neither handled nor put aside, it waits", "publish_error", publishErr)
+		if !c.pause(running, d) {
+			return
+		}
 	}
 	if outcome == "parked" {
 		log.Error("message parked", "dead_letter_queue", next)
@@ -161,6 +186,19 @@ func (c *Consumer) deliver(ctx context.Context, d amqp.Delivery) {
 		log.Warn("message will be tried again", "in", delay)
 	}
 	c.finish(d, outcome)
+}
+
+// pause waits, and tells whether d is still ours to answer: not when the consumer stops,
+// nor when the channel that brought it is lost.
+func (c *Consumer) pause(running context.Context, d amqp.Delivery) bool {
+	c.handled.WithLabelValues(c.Queue, "paused").Inc()
+	select {
+	case <-running.Done():
+		return false
+	case <-time.After(outagePause):
+	}
+	ch, isChannel := d.Acknowledger.(*amqp.Channel)
+	return !isChannel || !ch.IsClosed()
 }
 
 // finish acknowledges. It comes last of all: an acknowledgement before the work
@@ -179,6 +217,9 @@ func (c *Consumer) handle(ctx context.Context, d amqp.Delivery) (err error) {
 			err = fmt.Errorf("panic: %v", p)
 		}
 	}()
+	if returns, _ := d.Headers["x-delivery-count"].(int64); returns > maxReturns {
+		return Permanent(fmt.Errorf("delivered %d times without an answer: does it kill the process that handles it?", returns))
+	}
 	ctx, cancel := context.WithTimeout(ctx, handleTimeout)
 	defer cancel()
 	if tp, ok := d.Headers[traceparent].(string); ok {
@@ -202,11 +243,10 @@ func (c *Consumer) publish(ctx context.Context, d amqp.Delivery, queue string, t
 		HeaderError: truncate(cause.Error()),
 		HeaderSince: time.Now().UTC().Format(time.RFC3339),
 	}
-	if since, ok := d.Headers[HeaderSince]; ok {
-		headers[HeaderSince] = since
-	}
-	if tp, ok := d.Headers[traceparent]; ok {
-		headers[traceparent] = tp
+	for _, kept := range []string{HeaderSince, traceparent} {
+		if value, ok := d.Headers[kept].(string); ok {
+			headers[kept] = truncate(value)
+		}
 	}
 	_, err := c.publisher.Publish(ctx, []rabbit.Message{{
 		ID: d.MessageId, ContentType: d.ContentType, Body: d.Body, Headers: headers, Queue: queue,
@@ -216,7 +256,7 @@ func (c *Consumer) publish(ctx context.Context, d amqp.Delivery, queue string, t
 
 func triesOf(d amqp.Delivery) int {
 	tries, _ := d.Headers[HeaderTries].(int64)
-	return int(tries)
+	return int(max(0, tries)) // a stranger may have written it
 }
 
 // truncate keeps the error header small: AMQP frames carry all headers in one.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/prometheus/client_golang/prometheus"
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"example.com/failwell/shared/pattern/reliableretries"
@@ -24,6 +25,7 @@ type world struct {
 	t        *testing.T
 	conn     *rabbit.Conn
 	consumer *reliableretries.Consumer
+	metrics  *prometheus.Registry
 
 	mu   sync.Mutex
 	seen []string    // ids in the order of handling
@@ -32,11 +34,11 @@ type world struct {
 
 func newWorld(t *testing.T, handle func(id string, nth int) error) *world {
 	t.Helper()
-	w := &world{t: t, conn: connect(t)}
+	w := &world{t: t, conn: connect(t), metrics: prometheus.NewRegistry()}
 	w.consumer = reliableretries.NewConsumer(reliableretries.Config{
 		Conn: w.conn, Queue: queue, Bindings: []string{"work"}, Workers: 1,
 		Delays: []time.Duration{50 * time.Millisecond, 100 * time.Millisecond},
-		Logger: slog.New(slog.DiscardHandler),
+		Logger: slog.New(slog.DiscardHandler), Metrics: w.metrics,
 		Handle: func(_ context.Context, e event.Event) error {
 			w.mu.Lock()
 			w.seen, w.at = append(w.seen, e.ID()), append(w.at, time.Now())
@@ -87,6 +89,23 @@ func (w *world) all() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return strings.Join(w.seen, " ")
+}
+
+// handled is the counter of an outcome.
+func (w *world) handled(outcome string) (n float64) {
+	w.t.Helper()
+	families, err := w.metrics.Gather()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			if f.GetName() == "failwell_messages_handled_total" && strings.Contains(m.String(), `"`+outcome+`"`) {
+				n = m.GetCounter().GetValue()
+			}
+		}
+	}
+	return n
 }
 
 func (w *world) parked() []reliableretries.Parked {
@@ -304,5 +323,101 @@ func TestDefer_TryIsNotCounted(t *testing.T) {
 	w.empty()
 	if parked := w.parked(); len(parked) > 0 {
 		t.Errorf("parked: %+v", parked)
+	}
+}
+
+// The database is away for more tries than a message has. None is counted, nothing is
+// parked, and what is behind it waits as well: it would fail too.
+func TestOutage_PausesConsumingAndCostsNoTry(t *testing.T) {
+	t.Parallel()
+	errAway := errors.New("the database is away")
+	w := newWorld(t, func(_ string, nth int) error {
+		if nth <= 3 {
+			return fmt.Errorf("read: %w", errAway)
+		}
+		return nil
+	})
+	w.consumer.Outage = func(err error) bool { return errors.Is(err, errAway) }
+	w.publish(message("a"), message("b"))
+	w.run()
+	w.await("all", func() bool { return w.all() == "a a a a b b b b" })
+	w.empty()
+	if parked := w.parked(); len(parked) > 0 {
+		t.Errorf("parked: %+v", parked)
+	}
+}
+
+// The broker takes nothing while messages fail: none of them is tried meanwhile, and
+// none is handed back for the broker to count.
+func TestConsumer_MessageThatCannotBePutAsideWaits(t *testing.T) {
+	t.Parallel()
+	var ch *amqp.Channel
+	w := newWorld(t, func(_ string, nth int) error {
+		if nth > 1 {
+			return nil
+		}
+		if _, err := ch.QueueDelete(queue+".retry.50ms", false, false, false); err != nil { // where it should go
+			t.Error(err)
+		}
+		return errors.New("the processor says nonsense")
+	})
+	var err error
+	if ch, err = w.conn.Channel(); err != nil {
+		t.Fatal(err)
+	}
+	w.publish(message("m"))
+	w.run()
+	w.await("three pauses", func() bool { return w.handled("paused") >= 3 })
+	if got := w.all(); got != "m" {
+		t.Errorf("seen %s", got)
+	}
+	if err := w.consumer.Declare(ch); err != nil {
+		t.Fatal(err)
+	}
+	w.await("its second try", func() bool { return w.all() == "m m" })
+	w.empty()
+}
+
+// A message that kills every process that handles it is parked by us, with an error.
+func TestConsumer_ParksWhatIsNeverAnswered(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(string, int) error { return nil })
+	w.publish(message("deadly"))
+	for range 101 {
+		ch, err := w.conn.Channel()
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.await("it", func() bool {
+			_, ok, err := ch.Get(queue, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return ok
+		})
+		if err := ch.Close(); err != nil { // as its death would
+			t.Fatal(err)
+		}
+	}
+	w.run()
+	w.await("parked", func() bool { return len(w.parked()) == 1 })
+	if p := w.parked()[0]; !strings.Contains(p.Error, "101 times without an answer") || w.all() != "" {
+		t.Errorf("parked %+v, seen %q", p, w.all())
+	}
+}
+
+// What a stranger has written into our headers does no harm.
+func TestConsumer_ForeignHeadersDoNotStopIt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(string, int) error { return errors.New("no") })
+	m := message("m")
+	m.Headers = amqp.Table{
+		reliableretries.HeaderTries: int64(-7), reliableretries.HeaderSince: strings.Repeat("x", 100_000), "traceparent": int32(1),
+	}
+	w.publish(m)
+	w.run()
+	w.await("parked", func() bool { return len(w.parked()) == 1 })
+	if p := w.parked()[0]; p.Tries != 3 {
+		t.Errorf("parked %+v", p)
 	}
 }

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/caarlos0/env/v11"
+
+	"example.com/failwell/shared/platform/rabbit"
 )
 
 // Common is what every service needs; embed it.
@@ -43,7 +45,7 @@ type Common struct {
 // from it, because a process that needs a broker and is given none would start,
 // accept work, and try in vain to connect for ever.
 type Broker struct {
-	// AMQPURL is the broker, amqp://…. Required.
+	// AMQPURL is the broker, amqp://…, or several with commas between them: rabbit.Options. Required.
 	AMQPURL string `env:"AMQP_URL,required,notEmpty" scheme:"amqp,amqps"`
 }
 
@@ -93,6 +95,12 @@ func malformedURLs(settings reflect.Value) (complaints []string) {
 		schemes := strings.Split(field.Tag.Get("scheme"), ",")
 		text := settings.FieldByIndex(field.Index).String()
 		if schemes[0] == "" || text == "" { // whether it may be empty is not asked here
+			continue
+		}
+		if schemes[0] == "amqp" {
+			if err := rabbit.CheckURL(text); err != nil {
+				complaints = append(complaints, variable(field)+" "+err.Error())
+			}
 			continue
 		}
 		u, err := url.Parse(text)

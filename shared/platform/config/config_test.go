@@ -124,6 +124,11 @@ func TestLoad_RefusesAnInvalidAddress(t *testing.T) {
 		"another database":       {"mysql://orders:hush@127.0.0.1/orders", broker, "DATABASE_URL must read postgres://"},
 		"the host only":          {"127.0.0.1", broker, "DATABASE_URL must read postgres://"},
 		"a stray control sign":   {database + "\n", broker, "DATABASE_URL must read postgres://"},
+		"two hosts in one":       {database, "amqp://orders:hush@a:1,b:2/", "AMQP_URL must read amqp://"},
+		"second is malformed":    {database, "amqp://orders:x@a/,amqp://orders:hush@b:port/", "AMQP_URL must read amqp://"},
+		"port too large":         {database, "amqp://orders:hush@a:70000/", "AMQP_URL must read amqp://"},
+		"two virtual hosts":      {database, "amqp://orders:hush@a/x/y", "AMQP_URL must read amqp://"},
+		"parameter nobody reads": {database, "amqp://orders:hush@a/?verify=verify_peer", "AMQP_URL has a parameter"},
 		"database beside broker": {"x", "y", "AMQP_URL must read"},
 	} {
 		t.Run(name, func(t *testing.T) {

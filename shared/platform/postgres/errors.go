@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/url"
 	"slices"
 	"strings"
 
@@ -88,6 +89,14 @@ func IsUnavailable(err error) bool {
 	}
 	var netErr net.Error
 	return errors.As(err, &netErr) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// IsOutage tells whether the database itself is away, or gives no connection: anything else
+// that is asked of it now fails as well. Not so a time-out of ours, nor an error of a call
+// to another service: these may be due to the one message or request.
+func IsOutage(err error) bool {
+	_, http := errors.AsType[*url.Error](err)
+	return err != nil && !http && IsUnavailable(err) && (errors.Is(err, errNotBegun) || !errors.Is(err, context.DeadlineExceeded))
 }
 
 // IsBusy tells whether others were in the way for longer than we wait: a row stayed

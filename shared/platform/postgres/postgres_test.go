@@ -305,6 +305,53 @@ func TestIsIndefinite_TellsWhichErrorsLeaveTheOutcomeOpen(t *testing.T) {
 	}
 }
 
+// An outage is the database's own. What may be due to one message is none: that message would
+// be tried for ever.
+func TestIsOutage_IsTheDatabaseAwayAndNothingElse(t *testing.T) {
+	t.Parallel()
+	refused := &net.OpError{Op: "dial", Err: errors.New("connection refused")}
+	for _, c := range []struct {
+		err    error
+		outage bool
+	}{
+		{nil, false},
+		{fmt.Errorf("%w: %w", postgres.ErrNotBegun, context.DeadlineExceeded), true}, // the pool is exhausted
+		{postgres.ErrClosed, true},
+		{refused, true},
+		{&pgconn.PgError{Code: "57P01"}, true},
+		{&pgconn.PgError{Code: "57P03"}, true},
+		{&pgconn.PgError{Code: "53300"}, true},
+		{&pgconn.PgError{Code: "57014"}, false}, // this statement took too long
+		{&pgconn.PgError{Code: "23505"}, false},
+		{context.DeadlineExceeded, false}, // this message took too long
+		{&url.Error{Op: "Post", URL: "http://processor", Err: refused}, false},
+		{&url.Error{Op: "Post", URL: "http://processor", Err: context.DeadlineExceeded}, false},
+		{postgres.ErrStale, false},
+	} {
+		if got := postgres.IsOutage(c.err); got != c.outage {
+			t.Errorf("outage %v: %v", c.err, got)
+		}
+	}
+}
+
+// A pool without a free connection is found out before anything is asked.
+func TestRead_WithoutAConnectionIsAnOutage(t *testing.T) {
+	t.Parallel()
+	db, _ := database(t)
+	for range db.Config().MaxConns {
+		conn, err := db.Acquire(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Release()
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := postgres.Read(ctx, db, func(b *pgx.Batch) { b.Queue(`SELECT 1`) }); !postgres.IsOutage(err) {
+		t.Error(err)
+	}
+}
+
 // The server ends a session (FATAL) or itself (PANIC) while it flushes the commit: the
 // code looks like a refusal, and the commit may be in the log all the same.
 func TestCommitError_ServerThatDiesHasNotRefused(t *testing.T) {

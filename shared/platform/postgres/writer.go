@@ -81,7 +81,12 @@ func Write(ctx context.Context, db *pgxpool.Pool, fill func(b *pgx.Batch)) error
 func Read(ctx context.Context, db *pgxpool.Pool, fill func(b *pgx.Batch)) error {
 	batch := &pgx.Batch{}
 	fill(batch)
-	return db.SendBatch(ctx, batch).Close()
+	conn, err := db.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errNotBegun, err)
+	}
+	defer conn.Release()
+	return conn.SendBatch(ctx, batch).Close()
 }
 
 // noStatement means: the error is not one statement's, or it is not known whose.

@@ -6,6 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,7 +25,8 @@ var ErrBlocked = errors.New("rabbit: the broker has blocked publishers")
 
 // Options configures a connection.
 type Options struct {
-	// URL is amqp://user:password@host:port/vhost. Required.
+	// URL is amqp://user:password@host:port/vhost, or several of a cluster's nodes, with
+	// commas between them: when one is not reachable, the next is tried. See CheckURL. Required.
 	URL string
 
 	// Name is shown on the broker's management page. Required.
@@ -55,6 +60,34 @@ func Dial(opts Options) *Conn {
 		return dialLink(o)
 	}
 	return &Conn{opts: opts, publishing: to("publishing"), consuming: to("consuming")}
+}
+
+// knownParameters are those that a URL may have; the library passes over any other.
+var knownParameters = []string{
+	"certfile", "keyfile", "cacertfile", "server_name_indication", "auth_mechanism", "heartbeat", "connection_timeout", "channel_max",
+}
+
+// CheckURL tells what is wrong with Options.URL. Call it at the start: a connection is tried
+// again for ever. It does not repeat the text, which holds passwords.
+func CheckURL(text string) error {
+	for one := range strings.SplitSeq(text, ",") {
+		u, err := url.Parse(one)
+		if err == nil {
+			_, err = amqp.ParseURI(one)
+		}
+		if err == nil {
+			_, err = strconv.ParseUint(cmp.Or(u.Port(), "0"), 10, 16)
+		}
+		if err != nil || u.Host == "" || u.Fragment != "" || strings.Count(u.EscapedPath(), "/") > 1 {
+			return errors.New("must read amqp://user:password@host:port/vhost, or several of these with commas between them (a comma or slash in a name is written %2C, %2F)")
+		}
+		for name := range u.Query() {
+			if !slices.Contains(knownParameters, name) {
+				return fmt.Errorf("has a parameter that is none of %s", strings.Join(knownParameters, ", "))
+			}
+		}
+	}
+	return nil
 }
 
 // Close ends both connections and the attempts to regain them.

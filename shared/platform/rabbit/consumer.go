@@ -28,6 +28,9 @@ type Consumption struct {
 	// Handle handles one delivery and must end by acknowledging it or not; a
 	// delivery that is neither is delivered again when the connection breaks.
 	Handle func(ctx context.Context, d amqp.Delivery)
+
+	// Consuming is told 1 when deliveries may come and 0 when none can. nil: nothing is.
+	Consuming func(float64)
 }
 
 // reconsumePause keeps a consumer whose queue cannot be declared from spinning.
@@ -72,6 +75,10 @@ func (c *Conn) consumeOnce(ctx context.Context, what Consumption) error {
 		return fmt.Errorf("consume: %w", err)
 	}
 
+	if what.Consuming != nil {
+		what.Consuming(1)
+		defer what.Consuming(0)
+	}
 	var workers sync.WaitGroup
 	for range what.Workers {
 		workers.Go(func() { work(ctx, deliveries, what.Handle) })

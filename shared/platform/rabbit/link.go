@@ -3,6 +3,7 @@ package rabbit
 import (
 	"context"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -34,6 +35,7 @@ type link struct {
 	ctx    context.Context //nolint:containedctx // ends the reconnect loop: the lifetime of this object, not of a call
 	cancel context.CancelFunc
 	done   chan struct{}
+	dials  int // so far
 
 	mu      sync.Mutex
 	conn    *amqp.Connection // nil while disconnected
@@ -113,10 +115,13 @@ func (l *link) keepConnected() {
 func (l *link) dial() (conn *amqp.Connection, tcp net.Conn, err error) {
 	retry := backoff.NewExponentialBackOff()
 	retry.InitialInterval, retry.MaxInterval = reconnectFirst, reconnectMax
+	brokers := strings.Split(l.opts.URL, ",")
 	conn, err = backoff.Retry(l.ctx, func() (*amqp.Connection, error) {
 		properties := amqp.NewConnectionProperties()
 		properties.SetClientConnectionName(l.opts.Name)
-		return amqp.DialConfig(l.opts.URL, amqp.Config{
+		at := brokers[l.dials%len(brokers)]
+		l.dials++ // the next one is another
+		return amqp.DialConfig(at, amqp.Config{
 			Heartbeat:  heartbeat,
 			Properties: properties,
 			Dial: func(network, addr string) (net.Conn, error) {

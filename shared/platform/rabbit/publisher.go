@@ -22,7 +22,8 @@ var (
 	ErrUnconfirmed = errors.New("rabbit: not confirmed")
 
 	// ErrRefused means: the broker answered that it does not take the message, because
-	// its queue is full, for instance. It is not stored anywhere.
+	// its queue is full, for instance; or there is no way to ask it (maxShortString). It
+	// is not stored anywhere.
 	ErrRefused = errors.New("rabbit: refused by the broker")
 
 	// ErrUnroutable means: no queue is bound for the message. It is not stored anywhere.
@@ -32,6 +33,10 @@ var (
 // maxPipeline bounds one Publish. The buffer for returned messages has this
 // size; were it smaller, the library's reader would wait for us while we wait for it.
 const maxPipeline = 1000
+
+// maxShortString bounds a routing key in AMQP. The library answers a longer one by ending
+// the connection, and with it what all others have on their way.
+const maxShortString = 255
 
 // confirmTimeout is how long the broker may take to write a pipeline to its
 // disks. Confirmed is durable; anything later is treated as unknown.
@@ -161,6 +166,10 @@ func (p *Publisher) send(ctx context.Context, msgs []Message) ([]*amqp.DeferredC
 		if m.Queue != "" {
 			exchange, key = "", m.Queue
 		}
+		if len(key) > maxShortString {
+			confirms = append(confirms, nil)
+			continue
+		}
 		// mandatory: without it a message that no queue is bound for is
 		// confirmed and thrown away.
 		confirm, err := p.ch.PublishWithDeferredConfirmWithContext(ctx, exchange, key, true, false, amqp.Publishing{
@@ -184,6 +193,10 @@ func (p *Publisher) send(ctx context.Context, msgs []Message) ([]*amqp.DeferredC
 func await(ctx context.Context, confirms []*amqp.DeferredConfirmation, confirmed []bool) error {
 	missing := 0
 	for i, c := range confirms {
+		if c == nil { // was not sent
+			missing++
+			continue
+		}
 		acked, err := c.WaitContext(ctx)
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrUnconfirmed, err)

@@ -247,3 +247,76 @@ func TestConsume_ComesBackWhenItsChannelBreaks(t *testing.T) {
 		t.Errorf("delivered (again): %v", deliveries)
 	}
 }
+
+// A key that AMQP cannot carry is refused by itself: the messages beside it arrive, and
+// the connection stays.
+func TestPublisher_TooLongARoutingKeyIsRefusedAlone(t *testing.T) {
+	t.Parallel()
+	conn := connect(t)
+	ch := queue(t, conn, "q", nil)
+	msgs := append(messages(1, "q"), rabbit.Message{ID: "long", RoutingKey: strings.Repeat("k", 300)}, rabbit.Message{ID: "last", RoutingKey: "q"})
+	publisher := conn.Publisher()
+	for n := range 2 {
+		confirmed, err := publisher.Publish(t.Context(), msgs)
+		if !errors.Is(err, rabbit.ErrRefused) || errors.Is(err, rabbit.ErrUnconfirmed) || fmt.Sprint(confirmed) != "[true false true]" {
+			t.Errorf("%v, %v", confirmed, err)
+		}
+		if got := ready(t, ch, "q"); got != 2*(n+1) {
+			t.Errorf("%d messages in the queue", got)
+		}
+	}
+}
+
+// The first of two brokers is away.
+func TestDial_TriesTheNextBrokerAfterAFailure(t *testing.T) {
+	t.Parallel()
+	conn := connectWith(t, rabbit.Options{URL: "amqp://guest:guest@127.0.0.1:1/," + testenv.Rabbit(t)})
+	queue(t, conn, "q", nil)
+	if _, err := conn.Publisher().Publish(t.Context(), messages(1, "q")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCheckURL_RefusesWhatWouldNeverConnect(t *testing.T) {
+	t.Parallel()
+	for text, ok := range map[string]bool{
+		"amqp://u:secret@a/":                                true,
+		"amqps://u:secret@a:5671/v?heartbeat=10":            true,
+		"amqp://u:secret@a:1/%2Fv,amqp://u:secret@b:2/%2Fv": true,
+		"amqp://u:secret@a:1,b:2/":                          false,
+		"amqp://u:secret@a/,u:secret@b/":                    false,
+		"amqp://u:secret@a/,":                               false,
+		"amqp://u:secret@a:70000/":                          false,
+		"amqp://u:secret@a:port/":                           false,
+		"amqp://u:secret@a/v/w":                             false,
+		"amqp://u:secret@a/v#f":                             false,
+		"amqp://u:secret@a/?verify=verify_none":             false,
+		"amqp://u:secret@a/?heartbeat=often":                false,
+		"amqp://u:sec ret@a/":                               false,
+		"http://u:secret@a/":                                false,
+		"amqp:///v":                                         false,
+	} {
+		if err := rabbit.CheckURL(text); (err == nil) != ok || err != nil && strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+func TestConsume_TellsWhetherTheQueueIsConsumed(t *testing.T) {
+	t.Parallel()
+	conn := connect(t)
+	queue(t, conn, "q", nil)
+	ctx, stop := context.WithCancel(t.Context())
+	var told []float64
+	conn.Consume(ctx, rabbit.Consumption{
+		Queue: "q", Declare: func(*amqp.Channel) error { return nil }, Workers: 1, Prefetch: 1,
+		Handle: func(context.Context, amqp.Delivery) {},
+		Consuming: func(now float64) {
+			told = append(told, now)
+			stop()
+		},
+	})
+	if fmt.Sprint(told) != "[1 0]" {
+		t.Errorf("told %v", told)
+	}
+}
