@@ -90,7 +90,7 @@ k AS (INSERT INTO idempotency_keys (merchant_id, operation, key, fingerprint, st
 o AS (INSERT INTO orders (id, merchant_id, customer_id, payment_id, payment_token, total_minor, currency, callback_url, created_at)
       SELECT order_id, 'mer_acme', 'cus_1', message_id, 'tok_bench', 1250, 'GBP', 'http://127.0.0.1:8080/merchant/webhooks/mer_acme', now() FROM id),
 l AS (INSERT INTO order_lines (order_id, line_no, sku, quantity, unit_price_minor) SELECT order_id, 1, 'sku-' || (:n)::int, 1, 1250 FROM id),
-s AS (INSERT INTO sagas (id, phase, step, resend_at) SELECT order_id, 'forward', 0, now() + interval '1 hour' FROM id),
+s AS (INSERT INTO sagas (id, phase, step, resend_at) SELECT order_id, 'forward', 'authorise', now() + interval '1 hour' FROM id),
 m AS (INSERT INTO outbox (writer, message_id, type, body, traceparent) SELECT 'orders-1', message_id, 'payments.authorise', '\x%s', '00-00000000000000000000000000000000-0000000000000000-01' FROM id)
 UPDATE products SET available = available - 1, reserved = reserved + 1 WHERE merchant_id = 'mer_acme' AND sku = 'sku-' || (:n)::int;
 `, products-1, id, strings.Replace(id, "clock_timestamp()", "clock_timestamp() ", 1), response, message), err

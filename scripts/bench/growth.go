@@ -101,7 +101,7 @@ func (b *bench) plantAll(ctx context.Context, rows int) error {
 			SELECT ` + id + `, 'mer_acme', 'cus_1', 'confirmed', ` + id + `, 'tok', 1250, 'GBP', now() - interval '300 days', now() - interval '300 days'
 			  FROM generate_series(1, $1::int) i`, `
 			INSERT INTO sagas (id, phase, step)
-			SELECT ` + id + `, 'completed', 2
+			SELECT ` + id + `, 'completed', ''
 			  FROM generate_series(1, $1::int) i`, `
 			INSERT INTO idempotency_keys (merchant_id, operation, key, fingerprint, status, headers, body, expires_at)
 			SELECT 'mer_acme', 'POST /v1/orders', md5(i::text), '\x00', 202, '{}', convert_to(repeat('x', 400), 'UTF8'), now() + interval '20 hours'

@@ -80,7 +80,8 @@ func (s *service) place(ctx context.Context, request idempotency.Request, mercha
 	if err != nil {
 		return idempotency.Recorded{}, err
 	}
-	command, err := s.nextCommand(ctx, o, orderPlan.Begin())
+	begin := orderPlan.Begin()
+	command, err := s.compose(ctx, o, begin.Step)
 	if err != nil {
 		return idempotency.Recorded{}, err
 	}
@@ -88,18 +89,15 @@ func (s *service) place(ctx context.Context, request idempotency.Request, mercha
 	if err != nil {
 		return idempotency.Recorded{}, err
 	}
-	if err := fault.Point(ctx, fault.OrdersAcceptBeforeCommit); err != nil {
-		return idempotency.Recorded{}, err
-	}
-	err = s.writer.Write(ctx, func(b *pgx.Batch) {
+	err = s.commit(ctx, fault.OrdersAcceptBeforeCommit, fault.OrdersAcceptAfterCommit, func(b *pgx.Batch) {
 		// The key goes first: a concurrent retry waits here until we are done.
 		request.Record(b, response)
 		o.insert(b)
-		saga.Insert(b, o.ID, orderPlan.Begin(), s.cfg.SagaStepTimeout)
+		saga.Insert(b, o.ID, begin, s.cfg.SagaStepTimeout)
 		command.Append(b)
 		// The stock goes last: all buyers of a product queue for its row, and so
 		// it is locked for the shortest time.
-		reserve(b, o)
+		reserveLines(b, o)
 	})
 	switch {
 	case idempotency.IsDuplicate(err), isNotReserved(err):
@@ -110,7 +108,7 @@ func (s *service) place(ctx context.Context, request idempotency.Request, mercha
 		return idempotency.Recorded{}, err
 	}
 	s.relay.Wake()
-	return idempotency.Fresh(response), fault.Point(ctx, fault.OrdersAcceptAfterCommit)
+	return idempotency.Fresh(response), nil
 }
 
 // accepted is the answer to the client, which is recorded with the order.
@@ -148,7 +146,7 @@ func newPending(merchant string, in newOrder, lines []priced, total money.Money)
 	}, nil
 }
 
-// insert queues the order. reserve queues its lines.
+// insert queues the order. reserveLines queues its lines.
 func (o order) insert(b *pgx.Batch) {
 	b.Queue(`
 		INSERT INTO orders (id, merchant_id, customer_id, payment_id, payment_token, total_minor, currency, callback_url, created_at)

@@ -5,8 +5,6 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"example.com/failwell/shared/pattern/callback"
 )
 
@@ -20,7 +18,10 @@ type notification struct {
 }
 
 // notify composes the notification that o has ended; nil when its merchant asked for
-// none. o is what the database says: two replicas tell the same of the same order.
+// none. It is written with the end of the order and sent after the commit, so it survives
+// a crash before that.
+//
+// Pattern: callback
 func notify(o order) (*callback.Delivery, error) {
 	if o.CallbackURL == "" {
 		return nil, nil
@@ -36,16 +37,6 @@ func notify(o order) (*callback.Delivery, error) {
 	return &callback.Delivery{
 		ID: id, MerchantID: o.MerchantID, Subject: o.wireID(), URL: o.CallbackURL, Payload: payload,
 	}, nil
-}
-
-// enqueue queues the callback with the end of its order: it is sent after the commit,
-// and survives a crash before it.
-//
-// Pattern: callback
-func (r outcome) enqueue(b *pgx.Batch) {
-	if r.notification != nil {
-		callback.Enqueue(b, *r.notification)
-	}
 }
 
 // callbackURL checks the form only. Where the name leads is checked when the

@@ -1,9 +1,10 @@
 package main
 
 import (
+	"errors"
 	"net/http"
+	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/labstack/echo/v4"
 
 	"example.com/failwell/shared/pattern/saga"
@@ -27,16 +28,15 @@ func (s *service) cancel(c echo.Context) error {
 	var o order
 	err = postgres.RetryStale(ctx, func() error {
 		var row saga.Row
-		o = order{}
-		err := postgres.Read(ctx, s.db, func(b *pgx.Batch) {
-			load(b, id, &o)
-			saga.Load(b, id, &row)
-		})
+		o, row, err = s.read(ctx, id)
 		switch {
-		case err != nil:
+		case err != nil && !errors.Is(err, errUnknownStep):
 			return err
 		case o.MerchantID != web.MerchantID(c):
 			return noSuchOrder(c.Param("id"))
+		case err != nil:
+			return web.NewProblem(http.StatusServiceUnavailable, "changing", "The service is being changed",
+				"The order is where only the new version of this service can take it. Nothing was done. Repeat the request.").WithRetryAfter(time.Second)
 		case row.State.Phase == saga.Compensating || row.State.Phase == saga.Compensated:
 			return nil // on its way back already
 		}

@@ -21,6 +21,10 @@ type settings struct {
 	// and the work): earlier, it would get the command a second time while still at the first.
 	SagaStepTimeout time.Duration `env:"SAGA_STEP_TIMEOUT" envDefault:"15m"`
 
+	// MaxUnfinishedOrders is how many orders may be under way before new ones are turned
+	// away (503). Set it to what the system finishes in half a minute.
+	MaxUnfinishedOrders int `env:"MAX_UNFINISHED_ORDERS" envDefault:"5000"`
+
 	// SagaSweep is how often to look for orders whose reply is overdue.
 	SagaSweep time.Duration `env:"SAGA_SWEEP" envDefault:"15s"`
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -54,6 +55,7 @@ type service struct {
 	callbacks *callback.Worker
 	metrics   metrics
 	writer    postgres.Writer
+	full      atomic.Bool // too many orders are unfinished
 }
 
 // run is the map of the process: what it needs, what runs in it, and in which
@@ -71,6 +73,9 @@ func run(ctx context.Context, cfg settings) error {
 	}
 	defer db.Close()
 	if err := migrate.Up(ctx, cfg.DatabaseURL, migrations); err != nil {
+		return err
+	}
+	if err := orderPlan.CheckOpen(ctx, db); err != nil {
 		return err
 	}
 	broker := rabbit.Dial(rabbit.Options{URL: cfg.AMQPURL, Name: "orders@" + cfg.InstanceName(), Logger: log})
@@ -109,7 +114,7 @@ func run(ctx context.Context, cfg settings) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var background sync.WaitGroup
-	for _, job := range []func(context.Context){s.relay.Run, replies.Run, s.callbacks.Run, s.resendOverdue, collector.Run} {
+	for _, job := range []func(context.Context){s.relay.Run, replies.Run, s.callbacks.Run, s.resendOverdue, s.countBacklog, collector.Run} {
 		background.Go(func() { job(ctx) })
 	}
 	err = web.Run(ctx, s.routes(registry, broker), cfg.HTTPAddr, log)
@@ -126,7 +131,7 @@ func (s *service) routes(registry *prometheus.Registry, broker *rabbit.Conn) *ec
 		web.Check{Name: "broker", Probe: func(context.Context) error { return broker.Ready() }})
 
 	v1 := e.Group("/v1", web.RequireMerchant(s.db))
-	v1.POST("/orders", s.accept)
+	v1.POST("/orders", s.accept, s.shedLoad)
 	v1.GET("/orders", s.list)
 	v1.GET("/orders/:id", s.get)
 	v1.POST("/orders/:id/cancel", s.cancel)

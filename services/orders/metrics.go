@@ -6,6 +6,8 @@ type metrics struct {
 	finished            *prometheus.CounterVec
 	commandsResent      prometheus.Counter
 	compensationRefused prometheus.Counter
+	unfinished          prometheus.Gauge
+	shed                prometheus.Counter
 }
 
 func newMetrics(registry prometheus.Registerer) metrics {
@@ -19,7 +21,13 @@ func newMetrics(registry prometheus.Registerer) metrics {
 		compensationRefused: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "failwell_saga_compensation_refused_total", Help: "Compensations that a participant refused. Each one needs a person.",
 		}),
+		unfinished: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "failwell_orders_unfinished", Help: "Orders under way, up to MAX_UNFINISHED_ORDERS.",
+		}),
+		shed: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "failwell_orders_shed_total", Help: "Orders that were turned away because too many are unfinished.",
+		}),
 	}
-	registry.MustRegister(m.finished, m.commandsResent, m.compensationRefused)
+	registry.MustRegister(m.finished, m.commandsResent, m.compensationRefused, m.unfinished, m.shed)
 	return m
 }

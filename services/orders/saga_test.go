@@ -1,14 +1,20 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"net/http"
+	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
 
+	"example.com/failwell/shared/pattern/reliableretries"
+	"example.com/failwell/shared/pattern/saga"
 	"example.com/failwell/shared/testenv"
 )
 
@@ -67,7 +73,7 @@ func TestSweep_SendsEachLostCommandAgainOnce(t *testing.T) {
 		t.Errorf("%d attempts, %d commands, %d wait for their reply, %v; want %d, %d, %d", attempts, commands, waiting, err, 2*lost, lost, lost)
 	}
 	one.answer(ids[0], "authorise") // and the reply is expected
-	if got := one.row(ids[0]); got != "pending forward 1" {
+	if got := one.row(ids[0]); got != "pending forward post-sale" {
 		t.Errorf("the order: %s", got)
 	}
 }
@@ -83,13 +89,13 @@ func TestProceed_OneReplicaAfterTheOther(t *testing.T) {
 		replica     bench
 		reply, then string
 	}{
-		{other, "authorise", "pending forward 1"},
-		{one, "authorise", "pending forward 1"}, // late, as another message
-		{one, "capture", "pending forward 1"},   // too early
-		{one, "post-sale", "pending forward 2"},
-		{other, "post-sale", "pending forward 2"},
-		{other, "capture", "confirmed completed 2"},
-		{one, "capture", "confirmed completed 2"},
+		{other, "authorise", "pending forward post-sale"},
+		{one, "authorise", "pending forward post-sale"}, // late, as another message
+		{one, "capture", "pending forward post-sale"},   // too early
+		{one, "post-sale", "pending forward capture"},
+		{other, "post-sale", "pending forward capture"},
+		{other, "capture", "confirmed completed "},
+		{one, "capture", "confirmed completed "},
 	} {
 		step.replica.answer(id, step.reply)
 		if got := one.row(id); got != step.then {
@@ -118,7 +124,7 @@ func TestProceed_TheSameReplyTwentyTimesAtOnceIsOneStep(t *testing.T) {
 			})
 		}
 		all.Wait()
-		if got := b.row(id); got != "pending forward 1" {
+		if got := b.row(id); got != "pending forward post-sale" {
 			t.Errorf("the order: %s", got)
 		}
 	}
@@ -153,4 +159,93 @@ func TestFinish_NotifiesOfWhatTheDatabaseSays(t *testing.T) {
 			t.Errorf("%s: %v, %s", name, err, payload)
 		}
 	}
+}
+
+// A new step between the sale and the capture, while both plans run: an order ends by the
+// plan of whoever moves it, none is lost, and no step means another one.
+func TestProceed_OldAndNewPlanSideBySide(t *testing.T) {
+	old, changed := orderPlan, slices.Insert(slices.Clone(orderPlan), 2, saga.Step{Action: "check-fraud", Compensation: "forget-fraud"})
+	b := newBench(t, 4)
+	run := func(plan saga.Plan, id, step string, outcome saga.Outcome) error {
+		orderPlan = plan
+		defer func() { orderPlan = old }()
+		e := b.message(id, step)
+		if err := e.SetData(event.ApplicationJSON, saga.Reply{Step: step, Outcome: outcome}); err != nil {
+			t.Fatal(err)
+		}
+		return b.s.receive(t.Context(), e)
+	}
+	begun := func(key string, steps ...string) (id string) {
+		id = b.accept(key)
+		for _, step := range steps {
+			b.answer(id, step)
+		}
+		return id
+	}
+	commandType["check-fraud"] = "fraud.check"
+	defer delete(commandType, "check-fraud")
+
+	// The capture is open when the new plan comes: it is still the capture, and the pivot.
+	open := begun("open", "authorise", "post-sale")
+	if _, ok := changed.Cancel(saga.State{Phase: saga.Forward, Step: "capture"}); ok {
+		t.Error("an order whose capture is open can be cancelled")
+	}
+	if err := run(changed, open, "capture", saga.Done); err != nil || b.row(open) != "confirmed completed " {
+		t.Errorf("%s, %v", b.row(open), err)
+	}
+	// The new process moves one on to the new step; the old one leaves it alone.
+	moved := begun("moved", "authorise")
+	if err := run(changed, moved, "post-sale", saga.Done); err != nil || b.row(moved) != "pending forward check-fraud" {
+		t.Errorf("%s, %v", b.row(moved), err)
+	}
+	err := run(old, moved, "check-fraud", saga.Done)
+	if !errors.Is(err, errUnknownStep) || reliableretries.IsPermanent(err) {
+		t.Errorf("the old plan: %v", err)
+	}
+	if answer := b.cancel(moved); answer.Code != http.StatusServiceUnavailable || answer.Header().Get("Retry-After") == "" {
+		t.Errorf("cancelled by the old plan: %d %s", answer.Code, answer.Body)
+	}
+	if err := run(changed, moved, "check-fraud", saga.Refused); err != nil || b.row(moved) != "pending compensating reverse-sale" {
+		t.Errorf("%s, %v", b.row(moved), err)
+	}
+	// The old process can go on with what it knows.
+	for _, step := range []string{"reverse-sale", "void"} {
+		if err := run(old, moved, step, saga.Done); err != nil {
+			t.Error(err)
+		}
+	}
+	if b.row(moved) != "cancelled compensated " {
+		t.Errorf("%s", b.row(moved))
+	}
+}
+
+// Of the orders that are too many nothing is written; when there are fewer, they are taken.
+func TestShedLoad_TurnsAwayWhileTooManyAreUnfinished(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 4)
+	b.s.cfg.MaxUnfinishedOrders = 2
+	ctx, stop := context.WithCancel(t.Context())
+	var counting sync.WaitGroup
+	counting.Go(func() { b.s.countBacklog(ctx) })
+	defer counting.Wait()
+	defer stop()
+	first := b.accept("1")
+	b.accept("2")
+	full := func(want bool) {
+		t.Helper()
+		for deadline := time.Now().Add(10 * time.Second); b.s.full.Load() != want; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("full: not %v in time", want)
+			}
+		}
+	}
+	full(true)
+	if answer := b.place("3"); answer.Code != http.StatusServiceUnavailable || answer.Header().Get("Retry-After") != "5" {
+		t.Errorf("%d %s", answer.Code, answer.Body)
+	}
+	for _, step := range []string{"authorise", "post-sale", "capture"} {
+		b.answer(first, step)
+	}
+	full(false)
+	b.accept("3")
 }

@@ -91,8 +91,17 @@ func (b bench) order(key string, skus ...string) *httptest.ResponseRecorder {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	request := httptest.NewRequestWithContext(context.Background(), http.MethodPost, "/v1/orders", bytes.NewReader(body))
-	for name, value := range map[string]string{"Content-Type": "application/json", "Authorization": "Bearer sk_acme", "Idempotency-Key": key} {
+	return b.post("/v1/orders", body, map[string]string{"Content-Type": "application/json", "Idempotency-Key": key})
+}
+
+func (b bench) cancel(id string) *httptest.ResponseRecorder {
+	return b.post("/v1/orders/"+id+"/cancel", nil, nil)
+}
+
+func (b bench) post(path string, body []byte, headers map[string]string) *httptest.ResponseRecorder {
+	request := httptest.NewRequestWithContext(context.Background(), http.MethodPost, path, bytes.NewReader(body))
+	request.Header.Set("Authorization", "Bearer sk_acme")
+	for name, value := range headers {
 		request.Header.Set(name, value)
 	}
 	recorder := httptest.NewRecorder()

@@ -162,7 +162,7 @@ var reliableRetries = Experiment{
 		r.Log("the shaky one: handled at try %d; the poison: parked after %d tries, with its error", tries["shaky"], tries["poison"])
 		mended = true
 		mu.Unlock()
-		replayed := got(reliableretries.Replay(ctx, conn, queue, 10))
+		replayed := got(reliableretries.Replay(ctx, conn, queue, 10, time.Hour)).Moved
 		await(ctx, "the poison to be handled", func() bool { return count() == len(subjects) })
 		r.Log("the others did not wait for either; the consumer is mended, %d replayed", replayed)
 		return verdict(len(parked) == 1 && replayed == 1, "%d of %d messages handled, one of them after a person replayed it", count(), len(subjects))

@@ -42,7 +42,7 @@ var All = []Mutant{
 	{
 		ID: "saga-forgotten", Pattern: "saga", Invariant: "order-terminal",
 		Says:  "with the end of an order its saga is deleted",
-		Edits: []Edit{{"services/orders/outcome.go", `r.enqueue(b)`, "b.Queue(`DELETE FROM sagas WHERE id = $1`, r.order.ID)\n\tr.enqueue(b)"}},
+		Edits: []Edit{{"services/orders/end.go", `	if notification`, "	b.Queue(`DELETE FROM sagas WHERE id = $1`, o.ID)\n\tif notification"}},
 		Drive: soldTwice,
 	},
 	{
@@ -55,10 +55,10 @@ var All = []Mutant{
 		ID: "published-before-commit", Pattern: "transactional-outbox", Invariant: "charged-once",
 		Says: "the first command of an order is on its way before the order is committed",
 		Edits: []Edit{
-			{"services/orders/accept.go", `if err := fault.Point(ctx, fault.OrdersAcceptBeforeCommit)`, `if err := postgres.Write(ctx, s.db, command.Append); err != nil {
+			{"services/orders/accept.go", `err = s.commit(ctx, fault.OrdersAcceptBeforeCommit`, `if err := postgres.Write(ctx, s.db, command.Append); err != nil {
 		return idempotency.Recorded{}, err
 	}
-	if err := fault.Point(ctx, fault.OrdersAcceptBeforeCommit)`},
+	err = s.commit(ctx, fault.OrdersAcceptBeforeCommit`},
 			{"services/orders/accept.go", `command.Append(b)`, ``},
 		},
 		Drive: diedBeforeCommit,
@@ -66,8 +66,8 @@ var All = []Mutant{
 	{
 		ID: "compensation-skipped", Pattern: "saga", Invariant: "stock-conserved",
 		Says: "a cancelled order does not put its stock back",
-		Edits: []Edit{{"services/orders/outcome.go", `	} else {
-		release(b, r.order)
+		Edits: []Edit{{"services/orders/end.go", `	} else {
+		release(b, o)
 	}`, `	}`}},
 		Drive: declined,
 	},
@@ -130,8 +130,7 @@ var All = []Mutant{
 	{
 		ID: "news-forgotten", Pattern: "callback", Invariant: "called-back",
 		Says: "the end of an order owes nobody a callback",
-		Edits: []Edit{{"services/orders/outcome.go", `	r.enqueue(b)
-`, ``}},
+		Edits: []Edit{{"services/orders/end.go", `		callback.Enqueue(b, *notification)`, `		_ = callback.Enqueue`}},
 		Drive: soldTwice,
 	},
 	{

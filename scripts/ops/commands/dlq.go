@@ -27,6 +27,8 @@ type ListParked struct {
 type ReplayParked struct {
 	Queue string `arg:"" help:"The queue, without its .dead."`
 	Limit int    `default:"1000" help:"At most so many."`
+
+	MaxAge time.Duration `default:"720h" help:"Leave what is older: INBOX_RETENTION of the receiver, which does not know any more whether it was handled."`
 }
 
 // Run shows what is parked.
@@ -54,8 +56,11 @@ func (c ReplayParked) Run(ctx context.Context) error {
 		return err
 	}
 	defer conn.Close()
-	n, err := reliableretries.Replay(ctx, conn, c.Queue, c.Limit)
-	fmt.Printf("%d put back into %s\n", n, c.Queue)
+	done, err := reliableretries.Replay(ctx, conn, c.Queue, c.Limit, c.MaxAge)
+	fmt.Printf("%d put back into %s\n", done.Moved, c.Queue)
+	if done.TooOld > 0 {
+		fmt.Printf("%d left, older than %s: see --help\n", done.TooOld, c.MaxAge)
+	}
 	return err
 }
 

@@ -62,7 +62,7 @@ CREATE TABLE order_lines (
 CREATE TABLE sagas (
     id        uuid        PRIMARY KEY REFERENCES orders,
     phase     text        NOT NULL CHECK (phase IN ('forward', 'compensating', 'completed', 'compensated')),
-    step      smallint    NOT NULL,
+    step      text        NOT NULL,
     reason    text        NOT NULL DEFAULT '',
     attempts  integer     NOT NULL DEFAULT 1,
     resend_at timestamptz,

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	amqp "github.com/rabbitmq/amqp091-go"
 
@@ -232,15 +233,49 @@ func TestReplay_MessagesAreHandledAgain(t *testing.T) {
 	broken = false
 	mu.Unlock()
 	for want := 2; want > 0; want-- { // two, then the one that is left
-		moved, err := reliableretries.Replay(t.Context(), w.conn, queue, 2)
-		if err != nil || moved != want {
-			t.Errorf("moved %d, %v, want %d", moved, err, want)
+		done, err := reliableretries.Replay(t.Context(), w.conn, queue, 2, time.Hour)
+		if err != nil || done.Moved != want {
+			t.Errorf("moved %d, %v, want %d", done.Moved, err, want)
 		}
 	}
 	w.empty()
 	if n := len(strings.Fields(w.all())); n != 3*3+3 || len(w.parked()) > 0 {
 		t.Errorf("handled %d times, parked %v", n, w.parked())
 	}
+}
+
+// The consumer is not mended: what is put back is parked again before the last one is put
+// back. Each goes back once all the same.
+func TestReplay_PutsEachBackOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(string, int) error { return reliableretries.Permanent(errors.New("no")) })
+	const poison = 21
+	for n := range poison {
+		w.publish(message(fmt.Sprint("m", n)))
+	}
+	w.run()
+	w.await("parked", func() bool { return w.handled("parked") == poison })
+	done, err := reliableretries.Replay(t.Context(), w.conn, queue, 1000, time.Hour)
+	if err != nil || done.Moved != poison {
+		t.Errorf("%+v, %v", done, err)
+	}
+	w.await("parked again", func() bool { return w.handled("parked") == 2*poison })
+}
+
+// What was made before the inbox's memory begins is left: nobody can tell whether it was handled.
+func TestReplay_LeavesWhatTheInboxMayHaveForgotten(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(string, int) error { return reliableretries.Permanent(errors.New("no")) })
+	young := message(uuid.Must(uuid.NewV7()).String())
+	w.publish(message("018f0000-0000-7000-8000-000000000000"), young) // of May 2024
+	w.run()
+	w.await("parked", func() bool { return len(w.parked()) == 2 })
+	done, err := reliableretries.Replay(t.Context(), w.conn, queue, 10, 720*time.Hour)
+	if err != nil || done != (reliableretries.Replayed{Moved: 1, TooOld: 1}) {
+		t.Errorf("%+v, %v", done, err)
+	}
+	w.await("the young one again", func() bool { return strings.HasSuffix(w.all(), young.ID) && len(strings.Fields(w.all())) == 3 })
+	w.await("both parked", func() bool { return len(w.parked()) == 2 })
 }
 
 // A consumer that dies before its acknowledgement has lost nothing: the next

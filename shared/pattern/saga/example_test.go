@@ -31,7 +31,7 @@ func Example() {
 			continue
 		}
 		s = next
-		fmt.Printf("%s %s: now %s, command %q\n", answer.step, answer.outcome, s.Phase, plan.CurrentCommand(s))
+		fmt.Printf("%s %s: now %s, command %q\n", answer.step, answer.outcome, s.Phase, s.Step)
 	}
 	// Output:
 	// authorise done: now forward, command "post-sale"

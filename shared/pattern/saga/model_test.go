@@ -3,6 +3,7 @@ package saga_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -66,7 +67,7 @@ func newWorld(b bugs) *world {
 
 // send sends the current command, or sends it again when its reply is overdue.
 func (w *world) send() {
-	if step := plan.CurrentCommand(w.state); step != "" {
+	if step := w.state.Step; step != "" {
 		w.commands = append(w.commands, step)
 		w.turned = w.turned || w.state.Phase == saga.Compensating
 	}
@@ -89,16 +90,17 @@ func (w *world) cancel() {
 }
 
 // onlyBelow is what a saga does that forgets the action whose command it has just sent.
-func onlyBelow(step int) saga.State {
-	if step == 0 {
+func onlyBelow(action string) saga.State {
+	at := slices.IndexFunc(plan, func(s saga.Step) bool { return s.Action == action })
+	if at == 0 {
 		return saga.State{Phase: saga.Compensated}
 	}
-	return saga.State{Phase: saga.Compensating, Step: step - 1}
+	return saga.State{Phase: saga.Compensating, Step: plan[at-1].Compensation}
 }
 
 func (w *world) timeOut() {
 	if w.bugs.silenceIsRefusal && w.state.Phase == saga.Forward {
-		w.move(plan.Next(w.state, plan.CurrentCommand(w.state), saga.Refused))
+		w.move(plan.Next(w.state, w.state.Step, saga.Refused))
 		return
 	}
 	w.send()

@@ -1,5 +1,7 @@
 package saga
 
+import "slices"
+
 // Step is one action at a participant and what takes it back.
 type Step struct {
 	// Action is the name of the command that lets the participant act.
@@ -11,7 +13,8 @@ type Step struct {
 	Compensation string
 }
 
-// Plan is the order of the steps. Names are unique across actions and compensations.
+// Plan is the order of the steps. Names are unique across actions and compensations: a
+// saga under way is known by them, so a plan may change while sagas run (docs/changing.md).
 type Plan []Step
 
 // Phase says which way a saga is going.
@@ -25,10 +28,14 @@ const (
 	Compensated  Phase = "compensated"
 )
 
-// State is how far a saga has got: the one command whose reply it waits for.
+// State is how far a saga has got.
 type State struct {
 	Phase Phase
-	Step  int
+
+	// Step is the action or compensation whose command was sent and whose reply the saga
+	// waits for, by name. An index would mean another step in a plan that has a new one.
+	// Empty at the end.
+	Step string
 }
 
 // Outcome is a participant's definite answer. There is no third one: a
@@ -42,22 +49,18 @@ const (
 )
 
 // Begin is the state in which the saga waits for its first action.
-func (p Plan) Begin() State { return State{Phase: Forward} }
+func (p Plan) Begin() State { return State{Phase: Forward, Step: p[0].Action} }
 
 // Ended tells whether the saga waits for nothing any more.
 func (s State) Ended() bool { return s.Phase == Completed || s.Phase == Compensated }
 
-// CurrentCommand returns the name of the action or compensation whose reply the saga
-// waits for in s, or "" when it has ended.
-func (p Plan) CurrentCommand(s State) string {
-	switch s.Phase {
-	case Forward:
-		return p[s.Step].Action
-	case Compensating:
-		return p[s.Step].Compensation
-	default:
-		return ""
-	}
+// Knows tells whether s is a state of this plan. It is not when a process with another
+// plan has moved the saga: leave it to that one.
+func (p Plan) Knows(s State) bool { return s.Ended() || p.position(s.Step) >= 0 }
+
+// position is where the action or compensation stands in the plan; -1: nowhere.
+func (p Plan) position(name string) int {
+	return slices.IndexFunc(p, func(s Step) bool { return name != "" && (name == s.Action || name == s.Compensation) })
 }
 
 // Next returns the state after a participant's reply to step (the name of an action
@@ -67,40 +70,45 @@ func (p Plan) CurrentCommand(s State) string {
 //
 // Pattern: saga
 func (p Plan) Next(s State, step string, outcome Outcome) (next State, expected bool) {
-	if s.Ended() || step != p.CurrentCommand(s) {
+	if s.Ended() || step != s.Step || !p.Knows(s) {
 		return s, false
 	}
+	at := p.position(step)
 	switch {
 	case s.Phase == Compensating && outcome == Refused:
 		// A compensation must not be refused. The saga stands still, which a person
 		// can see; to go on would claim that the action was taken back.
 		return s, false
 	case s.Phase == Compensating:
-		return p.compensateBelow(s.Step), true
+		return p.compensateBelow(at), true
 	case outcome == Refused:
 		// The refused action did nothing: compensate from the one before it.
-		return p.compensateBelow(s.Step), true
-	case s.Step == len(p)-1:
-		return State{Phase: Completed, Step: s.Step}, true
+		return p.compensateBelow(at), true
+	case at == len(p)-1:
+		return State{Phase: Completed}, true
 	default:
-		return State{Phase: Forward, Step: s.Step + 1}, true
+		return State{Phase: Forward, Step: p[at+1].Action}, true
 	}
 }
 
 // Cancel turns a saga around while that is still possible. The current action is
 // compensated as well, because it may have been done already.
 func (p Plan) Cancel(s State) (next State, ok bool) {
-	if s.Phase != Forward || p[s.Step].Compensation == "" {
+	if s.Phase != Forward || !p.Knows(s) {
 		return s, false
 	}
-	return State{Phase: Compensating, Step: s.Step}, true
+	current := p[p.position(s.Step)]
+	if current.Compensation == "" {
+		return s, false
+	}
+	return State{Phase: Compensating, Step: current.Compensation}, true
 }
 
-// compensateBelow is the next compensation under step, or the end.
-func (p Plan) compensateBelow(step int) State {
-	for i := step - 1; i >= 0; i-- {
-		if p[i].Compensation != "" {
-			return State{Phase: Compensating, Step: i}
+// compensateBelow is the next compensation under a position, or the end.
+func (p Plan) compensateBelow(position int) State {
+	for _, step := range slices.Backward(p[:position]) {
+		if step.Compensation != "" {
+			return State{Phase: Compensating, Step: step.Compensation}
 		}
 	}
 	return State{Phase: Compensated}

@@ -1,7 +1,7 @@
 CREATE TABLE sagas (
     id        uuid        PRIMARY KEY,
     phase     text        NOT NULL CHECK (phase IN ('forward', 'compensating', 'completed', 'compensated')),
-    step      smallint    NOT NULL,
+    step      text        NOT NULL,
     reason    text        NOT NULL DEFAULT '',
     attempts  integer     NOT NULL DEFAULT 1,   -- how often the current command was sent
     resend_at timestamptz,                      -- NULL once ended

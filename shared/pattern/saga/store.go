@@ -1,9 +1,9 @@
 package saga
 
 import (
-	"bytes"
 	"context"
-	"slices"
+	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -132,12 +132,11 @@ func backoff(timeout time.Duration, attempts int) time.Duration {
 // ClaimOverdue returns up to limit sagas whose reply is overdue. Each is given to one
 // caller: replicas that all read the same first hundred would do one replica's work
 // together. A resend sets a later time; if the caller dies before that, the saga is
-// overdue again once lease is over. Begin after the zero id, and go on after the last
-// id that was returned: they come in the order of their ids.
+// overdue again once lease is over.
 //
 // Pattern: completer (sagas that no message would move again)
-func ClaimOverdue(ctx context.Context, db *pgxpool.Pool, after uuid.UUID, limit int, lease time.Duration) ([]uuid.UUID, error) {
-	rows, err := db.Query(ctx, `
+func ClaimOverdue(ctx context.Context, db *pgxpool.Pool, limit int, lease time.Duration) ([]uuid.UUID, error) {
+	rows, _ := db.Query(ctx, `
 		UPDATE sagas
 		   SET resend_at = now() + $2::interval
 		 WHERE id = ANY(ARRAY(
@@ -145,16 +144,45 @@ func ClaimOverdue(ctx context.Context, db *pgxpool.Pool, after uuid.UUID, limit 
 		         FROM sagas
 		        WHERE phase IN ('forward', 'compensating')
 		          AND resend_at < now()
-		          AND id > $3
-		        ORDER BY id
 		        LIMIT $1
 		          FOR UPDATE SKIP LOCKED))
 		RETURNING id`,
-		limit, lease, after)
-	if err != nil {
-		return nil, err
+		limit, lease)
+	return pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
+}
+
+// CountOpen counts the sagas that have not ended, up to limit.
+func CountOpen(ctx context.Context, db *pgxpool.Pool, limit int) (n int, err error) {
+	err = db.QueryRow(ctx, `
+		SELECT count(*)
+		  FROM (SELECT
+		          FROM sagas
+		         WHERE phase IN ('forward', 'compensating')
+		         LIMIT $1) AS open`,
+		limit).Scan(&n)
+	return n, err
+}
+
+// CheckOpen returns an error when sagas are under way at a step that the plan does not
+// have. Call it at the start: this process could not move them, and a reply to one would
+// come again and again. (While an older process still runs they may appear later.)
+func (p Plan) CheckOpen(ctx context.Context, db *pgxpool.Pool) error {
+	rows, _ := db.Query(ctx, `
+		SELECT step, count(*)
+		  FROM sagas
+		 WHERE phase IN ('forward', 'compensating')
+		 GROUP BY step`)
+	var step string
+	var sagas int
+	var unknown []string
+	_, err := pgx.ForEachRow(rows, []any{&step, &sagas}, func() error {
+		if p.position(step) < 0 {
+			unknown = append(unknown, fmt.Sprintf("%d at %q", sagas, step))
+		}
+		return nil
+	})
+	if err == nil && unknown != nil {
+		err = fmt.Errorf("sagas are under way at steps that the plan does not have: %s (docs/changing.md)", strings.Join(unknown, ", "))
 	}
-	ids, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
-	slices.SortFunc(ids, func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
-	return ids, err
+	return err
 }

@@ -3,6 +3,7 @@ package saga_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -40,7 +41,7 @@ func advance(t *testing.T, db *pgxpool.Pool, tr saga.Transition, timeout time.Du
 
 func overdue(t *testing.T, db *pgxpool.Pool) string {
 	t.Helper()
-	ids, err := saga.ClaimOverdue(t.Context(), db, uuid.Nil, 10, time.Minute)
+	ids, err := saga.ClaimOverdue(t.Context(), db, 10, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +55,7 @@ func TestAdvance_IsWhatLoadReads(t *testing.T) {
 	if want := (saga.Row{ID: row.ID, State: plan.Begin(), Attempts: 1, Version: 1}); row != want {
 		t.Errorf("begun as %+v, want %+v", row, want)
 	}
-	next := saga.State{Phase: saga.Compensating, Step: 1}
+	next := saga.State{Phase: saga.Compensating, Step: "reverse"}
 	if err := advance(t, db, saga.Transition{From: row, To: next, Reason: "declined"}, time.Hour); err != nil {
 		t.Fatal(err)
 	}
@@ -82,7 +83,7 @@ func TestAdvance_OfTwentyAtOnceOneSucceeds(t *testing.T) {
 		all.Go(func() {
 			err := postgres.Write(t.Context(), db, func(b *pgx.Batch) {
 				saga.Insert(b, uuid.New(), plan.Begin(), time.Hour) // what goes with it
-				saga.Advance(b, saga.Transition{From: row, To: saga.State{Phase: saga.Forward, Step: 1}}, time.Hour)
+				saga.Advance(b, saga.Transition{From: row, To: saga.State{Phase: saga.Forward, Step: "post"}}, time.Hour)
 			})
 			switch {
 			case err == nil:
@@ -157,7 +158,7 @@ func TestClaimOverdue_SkipsWhatAnotherReplicaHasLocked(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	ids, err := saga.ClaimOverdue(ctx, db, uuid.Nil, 10, time.Minute)
+	ids, err := saga.ClaimOverdue(ctx, db, 10, time.Minute)
 	if err != nil || fmt.Sprint(ids) != fmt.Sprint([]uuid.UUID{left.ID}) {
 		t.Errorf("claimed %v, %v", ids, err)
 	}
@@ -179,7 +180,7 @@ func TestAdvance_DoublesTheTimeoutAtEachResendUpToAnHour(t *testing.T) {
 		t.Fatal(err)
 	}
 	resendIn(t, db, time.Hour)
-	if err := advance(t, db, saga.Transition{From: load(t, db, row.ID), To: saga.State{Phase: saga.Forward, Step: 1}}, 15*time.Minute); err != nil {
+	if err := advance(t, db, saga.Transition{From: load(t, db, row.ID), To: saga.State{Phase: saga.Forward, Step: "post"}}, 15*time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	resendIn(t, db, 15*time.Minute) // the next command begins anew
@@ -213,7 +214,7 @@ func TestAdvanceTx_MovesASagaOnceInAnOrdinaryTransaction(t *testing.T) {
 	if want := (saga.Row{ID: id, State: plan.Begin(), Attempts: 1, Version: 1}); err != nil || row != want {
 		t.Fatalf("%+v, %v", row, err)
 	}
-	next := saga.Transition{From: row, To: saga.State{Phase: saga.Forward, Step: 1}}
+	next := saga.Transition{From: row, To: saga.State{Phase: saga.Forward, Step: "post"}}
 	move := func(tx pgx.Tx) error { return saga.AdvanceTx(t.Context(), tx, next, time.Hour) }
 	if err := pgx.BeginFunc(t.Context(), db, move); err != nil {
 		t.Fatal(err)
@@ -223,5 +224,40 @@ func TestAdvanceTx_MovesASagaOnceInAnOrdinaryTransaction(t *testing.T) {
 	}
 	if got := load(t, db, id); got.State != next.To || got.Version != 2 {
 		t.Errorf("%+v", got)
+	}
+}
+
+// What the plan does not have any more stops the start; what has ended does not matter.
+func TestCheckOpen_NamesTheStepsThatThePlanDoesNotHave(t *testing.T) {
+	t.Parallel()
+	db := database(t)
+	begin(t, db, time.Hour)
+	if err := plan.CheckOpen(t.Context(), db); err != nil {
+		t.Error(err)
+	}
+	ended := begin(t, db, time.Hour)
+	if err := advance(t, db, saga.Transition{From: ended, To: saga.State{Phase: saga.Completed}}, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	renamed := saga.Plan{{Action: "authorize", Compensation: "void"}, {Action: "capture"}}
+	if err := renamed.CheckOpen(t.Context(), db); err == nil || !strings.Contains(err.Error(), `1 at "authorise"`) {
+		t.Error(err)
+	}
+}
+
+func TestCountOpen_CountsWhatHasNotEndedUpToALimit(t *testing.T) {
+	t.Parallel()
+	db := database(t)
+	for range 3 {
+		begin(t, db, time.Hour)
+	}
+	ended := begin(t, db, time.Hour)
+	if err := advance(t, db, saga.Transition{From: ended, To: saga.State{Phase: saga.Compensated}}, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	for limit, want := range map[int]int{2: 2, 3: 3, 100: 3} {
+		if n, err := saga.CountOpen(t.Context(), db, limit); err != nil || n != want {
+			t.Errorf("up to %d: %d, %v", limit, n, err)
+		}
 	}
 }

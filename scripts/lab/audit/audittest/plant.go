@@ -91,7 +91,7 @@ SELECT {order}, 'mer_acme', 'cus', CASE WHEN n % 10 = 0 THEN 'cancelled' ELSE 'c
        CASE WHEN n % 10 = 0 THEN '' ELSE 'rcp_' || {payment} END
   FROM generate_series(1, {n}) n;
 INSERT INTO order_lines SELECT {order}, 1, 'planted', 1, 1000 FROM generate_series(1, {n}) n;
-INSERT INTO sagas (id, phase, step) SELECT {order}, CASE WHEN n % 10 = 0 THEN 'compensated' ELSE 'completed' END, 0 FROM generate_series(1, {n}) n;
+INSERT INTO sagas (id, phase, step) SELECT {order}, CASE WHEN n % 10 = 0 THEN 'compensated' ELSE 'completed' END, '' FROM generate_series(1, {n}) n;
 INSERT INTO idempotency_keys (merchant_id, operation, key, fingerprint, status, headers, body, expires_at)
 SELECT 'mer_acme', 'POST /v1/orders', 'order-' || n, '\x00', 202, jsonb_build_object('Location', '/v1/orders/ord_' || {order}),
        convert_to('{"id":"ord_' || {order} || '","status":"pending","customer_id":"cus"}', 'UTF8'), now() + interval '1 day'
