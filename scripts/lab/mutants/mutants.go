@@ -129,7 +129,7 @@ var All = []Mutant{
 	},
 	{
 		ID: "news-forgotten", Pattern: "callback", Invariant: "called-back",
-		Says: "the end of an order owes nobody a callback",
+		Says:  "the end of an order owes nobody a callback",
 		Edits: []Edit{{"services/orders/end.go", `		callback.Enqueue(b, *notification)`, `		_ = callback.Enqueue`}},
 		Drive: soldTwice,
 	},
