@@ -38,6 +38,9 @@ import (
 func (s *service) accept(c echo.Context) error {
 	ctx, merchant := c.Request().Context(), web.MerchantID(c)
 	in, body, err := web.Bind[newOrder](c)
+	if err == nil {
+		err = s.checkCallback(in.CallbackURL)
+	}
 	if err != nil {
 		return err
 	}

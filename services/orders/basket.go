@@ -58,7 +58,7 @@ func (n newOrder) Validate() error {
 			return invalid(field+".quantity", fmt.Sprintf("Must be between 1 and %d.", maxQuantity))
 		}
 	}
-	return callbackURL(n.CallbackURL)
+	return nil
 }
 
 func text(field, value string) error {

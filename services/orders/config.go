@@ -1,8 +1,10 @@
 package main
 
 import (
+	"net/netip"
 	"time"
 
+	"example.com/failwell/shared/pattern/callback"
 	"example.com/failwell/shared/platform/config"
 )
 
@@ -50,10 +52,13 @@ type settings struct {
 	CallbackPoll  time.Duration `env:"CALLBACK_POLL" envDefault:"1s"`
 	CallbackLease time.Duration `env:"CALLBACK_LEASE" envDefault:"25s"`
 
-	// CallbackAllowPrivate lets callbacks go to loopback and private addresses.
-	// Off in production: a merchant could otherwise aim our own requests at the
-	// inside of our network.
-	CallbackAllowPrivate bool `env:"CALLBACK_ALLOW_PRIVATE" envDefault:"false"`
+	// CallbackDeny are addresses that callbacks must not reach although they are on the
+	// internet: the public ones of your own network. CallbackAllow are addresses that
+	// they may reach although they are not, at any port and without TLS. Empty in
+	// production: a merchant could otherwise aim our own requests at the inside of our
+	// network. A lab allows its own machine.
+	CallbackDeny  []netip.Prefix `env:"CALLBACK_DENY"`
+	CallbackAllow []netip.Prefix `env:"CALLBACK_ALLOW"`
 
 	// GarbageEvery is the pause between two rounds of garbage collection.
 	GarbageEvery time.Duration `env:"GARBAGE_EVERY" envDefault:"1m"`
@@ -69,4 +74,8 @@ type settings struct {
 	// SeedProducts gives every merchant that has none these products:
 	// sku=name=minor=currency=stock, separated by semicolons.
 	SeedProducts string `env:"LAB_SEED_PRODUCTS"`
+}
+
+func (s settings) callbackFilter() callback.Filter {
+	return callback.Filter{Allow: s.CallbackAllow, Deny: s.CallbackDeny}
 }

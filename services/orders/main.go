@@ -91,7 +91,7 @@ func run(ctx context.Context, cfg settings) error {
 		}),
 		callbacks: callback.NewWorker(callback.Config{
 			DB: db, Logger: log, Metrics: registry, Delays: cfg.CallbackDelays,
-			Poll: cfg.CallbackPoll, Lease: cfg.CallbackLease, AllowPrivate: cfg.CallbackAllowPrivate,
+			Poll: cfg.CallbackPoll, Lease: cfg.CallbackLease, Filter: cfg.callbackFilter(),
 		}),
 	}
 	if err := web.SyncAPIKeys(ctx, db, cfg.Merchants); err != nil {

@@ -8,10 +8,12 @@
 // # What it guarantees
 //
 // A callback that was enqueued in a committed transaction is sent until the
-// endpoint answers 2xx or the schedule is exhausted; then it is parked for a
+// endpoint answers 2xx, says that no further try will help (410, 413), or the schedule
+// is exhausted; in the last two cases it is parked for a
 // person and can be replayed. Every try carries the same webhook-id and a fresh,
 // valid signature (Standard Webhooks 1.0.0), so the receiver can drop repetitions.
-// A merchant whose endpoint hangs uses up its own places and nobody else's.
+// A merchant whose endpoint hangs uses up its own places and no other's. Nothing is sent
+// to an address that is not on the internet, see [Filter].
 //
 // # What it does not promise
 //

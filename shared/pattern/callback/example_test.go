@@ -43,8 +43,8 @@ func Example() {
 	ctx, cancel := context.WithCancel(context.Background())
 	worker := callback.NewWorker(callback.Config{
 		DB: db, Logger: slog.New(slog.DiscardHandler), Poll: 10 * time.Millisecond,
-		Delays:       []time.Duration{0, 10 * time.Millisecond, time.Minute},
-		AllowPrivate: true, // the merchant of this example is on loopback
+		Delays: []time.Duration{0, 10 * time.Millisecond, time.Minute},
+		Filter: lab, // the merchant of this example is on loopback
 	})
 	stopped := make(chan struct{})
 	go func() { worker.Run(ctx); close(stopped) }()

@@ -8,11 +8,9 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
-	"slices"
+	"net/url"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
@@ -23,18 +21,13 @@ const maxHeader = 16 << 10
 
 // sender makes one signed POST.
 type sender struct {
+	filter Filter
 	client *http.Client
 }
 
-func newSender(allowPrivate bool, timeout time.Duration) sender {
-	dialer := &net.Dialer{Timeout: 5 * time.Second}
-	if !allowPrivate {
-		// Control runs after the name was resolved, with the very address that
-		// will be connected to. A check of the name beforehand could be fooled
-		// by a name that resolves to something else the second time.
-		dialer.Control = func(_, address string, _ syscall.RawConn) error { return publicOnly(address) }
-	}
-	return sender{client: &http.Client{
+func newSender(filter Filter, timeout time.Duration) sender {
+	dialer := &net.Dialer{Timeout: 5 * time.Second, Control: filter.check}
+	return sender{filter: filter, client: &http.Client{
 		Timeout: timeout,
 		Transport: &http.Transport{
 			DialContext:         dialer.DialContext,
@@ -51,46 +44,15 @@ func newSender(allowPrivate bool, timeout time.Duration) sender {
 	}}
 }
 
-// errPrivate: the URL leads into a network that callbacks must not reach.
-var errPrivate = errors.New("callback: address is not public")
-
-// publicOnly refuses every address that is not out on the internet: loopback,
-// private, link-local (where clouds keep credentials), shared, reserved,
-// multicast, and IPv4 in disguise.
-func publicOnly(address string) error {
-	addrPort, err := netip.ParseAddrPort(address)
-	if err != nil {
-		return fmt.Errorf("%w: %s", errPrivate, address)
-	}
-	ip := addrPort.Addr().Unmap()
-	inside := func(p netip.Prefix) bool { return p.Contains(ip) }
-	if !ip.IsGlobalUnicast() || ip.IsPrivate() || slices.ContainsFunc(notPublic, inside) || (ip.Is6() && !inside(public6)) {
-		return fmt.Errorf("%w: %s", errPrivate, ip)
-	}
-	return nil
-}
-
-// public6 is all of IPv6 that is given out. Outside are NAT64 (64:ff9b::/96 and
-// 64:ff9b:1::/48) and whatever else carries an IPv4 address at its end.
-var public6 = netip.MustParsePrefix("2000::/3")
-
-// notPublic is what package netip takes for global and is not.
-var notPublic = []netip.Prefix{
-	netip.MustParsePrefix("0.0.0.0/8"),     // this network
-	netip.MustParsePrefix("100.64.0.0/10"), // shared by a provider's customers
-	netip.MustParsePrefix("192.0.0.0/24"),  // protocol assignments
-	netip.MustParsePrefix("198.18.0.0/15"), // benchmarks
-	netip.MustParsePrefix("240.0.0.0/4"),   // reserved, used inside some clouds
-	netip.MustParsePrefix("2001::/23"),     // protocol assignments, Teredo among them
-	netip.MustParsePrefix("2002::/16"),     // 6to4
-}
-
 func (s sender) send(ctx context.Context, d claimed) error {
 	switch {
 	case d.secret == nil:
 		return fmt.Errorf("callback: secret of %s: there is no such merchant", d.MerchantID)
 	case strings.TrimPrefix(*d.secret, "whsec_") == "":
 		return fmt.Errorf("callback: secret of %s: it is empty", d.MerchantID) // and anybody could sign with it
+	}
+	if err := s.filter.CheckURL(d.URL); err != nil {
+		return fmt.Errorf("%w: the URL %w", ErrRefused, err) // written before the setting was changed
 	}
 	signer, err := standardwebhooks.NewWebhook(*d.secret)
 	if err != nil {
@@ -112,6 +74,9 @@ func (s sender) send(ctx context.Context, d claimed) error {
 	request.Header.Set(standardwebhooks.HeaderWebhookSignature, signature)
 
 	response, err := s.client.Do(request)
+	if failed, ok := errors.AsType[*url.Error](err); ok {
+		err = failed.Err // without the URL, which may carry a secret of the merchant's
+	}
 	if err != nil {
 		return fmt.Errorf("callback: %w", err)
 	}
@@ -127,8 +92,9 @@ func verdict(r *http.Response) error {
 	if r.StatusCode >= 200 && r.StatusCode < 300 {
 		return nil
 	}
-	if r.StatusCode == http.StatusGone {
-		return errGone
+	switch r.StatusCode {
+	case http.StatusGone, http.StatusRequestEntityTooLarge:
+		return fmt.Errorf("%w: status %d", errPermanent, r.StatusCode) // the same bytes will be as large next time
 	}
 	if wait, ok := parseRetryAfter(r.Header.Get("Retry-After")); ok {
 		return &retryAfter{status: r.StatusCode, wait: wait}
@@ -137,9 +103,10 @@ func verdict(r *http.Response) error {
 }
 
 func parseRetryAfter(value string) (time.Duration, bool) {
-	if seconds, err := strconv.Atoi(value); err == nil && seconds >= 0 {
+	// ParseUint returns the largest number there is for one that is larger.
+	if seconds, err := strconv.ParseUint(value, 10, 64); err == nil || errors.Is(err, strconv.ErrRange) {
 		// Bounded before it is multiplied: a number too large would come out negative.
-		return time.Duration(min(seconds, int(maxRetryAfter/time.Second))) * time.Second, true
+		return time.Duration(min(seconds, uint64(maxRetryAfter/time.Second))) * time.Second, true //nolint:gosec // a day fits
 	}
 	if at, err := http.ParseTime(value); err == nil {
 		return max(0, time.Until(at)), true

@@ -3,7 +3,6 @@ package callback_test
 import (
 	"net"
 	"net/http"
-	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -85,20 +84,22 @@ func TestSender_EachTryHasTheSameIDAndAValidSignature(t *testing.T) {
 	e.wantNoMore()
 }
 
-func TestSender_ParksAtOnceWhenTheEndpointIsGone(t *testing.T) {
+func TestSender_ParksAtOnceWhatNoFurtherTryWillHelp(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	e := w.endpoint(func(_ int, out http.ResponseWriter) {
-		out.Header().Set("Retry-After", "0")
-		out.WriteHeader(http.StatusGone)
-	})
-	w.start(w.config())
-	id := w.enqueue("acme", e.url, "{}")
-	e.next()
-	if s := w.becomes(id, "parked"); s.Attempts != 1 || s.Delivered || !strings.Contains(s.LastError, "410") {
-		t.Errorf("it stands as %+v", s)
+	for code, text := range map[int]string{http.StatusGone: "410", http.StatusRequestEntityTooLarge: "413"} {
+		w := newWorld(t)
+		e := w.endpoint(func(_ int, out http.ResponseWriter) {
+			out.Header().Set("Retry-After", "0")
+			out.WriteHeader(code)
+		})
+		w.start(w.config())
+		id := w.enqueue("acme", e.url, "{}")
+		e.next()
+		if s := w.becomes(id, "parked"); s.Attempts != 1 || s.Delivered || !strings.Contains(s.LastError, text) {
+			t.Errorf("it stands as %+v", s)
+		}
+		e.wantNoMore()
 	}
-	e.wantNoMore()
 }
 
 func TestSender_HonoursRetryAfterWithinBounds(t *testing.T) {
@@ -118,6 +119,7 @@ func TestSender_HonoursRetryAfterWithinBounds(t *testing.T) {
 		"seconds":                       {"3600", 3600, 3600},
 		"date":                          {time.Now().Add(2 * time.Hour).UTC().Format(http.TimeFormat), 7200, 7200},
 		"sooner than the schedule":      {"5", soonest, latest},
+		"of 23 digits":                  {"10000000000000000000000", day, day},
 		"at once":                       {"0", soonest, latest},
 		"date that is over":             {time.Now().Add(-2 * time.Hour).UTC().Format(http.TimeFormat), soonest, latest},
 		"a year":                        {"31536000", day, day},
@@ -218,19 +220,27 @@ func TestReplay_RefusesWhatIsNotParked(t *testing.T) {
 func TestSender_CallsNoPrivateAddressByAnyName(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	e := w.endpoint(status(http.StatusOK))
-	at, err := url.Parse(e.url)
-	if err != nil {
-		t.Fatal(err)
-	}
 	cfg := w.config()
-	cfg.AllowPrivate = false
+	cfg.Filter = callback.Filter{}
 	w.start(cfg)
 	for _, host := range []string{"127.0.0.1", "localhost", "[::ffff:127.0.0.1]"} {
-		s := w.becomes(w.enqueue("acme", "http://"+host+":"+at.Port(), "{}"), "parked")
-		if !strings.Contains(s.LastError, "not public") {
+		s := w.becomes(w.enqueue("acme", "https://"+host+":8443/?token=secret", "{}"), "parked")
+		if !strings.Contains(s.LastError, callback.ErrRefused.Error()) || strings.Contains(s.LastError, "secret") {
 			t.Errorf("%s: it stands as %+v", host, s)
 		}
+	}
+}
+
+// Enqueued when plain HTTP was allowed.
+func TestSender_CallsNoURLThatIsRefusedByNow(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	e := w.endpoint(status(http.StatusOK))
+	cfg := w.config()
+	cfg.Filter = callback.Filter{}
+	w.start(cfg)
+	if s := w.becomes(w.enqueue("acme", e.url, "{}"), "parked"); !strings.Contains(s.LastError, "must be https") {
+		t.Errorf("it stands as %+v", s)
 	}
 	e.wantNoMore()
 }

@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -75,8 +77,8 @@ type Config struct {
 	// Zero means the default of 25 s. A lab shortens it, to see a crash healed soon.
 	Lease time.Duration
 
-	// AllowPrivate lets deliveries go to loopback and private addresses.
-	AllowPrivate bool
+	// Filter says where deliveries may go. Empty: to https on the internet.
+	Filter Filter
 }
 
 // Worker sends what is due.
@@ -102,7 +104,7 @@ func NewWorker(cfg Config) *Worker {
 	}
 	w := &Worker{
 		Config: cfg,
-		sender: newSender(cfg.AllowPrivate, min(perTry, cfg.Lease*2/3)),
+		sender: newSender(cfg.Filter, min(perTry, cfg.Lease*2/3)),
 		wake:   make(chan struct{}, 1),
 		inWork: map[string]int{},
 		places: atOnce,
@@ -112,9 +114,29 @@ func NewWorker(cfg Config) *Worker {
 		}, []string{"outcome"}),
 	}
 	if cfg.Metrics != nil {
-		cfg.Metrics.MustRegister(w.tries)
+		cfg.Metrics.MustRegister(w.tries, w.backlog())
 	}
 	return w
+}
+
+// countedAtMost bounds what a look at the backlog costs.
+const countedAtMost = 10_000
+
+// backlog is the metric of what waits to be sent, or to be sent again.
+func (w *Worker) backlog() prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "failwell_callback_backlog",
+		Help: "Callbacks that are not delivered and not parked, counted up to 10000. NaN: the database does not answer.",
+	}, func() float64 {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		var n float64
+		err := w.DB.QueryRow(ctx, `SELECT count(*) FROM (SELECT FROM callbacks WHERE state = 'pending' LIMIT $1) AS waiting`, countedAtMost).Scan(&n)
+		if err != nil {
+			return math.NaN()
+		}
+		return n
+	})
 }
 
 // Wake tells the worker that a delivery was committed. It never blocks; a lost
@@ -212,7 +234,8 @@ func (w *Worker) track(merchant string, change int, ended ...attemptResult) {
 
 // try makes one attempt and tells what became of it.
 func (w *Worker) try(ctx context.Context, d claimed) attemptResult {
-	log := w.Logger.With("callback_id", "msg_"+d.ID.String(), "subject", d.Subject, "url", d.URL, "attempt", d.attempts)
+	withoutQuery, _, _ := strings.Cut(d.URL, "?") // which may carry a secret of the merchant's
+	log := w.Logger.With("callback_id", "msg_"+d.ID.String(), "subject", d.Subject, "url", withoutQuery, "attempt", d.attempts)
 	err := w.sender.send(ctx, d)
 	if err == nil {
 		err = fault.Point(ctx, fault.CallbackDeliverAfterPost)
@@ -228,7 +251,7 @@ func (w *Worker) try(ctx context.Context, d claimed) attemptResult {
 
 // schedule decides what follows a failed try.
 func (w *Worker) schedule(attempts int, err error) (state string, next time.Duration) {
-	if errors.Is(err, errGone) || attempts >= len(w.Delays) {
+	if errors.Is(err, errPermanent) || attempts >= len(w.Delays) {
 		return "parked", 0
 	}
 	next = w.Delays[attempts]
@@ -240,8 +263,8 @@ func (w *Worker) schedule(attempts int, err error) (state string, next time.Dura
 	return "pending", next
 }
 
-// errGone: the endpoint answered 410, nobody is there any more.
-var errGone = errors.New("callback: endpoint is gone (410)")
+// errPermanent: the endpoint says that no further try will help.
+var errPermanent = errors.New("callback: permanent refusal")
 
 // retryAfter is a refusal with the endpoint's own word when to come back.
 type retryAfter struct {
