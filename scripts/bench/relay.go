@@ -13,7 +13,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	amqp "github.com/rabbitmq/amqp091-go"
-	"golang.org/x/sync/errgroup"
 
 	"example.com/failwell/shared/pattern/outbox"
 	"example.com/failwell/shared/pattern/outbox/rabbitpublisher"
@@ -158,31 +157,23 @@ func (w *relayWorld) purge(n int) error {
 	return err
 }
 
-// publish is the limit: the same messages from as many publishers as the relay
-// has loops, in pipelines of the same length, from nowhere.
+// publish is the limit: the same messages in pipelines of the same length, from nowhere.
 func (w *relayWorld) publish(ctx context.Context, n int) (sample, error) {
 	const pipeline = 500
 	body := []byte(strings.Repeat("x", bodySize))
+	publisher := w.broker.Publisher()
 	begun := time.Now()
-	var running errgroup.Group
-	for range outbox.Loops {
-		running.Go(func() error {
-			publisher := w.broker.Publisher()
-			for range n / outbox.Loops / pipeline {
-				messages := make([]rabbit.Message, pipeline)
-				for i := range messages {
-					messages[i] = rabbit.Message{ID: uuid.NewString(), RoutingKey: relayQueue, ContentType: "application/json", Body: body}
-				}
-				if _, err := publisher.Publish(ctx, messages); err != nil {
-					return err
-				}
-			}
-			return nil
-		})
+	for range n / pipeline {
+		messages := make([]rabbit.Message, pipeline)
+		for i := range messages {
+			messages[i] = rabbit.Message{ID: uuid.NewString(), RoutingKey: relayQueue, ContentType: "application/json", Body: body}
+		}
+		if _, err := publisher.Publish(ctx, messages); err != nil {
+			return sample{}, err
+		}
 	}
-	err := running.Wait()
 	elapsed := time.Since(begun)
-	return sample{perSecond: float64(n) / elapsed.Seconds()}, errors.Join(err, w.purge(n))
+	return sample{perSecond: float64(n) / elapsed.Seconds()}, w.purge(n)
 }
 
 // latency measures from the commit of a message to its delivery, one at a time.

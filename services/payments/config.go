@@ -102,7 +102,7 @@ type settings struct {
 
 	// OutboxTakeover and OutboxPoll: see outbox.Config.
 	OutboxTakeover time.Duration `env:"OUTBOX_TAKEOVER" envDefault:"1s"`
-	OutboxPoll     time.Duration `env:"OUTBOX_POLL" envDefault:"1s"`
+	OutboxPoll     time.Duration `env:"OUTBOX_POLL" envDefault:"500ms"`
 
 	// RetryDelays is how long a message that could not be handled waits before
 	// each further try. After the last it is parked.

@@ -145,10 +145,12 @@ CREATE TABLE outbox (
     body        bytea       NOT NULL,
     traceparent text        NOT NULL DEFAULT '',
     created_at  timestamptz NOT NULL DEFAULT now(),
-    -- Since when it waits for its present writer. Not now(), which is when the
-    -- transaction began: a long one would commit rows that look left behind.
-    held_since  timestamptz NOT NULL DEFAULT clock_timestamp(),
-    PRIMARY KEY (writer, id)
+    -- From when on its writer publishes it, and another process a while later. Not now(),
+    -- which is when the transaction began: a long one would commit rows that look left behind.
+    due_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (writer, id),
+    -- What the broker could never take would be in the way of all other messages.
+    CONSTRAINT outbox_fits CHECK (octet_length(type) BETWEEN 1 AND 255 AND octet_length(body) <= 1048576)
 ) WITH (
     autovacuum_vacuum_scale_factor = 0,
     autovacuum_vacuum_threshold    = 1000,

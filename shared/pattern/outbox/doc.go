@@ -10,16 +10,17 @@
 //
 // A message is published if, and only if, the transaction that appended it was
 // committed; at least once. It is deleted only after the broker confirmed it and did
-// not return it. A message that the broker refuses stays, and holds up no other. A
-// message whose writer does not publish it within Config.Takeover is published by
-// another replica, if there is one with a broker.
+// not return it. A message that the broker refuses stays, and holds up no other; one
+// that no broker would take is refused before it is written. A message that its writer
+// does not publish within Config.Takeover is published by another replica, if there is
+// one with a broker.
 //
 // # What it does not promise
 //
 // Exactly once: a crash between the confirm and the delete publishes again with the same
 // id, and so does a takeover from a writer that is alive. Receivers stand on
-// shared/pattern/changerecord. Order: a relay publishes several batches at a time, and
-// what the broker refused is sent again behind what it took.
+// shared/pattern/changerecord. Order: what the broker refused is sent again behind what
+// it took, and two replicas publish side by side.
 //
 // # Tables needed
 //

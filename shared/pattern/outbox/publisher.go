@@ -2,8 +2,7 @@ package outbox
 
 import "context"
 
-// Publisher is the way to the broker. It is safe for concurrent use: each of a relay's
-// Loops publishes by itself.
+// Publisher is the way to the broker.
 type Publisher interface {
 	// Ready returns nil while the broker can be reached.
 	Ready() error

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -16,10 +15,6 @@ import (
 )
 
 const (
-	// Loops is how many batches a relay publishes at the same time: while one waits for
-	// the disks of the broker, another is read.
-	Loops = 4
-
 	// batchSize bounds a batch. Longer pipelines are hardly faster, and make more
 	// duplicates when the process dies before the delete.
 	batchSize = 500
@@ -28,8 +23,15 @@ const (
 	// second and not a core.
 	failurePause = 250 * time.Millisecond
 
-	// deleteTimeout bounds the delete, which goes on for a moment after a stop.
-	deleteTimeout = 2 * time.Second
+	// queryTimeout bounds a question to the database. It is for a connection that broke
+	// without a word, and for the delete, which goes on for a moment after a stop.
+	queryTimeout = 2 * time.Second
+
+	// refusedMin and refusedMax bound how long a message that the broker refused is left
+	// alone: as long as it has waited so far. Its receiver may be about to start; and a
+	// hundred thousand of them must not be all that the relay does.
+	refusedMin = 250 * time.Millisecond
+	refusedMax = time.Minute
 )
 
 // Config configures a relay.
@@ -39,12 +41,11 @@ type Config struct {
 	Logger    *slog.Logger          // required
 	Metrics   prometheus.Registerer // nil: none
 
-	// Poll is how often to look without having been woken: the longest delay of a message
-	// whose writer died between its commit and the wake-up. Default: 1 s.
+	// Poll is how often to look without having been woken. Default: 500 ms.
 	Poll time.Duration
 
-	// Takeover is how long a message waits for its writer before another process may
-	// publish it. Default: 1 s.
+	// Takeover is how long a message may be due before another process publishes it. It
+	// must exceed Poll, or processes take from each other what is in good hands. Default: 1 s.
 	Takeover time.Duration
 }
 
@@ -52,9 +53,7 @@ type Config struct {
 type Relay struct {
 	Config
 	writer string
-	claims *claims
-	wake   chan struct{} // there may be rows of our own
-	look   chan struct{} // it is time to look for rows that others have left
+	wake   chan struct{}
 
 	published, failures, adopted prometheus.Counter
 }
@@ -65,10 +64,9 @@ func NewRelay(o Outbox, cfg Config) *Relay {
 	required.Fields("outbox.Config", map[string]bool{
 		"DB": cfg.DB != nil, "Publisher": cfg.Publisher != nil, "Logger": cfg.Logger != nil,
 	})
-	cfg.Poll, cfg.Takeover = cmp.Or(cfg.Poll, time.Second), cmp.Or(cfg.Takeover, time.Second)
+	cfg.Poll, cfg.Takeover = cmp.Or(cfg.Poll, time.Second/2), cmp.Or(cfg.Takeover, time.Second)
 	r := &Relay{
-		Config: cfg, writer: o.writer, claims: newClaims(),
-		wake: make(chan struct{}, 1), look: make(chan struct{}, 1),
+		Config: cfg, writer: o.writer, wake: make(chan struct{}, 1),
 		published: prometheus.NewCounter(prometheus.CounterOpts{Name: "failwell_outbox_published_total", Help: "Messages that the broker confirmed."}),
 		failures:  prometheus.NewCounter(prometheus.CounterOpts{Name: "failwell_outbox_failures_total", Help: "Batches that could not be published whole."}),
 		adopted:   prometheus.NewCounter(prometheus.CounterOpts{Name: "failwell_outbox_adopted_total", Help: "Messages taken over from a writer that did not publish them in time."}),
@@ -83,101 +81,87 @@ func NewRelay(o Outbox, cfg Config) *Relay {
 // commit. It never blocks, and a wake-up that is lost costs one Poll, never the message.
 // There is no LISTEN/NOTIFY here: transactions that used NOTIFY commit one after the
 // other, and cannot be prepared.
-func (r *Relay) Wake() { signal(r.wake) }
-
-// signal never blocks: when a signal is pending already, one is enough.
-func signal(to chan<- struct{}) {
+func (r *Relay) Wake() {
 	select {
-	case to <- struct{}{}:
-	default:
+	case r.wake <- struct{}{}:
+	default: // one is pending
 	}
 }
 
-// Run relays until ctx ends.
+// Run relays until ctx ends. One batch after the other: while one is under way, the next
+// gathers, so the more there is to do, the less each message costs.
 func (r *Relay) Run(ctx context.Context) {
-	var loops sync.WaitGroup
-	for range Loops {
-		loops.Go(func() { r.relay(ctx) })
-	}
-	poll := time.NewTicker(r.Poll)
-	defer poll.Stop()
+	look := time.NewTimer(r.Poll) // for what others have left behind, and for what nobody woke us for
+	defer look.Stop()
+	failing := false
 	for ctx.Err() == nil {
+		published, err := r.publishBatch(ctx)
+		if err != nil && ctx.Err() == nil {
+			r.failures.Inc()
+			if !failing { // one line for an outage, however long
+				r.Logger.Warn("outbox: cannot publish, will keep trying", "error", err)
+			}
+			pause(ctx, failurePause)
+		}
+		failing = err != nil
+		if failing || published == batchSize {
+			continue
+		}
 		select {
-		case <-poll.C:
-			signal(r.look)
-			signal(r.wake)
+		case <-r.wake:
+		case <-look.C:
+			more, err := r.adopt(ctx)
+			if err != nil && ctx.Err() == nil {
+				r.Logger.Warn("outbox: could not look for messages that were left behind", "error", err)
+			}
+			next := r.Poll
+			if more {
+				next = 0 // once these are published
+			}
+			look.Reset(next)
 		case <-ctx.Done():
 		}
 	}
-	loops.Wait()
 }
 
-func (r *Relay) relay(ctx context.Context) {
-	for ctx.Err() == nil {
-		more, err := r.publishBatch(ctx)
-		if err == nil && !more {
-			more, err = r.adopt(ctx) // only who has nothing of its own to do
-		}
-		switch {
-		case err != nil:
-			r.pause(ctx, err)
-		case !more:
-			select {
-			case <-r.wake:
-			case <-ctx.Done():
-			}
-		}
-	}
-}
-
-// pause waits after a failure.
-func (r *Relay) pause(ctx context.Context, err error) {
-	if ctx.Err() != nil {
-		return
-	}
-	r.failures.Inc()
-	r.Logger.Warn("outbox: will try again", "error", err)
+func pause(ctx context.Context, d time.Duration) {
 	select {
-	case <-time.After(failurePause):
+	case <-time.After(d):
 	case <-ctx.Done():
 	}
 }
 
-// publishBatch publishes the oldest messages that this process has written. No
-// transaction is open meanwhile. It returns true when there may be more.
+// publishBatch publishes the oldest messages that this process has written, and returns
+// how many there were. No transaction is open meanwhile.
 //
 //	Power fails before the publish: the rows are read again after the restart.
 //	Power fails after it: the same, and the messages are published twice, under the same ids.
 //
 // Pattern: transactional-outbox (the sending half)
-func (r *Relay) publishBatch(ctx context.Context) (more bool, err error) {
+func (r *Relay) publishBatch(ctx context.Context) (n int, err error) {
 	if err := r.Publisher.Ready(); err != nil {
-		return false, err // there is no use in reading what cannot be sent
+		return 0, err // there is no use in reading what cannot be sent
 	}
 
 	// Read from the start each time, and never "after the last id": ids become visible in
 	// the order of commits, so that would skip the rows of a slow transaction.
-	batch, err := r.claims.take(func(claimed []int64) ([]Envelope, error) {
-		rows, _ := r.DB.Query(ctx, `
-			SELECT id, message_id, type, body, traceparent
-			  FROM outbox
-			 WHERE writer = $1
-			   AND id <> ALL($2)
-			 ORDER BY id
-			 LIMIT $3`,
-			r.writer, claimed, batchSize)
-		return pgx.CollectRows(rows, scanEnvelope)
-	})
+	reading, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	rows, _ := r.DB.Query(reading, `
+		SELECT id, message_id, type, body, traceparent
+		  FROM outbox
+		 WHERE writer = $1
+		   AND due_at NOT BETWEEN now() AND now() + $2::interval
+		 ORDER BY id
+		 LIMIT $3`,
+		r.writer, refusedMax, batchSize)
+	batch, err := pgx.CollectRows(rows, scanEnvelope)
 	if err != nil || len(batch) == 0 {
-		return false, err
-	}
-	defer r.claims.release(batch)
-	if more = len(batch) == batchSize; more {
-		r.Wake() // another loop
+		return 0, err
 	}
 
 	if err := fault.Point(ctx, fault.OutboxRelayBeforePublish); err != nil {
-		return false, err
+		return 0, err
 	}
 	outcomes, publishErr := r.Publisher.Publish(ctx, batch)
 	var confirmed, refused []int64
@@ -191,15 +175,14 @@ func (r *Relay) publishBatch(ctx context.Context) (more bool, err error) {
 		}
 	}
 	r.published.Add(float64(len(confirmed)))
-	r.claims.postpone(refused)
 	if err := fault.Point(ctx, fault.OutboxRelayAfterPublish); err != nil {
-		return false, err
+		return 0, err
 	}
 
 	// Exactly what was confirmed. A delete that is lost costs a duplicate, which the
 	// receivers' inboxes take. So it need not wait for the disk; but it need not be lost
 	// because ctx ends either.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteTimeout)
+	deleting, cancel := context.WithTimeout(context.WithoutCancel(ctx), queryTimeout)
 	defer cancel()
 	b := &pgx.Batch{}
 	b.Queue(`SELECT set_config('synchronous_commit', 'off', true)`)
@@ -208,18 +191,14 @@ func (r *Relay) publishBatch(ctx context.Context) (more bool, err error) {
 		 WHERE writer = $1
 		   AND id = ANY($2)`,
 		r.writer, confirmed)
-	if err := r.DB.SendBatch(ctx, b).Close(); err != nil {
-		return false, err
-	}
-
-	if len(confirmed)+len(refused) < len(batch) {
-		return false, publishErr
-	}
 	if len(refused) > 0 {
-		r.failures.Inc()
-		r.Logger.Warn("outbox: the broker refused messages, they are tried again later", "messages", len(refused), "error", publishErr)
+		r.postpone(b, refused, publishErr)
 	}
-	return more, nil
+	err = r.DB.SendBatch(deleting, b).Close()
+	if err == nil && len(confirmed)+len(refused) < len(batch) {
+		err = publishErr
+	}
+	return len(batch), err
 }
 
 func scanEnvelope(from pgx.CollectableRow) (e Envelope, err error) {
@@ -227,19 +206,29 @@ func scanEnvelope(from pgx.CollectableRow) (e Envelope, err error) {
 	return e, err
 }
 
+// postpone queues that refused messages are left alone for a while, by other processes as
+// well, so that the messages behind them get past.
+func (r *Relay) postpone(b *pgx.Batch, refused []int64, why error) {
+	r.failures.Inc()
+	r.Logger.Warn("outbox: the broker refused messages, they are tried again later", "messages", len(refused), "error", why)
+	b.Queue(`
+		UPDATE outbox
+		   SET due_at = now() + LEAST(GREATEST(now() - created_at, $3::interval), $4::interval)
+		 WHERE writer = $1
+		   AND id = ANY($2)`,
+		r.writer, refused, refusedMin, refusedMax)
+}
+
 // adopt takes over messages that their writer has not published in time: it is dead, or
-// cut off from its broker, or has more than it can send. It returns true when there are any.
+// cut off from its broker, or has more than it can send. It returns true when there may be more.
 //
 // Two processes never take the same row: one skips what the other has locked, and what is
 // not locked any more has a new writer. The only clock is the database's. When that was set
 // back, the time of a row is ahead of it; far ahead counts as old, or the row would wait
 // until the clock is there again.
-func (r *Relay) adopt(ctx context.Context) (bool, error) {
-	select {
-	case <-r.look:
-	default:
-		return false, nil // looked less than a Poll ago
-	}
+func (r *Relay) adopt(ctx context.Context) (more bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
 	// From the end that the writer comes to last: when it is alive and slow, the work is
 	// shared, and little is published twice.
 	tag, err := r.DB.Exec(ctx, `
@@ -247,23 +236,21 @@ func (r *Relay) adopt(ctx context.Context) (bool, error) {
 			SELECT writer, id
 			  FROM outbox
 			 WHERE writer <> $1
-			   AND held_since NOT BETWEEN now() - $2::interval AND now() + $2::interval
-			   AND id <> ALL($3)
+			   AND due_at NOT BETWEEN now() - $2::interval AND now() + $3::interval
 			 ORDER BY writer DESC, id DESC
 			 LIMIT $4
 			   FOR UPDATE SKIP LOCKED)
 		UPDATE outbox o
-		   SET writer     = $1,
-		       held_since = now()
+		   SET writer = $1,
+		       due_at = now()
 		  FROM left_behind l
 		 WHERE o.writer = l.writer
 		   AND o.id     = l.id`,
-		r.writer, r.Takeover, r.claims.ids(), batchSize)
+		r.writer, r.Takeover, refusedMax, batchSize)
 	if err != nil || tag.RowsAffected() == 0 {
 		return false, err
 	}
 	r.adopted.Add(float64(tag.RowsAffected()))
 	r.Logger.Warn("outbox: took over messages that were left behind", "messages", tag.RowsAffected())
-	signal(r.look) // for more of them, once these are published
-	return true, nil
+	return tag.RowsAffected() == batchSize, nil
 }

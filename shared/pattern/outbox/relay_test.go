@@ -3,10 +3,14 @@ package outbox_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"os/exec"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -49,7 +53,7 @@ func TestRelay_PublishesEachMessageOnceUnderItsID(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	arrived := w.listen("#")
-	const messages = 3 * outbox.Loops * 500 // several batches for each loop
+	const messages = 12 * 500 // several batches
 	w.write("relay", numbered(messages)...)
 	rows, _ := w.db.Query(t.Context(), `SELECT message_id::text FROM outbox`)
 	written, err := pgx.CollectRows(rows, pgx.RowTo[string])
@@ -142,7 +146,7 @@ func TestRelay_RefusedMessagesStayAndHoldUpNoOther(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			const refused = 3 * outbox.Loops * 500 // more than all loops can have in hand
+			const refused = 12 * 500 // several batches
 			b := &pgx.Batch{}
 			for range refused {
 				w.envelope("relay", why, "refused").Append(b)
@@ -223,13 +227,32 @@ func TestRelay_HelperProcessThatDies(t *testing.T) {
 	<-ctx.Done()
 }
 
+// lockedBuffer is a log that a test reads while it is written.
+type lockedBuffer struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.String()
+}
+
 func TestRelay_GoesOnWhenTheBrokerIsBack(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	arrived := w.listen("#")
 	broker, proxy := w.proxied()
+	var log lockedBuffer
 	cfg := w.config()
-	cfg.Publisher = rabbitpublisher.New(broker)
+	cfg.Publisher, cfg.Logger = rabbitpublisher.New(broker), slog.New(slog.NewTextHandler(&log, nil))
 	w.start("relay", cfg)
 	w.write("relay", "before")
 	hear(t, arrived)
@@ -239,7 +262,10 @@ func TestRelay_GoesOnWhenTheBrokerIsBack(t *testing.T) {
 	eventually(t, "the connection is gone", func() bool { return broker.Ready() != nil })
 	w.write("relay", numbered(1000)...)
 	before := counter(t, cfg, "failwell_outbox_failures_total")
-	eventually(t, "the relay has tried", func() bool { return counter(t, cfg, "failwell_outbox_failures_total") > before })
+	eventually(t, "the relay has tried", func() bool { return counter(t, cfg, "failwell_outbox_failures_total") > before+2 })
+	if n := strings.Count(log.String(), "will keep trying"); n != 1 {
+		t.Errorf("%d lines in the log for one outage:\n%s", n, log.String())
+	}
 	if n := w.pending(); n != 1000 {
 		t.Errorf("%d messages wait, want 1000", n)
 	}
@@ -289,6 +315,72 @@ func TestRelay_GoesOnAtOnceAfterARestartUnderTheSameName(t *testing.T) {
 	cfg.Metrics = nil
 	w.start("orders-1", cfg)
 	hear(t, arrived)
+}
+
+// One replica is told to leave a refused message alone, and so are all others: it does not
+// wander from one to the next.
+func TestRelay_ARefusedMessageStaysWithItsWriter(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	configs := []outbox.Config{w.config(), w.config()}
+	for i, writer := range []string{"orders-1", "orders-2"} {
+		configs[i].Takeover = 100 * time.Millisecond
+		w.start(writer, configs[i])
+	}
+	w.write("orders-1", "nobody listens")
+	eventually(t, "the broker refused it three times", func() bool { return counter(t, configs[0], "failwell_outbox_failures_total") >= 3 })
+	if n := counter(t, configs[1], "failwell_outbox_adopted_total"); n != 0 {
+		t.Errorf("the other replica has taken it over %d times", n)
+	}
+}
+
+// A message that the broker can never take would hold up all the others.
+func TestEnvelope_RefusesWhatTheBrokerCannotTake(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	messages := outbox.New(source, "relay")
+	for name, m := range map[string]outbox.Message{
+		"a routing key of 300 bytes": {Type: strings.Repeat("k", 300), Subject: "order-1"},
+		"a body of two megabytes":    {Type: "tests.said", Subject: "order-1", Data: strings.Repeat("x", 2<<20)},
+	} {
+		if _, err := messages.Envelope(t.Context(), m); err == nil {
+			t.Errorf("%s: in an envelope", name)
+		}
+	}
+	for name, columns := range map[string][]any{
+		"a routing key of 300 bytes": {strings.Repeat("k", 300), []byte("{}")},
+		"no routing key":             {"", []byte("{}")},
+		"a body of two megabytes":    {"tests.said", make([]byte, 2<<20)},
+	} {
+		_, err := w.db.Exec(t.Context(), `INSERT INTO outbox (writer, message_id, type, body) VALUES ('relay', gen_random_uuid(), $1, $2)`, columns...)
+		if err == nil {
+			t.Errorf("%s: in the table", name)
+		}
+	}
+}
+
+// A database that does not answer holds up a relay for as long as it does not answer.
+func TestRelay_GoesOnWhenTheDatabaseAnswersAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	arrived := w.listen("#")
+	w.write("relay", "patience")
+	locked, err := w.db.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer locked.Rollback(context.Background()) //nolint:errcheck // only when the test has failed already
+	if _, err := locked.Exec(t.Context(), `LOCK TABLE outbox IN ACCESS EXCLUSIVE MODE`); err != nil {
+		t.Fatal(err)
+	}
+	cfg := w.config()
+	w.start("relay", cfg)
+	eventually(t, "the relay has given up a read", func() bool { return counter(t, cfg, "failwell_outbox_failures_total") > 0 })
+	if err := locked.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	hear(t, arrived)
+	w.emptied()
 }
 
 // What cannot be encoded is an error before the transaction, not inside.

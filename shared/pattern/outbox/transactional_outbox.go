@@ -32,13 +32,14 @@ func New(source, writer string) Outbox { return Outbox{source: source, writer: w
 
 // Message is what a service wants to say.
 type Message struct {
-	// Type is the CloudEvents type and the routing key, for instance "payments.capture".
+	// Type is the CloudEvents type and the routing key, for instance "payments.capture": at
+	// most 255 bytes.
 	Type string
 
 	// Subject is what the message is about, for instance the id of an order.
 	Subject string
 
-	// Data is encoded as JSON.
+	// Data is encoded as JSON. With its envelope it has at most a megabyte.
 	Data any
 }
 
@@ -53,6 +54,14 @@ type Envelope struct {
 	writer string
 	row    int64 // the id of its row, when it was read from there
 }
+
+// What the broker takes: a routing key has 255 bytes. RabbitMQ takes larger bodies, but
+// who needs them stores the document and sends its name. The table checks both again: a
+// message that the broker can never take would be in the way of all others.
+const (
+	maxType = 255
+	maxBody = 1 << 20
+)
 
 // Envelope numbers and encodes m. It comes before the transaction, so that nothing is
 // left that can fail inside, and once: however often the transaction is tried and the
@@ -74,6 +83,9 @@ func (o Outbox) Envelope(ctx context.Context, m Message) (Envelope, error) {
 	body, err := e.MarshalJSON()
 	if err != nil {
 		return Envelope{}, fmt.Errorf("outbox: encode %s: %w", m.Type, err)
+	}
+	if len(m.Type) > maxType || len(body) > maxBody {
+		return Envelope{}, fmt.Errorf("outbox: a message of %d bytes with a type of %d: at most %d and %d", len(body), len(m.Type), maxBody, maxType)
 	}
 	// The trace travels in the row: the relay knows nothing of the request.
 	trace := propagation.MapCarrier{}

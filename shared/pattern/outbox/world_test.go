@@ -165,7 +165,7 @@ func (w *world) envelope(writer, kind, text string) outbox.Envelope {
 // age makes all rows look as if they had been written by now + by.
 func (w *world) age(by time.Duration) {
 	w.t.Helper()
-	if _, err := w.db.Exec(w.t.Context(), `UPDATE outbox SET held_since = now() + $1::interval`, by); err != nil {
+	if _, err := w.db.Exec(w.t.Context(), `UPDATE outbox SET due_at = now() + $1::interval`, by); err != nil {
 		w.t.Fatal(err)
 	}
 }

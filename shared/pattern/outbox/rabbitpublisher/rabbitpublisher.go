@@ -13,17 +13,13 @@ import (
 
 // Publisher is an outbox.Publisher. A message's type is its routing key.
 type Publisher struct {
-	broker *rabbit.Conn
-	idle   chan *rabbit.Publisher // one for each loop of a relay: a channel carries one pipeline at a time
+	broker    *rabbit.Conn
+	publisher *rabbit.Publisher
 }
 
 // New returns a publisher on this connection.
 func New(broker *rabbit.Conn) *Publisher {
-	p := &Publisher{broker: broker, idle: make(chan *rabbit.Publisher, outbox.Loops)}
-	for range outbox.Loops {
-		p.idle <- broker.Publisher()
-	}
-	return p
+	return &Publisher{broker: broker, publisher: broker.Publisher()}
 }
 
 // Ready is rabbit.Conn's.
@@ -38,9 +34,7 @@ func (p *Publisher) Publish(ctx context.Context, messages []outbox.Envelope) ([]
 			pipeline[i].Headers = amqp.Table{"traceparent": m.Traceparent}
 		}
 	}
-	publisher := <-p.idle
-	defer func() { p.idle <- publisher }()
-	confirmed, err := publisher.Publish(ctx, pipeline)
+	confirmed, err := p.publisher.Publish(ctx, pipeline)
 
 	missing := outbox.Unconfirmed
 	if onlyRefused := errors.Is(err, rabbit.ErrUnroutable) || errors.Is(err, rabbit.ErrRefused); onlyRefused && !errors.Is(err, rabbit.ErrUnconfirmed) {
