@@ -347,15 +347,9 @@ func TestEnvelope_RefusesWhatTheBrokerCannotTake(t *testing.T) {
 			t.Errorf("%s: in an envelope", name)
 		}
 	}
-	for name, columns := range map[string][]any{
-		"a routing key of 300 bytes": {strings.Repeat("k", 300), []byte("{}")},
-		"no routing key":             {"", []byte("{}")},
-		"a body of two megabytes":    {"tests.said", make([]byte, 2<<20)},
-	} {
-		_, err := w.db.Exec(t.Context(), `INSERT INTO outbox (writer, message_id, type, body) VALUES ('relay', gen_random_uuid(), $1, $2)`, columns...)
-		if err == nil {
-			t.Errorf("%s: in the table", name)
-		}
+	_, err := w.db.Exec(t.Context(), `INSERT INTO outbox (writer, message_id, type, body) VALUES ('relay', gen_random_uuid(), $1, '{}')`, strings.Repeat("k", 300))
+	if err == nil {
+		t.Error("a routing key of 300 bytes: in the table")
 	}
 }
 

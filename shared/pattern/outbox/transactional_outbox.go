@@ -56,8 +56,8 @@ type Envelope struct {
 }
 
 // What the broker takes: a routing key has 255 bytes. RabbitMQ takes larger bodies, but
-// who needs them stores the document and sends its name. The table checks both again: a
-// message that the broker can never take would be in the way of all others.
+// who needs them stores the document and sends its name. A message that the broker can
+// never take would be in the way of all others.
 const (
 	maxType = 255
 	maxBody = 1 << 20
