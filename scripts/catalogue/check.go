@@ -13,8 +13,14 @@ import (
 	"example.com/failwell/scripts/lab/experiments"
 )
 
-// headings are the parts that every page of a pattern has, in this order.
+// headings are the parts that every page of a pattern has, in this order; oldHeadings
+// those of a page that has no edit to show yet.
 var headings = []string{
+	"## The problem", "## How it fails", "## The idea", "## The pattern by itself", "## Take it away", "## In the services",
+	"## What it costs", "## When not to use it, and what else there is", "## See also",
+}
+
+var oldHeadings = []string{
 	"## The problem", "## Without it", "## The pattern in our code", "## Failure and recovery", "## Try it",
 	"## What it costs", "## When not to use it", "## Builds on, and what builds on it",
 }
@@ -134,7 +140,7 @@ func (s source) page(id string) (gaps []string) {
 	gaps = sections(path, string(text))
 	for _, parts := range [][]string{
 		{"<!-- excerpt services/", "<!-- excerpt shared/"},
-		{"<!-- naive -->", "<!-- excerpt " + experimentsDir + "/"},
+		{"<!-- edit -->", "<!-- naive -->", "<!-- excerpt " + experimentsDir + "/"},
 		{"<!-- verdict -->"}, {"<!-- places -->"}, {"```mermaid\nsequenceDiagram"}, {"go run ./scripts/lab run " + id}, {sourcePage},
 	} {
 		if !slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(string(text), part) }) {
@@ -146,8 +152,11 @@ func (s source) page(id string) (gaps []string) {
 
 // sections checks that the parts are there, in their order, and say something.
 func sections(path, text string) (gaps []string) {
-	after := 0
-	for _, h := range headings {
+	after, wanted := 0, headings
+	if !strings.Contains(text, "\n## Take it away\n") {
+		wanted = oldHeadings
+	}
+	for _, h := range wanted {
 		at := strings.Index(text[after:], "\n"+h+"\n")
 		if at < 0 {
 			gaps = append(gaps, fmt.Sprintf("%s: no part %q in its place", path, h))

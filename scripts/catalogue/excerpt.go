@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"example.com/failwell/scripts/lab/experiments/edits"
 )
 
 // An excerpt is: a file, the text of its first line, and a regular expression that
@@ -102,6 +104,17 @@ func outdented(lines []string) []string {
 }
 
 const experimentsDir = "scripts/lab/experiments"
+
+// edit shows the diff that takes a pattern away.
+func (s source) edit(up, id string) ([]string, error) {
+	diff, err := edits.Diff(s.root, id)
+	if err != nil {
+		return nil, err
+	}
+	file := experimentsDir + "/edits/" + id + ".diff"
+	block := []string{fmt.Sprintf("[%s](%s%s)", file, up, file), "", "```diff"}
+	return append(append(block, strings.Split(strings.TrimSuffix(diff, "\n"), "\n")...), "```"), nil
+}
 
 // naive shows what the experiment of a pattern does without it: the body of the
 // function Without, behind the field ID that is the pattern's.

@@ -14,6 +14,7 @@ import (
 var cli struct {
 	List    listCmd    `cmd:"" help:"The experiments."`
 	Run     runCmd     `cmd:"" help:"Run an experiment, or all: each pattern taken away and put back."`
+	Without withoutCmd `cmd:"" help:"Print the edit that takes a pattern away, a diff of the services."`
 	Sweep   sweepCmd   `cmd:"" help:"Crash, fail and delay at every fault point; then audit."`
 	Mutants mutantsCmd `cmd:"" help:"Take a pattern out of the source, and see that the audit turns red."`
 	Record  recordCmd  `cmd:"" help:"Bring the bugs of our track record back, and see that their tests find them."`

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -8,14 +10,17 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync"
 	"text/tabwriter"
 	"time"
 	"unicode/utf8"
 
 	"example.com/failwell/scripts/lab/audit"
 	"example.com/failwell/scripts/lab/experiments"
+	"example.com/failwell/scripts/lab/experiments/edits"
 	"example.com/failwell/scripts/shop"
 	"example.com/failwell/scripts/stack"
+	"example.com/failwell/shared/testenv"
 )
 
 type listCmd struct{}
@@ -29,10 +34,32 @@ func (listCmd) Run() error {
 	return table.Flush()
 }
 
+type withoutCmd struct {
+	ID string `arg:"" help:"The pattern."`
+}
+
+// Run prints the edit that takes a pattern away.
+func (c withoutCmd) Run() error {
+	if _, err := experiments.Find(c.ID); err != nil {
+		return err
+	}
+	root, err := stack.ModuleRoot()
+	if err != nil {
+		return err
+	}
+	diff, err := edits.Diff(root, c.ID)
+	if err == nil {
+		_, err = fmt.Print(diff)
+	}
+	return err
+}
+
 type runCmd struct {
-	ID   string `arg:"" help:"The pattern, or all."`
-	Seed uint64 `default:"1" help:"Decides how much is bought and paid, which of several is hit, what keys and names are drawn, and the outside world's dice. The same seed is the same run."`
-	JSON bool   `name:"json" help:"For machines."`
+	ID      string `arg:"" help:"The pattern, or all."`
+	Seed    uint64 `default:"1" help:"Decides how much is bought and paid, which of several is hit, and the outside world's dice. The same seed is the same run; the pages show 1."`
+	JSON    bool   `name:"json" help:"For machines."`
+	Ask     bool   `help:"Ask what will happen before it does."`
+	Systems int    `default:"3" help:"How many edited systems to run side by side."`
 
 	Compare string `placeholder:"DIR" help:"Fail when the experiment's page in this directory shows other timelines, other verdicts or another fault. The pages show seed 1."`
 }
@@ -55,32 +82,16 @@ func (c runCmd) Run(ctx context.Context) error {
 	if c.JSON {
 		progress = os.Stderr
 	}
-	system, err := stack.Start(ctx, stack.Options{Out: progress, IgnoreGiven: true, Env: map[string][]string{
-		stack.Sandbox: {fmt.Sprintf("SANDBOX_SEED=%d", c.Seed)},
-	}})
-	if err != nil {
-		return err
+	var expected []string
+	if c.Ask {
+		if len(chosen) > 1 || len(chosen[0].Ask) == 0 {
+			return errors.New("--ask is for one experiment that has questions")
+		}
+		expected = ask(os.Stdin, progress, chosen[0])
 	}
-	defer system.Close()
-	truth, err := audit.Open(ctx, system.DatabaseURL, system.ReceiptsURL())
-	if err != nil {
-		return err
-	}
-	defer truth.Close()
-	naive, err := experiments.OpenNaive(ctx, system.Servers.PostgresURL)
-	if err != nil {
-		return err
-	}
-	defer naive.Close()
-	world := &experiments.World{System: system, Shop: shop.New(system.Env()), Truth: truth, Naive: naive, Seed: c.Seed}
-
 	begun, unexpected := time.Now(), []string{}
 	var results []experiments.Result
-	for _, e := range chosen {
-		result := e.Perform(ctx, world)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
+	err := c.perform(ctx, progress, chosen, func(e experiments.Experiment, result experiments.Result) {
 		results = append(results, result)
 		if !result.Expected() {
 			unexpected = append(unexpected, e.ID)
@@ -88,6 +99,12 @@ func (c runCmd) Run(ctx context.Context) error {
 		if !c.JSON {
 			show(os.Stdout, result, len(chosen) == 1)
 		}
+		if c.Ask {
+			grade(progress, e, result, expected)
+		}
+	})
+	if err != nil {
+		return err
 	}
 	if c.JSON {
 		encoder := json.NewEncoder(os.Stdout)
@@ -109,6 +126,155 @@ func (c runCmd) Run(ctx context.Context) error {
 	}
 	fmt.Fprintf(progress, "\n%d of %d experiments: bad without the pattern, good with it; seed %d, %.0f s\n", len(chosen), len(chosen), c.Seed, time.Since(begun).Seconds())
 	return nil
+}
+
+// perform runs experiments and tells each result, in their order. The system as it is
+// runs once, for one experiment after the other. Each edit needs a system of its own, of
+// which a few run side by side. All share one PostgreSQL and one RabbitMQ.
+func (c runCmd) perform(ctx context.Context, progress io.Writer, chosen []experiments.Experiment, tell func(experiments.Experiment, experiments.Result)) error {
+	ctx, cancel := context.WithCancel(ctx)
+	servers, err := testenv.Start(ctx, testenv.Options{IgnoreGiven: true, Log: progress})
+	if err != nil {
+		cancel()
+		return err
+	}
+	var all sync.WaitGroup
+	defer func() { // systems before servers
+		cancel()
+		all.Wait()
+		servers.Close()
+	}()
+	without, with := make([]chan experiments.Half, len(chosen)), make([]chan experiments.Half, len(chosen))
+	for i := range chosen {
+		without[i], with[i] = make(chan experiments.Half, 1), make(chan experiments.Half, 1)
+	}
+	all.Go(func() {
+		w, done, err := c.system(ctx, servers, "asitis", nil)
+		if err != nil {
+			w, done = nil, func() {}
+		}
+		defer done()
+		for i, e := range chosen {
+			if e.Drive == nil {
+				without[i] <- perform(ctx, e, w, true, err)
+			}
+			with[i] <- perform(ctx, e, w, false, err)
+		}
+	})
+	places := make(chan struct{}, c.Systems)
+	all.Go(func() {
+		for i, e := range chosen {
+			if e.Drive == nil {
+				continue
+			}
+			places <- struct{}{}
+			all.Go(func() {
+				defer func() { <-places }()
+				w, done, err := c.edited(ctx, servers, e.ID)
+				if err == nil {
+					defer done()
+				}
+				without[i] <- perform(ctx, e, w, true, err)
+			})
+		}
+	})
+	for i, e := range chosen {
+		result := e.Result(c.Seed, <-without[i], <-with[i])
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		tell(e, result)
+	}
+	return nil
+}
+
+// perform runs an experiment in a system, if that could be started.
+func perform(ctx context.Context, e experiments.Experiment, w *experiments.World, without bool, err error) experiments.Half {
+	if err != nil {
+		return experiments.Half{Err: err}
+	}
+	return e.Perform(ctx, w, without)
+}
+
+// edited starts the system without a pattern.
+func (c runCmd) edited(ctx context.Context, servers *testenv.Env, id string) (*experiments.World, func(), error) {
+	root, err := stack.ModuleRoot()
+	if err != nil {
+		return nil, nil, err
+	}
+	edit, err := edits.Of(id)
+	if err != nil {
+		return nil, nil, err
+	}
+	overlay, err := edits.Overlay(root, id, edit)
+	if err != nil {
+		return nil, nil, err
+	}
+	return c.system(ctx, servers, strings.ReplaceAll(id, "-", ""), overlay)
+}
+
+// system starts a system beside the others.
+func (c runCmd) system(ctx context.Context, servers *testenv.Env, tenant string, overlay map[string]string) (*experiments.World, func(), error) {
+	system, err := stack.Start(ctx, stack.Options{Servers: servers, Tenant: tenant, Overlay: overlay, Env: map[string][]string{
+		stack.Sandbox: {fmt.Sprintf("SANDBOX_SEED=%d", c.Seed)},
+		// A lost command is sent again by the completer of the sagas. Here it must not
+		// hide what the outbox is for.
+		stack.Orders: {"SAGA_STEP_TIMEOUT=10m"},
+	}})
+	if err != nil {
+		return nil, nil, err
+	}
+	truth, err := audit.Open(ctx, system.DatabaseURL, system.ReceiptsURL())
+	if err != nil {
+		system.Close()
+		return nil, nil, err
+	}
+	w := &experiments.World{System: system, Shop: shop.New(system.Env()), Truth: truth, Seed: c.Seed}
+	if overlay == nil {
+		if w.Naive, err = experiments.OpenNaive(ctx, servers.PostgresURL); err != nil {
+			system.Close()
+			return nil, nil, err
+		}
+	}
+	return w, func() {
+		truth.Close()
+		if w.Naive != nil {
+			w.Naive.Close()
+		}
+		system.Close()
+	}, nil
+}
+
+// ask shows the situation and asks the experiment's questions.
+func ask(in io.Reader, out io.Writer, e experiments.Experiment) (expected []string) {
+	fmt.Fprintf(out, "%s\n%s\nFault: %s.\n\nWhat will happen?\n", e.ID, e.Says, e.Fault)
+	lines := bufio.NewScanner(in)
+	for n, q := range e.Ask {
+		fmt.Fprintf(out, "\n%d. %s: %s\n", n+1, q.System(), q.Text)
+		for i, choice := range q.Choices {
+			fmt.Fprintf(out, "   %c) %s\n", 'a'+i, choice)
+		}
+		fmt.Fprint(out, "   > ")
+		choice := ""
+		if lines.Scan() {
+			if i := int(strings.ToLower(strings.TrimSpace(lines.Text()) + " ")[0]) - 'a'; i >= 0 && i < len(q.Choices) {
+				choice = q.Choices[i]
+			}
+		}
+		expected = append(expected, choice)
+	}
+	return expected
+}
+
+// grade holds what was expected against what was measured.
+func grade(out io.Writer, e experiments.Experiment, result experiments.Result, expected []string) {
+	for n, q := range e.Ask {
+		was, mark := q.Answer(result), "✗"
+		if was == expected[n] {
+			mark = "✓"
+		}
+		fmt.Fprintf(out, "\n%d. %s: %s\n   It was %s; you said %s %s\n   %s\n", n+1, q.System(), q.Text, was, cmp.Or(expected[n], "nothing"), mark, q.Why)
+	}
 }
 
 // show prints one experiment; with its timelines when it is the only one.

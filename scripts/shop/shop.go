@@ -68,6 +68,8 @@ type Item struct {
 	Quantity int    `json:"quantity"`
 }
 
+func (i Item) String() string { return fmt.Sprintf("%d %s", i.Quantity, i.SKU) }
+
 // Token has a card turned into a single-use token, as the customer's browser does.
 func (s *Shop) Token(ctx context.Context, card string) (string, error) {
 	a, err := s.call(ctx, http.MethodPost, s.Sandbox+"/v1/tokens", "", "", fmt.Appendf(nil, `{"card":%q}`, card))

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"example.com/failwell/shared/testenv"
 )
 
 // Names of the processes that a stack runs.
@@ -42,6 +44,12 @@ type Options struct {
 	// IgnoreGiven starts a PostgreSQL and a RabbitMQ of its own even when
 	// addresses are given: for whoever is going to kill them.
 	IgnoreGiven bool
+
+	// Servers are PostgreSQL and RabbitMQ that run already, for systems side by side.
+	// Tenant, a word of small letters, tells their databases and virtual hosts apart.
+	// nil: servers of its own.
+	Servers *testenv.Env
+	Tenant  string
 
 	// Network puts a network between the processes that can be broken.
 	Network bool

@@ -8,19 +8,21 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"example.com/failwell/shared/testenv"
 )
@@ -40,6 +42,9 @@ type Stack struct {
 
 	inside map[string]string // addresses as the services reach each other, by link
 
+	given       bool   // the servers are somebody else's to close
+	tenant      string // see Options.Tenant
+	amqp        string
 	lab         map[string]string
 	processes   []string
 	supervisors map[string]*supervisor
@@ -51,7 +56,7 @@ func Start(ctx context.Context, opts Options) (*Stack, error) {
 	if opts.Out == nil {
 		opts.Out = io.Discard
 	}
-	s := &Stack{URL: map[string]string{}, processes: opts.processes(), supervisors: map[string]*supervisor{}}
+	s := &Stack{URL: map[string]string{}, given: opts.Servers != nil, tenant: opts.Tenant, processes: opts.processes(), supervisors: map[string]*supervisor{}}
 	if err := s.start(ctx, opts); err != nil {
 		s.Close()
 		return nil, err
@@ -75,12 +80,19 @@ func (s *Stack) start(ctx context.Context, opts Options) error {
 	// Building and booting take several seconds each, so they go side by side.
 	built := make(chan error, 1)
 	go func() { built <- s.build(ctx, root, opts.Overlay) }()
-	s.Servers, err = testenv.Start(ctx, testenv.Options{IgnoreGiven: opts.IgnoreGiven, Log: opts.Out})
+	if s.Servers = opts.Servers; s.Servers == nil {
+		s.Servers, err = testenv.Start(ctx, testenv.Options{IgnoreGiven: opts.IgnoreGiven, Log: opts.Out})
+	}
 	if e := <-built; err == nil {
 		err = e
 	}
 	if err != nil {
 		return err
+	}
+	if s.amqp = s.Servers.AMQPURL; s.tenant != "" {
+		if s.amqp, err = s.Servers.VirtualHost(ctx, s.tenant); err != nil {
+			return err
+		}
 	}
 	if err := s.createDatabases(ctx, root); err != nil {
 		return err
@@ -116,7 +128,7 @@ func (s *Stack) start(ctx context.Context, opts Options) error {
 // connect decides over which addresses the processes reach each other.
 func (s *Stack) connect(opts Options) error {
 	s.inside = map[string]string{
-		"postgres": s.Servers.PostgresURL, "rabbitmq": s.Servers.AMQPURL,
+		"postgres": s.Servers.PostgresURL, "rabbitmq": s.amqp,
 		Sandbox: s.URL[Sandbox], Ledger: s.URL[Ledger], Payments: s.URL[Payments],
 	}
 	if !opts.Network && len(opts.BrokerLinks) == 0 {
@@ -134,21 +146,6 @@ func (s *Stack) connect(opts Options) error {
 	for _, name := range opts.BrokerLinks {
 		if s.inside[BrokerLink(name)], err = s.Network.through(BrokerLink(name), s.inside["rabbitmq"]); err != nil {
 			return err
-		}
-	}
-	return nil
-}
-
-func (s *Stack) build(ctx context.Context, root string, overlay map[string]string) error {
-	flags, err := OverlayFlags(s.Dir, root, overlay)
-	if err != nil {
-		return err
-	}
-	for _, name := range Processes {
-		cmd := exec.CommandContext(ctx, "go", append(append([]string{"build"}, flags...), "-o", filepath.Join(s.Dir, name), packageOf(name))...)
-		cmd.Dir = root
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("stack: build %s: %w\n%s", packageOf(name), err, out)
 		}
 	}
 	return nil
@@ -187,16 +184,26 @@ func (s *Stack) createDatabases(ctx context.Context, root string) error {
 		return err
 	}
 	defer conn.Close(ctx) //nolint:errcheck // nothing is at stake
+	// Two who alter a role at once get an error. The lock ends with the connection.
+	if _, err := conn.Exec(ctx, `SELECT pg_advisory_lock(1)`); err != nil {
+		return err
+	}
 	for statement := range strings.SplitSeq(withoutComments(string(script)), ";") {
 		if strings.TrimSpace(statement) == "" {
 			continue
 		}
-		if _, err := conn.Exec(ctx, statement); err != nil {
+		if s.tenant != "" {
+			statement = database.ReplaceAllString(statement, "${1}_"+s.tenant)
+		}
+		var pgErr *pgconn.PgError
+		if _, err := conn.Exec(ctx, statement); err != nil && !(s.tenant != "" && errors.As(err, &pgErr) && pgErr.Code == "42710") { // the roles are all tenants'
 			return fmt.Errorf("stack: %s: %w", strings.TrimSpace(statement), err)
 		}
 	}
 	return nil
 }
+
+var database = regexp.MustCompile(`(DATABASE \w+)`)
 
 // environment is the lab's settings and the addresses of this stack.
 func (s *Stack) environment(name string, more []string) []string {
@@ -210,7 +217,7 @@ func (s *Stack) environment(name string, more []string) []string {
 	}
 	env = append(env,
 		"HTTP_ADDR="+strings.TrimPrefix(s.URL[name], "http://"),
-		"DATABASE_URL="+ownDatabase(s.inside["postgres"], programOf(name)),
+		"DATABASE_URL="+s.ownDatabase(s.inside["postgres"], programOf(name)),
 		"AMQP_URL="+broker,
 		"INSTANCE="+instance,
 		"PROCESSOR_URL="+s.inside[Sandbox],
@@ -228,14 +235,17 @@ func (s *Stack) ReceiptsURL() string {
 }
 
 // DatabaseURL is the address of a service's own database, as its own role.
-func (s *Stack) DatabaseURL(name string) string { return ownDatabase(s.Servers.PostgresURL, name) }
+func (s *Stack) DatabaseURL(name string) string { return s.ownDatabase(s.Servers.PostgresURL, name) }
 
-func ownDatabase(server, name string) string {
+func (s *Stack) ownDatabase(server, name string) string {
 	u, err := url.Parse(server)
 	if err != nil {
 		return ""
 	}
 	u.User, u.Path = url.UserPassword(name, name), "/"+name
+	if s.tenant != "" {
+		u.Path += "_" + s.tenant
+	}
 	return u.String()
 }
 
@@ -247,7 +257,7 @@ func (s *Stack) Env() map[string]string {
 		"MERCHANT_KEY": acme[1], "WEBHOOK_SECRET": acme[2], "OTHER_MERCHANT_KEY": other[1],
 		"PROCESSOR_WEBHOOK_SECRET": s.lab["PROCESSOR_WEBHOOK_SECRET"], "PROCESSOR_KEY": s.lab["PROCESSOR_KEY"], "SERVICE_KEY": s.lab["SERVICE_KEY"],
 		"RECEIPTS_URL": s.ReceiptsURL(),
-		"POSTGRES_URL": s.Servers.PostgresURL, "AMQP_URL": s.Servers.AMQPURL,
+		"POSTGRES_URL": s.Servers.PostgresURL, "AMQP_URL": s.amqp,
 	}
 	for _, name := range Processes {
 		env[strings.ToUpper(name)+"_URL"] = s.URL[name]
@@ -330,7 +340,7 @@ func (s *Stack) Close() {
 	if s.Network != nil {
 		s.Network.close()
 	}
-	if s.Servers != nil {
+	if s.Servers != nil && !s.given {
 		s.Servers.Close()
 	}
 	for _, release := range s.releases {

@@ -19,6 +19,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"net/url"
 	"os"
 	"slices"
 	"sync"
@@ -179,3 +181,28 @@ func (e *Env) KillRabbit(ctx context.Context) error { return e.rabbit.end(ctx, s
 
 // StartRabbit starts it again at the same address and returns when it answers.
 func (e *Env) StartRabbit(ctx context.Context) error { return e.rabbit.start(ctx) }
+
+// VirtualHost makes a virtual host of the broker, and returns its address.
+func (e *Env) VirtualHost(ctx context.Context, name string) (string, error) {
+	broker, err := url.Parse(e.AMQPURL)
+	if err == nil {
+		err = e.insist(ctx, http.MethodPut, "/api/vhosts/"+name, "")
+	}
+	if err == nil {
+		err = e.insist(ctx, http.MethodPut, "/api/permissions/"+name+"/"+broker.User.Username(), `{"configure":".*","write":".*","read":".*"}`)
+	}
+	if err != nil {
+		return "", fmt.Errorf("virtual host %s: %w", name, err)
+	}
+	broker.Path = "/" + name
+	return broker.String(), nil
+}
+
+// insist calls the management API, which comes up a little after the broker itself.
+func (e *Env) insist(ctx context.Context, method, path, body string) error {
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		if err := e.manage(ctx, method, path, body); err == nil || time.Now().After(deadline) {
+			return err
+		}
+	}
+}

@@ -163,28 +163,15 @@ func Rabbit(t testing.TB) string {
 	if env.RabbitAPI == "" {
 		t.Fatal("set FAILWELL_RABBIT_API (http://user:password@host:15672) beside FAILWELL_AMQP_URL: each test gets a virtual host of its own")
 	}
-	broker, err := url.Parse(env.AMQPURL)
-	if err != nil {
-		t.Fatalf("AMQP address: %v", err)
-	}
 	name := "test-" + uuid.NewString()
-	call(t, env, http.MethodPut, "/api/vhosts/"+name, "")
-	call(t, env, http.MethodPut, "/api/permissions/"+name+"/"+broker.User.Username(), `{"configure":".*","write":".*","read":".*"}`)
-	t.Cleanup(func() { call(t, env, http.MethodDelete, "/api/vhosts/"+name, "") })
-	broker.Path = "/" + name
-	return broker.String()
-}
-
-// call calls the management API, which comes up a little after the broker itself.
-func call(t testing.TB, env *Env, method, path, body string) {
-	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		err := env.manage(context.Background(), method, path, body)
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
+	address, err := env.VirtualHost(context.Background(), name)
+	if err != nil {
+		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if err := env.insist(context.Background(), http.MethodDelete, "/api/vhosts/"+name, ""); err != nil {
+			t.Error(err)
+		}
+	})
+	return address
 }

@@ -1,16 +1,17 @@
-// Package experiments shows each pattern twice under the same fault: taken away,
-// in a short naive version of the same piece of work, and in place, in the
-// services' real code. Both end with a verdict in numbers.
+// Package experiments shows each pattern twice under the same fault: in the services
+// as they are, and in the services with one edit that takes the pattern away (see
+// package edits). The same drive runs against both whole systems, and ends with numbers
+// from the databases and from the outside world's own records.
 //
-// The naive versions are written as many real systems write them. They live here
-// and never in the services. A crash in one of them is a return in the middle:
-// what was committed stays, what was in memory is gone.
+// An experiment is as expected when every number is right with the pattern, and when
+// without it exactly the number is wrong that the experiment names.
 package experiments
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -30,6 +31,13 @@ type Experiment struct {
 	Fault string // what is done to both
 	Code  string // where the services' code is
 
+	// Drive plays the client and the fault, and measures. Breaks names what it measures
+	// wrong without the pattern.
+	Drive  func(ctx context.Context, w *World, r *Run)
+	Breaks string
+	Ask    []Question
+
+	// Without and With are of an experiment that has no edit yet.
 	Without func(ctx context.Context, w *World, r *Run) Verdict
 	With    func(ctx context.Context, w *World, r *Run) Verdict
 }
@@ -44,10 +52,66 @@ var All = []Experiment{
 	ioInsideTransaction, reliableRetries, singleUseTokenRecovery, outOfOrderMessages, rejectDuplicate,
 }
 
+// Question asks what a reader expects, before the run. The run's own measure is the
+// answer: nothing is written down here that could be wrong.
+type Question struct {
+	Text    string
+	Of      string // what is measured; its value is one of the choices
+	Choices []string
+	With    bool   // asked of the system as it is, not of the edited one
+	Why     string // printed with the answer
+}
+
+// System says which of the two systems a question is about.
+func (q Question) System() string {
+	if q.With {
+		return "with the pattern"
+	}
+	return "without the pattern"
+}
+
+// Answer is what was measured.
+func (q Question) Answer(r Result) string {
+	measures := r.Without.Measures
+	if q.With {
+		measures = r.With.Measures
+	}
+	for _, m := range measures {
+		if m.Name == q.Of {
+			return m.Got
+		}
+	}
+	return "not measured"
+}
+
+// Measure is one number of a run, or a word. Without Want it is a fact that only a
+// question asks for.
+type Measure struct {
+	Name string `json:"name"`
+	Got  string `json:"got"`
+	Want string `json:"want,omitempty"`
+}
+
 // Verdict is how a run ended.
 type Verdict struct {
-	Good bool   `json:"good"`
-	Says string `json:"says"` // in numbers: "2 charges"
+	Good     bool      `json:"good"`
+	Says     string    `json:"says"` // in numbers: "charges: 2, not 1"
+	Measures []Measure `json:"measures,omitempty"`
+}
+
+// judge makes a verdict of what was measured. red are the measures that are wrong.
+func judge(measures []Measure) (v Verdict, red []string) {
+	var says []string
+	for _, m := range measures {
+		switch {
+		case m.Want == "":
+		case m.Got == m.Want:
+			says = append(says, m.Name+": "+m.Got)
+		default:
+			says, red = append(says, fmt.Sprintf("%s: %s, not %s", m.Name, m.Got, m.Want)), append(red, m.Name)
+		}
+	}
+	return Verdict{Good: len(says) > 0 && len(red) == 0, Says: strings.Join(says, "; "), Measures: measures}, red
 }
 
 func verdict(good bool, format string, args ...any) Verdict {
@@ -65,6 +129,18 @@ type Run struct {
 	begun time.Time
 	mu    sync.Mutex
 	Lines []Line
+
+	measures []Measure
+}
+
+// Measure notes a number of the verdict, and what it must be.
+func (r *Run) Measure(name string, got, want any) {
+	r.measures = append(r.measures, Measure{name, fmt.Sprint(got), fmt.Sprint(want)})
+}
+
+// Fact notes what only a question asks for.
+func (r *Run) Fact(name string, got any) {
+	r.measures = append(r.measures, Measure{Name: name, Got: fmt.Sprint(got)})
 }
 
 // Log notes an event.
@@ -90,13 +166,12 @@ func with(what string, err error) string {
 	return what
 }
 
-// World is what experiments play with: the whole running system, the outside
-// world, and a database of their own for the naive versions.
+// World is what experiments play with: a whole running system and its outside world.
 type World struct {
 	System *stack.Stack
 	Shop   *shop.Shop
 	Truth  *audit.Databases
-	Naive  *pgxpool.Pool // search_path is a schema that is new for each run
+	Naive  *pgxpool.Pool // for the experiments that have no edit yet; search_path is a schema that is new for each run
 	Seed   uint64
 	Dice   Dice // what the seed decides about the experiment that is running
 	Number int  // of this run; makes names that are used once
@@ -114,6 +189,7 @@ type Result struct {
 	Left    []Line  `json:"without_timeline"`
 	Right   []Line  `json:"with_timeline"`
 	Code    string  `json:"code"`
+	Edit    string  `json:"edit,omitempty"`
 	Page    string  `json:"page"`
 	TookMS  int64   `json:"took_ms"`
 }
@@ -122,31 +198,55 @@ type Result struct {
 // pattern, good with it.
 func (r Result) Expected() bool { return r.Error == "" && !r.Without.Good && r.With.Good }
 
-// oneExperiment bounds the time of one version.
-const oneExperiment = 45 * time.Second
+// Half is an experiment that was run against one of the two systems.
+type Half struct {
+	Verdict Verdict
+	Lines   []Line
+	Took    time.Duration
+	Err     error // of the experiment itself, not of what it shows
+}
 
-// Perform runs an experiment, both versions. Anything that goes wrong in the
-// experiment itself (and not in what it shows) is the result's Error.
-func (e Experiment) Perform(ctx context.Context, w *World) Result {
-	begun := time.Now()
-	result := Result{ID: e.ID, Seed: w.Seed, Says: e.Says, Fault: e.Fault, Code: e.Code, Page: "docs/patterns/" + e.ID + ".md"}
-	for _, v := range []struct {
-		name    string
-		run     func(context.Context, *World, *Run) Verdict
-		verdict *Verdict
-		lines   *[]Line
-	}{{"without", e.Without, &result.Without, &result.Left}, {"with", e.With, &result.With, &result.Right}} {
-		w.begin(e.ID, v.name)
-		r := &Run{begun: time.Now()}
-		err := w.perform(ctx, func(ctx context.Context) { *v.verdict = v.run(ctx, w, r) })
-		*v.lines = r.Lines
+// Result puts both halves together.
+func (e Experiment) Result(seed uint64, without, with Half) Result {
+	r := Result{
+		ID: e.ID, Seed: seed, Says: e.Says, Fault: e.Fault, Code: e.Code, Page: "docs/patterns/" + e.ID + ".md",
+		Without: without.Verdict, With: with.Verdict, Left: without.Lines, Right: with.Lines, TookMS: (without.Took + with.Took).Milliseconds(),
+	}
+	if e.Drive != nil {
+		r.Edit = "go run ./scripts/lab without " + e.ID
+	}
+	for version, err := range map[string]error{"without": without.Err, "with": with.Err} {
 		if err != nil {
-			result.Error = fmt.Sprintf("%s: %v", v.name, err)
-			break
+			r.Error += fmt.Sprintf("%s: %v. ", version, err)
 		}
 	}
-	result.TookMS = time.Since(begun).Milliseconds()
-	return result
+	return r
+}
+
+// oneExperiment bounds the time of one version.
+const oneExperiment = 60 * time.Second
+
+// Perform runs an experiment against one system: without the pattern, or as it is.
+func (e Experiment) Perform(ctx context.Context, w *World, without bool) (h Half) {
+	r := &Run{begun: time.Now()}
+	w.Dice = throw(w.Seed, e.ID)
+	var wrong []string
+	h.Err = w.perform(ctx, func(ctx context.Context) {
+		switch {
+		case e.Drive != nil:
+			e.Drive(ctx, w, r)
+			h.Verdict, wrong = judge(r.measures)
+		case without:
+			h.Verdict = e.Without(ctx, w, r)
+		default:
+			h.Verdict = e.With(ctx, w, r)
+		}
+	})
+	if h.Err == nil && e.Drive != nil && without && !slices.Equal(wrong, []string{e.Breaks}) {
+		h.Err = fmt.Errorf("it should be %q that is wrong, and nothing else: %s", e.Breaks, h.Verdict.Says)
+	}
+	h.Lines, h.Took = r.Lines, time.Since(r.begun)
+	return h
 }
 
 // perform runs one version on a clean table, and clears up after it.
@@ -165,7 +265,9 @@ func (w *World) perform(ctx context.Context, version func(ctx context.Context)) 
 		err = errors.Join(err, w.behave(ctx))
 	}()
 	w.Number++
-	must(w.freshSchema(limited))
+	if w.Naive != nil {
+		must(w.freshSchema(limited))
+	}
 	version(limited)
 	return nil
 }

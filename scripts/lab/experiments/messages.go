@@ -39,41 +39,35 @@ func refusedInsideTransaction(ctx context.Context, w *World) error {
 }
 
 var transactionalOutbox = Experiment{
-	ID:    "transactional-outbox",
-	Says:  "A service commits, and then publishes what it has done.",
-	Fault: "the process dies between the commit and the publish",
-	Code:  "shared/pattern/outbox/relay.go",
-	Without: func(ctx context.Context, w *World, r *Run) Verdict {
-		w.exec(ctx, `CREATE TABLE orders (id serial)`)
-		published := 0
-		place := func(dies bool) error {
-			w.exec(ctx, `INSERT INTO orders DEFAULT VALUES`)
-			if dies {
-				return errCrash
-			}
-			published++
-			return nil
-		}
-		for range w.Dice.Hit - 1 {
-			must(place(false))
-		}
-		r.Log("order committed, then: %v", place(true))
-		r.Log("restarted: nothing in the database says that a message is owed")
-		orders := w.number(ctx, `SELECT count(*) FROM orders`)
-		return verdict(orders == published, "%d ordered, %d messages", orders, published)
+	ID:     "transactional-outbox",
+	Says:   "A service commits an order, and then tells the next service.",
+	Fault:  "orders is killed after its commit, before its message is published; the client gives up",
+	Code:   "shared/pattern/outbox/relay.go",
+	Breaks: "orders that payments has heard of",
+	Ask: []Question{
+		{
+			Text: "The order is in the database and its message was never published. Orders is started again, and left alone for three seconds. Of how many orders has payments heard?",
+			Of:   "orders that payments has heard of", Choices: []string{"0", "1"},
+			Why: "Nothing in the database says that a message is owed, so a restart has nothing to go by.",
+		},
+		{
+			Text: "The message was committed as a row beside the order. How does the order end?", With: true,
+			Of: "the order", Choices: []string{"pending", "confirmed", "cancelled"},
+			Why: "The relay of the restarted process finds the row and publishes it; the client plays no part in this.",
+		},
 	},
-	With: func(ctx context.Context, w *World, r *Run) Verdict {
-		before := w.truth(ctx, stack.Payments, `SELECT count(*) FROM payments`)
-		w.orders(ctx, w.Dice.Hit-1)
-		w.quiet(ctx)
-		died := w.crashAt(ctx, stack.Orders, fault.OutboxRelayBeforePublish, 1)
-		key, body := uuid.NewString(), w.Shop.Basket(w.token(ctx, shop.CardWorks), w.mugs())
-		_, _ = w.Shop.Place(ctx, key, body) // with or without an answer
+	Drive: func(ctx context.Context, w *World, r *Run) {
+		died := w.crashAt(ctx, stack.Orders, fault.OrdersAcceptAfterCommit, 1)
+		_, err := w.Shop.Place(ctx, uuid.NewString(), w.Shop.Basket(w.token(ctx, shop.CardWorks), w.mugs()))
+		r.Log("POST /v1/orders, %s for %s: committed, then orders is killed: %s", w.mugs(), money(w.price()), answerTo(err))
 		died()
-		r.Log("order committed with its message; killed before the publish; restarted, the relay finds it")
-		w.quiet(ctx)
-		n := w.truth(ctx, stack.Payments, `SELECT count(*) FROM payments`) - before
-		return verdict(n == w.Dice.Hit, "%d ordered, payments has heard of %d", w.Dice.Hit, n)
+		id := w.newestOrder(ctx)
+		r.Log("orders is running again; the order stands in its database; nobody asks for it")
+		w.within(ctx, 3*time.Second, func() bool { return got(w.Shop.Order(ctx, id)).Status != "pending" })
+		status := got(w.Shop.Order(ctx, id)).Status
+		r.Log("three seconds later the order is %s", status)
+		r.Measure("orders that payments has heard of", w.truth(ctx, stack.Payments, `SELECT count(*) FROM payments WHERE 'ord_' || order_id = $1`, id), 1)
+		r.Fact("the order", status)
 	},
 }
 
@@ -248,35 +242,39 @@ var outOfOrderMessages = Experiment{
 }
 
 var sagaExperiment = Experiment{
-	ID:    "saga",
-	Says:  "A step in the middle of an order is refused.",
-	Fault: "the card authorises and then refuses the capture",
-	Code:  "services/orders/saga.go",
-	Without: func(ctx context.Context, w *World, r *Run) Verdict {
-		w.exec(ctx, `CREATE TABLE products (available int); INSERT INTO products VALUES (10)`)
-		reference := w.name("naive")
-		w.exec(ctx, `UPDATE products SET available = available - $1`, w.Dice.Quantity)
-		id := got(w.charge(ctx, reference, w.paymentMethod(ctx, shop.CardCaptureFails, reference), reference))
-		r.Log("stock taken; %s held on the card", money(w.price()))
-		status, err := w.processor(ctx, "/v1/charges/"+id+"/capture", reference+":capture", struct{}{}, nil)
-		must(err)
-		r.Log("capture: %d; return 500 to the client", status)
-		held := w.held(ctx, reference)
-		gone := 10 - w.number(ctx, `SELECT available FROM products`)
-		return verdict(held == 0 && gone == 0, "%s held on the card, %d gone from the shelf, no order", money(held), gone)
+	ID:     "saga",
+	Says:   "The last step of an order is refused, after the others are done.",
+	Fault:  "the card authorises and then refuses the capture",
+	Code:   "services/orders/saga.go",
+	Breaks: "held on the customer's card",
+	Ask: []Question{
+		{
+			Text: "Stock is reserved, 12.50 held on the card, the sale booked; then the capture is refused, and the order is cancelled. What is still held on the card?",
+			Of:   "held on the customer's card", Choices: []string{"0.00", "12.50"},
+			Why: "Each of the four steps was a transaction of its own, in another database. Only another transaction takes one back.",
+		},
+		{
+			Text: "The same with compensations. How does the order end?", With: true,
+			Of: "the order", Choices: []string{"pending", "confirmed", "cancelled"},
+			Why: "The saga turns around: reverse the sale, release the hold, release the stock, and only then cancel.",
+		},
 	},
-	With: func(ctx context.Context, w *World, r *Run) Verdict {
+	Drive: func(ctx context.Context, w *World, r *Run) {
 		o := w.order(ctx, shop.CardCaptureFails, w.mugs())
-		r.Log("stock reserved → authorised → booked → capture refused")
-		w.quiet(ctx)
-		r.Log("sale reversed → hold released → stock released: order %s (%s)", o.Status, o.Reason)
-		held := w.held(ctx, o.PaymentID)
-		reserved := w.truth(ctx, stack.Orders, `SELECT sum(reserved)::int FROM products`)
-		return verdict(o.Status == "cancelled" && held == 0 && reserved == 0, "%s held on the card, %d reserved, order %s", money(held), reserved, o.Status)
+		r.Log("%s: stock reserved, %s held on the card, sale booked; the capture is refused", w.mugs(), money(w.price()))
+		r.Log("the order is %s (%s)", o.Status, o.Reason)
+		held := w.truth(ctx, stack.Sandbox, `
+			SELECT COALESCE(sum(amount_minor), 0)::int
+			  FROM processor_charges
+			 WHERE reference = $1
+			   AND status = 'authorised'`, o.PaymentID)
+		sale := w.truth(ctx, stack.Ledger, `
+			SELECT COALESCE(-sum(p.amount_minor), 0)::int
+			  FROM postings p JOIN entries e ON e.id = p.entry_id
+			 WHERE e.source = $1 AND p.account_id LIKE 'card\_receivable:%'`, o.ID)
+		r.Log("the books say that the card owes %s for it", money(sale))
+		r.Measure("held on the customer's card", money(held), "0.00")
+		r.Measure("units reserved", w.truth(ctx, stack.Orders, `SELECT sum(reserved)::int FROM products WHERE sku = 'mug'`), 0)
+		r.Fact("the order", o.Status)
 	},
-}
-
-// held is what the processor holds on a card, and nobody has taken or let go.
-func (w *World) held(ctx context.Context, reference string) int {
-	return w.truth(ctx, "sandbox", `SELECT COALESCE(sum(amount_minor), 0)::int FROM processor_charges WHERE reference = $1 AND status = 'authorised'`, reference)
 }

@@ -28,11 +28,15 @@ func (r Result) Printed() []string {
 
 // Ending is what `lab run` prints after the timelines.
 func (r Result) Ending() []string {
-	return []string{
+	ending := []string{
 		"without: " + r.Without.Says + " " + r.Without.Mark(),
 		"with:    " + r.With.Says + " " + r.With.Mark(),
 		"", "code:    " + r.Code, "page:    " + r.Page,
 	}
+	if r.Edit != "" {
+		ending = append(ending, "edit:    "+r.Edit)
+	}
+	return ending
 }
 
 // Mark is the verdict in one character.

@@ -153,6 +153,22 @@ func barrier(ctx context.Context, n int) (wait func()) {
 // quiet waits until the system has nothing left to do.
 func (w *World) quiet(ctx context.Context) { must(audit.WaitQuiet(ctx, w.Truth)) }
 
+// within waits until holds, but no longer than most: what is taken away never comes.
+func (w *World) within(ctx context.Context, most time.Duration, holds func() bool) bool {
+	for end := time.Now().Add(most); !holds(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(end) || ctx.Err() != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// newestOrder is the order that was written last.
+func (w *World) newestOrder(ctx context.Context) (id string) {
+	must(w.Truth.Orders.QueryRow(ctx, `SELECT 'ord_' || id FROM orders ORDER BY id DESC LIMIT 1`).Scan(&id))
+	return id
+}
+
 // token is a fresh card token.
 func (w *World) token(ctx context.Context, card string) string { return got(w.Shop.Token(ctx, card)) }
 

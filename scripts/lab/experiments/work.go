@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"strconv"
 	"sync"
 	"syscall"
 	"time"
@@ -254,39 +253,37 @@ func (w *World) payoutBody() []byte {
 }
 
 var atMostOnceGuard = Experiment{
-	ID:    "at-most-once-guard",
-	Says:  "A bank that takes no keys sends the money, and its answer is lost.",
-	Fault: "the bank's answer is lost; the client retries",
-	Code:  "services/payments/payout.go",
-	Without: func(ctx context.Context, w *World, r *Run) Verdict {
-		reference := w.name("naive")
-		w.misbehave(ctx, `[{"contract":"bank.transfers","fault":"lose_answer","times":1}]`)
-		transfer := func() (int, error) {
-			return w.call(ctx, http.MethodPost, w.System.URL[stack.Sandbox]+"/bank/transfers", nil, map[string]any{
-				"reference": reference, "account": "acct_1", "amount": map[string]any{"minor": w.Dice.Minor, "currency": "GBP"}}, nil)
-		}
-		_, err := transfer()
-		r.Log("POST /bank/transfers: %s", answerTo(err))
-		status, err := transfer()
-		r.Log("so it is sent again: %s", with(strconv.Itoa(status), err))
-		n := w.transfers(ctx, reference)
-		return verdict(n <= 1, "paid out %d times: %s instead of %s", n, money(n*w.Dice.Minor), money(w.Dice.Minor))
+	ID:     "at-most-once-guard",
+	Says:   "A bank that takes no keys sends the money, and we die before we know.",
+	Fault:  "payments is killed when the bank has sent the money, before that is noted; the client retries",
+	Code:   "services/payments/payout.go",
+	Breaks: "paid out by the bank",
+	Ask: []Question{
+		{
+			Text: "The payout of 5.00 is in our database as \"booked\", nothing more. The client sends its request again, with its key. How much does the bank pay out in all?",
+			Of:   "paid out by the bank", Choices: []string{"0.00", "5.00", "10.00"},
+			Why: "Whoever finds \"booked\" must believe that the bank was not asked yet.",
+		},
+		{
+			Text: "And what is the client told in the end?", With: true,
+			Of: "the payout is", Choices: []string{"sent", "failed", "unknown"},
+			Why: "The guard says that somebody may have asked the bank. It does not say what came of it: that stays unknown until the bank's statement shows it.",
+		},
 	},
-	With: func(ctx context.Context, w *World, r *Run) Verdict {
+	Drive: func(ctx context.Context, w *World, r *Run) {
 		w.payable(ctx)
-		w.misbehave(ctx, `[{"contract":"bank.transfers","fault":"lose_answer","times":1}]`)
+		died := w.crashAt(ctx, stack.Payments, fault.PaymentsPayoutAfterBank, 1)
 		key := uuid.NewString()
+		_, err := w.Shop.Post(ctx, w.Shop.Payments+"/v1/payouts", key, w.payoutBody())
+		r.Log("POST /v1/payouts, %s: the bank has sent it, then payments is killed: %s", money(w.Dice.Minor), answerTo(err))
+		died()
 		var p struct{ ID, Status string }
-		for range 2 {
-			a, _, err := w.Shop.InsistAt(ctx, w.Shop.Payments+"/v1/payouts", key, w.payoutBody(), nil)
-			must(err)
-			must(json.Unmarshal(a.Body, &p))
-			r.Log("POST /v1/payouts: %d %s", a.Status, p.Status)
-		}
-		r.Log("nobody knows whether it was sent, and nobody asks the bank again")
-		w.quiet(ctx)
-		n := w.transfers(ctx, p.ID)
-		return verdict(n <= 1 && p.Status == "unknown", "paid out %d time: %s, known as %q until it is reconciled", n, money(n*w.Dice.Minor), p.Status)
+		a, _, err := w.Shop.InsistAt(ctx, w.Shop.Payments+"/v1/payouts", key, w.payoutBody(), nil)
+		must(err)
+		must(json.Unmarshal(a.Body, &p))
+		r.Log("the client sends the same again: %d %s", a.Status, p.Status)
+		r.Measure("paid out by the bank", money(w.transfers(ctx, p.ID)*w.Dice.Minor), money(w.Dice.Minor))
+		r.Fact("the payout is", p.Status)
 	},
 }
 

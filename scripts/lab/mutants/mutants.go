@@ -2,18 +2,18 @@
 // taken out of its source; it must turn exactly the invariant red that the pattern
 // is there for. An audit that no mutant turns red checks nothing.
 //
-// A mutant is a handful of replacements in the source, applied by `go build
-// -overlay`: the tree is not touched, and the services carry no switch that turns
-// a pattern off. When the code moves on and a replacement does not fit any more,
-// the mutant fails.
+// A mutant is an edit of the source, applied by `go build -overlay`: the diff of the
+// pattern's experiment where that is what the invariant is there for, or a handful of
+// replacements. The tree is not touched, and the services carry no switch that turns a
+// pattern off. When the code moves on and an edit does not fit any more, the mutant fails.
 package mutants
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
+
+	"example.com/failwell/scripts/lab/experiments/edits"
 )
 
 // Edit replaces text that stands exactly once in a file.
@@ -25,6 +25,7 @@ type Mutant struct {
 	Pattern   string // what is taken away
 	Invariant string // what must turn red
 	Says      string
+	Diff      string // the pattern whose experiment has the edit; or:
 	Edits     []Edit
 	Drive     Drive // makes the system do what the pattern is needed for
 }
@@ -48,7 +49,7 @@ var All = []Mutant{
 	{
 		ID: "key-not-sent", Pattern: "idempotency-key-external", Invariant: "charged-once",
 		Says:  "calls to the processor carry no key",
-		Edits: []Edit{{"shared/platform/web/call.go", `if r.IdempotencyKey != "" {`, `if r.IdempotencyKey == "never" {`}},
+		Diff:  "idempotency-key-external",
 		Drive: answerLost,
 	},
 	{
@@ -96,11 +97,8 @@ var All = []Mutant{
 		// Both, because each alone is enough: nothing that the audit sees depends on
 		// the inbox only.
 		ID: "inbox-not-written", Pattern: "change-record", Invariant: "ledger-complete",
-		Says: "neither the message nor the source of an entry is kept to be used once",
-		Edits: []Edit{
-			{"shared/pattern/changerecord/change_record.go", `VALUES ($1, $2)`, `SELECT $1::text, $2::uuid WHERE false`},
-			{"services/ledger/migrations/00001_ledger.sql", `UNIQUE (source, kind)`, `CHECK (source <> kind)`},
-		},
+		Says:  "neither the message nor the source of an entry is kept to be used once",
+		Diff:  "change-record",
 		Drive: deliveredTwice,
 	},
 	{
@@ -114,8 +112,8 @@ var All = []Mutant{
 	},
 	{
 		ID: "guard-removed", Pattern: "at-most-once-guard", Invariant: "payout-at-most-once",
-		Says:  "the bank is asked by a run that the guard does not let through",
-		Edits: []Edit{{"services/payments/payout.go", `if !first {`, `if false && !first {`}},
+		Says:  "nothing is written before the bank is asked",
+		Diff:  "at-most-once-guard",
 		Drive: paidOut,
 	},
 	{
@@ -195,27 +193,23 @@ func chosen[T any](all []T, only []string, id func(T) string) ([]T, error) {
 
 // Overlay reads the files that the mutant changes, and returns them changed.
 func (m Mutant) Overlay(root string) (map[string]string, error) {
-	return overlay(root, m.ID, m.Edits)
+	if m.Diff == "" {
+		return overlay(root, m.ID, m.Edits)
+	}
+	kept, err := edits.Of(m.Diff)
+	if err != nil {
+		return nil, err
+	}
+	return edits.Overlay(root, m.ID, kept)
 }
 
 // Overlay returns the files with the bug back in them.
 func (b Bug) Overlay(root string) (map[string]string, error) { return overlay(root, b.ID, b.Edits) }
 
-func overlay(root, id string, edits []Edit) (map[string]string, error) {
-	changed := map[string]string{}
-	for _, e := range edits {
-		text, ok := changed[e.File]
-		if !ok {
-			raw, err := os.ReadFile(filepath.Join(root, e.File))
-			if err != nil {
-				return nil, err
-			}
-			text = string(raw)
-		}
-		if n := strings.Count(text, e.Old); n != 1 {
-			return nil, fmt.Errorf("%s does not fit any more: %s has this %d times:\n%s", id, e.File, n, e.Old)
-		}
-		changed[e.File] = strings.Replace(text, e.Old, e.New, 1)
+func overlay(root, id string, list []Edit) (map[string]string, error) {
+	var all []edits.Edit
+	for _, e := range list {
+		all = append(all, edits.Edit(e))
 	}
-	return changed, nil
+	return edits.Overlay(root, id, all)
 }

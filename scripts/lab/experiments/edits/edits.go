@@ -1,0 +1,132 @@
+// Package edits keeps what takes a pattern away: one unified diff of the services for
+// each, <pattern's id>.diff, and applies it to a copy of their source. The experiments
+// and the mutants build the edited services from it; the tree is not touched.
+//
+// A hunk is found by its text, not by its line numbers: what it removes, with its
+// context, must stand exactly once in the file. So a diff fits as long as these lines do.
+package edits
+
+import (
+	"embed"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+//go:embed *.diff
+var files embed.FS
+
+// Edit replaces text that stands exactly once in a file.
+type Edit struct{ File, Old, New string }
+
+// hunk is an edit as its diff shows it.
+type hunk struct {
+	Edit
+	body string
+}
+
+// Of returns the edits of a diff that is kept here.
+func Of(id string) ([]Edit, error) {
+	hunks, err := read(id)
+	var edits []Edit
+	for _, h := range hunks {
+		edits = append(edits, h.Edit)
+	}
+	return edits, err
+}
+
+func read(id string) ([]hunk, error) {
+	diff, err := files.ReadFile(id + ".diff")
+	if err != nil {
+		return nil, fmt.Errorf("no edit takes %s away: %w", id, err)
+	}
+	hunks, err := parse(string(diff))
+	if err != nil {
+		return nil, fmt.Errorf("%s.diff: %w", id, err)
+	}
+	return hunks, nil
+}
+
+// parse reads a unified diff.
+func parse(diff string) (hunks []hunk, err error) {
+	file := ""
+	for n, line := range strings.Split(strings.TrimSuffix(diff, "\n"), "\n") {
+		switch {
+		case strings.HasPrefix(line, "diff "), strings.HasPrefix(line, "index "), strings.HasPrefix(line, "--- a/"):
+			file = ""
+		case strings.HasPrefix(line, "+++ b/"):
+			file = strings.TrimPrefix(line, "+++ b/")
+		case strings.HasPrefix(line, "@@") && file != "":
+			hunks = append(hunks, hunk{Edit: Edit{File: file}})
+		case file == "" || len(hunks) == 0:
+			return nil, fmt.Errorf("line %d stands in no hunk: %q", n+1, line)
+		default:
+			h, mark := &hunks[len(hunks)-1], line[:min(1, len(line))]
+			text := line[len(mark):] + "\n"
+			h.body += line + "\n"
+			if mark != "+" {
+				h.Old += text
+			}
+			if mark != "-" {
+				h.New += text
+			}
+		}
+	}
+	return hunks, nil
+}
+
+// Overlay reads the files that some edits change, and returns them changed. It refuses
+// edits that do not fit, and edits that change nothing.
+func Overlay(root, id string, edits []Edit) (map[string]string, error) {
+	changed := map[string]string{}
+	for _, e := range edits {
+		text, ok := changed[e.File]
+		if !ok {
+			raw, err := os.ReadFile(filepath.Join(root, e.File))
+			if err != nil {
+				return nil, err
+			}
+			text = string(raw)
+		}
+		if n := strings.Count(text, e.Old); n != 1 {
+			return nil, fmt.Errorf("%s does not fit any more: %s has this %d times:\n%s", id, e.File, n, e.Old)
+		}
+		if strings.TrimSpace(e.Old) == strings.TrimSpace(e.New) {
+			return nil, fmt.Errorf("%s changes nothing in %s:\n%s", id, e.File, e.Old)
+		}
+		changed[e.File] = strings.Replace(text, e.Old, e.New, 1)
+	}
+	if len(changed) == 0 {
+		return nil, fmt.Errorf("%s changes nothing", id)
+	}
+	return changed, nil
+}
+
+// Diff is a diff that is kept here, with the line numbers of today: `git apply` takes it.
+func Diff(root, id string) (string, error) {
+	hunks, err := read(id)
+	if err != nil {
+		return "", err
+	}
+	var out strings.Builder
+	file, moved := "", 0
+	for _, h := range hunks {
+		text, err := os.ReadFile(filepath.Join(root, h.File))
+		if err != nil {
+			return "", err
+		}
+		if h.File != file {
+			fmt.Fprintf(&out, "--- a/%s\n+++ b/%s\n", h.File, h.File)
+			file, moved = h.File, 0
+		}
+		before, _, fits := strings.Cut(string(text), h.Old)
+		if !fits {
+			return "", fmt.Errorf("%s does not fit any more: %s has not:\n%s", id, h.File, h.Old)
+		}
+		at, was, is := strings.Count(before, "\n")+1, strings.Count(h.Old, "\n"), strings.Count(h.New, "\n")
+		fmt.Fprintf(&out, "@@ -%d,%d +%d,%d @@\n%s", at, was, at+moved, is, h.body)
+		moved += is - was
+	}
+	return out.String(), nil
+}

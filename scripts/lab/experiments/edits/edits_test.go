@@ -1,0 +1,58 @@
+package edits
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const root = "../../../.."
+
+// When the code moves on, it must be seen here, and not after minutes of experiments.
+func TestDiffs_FitTheSource(t *testing.T) {
+	diffs, _ := filepath.Glob("*.diff")
+	for _, name := range diffs {
+		id := strings.TrimSuffix(name, ".diff")
+		edits, err := Of(id)
+		if err == nil {
+			_, err = Overlay(root, id, edits)
+		}
+		if err == nil {
+			_, err = Diff(root, id)
+		}
+		if err != nil {
+			t.Errorf("%v\nchange the services in the tree as the diff did, git diff -U1 > %s, and take the change back", err, name)
+		}
+	}
+}
+
+func TestOverlay_RefusesWhatDoesNotFitAndWhatChangesNothing(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "a.go"), []byte("one\ntwo\ntwo\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ diff, says string }{
+		{"+++ b/a.go\n@@\n-three\n+four\n", "does not fit any more"},
+		{"+++ b/a.go\n@@\n-two\n+four\n", "2 times"},
+		{"+++ b/a.go\n@@\n-one\n+one \n", "changes nothing"},
+		{"+++ b/a.go\n", "changes nothing"},
+		{"@@\n-one\n", "stands in no hunk"},
+		{"+++ b/a.go\n@@\n one\n-two\n+four\n", ""},
+	} {
+		hunks, err := parse(c.diff)
+		if err == nil {
+			var edits []Edit
+			for _, h := range hunks {
+				edits = append(edits, h.Edit)
+			}
+			var changed map[string]string
+			if changed, err = Overlay(dir, "test", edits); err == nil && changed["a.go"] != "one\nfour\ntwo\n" {
+				t.Errorf("%q makes %q", c.diff, changed["a.go"])
+			}
+		}
+		if c.says == "" && err != nil || c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says)) {
+			t.Errorf("%q: %v, want %q", c.diff, err, c.says)
+		}
+	}
+}
