@@ -80,7 +80,7 @@ var reliableRetries = Experiment{
 	Fault: "one message fails a few times, one until its consumer is mended, the others are fine",
 	Code:  "shared/pattern/reliableretries/reliable_retries.go",
 	Without: func(ctx context.Context, w *World, r *Run) Verdict {
-		conn := got(amqp.Dial(w.System.Servers.AMQPURL))
+		conn := got(amqp.Dial(w.System.Env()["AMQP_URL"]))
 		defer conn.Close() //nolint:errcheck // nothing is owed to it
 		channel := got(conn.Channel())
 		queue := got(channel.QueueDeclare("", false, true, true, false, nil))
@@ -112,7 +112,7 @@ var reliableRetries = Experiment{
 	},
 	With: func(ctx context.Context, w *World, r *Run) Verdict {
 		queue := w.name("lab.retries")
-		conn := rabbit.Dial(rabbit.Options{URL: w.System.Servers.AMQPURL, Name: "lab", Logger: quietLog})
+		conn := rabbit.Dial(rabbit.Options{URL: w.System.Env()["AMQP_URL"], Name: "lab", Logger: quietLog})
 		defer conn.Close()
 		await(ctx, "the broker", func() bool { return conn.Ready() == nil })
 		var mu sync.Mutex
@@ -178,7 +178,7 @@ func (w *World) shakes() int { return w.Dice.Hit + 1 }
 // deliverTwice has the next message of a kind delivered to its queue a second time,
 // as a broker may, and returns a function that waits until that has happened.
 func (w *World) deliverTwice(ctx context.Context, kind, queue string) (delivered func()) {
-	conn := got(amqp.Dial(w.System.Servers.AMQPURL))
+	conn := got(amqp.Dial(w.System.Env()["AMQP_URL"]))
 	channel := got(conn.Channel())
 	ear := got(channel.QueueDeclare("", false, true, true, false, nil))
 	must(channel.QueueBind(ear.Name, kind, rabbit.Exchange, false, nil))

@@ -103,30 +103,55 @@ func Overlay(root, id string, edits []Edit) (map[string]string, error) {
 	return changed, nil
 }
 
-// Diff is a diff that is kept here, with the line numbers of today: `git apply` takes it.
+// context is how many lines Diff shows around a change.
+const context = 3
+
+// Diff is a diff that is kept here, with the lines around it and their numbers of today:
+// `git apply` takes it.
 func Diff(root, id string) (string, error) {
 	hunks, err := read(id)
 	if err != nil {
 		return "", err
 	}
 	var out strings.Builder
-	file, moved := "", 0
-	for _, h := range hunks {
-		text, err := os.ReadFile(filepath.Join(root, h.File))
-		if err != nil {
-			return "", err
-		}
+	file, shown, moved := "", 0, 0
+	var lines []string
+	for i, h := range hunks {
 		if h.File != file {
+			text, err := os.ReadFile(filepath.Join(root, h.File))
+			if err != nil {
+				return "", err
+			}
 			fmt.Fprintf(&out, "--- a/%s\n+++ b/%s\n", h.File, h.File)
-			file, moved = h.File, 0
+			file, shown, moved, lines = h.File, 0, 0, strings.SplitAfter(strings.TrimSuffix(string(text), "\n"), "\n")
 		}
-		before, _, fits := strings.Cut(string(text), h.Old)
+		begin, end, fits := h.within(lines)
 		if !fits {
 			return "", fmt.Errorf("%s does not fit any more: %s has not:\n%s", id, h.File, h.Old)
 		}
-		at, was, is := strings.Count(before, "\n")+1, strings.Count(h.Old, "\n"), strings.Count(h.New, "\n")
-		fmt.Fprintf(&out, "@@ -%d,%d +%d,%d @@\n%s", at, was, at+moved, is, h.body)
-		moved += is - was
+		from, to := max(shown, begin-context), min(len(lines), end+context)
+		if i+1 < len(hunks) && hunks[i+1].File == file {
+			if next, _, _ := hunks[i+1].within(lines); to > next {
+				to = next
+			}
+		}
+		was, is := to-from, to-from+strings.Count(h.New, "\n")-strings.Count(h.Old, "\n")
+		fmt.Fprintf(&out, "@@ -%d,%d +%d,%d @@\n", from+1, was, from+1+moved, is)
+		for _, line := range lines[from:begin] {
+			out.WriteString(" " + line)
+		}
+		out.WriteString(h.body)
+		for _, line := range lines[end:to] {
+			out.WriteString(" " + strings.TrimSuffix(line, "\n") + "\n")
+		}
+		shown, moved = to, moved+is-was
 	}
 	return out.String(), nil
+}
+
+// within is which lines of a file a hunk replaces.
+func (h hunk) within(lines []string) (begin, end int, fits bool) {
+	before, _, fits := strings.Cut(strings.Join(lines, "")+"\n", h.Old)
+	begin = strings.Count(before, "\n")
+	return begin, begin + strings.Count(h.Old, "\n"), fits
 }
