@@ -155,18 +155,12 @@ func (c runCmd) perform(ctx context.Context, progress io.Writer, chosen []experi
 		}
 		defer done()
 		for i, e := range chosen {
-			if e.Drive == nil {
-				without[i] <- perform(ctx, e, w, true, err)
-			}
 			with[i] <- perform(ctx, e, w, false, err)
 		}
 	})
 	places := make(chan struct{}, c.Systems)
 	all.Go(func() {
 		for i, e := range chosen {
-			if e.Drive == nil {
-				continue
-			}
 			places <- struct{}{}
 			all.Go(func() {
 				defer func() { <-places }()
@@ -230,17 +224,8 @@ func (c runCmd) system(ctx context.Context, servers *testenv.Env, tenant string,
 		return nil, nil, err
 	}
 	w := &experiments.World{System: system, Shop: shop.New(system.Env()), Truth: truth, Seed: c.Seed}
-	if overlay == nil {
-		if w.Naive, err = experiments.OpenNaive(ctx, servers.PostgresURL); err != nil {
-			system.Close()
-			return nil, nil, err
-		}
-	}
 	return w, func() {
 		truth.Close()
-		if w.Naive != nil {
-			w.Naive.Close()
-		}
 		system.Close()
 	}, nil
 }

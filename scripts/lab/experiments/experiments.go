@@ -16,9 +16,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"example.com/failwell/scripts/lab/audit"
 	"example.com/failwell/scripts/shop"
 	"example.com/failwell/scripts/stack"
@@ -36,10 +33,6 @@ type Experiment struct {
 	Drive  func(ctx context.Context, w *World, r *Run)
 	Breaks string
 	Ask    []Question
-
-	// Without and With are of an experiment that has no edit yet.
-	Without func(ctx context.Context, w *World, r *Run) Verdict
-	With    func(ctx context.Context, w *World, r *Run) Verdict
 }
 
 // All experiments, in the order of the catalogue.
@@ -114,10 +107,6 @@ func judge(measures []Measure) (v Verdict, red []string) {
 	return Verdict{Good: len(says) > 0 && len(red) == 0, Says: strings.Join(says, "; "), Measures: measures}, red
 }
 
-func verdict(good bool, format string, args ...any) Verdict {
-	return Verdict{Good: good, Says: fmt.Sprintf(format, args...)}
-}
-
 // Line is one event of a run.
 type Line struct {
 	AtMS int64  `json:"at_ms"` // from the beginning
@@ -158,20 +147,11 @@ func answerTo(failed error) string {
 	return "answered"
 }
 
-// with is what came out, with its error if there was one.
-func with(what string, err error) string {
-	if err != nil {
-		return what + ", " + err.Error()
-	}
-	return what
-}
-
 // World is what experiments play with: a whole running system and its outside world.
 type World struct {
 	System *stack.Stack
 	Shop   *shop.Shop
 	Truth  *audit.Databases
-	Naive  *pgxpool.Pool // for the experiments that have no edit yet; search_path is a schema that is new for each run
 	Seed   uint64
 	Dice   Dice // what the seed decides about the experiment that is running
 	Number int  // of this run; makes names that are used once
@@ -189,7 +169,7 @@ type Result struct {
 	Left    []Line  `json:"without_timeline"`
 	Right   []Line  `json:"with_timeline"`
 	Code    string  `json:"code"`
-	Edit    string  `json:"edit,omitempty"`
+	Edit    string  `json:"edit"`
 	Page    string  `json:"page"`
 	TookMS  int64   `json:"took_ms"`
 }
@@ -210,10 +190,7 @@ type Half struct {
 func (e Experiment) Result(seed uint64, without, with Half) Result {
 	r := Result{
 		ID: e.ID, Seed: seed, Says: e.Says, Fault: e.Fault, Code: e.Code, Page: "docs/patterns/" + e.ID + ".md",
-		Without: without.Verdict, With: with.Verdict, Left: without.Lines, Right: with.Lines, TookMS: (without.Took + with.Took).Milliseconds(),
-	}
-	if e.Drive != nil {
-		r.Edit = "go run ./scripts/lab without " + e.ID
+		Without: without.Verdict, With: with.Verdict, Left: without.Lines, Right: with.Lines, Edit: "go run ./scripts/lab without " + e.ID, TookMS: (without.Took + with.Took).Milliseconds(),
 	}
 	for version, err := range map[string]error{"without": without.Err, "with": with.Err} {
 		if err != nil {
@@ -232,17 +209,10 @@ func (e Experiment) Perform(ctx context.Context, w *World, without bool) (h Half
 	w.Dice = throw(w.Seed, e.ID)
 	var wrong []string
 	h.Err = w.perform(ctx, func(ctx context.Context) {
-		switch {
-		case e.Drive != nil:
-			e.Drive(ctx, w, r)
-			h.Verdict, wrong = judge(r.measures)
-		case without:
-			h.Verdict = e.Without(ctx, w, r)
-		default:
-			h.Verdict = e.With(ctx, w, r)
-		}
+		e.Drive(ctx, w, r)
+		h.Verdict, wrong = judge(r.measures)
 	})
-	if h.Err == nil && e.Drive != nil && without && !slices.Equal(wrong, []string{e.Breaks}) {
+	if h.Err == nil && without && !slices.Equal(wrong, []string{e.Breaks}) {
 		h.Err = fmt.Errorf("it should be %q that is wrong, and nothing else: %s", e.Breaks, h.Verdict.Says)
 	}
 	h.Lines, h.Took = r.Lines, time.Since(r.begun)
@@ -265,9 +235,6 @@ func (w *World) perform(ctx context.Context, version func(ctx context.Context)) 
 		err = errors.Join(err, w.behave(ctx))
 	}()
 	w.Number++
-	if w.Naive != nil {
-		must(w.freshSchema(limited))
-	}
 	version(limited)
 	return nil
 }
@@ -285,34 +252,6 @@ func must(err error) {
 func got[T any](value T, err error) T {
 	must(err)
 	return value
-}
-
-// freshSchema gives the naive version empty tables of its own.
-func (w *World) freshSchema(ctx context.Context) error {
-	_, err := w.Naive.Exec(ctx, `DROP SCHEMA IF EXISTS naive CASCADE; CREATE SCHEMA naive`)
-	return err
-}
-
-// OpenNaive opens the experiments' own database.
-func OpenNaive(ctx context.Context, serverURL string) (*pgxpool.Pool, error) {
-	server, err := pgx.Connect(ctx, serverURL)
-	if err != nil {
-		return nil, err
-	}
-	_, err = server.Exec(ctx, `CREATE DATABASE naive`)
-	_ = server.Close(ctx)
-	if err != nil {
-		return nil, err
-	}
-	cfg, err := pgxpool.ParseConfig(serverURL)
-	if err != nil {
-		return nil, err
-	}
-	cfg.ConnConfig.Database = "naive"
-	cfg.ConnConfig.RuntimeParams["search_path"] = "naive"
-	// Tables come and go under the same names, so plans must not be kept.
-	cfg.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeExec
-	return pgxpool.NewWithConfig(ctx, cfg)
 }
 
 // Find returns the experiment of a pattern.

@@ -1,42 +1,15 @@
 package experiments
 
 import (
-	"bytes"
 	"context"
-	"errors"
-	"fmt"
-	"io"
-	"log/slog"
-	"net/http"
-	"sync"
 	"time"
 
-	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
-	amqp "github.com/rabbitmq/amqp091-go"
 
 	"example.com/failwell/scripts/shop"
 	"example.com/failwell/scripts/stack"
-	"example.com/failwell/shared/pattern/reliableretries"
 	"example.com/failwell/shared/platform/fault"
-	"example.com/failwell/shared/platform/postgres"
-	"example.com/failwell/shared/platform/rabbit"
-	"example.com/failwell/shared/platform/web"
 )
-
-// refusedInsideTransaction makes the mistake with our own client.
-func refusedInsideTransaction(ctx context.Context, w *World) error {
-	return postgres.InTx(ctx, w.Naive, func(ctx context.Context, _ pgx.Tx) error {
-		request := got(http.NewRequestWithContext(ctx, http.MethodGet, w.System.URL[stack.Sandbox]+"/healthz", nil))
-		response, err := web.Client(time.Second).Do(request)
-		if err == nil {
-			_ = response.Body.Close()
-			return nil
-		}
-		return errors.Unwrap(err)
-	})
-}
 
 var transactionalOutbox = Experiment{
 	ID:     "transactional-outbox",
@@ -71,173 +44,56 @@ var transactionalOutbox = Experiment{
 	},
 }
 
-// quietLog is for parts of ours that run inside the lab.
-var quietLog = slog.New(slog.NewTextHandler(io.Discard, nil))
-
 var reliableRetries = Experiment{
-	ID:    "reliable-retries",
-	Says:  "A consumer fails on a message a few times, and on another one always.",
-	Fault: "one message fails a few times, one until its consumer is mended, the others are fine",
-	Code:  "shared/pattern/reliableretries/reliable_retries.go",
-	Without: func(ctx context.Context, w *World, r *Run) Verdict {
-		conn := got(amqp.Dial(w.System.Env()["AMQP_URL"]))
-		defer conn.Close() //nolint:errcheck // nothing is owed to it
-		channel := got(conn.Channel())
-		queue := got(channel.QueueDeclare("", false, true, true, false, nil))
-		subjects := w.subjects()
-		for _, subject := range subjects {
-			must(channel.PublishWithContext(ctx, "", queue.Name, false, false, amqp.Publishing{Body: []byte(subject)}))
-		}
-		tries, handled := map[string]int{}, 0
-		handle := func(subject string) error {
-			tries[subject]++
-			if subject == "poison" || subject == "shaky" && tries[subject] <= w.shakes() {
-				return errors.New("no")
-			}
-			handled++
-			return nil
-		}
-		deliveries := got(channel.ConsumeWithContext(ctx, queue.Name, "", false, true, false, false, nil))
-		for range subjects {
-			d := <-deliveries
-			if err := handle(string(d.Body)); err != nil {
-				// Put back at once it would come back at once, for ever.
-				r.Log("%s: %v; dropped", d.Body, err)
-				must(d.Nack(false, false))
-				continue
-			}
-			must(d.Ack(false))
-		}
-		return verdict(handled == len(subjects), "%d of %d messages handled; the shaky one is gone, and so is the poison", handled, len(subjects))
+	ID:     "reliable-retries",
+	Says:   "A consumer cannot handle a message at the moment.",
+	Fault:  "the ledger fails at the first try of a settlement, as it would without its database",
+	Code:   "shared/pattern/reliableretries/reliable_retries.go",
+	Breaks: "booked as settled",
+	Ask: []Question{
+		{
+			Text: "The message fails once; the consumer writes a line to its log and takes the next one. How much is booked as settled for the mug of 12.50?",
+			Of:   "booked as settled", Choices: []string{"0.00", "12.50"},
+			Why: "Nobody waits for a reply to a settlement, so nobody sends it again.",
+		},
 	},
-	With: func(ctx context.Context, w *World, r *Run) Verdict {
-		queue := w.name("lab.retries")
-		conn := rabbit.Dial(rabbit.Options{URL: w.System.Env()["AMQP_URL"], Name: "lab", Logger: quietLog})
-		defer conn.Close()
-		await(ctx, "the broker", func() bool { return conn.Ready() == nil })
-		var mu sync.Mutex
-		tries, handled, mended := map[string]int{}, map[string]bool{}, false
-		working, stop := context.WithCancel(ctx)
-		var consumer sync.WaitGroup
-		consumer.Go(func() {
-			reliableretries.NewConsumer(reliableretries.Config{
-				Conn: conn, Queue: queue, Bindings: []string{queue}, Workers: 4,
-				Delays: []time.Duration{20 * time.Millisecond, 40 * time.Millisecond, 80 * time.Millisecond, 160 * time.Millisecond},
-				Logger: quietLog,
-				Handle: func(_ context.Context, e event.Event) error {
-					mu.Lock()
-					defer mu.Unlock()
-					tries[e.Subject()]++
-					if e.Subject() == "poison" && !mended || e.Subject() == "shaky" && tries["shaky"] <= w.shakes() {
-						return errors.New("no")
-					}
-					handled[e.Subject()] = true
-					return nil
-				},
-			}).Run(working)
-		})
-		defer func() { stop(); consumer.Wait() }()
-		publisher := conn.Publisher()
-		await(ctx, "the queue", func() bool {
-			_, err := publisher.Publish(ctx, []rabbit.Message{labMessage(queue, "hello")})
-			return err == nil
-		})
-		subjects, messages := w.subjects(), []rabbit.Message{}
-		for _, subject := range subjects {
-			messages = append(messages, labMessage(queue, subject))
-		}
-		_, err := publisher.Publish(ctx, messages)
-		must(err)
-		count := func() int { mu.Lock(); defer mu.Unlock(); return len(handled) - 1 } // but for the hello
-		await(ctx, "the good messages", func() bool { return count() == len(subjects)-1 })
-		var parked []reliableretries.Parked
-		await(ctx, "the poison to be parked", func() bool { parked = got(reliableretries.List(conn, queue, 10)); return len(parked) == 1 })
-		mu.Lock()
-		r.Log("the shaky one: handled at try %d; the poison: parked after %d tries, with its error", tries["shaky"], tries["poison"])
-		mended = true
-		mu.Unlock()
-		replayed := got(reliableretries.Replay(ctx, conn, queue, 10, time.Hour)).Moved
-		await(ctx, "the poison to be handled", func() bool { return count() == len(subjects) })
-		r.Log("the others did not wait for either; the consumer is mended, %d replayed", replayed)
-		return verdict(len(parked) == 1 && replayed == 1, "%d of %d messages handled, one of them after a person replayed it", count(), len(subjects))
+	Drive: func(ctx context.Context, w *World, r *Run) {
+		must(w.Shop.Arm(ctx, w.System.URL[stack.Ledger], fault.LedgerSettleBeforeCommit, "error", 1))
+		o := w.order(ctx, shop.CardWorks, w.mugs())
+		r.Log("%s sold for %s; the processor has settled; the ledger fails at the message", w.mugs(), money(w.price()))
+		w.within(ctx, 4*time.Second, func() bool { return w.settled(ctx, o) > 0 })
+		r.Log("four seconds later %s are booked as settled", money(w.settled(ctx, o)))
+		r.Measure("booked as settled", money(w.settled(ctx, o)), money(w.price()))
 	},
 }
 
-// subjects are the messages of reliable-retries.
-func (w *World) subjects() []string {
-	subjects := []string{"shaky", "poison"}
-	for n := range w.Dice.Crowd {
-		subjects = append(subjects, fmt.Sprintf("good-%d", n))
-	}
-	return subjects
-}
-
-// shakes is how often the shaky one fails: less often than it is tried.
-func (w *World) shakes() int { return w.Dice.Hit + 1 }
-
-// deliverTwice has the next message of a kind delivered to its queue a second time,
-// as a broker may, and returns a function that waits until that has happened.
-func (w *World) deliverTwice(ctx context.Context, kind, queue string) (delivered func()) {
-	conn := got(amqp.Dial(w.System.Env()["AMQP_URL"]))
-	channel := got(conn.Channel())
-	ear := got(channel.QueueDeclare("", false, true, true, false, nil))
-	must(channel.QueueBind(ear.Name, kind, rabbit.Exchange, false, nil))
-	heard := got(channel.ConsumeWithContext(ctx, ear.Name, "", true, true, false, false, nil))
-	done := make(chan error, 1)
-	go func() {
-		d, ok := <-heard
-		if !ok {
-			done <- errors.New("no " + kind + " was heard")
-			return
-		}
-		done <- channel.PublishWithContext(ctx, "", queue, true, false, amqp.Publishing{
-			Headers: d.Headers, ContentType: d.ContentType, MessageId: d.MessageId, DeliveryMode: amqp.Persistent, Body: d.Body,
-		})
-	}()
-	return func() {
-		must(<-done)
-		_ = conn.Close() // nothing is owed to it
-	}
-}
-
-func labMessage(queue, subject string) rabbit.Message {
-	e := event.New()
-	e.SetID(uuid.NewString())
-	e.SetSource("/lab")
-	e.SetType(queue)
-	e.SetSubject(subject)
-	must(e.SetData(event.ApplicationJSON, struct{}{}))
-	return rabbit.Message{RoutingKey: queue, ID: e.ID(), ContentType: event.ApplicationCloudEventsJSON, Body: got(e.MarshalJSON())}
+// settled is how much the ledger has booked as settled for an order.
+func (w *World) settled(ctx context.Context, o shop.Order) int {
+	return w.truth(ctx, stack.Ledger, `
+		SELECT COALESCE(sum(p.amount_minor), 0)::int
+		  FROM postings p JOIN entries e ON e.id = p.entry_id
+		 WHERE e.kind = 'settlement' AND e.reference = $1 AND p.account_id LIKE 'card\_receivable:%'`, o.PaymentID)
 }
 
 var outOfOrderMessages = Experiment{
-	ID:    "out-of-order-messages",
-	Says:  "News of the settlement overtakes our own record of the capture.",
-	Fault: "the webhook arrives before the payment is captured here",
-	Code:  "services/payments/settle.go",
-	Without: func(ctx context.Context, w *World, r *Run) Verdict {
-		w.exec(ctx, `CREATE TABLE payments (status text, settled boolean DEFAULT false); INSERT INTO payments (status) VALUES ('authorised')`)
-		webhook := func() { w.exec(ctx, `UPDATE payments SET settled = true WHERE status = 'captured'`) }
-		webhook()
-		r.Log("charge.settled: no captured payment to settle; 200 OK, dropped")
-		w.exec(ctx, `UPDATE payments SET status = 'captured'`)
-		r.Log("captured")
-		n := w.number(ctx, `SELECT count(*) FROM payments WHERE settled`)
-		return verdict(n == 1, "captured, %d settled: the merchant's money stays pending for ever", n)
+	ID:     "out-of-order-messages",
+	Says:   "News of the settlement overtakes our own record of the capture.",
+	Fault:  "payments is slow to record the capture; the processor's webhook arrives before that",
+	Code:   "services/payments/settle.go",
+	Breaks: "booked as settled",
+	Ask: []Question{
+		{
+			Text: "The webhook says: settled. The payment is not captured yet in our books, so there is nothing to settle, and the webhook is acknowledged. How much is booked as settled in the end?",
+			Of:   "booked as settled", Choices: []string{"0.00", "12.50"},
+			Why: "The sender has its 2xx and never sends it again. The merchant's money stays pending.",
+		},
 	},
-	With: func(ctx context.Context, w *World, r *Run) Verdict {
+	Drive: func(ctx context.Context, w *World, r *Run) {
 		must(w.Shop.ArmDelay(ctx, w.Shop.Payments, fault.PaymentsCaptureAfterProcessor, time.Second))
-		a, _, err := w.Shop.Insist(ctx, uuid.NewString(), w.Shop.Basket(w.token(ctx, shop.CardWorks), w.mugs()), nil)
-		must(err)
-		id := string(bytes.Split(bytes.Split(a.Body, []byte(`"payment_id":"`))[1], []byte(`"`))[0])
-		await(ctx, "the news", func() bool {
-			return w.truth(ctx, stack.Payments, `SELECT count(*) FROM sequence_events WHERE stream = $1 AND applied_at IS NULL`, id) == 1
-		})
-		r.Log("charge.settled: stored, acknowledged, held: the capture is not recorded yet")
-		w.quiet(ctx)
-		r.Log("captured; the held news is applied")
-		n := w.truth(ctx, stack.Payments, `SELECT count(*) FROM payments WHERE 'pay_' || id = $1 AND status = 'captured' AND settled_at IS NOT NULL`, id)
-		return verdict(n == 1, "captured and settled: %d", n)
+		o := w.order(ctx, shop.CardWorks, w.mugs())
+		r.Log("charge.settled arrives; a second later payments records the capture; the order is %s", o.Status)
+		w.within(ctx, 3*time.Second, func() bool { return w.settled(ctx, o) > 0 })
+		r.Measure("booked as settled", money(w.settled(ctx, o)), money(w.price()))
 	},
 }
 

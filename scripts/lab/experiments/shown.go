@@ -28,15 +28,11 @@ func (r Result) Printed() []string {
 
 // Ending is what `lab run` prints after the timelines.
 func (r Result) Ending() []string {
-	ending := []string{
+	return []string{
 		"without: " + r.Without.Says + " " + r.Without.Mark(),
 		"with:    " + r.With.Says + " " + r.With.Mark(),
-		"", "code:    " + r.Code, "page:    " + r.Page,
+		"", "code:    " + r.Code, "edit:    " + r.Edit, "page:    " + r.Page,
 	}
-	if r.Edit != "" {
-		ending = append(ending, "edit:    "+r.Edit)
-	}
-	return ending
 }
 
 // Mark is the verdict in one character.

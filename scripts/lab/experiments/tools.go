@@ -8,14 +8,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strconv"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/google/uuid"
-	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"example.com/failwell/scripts/lab/audit"
 	"example.com/failwell/scripts/shop"
@@ -24,19 +21,6 @@ import (
 
 // What experiments need of the world. Each of these panics with broken when the
 // machinery fails, so that a story is not interrupted by its stage hands.
-
-// exec runs SQL in the naive database.
-func (w *World) exec(ctx context.Context, sql string, args ...any) {
-	_, err := w.Naive.Exec(ctx, sql, args...)
-	must(err)
-}
-
-// number reads one number from the naive database.
-func (w *World) number(ctx context.Context, sql string) int {
-	var n int
-	must(w.Naive.QueryRow(ctx, sql).Scan(&n))
-	return n
-}
 
 // misbehave sets the rules of the outside world: [{"contract":…,"fault":…,"times":…}].
 func (w *World) misbehave(ctx context.Context, rules string) {
@@ -62,9 +46,6 @@ func (w *World) behave(ctx context.Context) error {
 	}
 	return w.Shop.Misbehave(ctx, `{"rules":[]}`)
 }
-
-// refundsWatched is a rule that changes nothing and counts the calls for a refund.
-const refundsWatched = `[{"contract":"charges.refund","fault":"delay","delay_ms":0}]`
 
 // asked is how many calls the first rule has met.
 func (w *World) asked(ctx context.Context) int {
@@ -133,23 +114,6 @@ func together(n int, do func(i int)) {
 	}
 }
 
-// barrier returns a function that holds everybody up until n have come.
-func barrier(ctx context.Context, n int) (wait func()) {
-	var missing atomic.Int32
-	missing.Store(int32(n)) //nolint:gosec // a few dozen
-	open := make(chan struct{})
-	return func() {
-		if missing.Add(-1) == 0 {
-			close(open)
-		}
-		select {
-		case <-open:
-		case <-ctx.Done():
-			panic(broken{fmt.Errorf("not everybody came: %w", ctx.Err())})
-		}
-	}
-}
-
 // quiet waits until the system has nothing left to do.
 func (w *World) quiet(ctx context.Context) { must(audit.WaitQuiet(ctx, w.Truth)) }
 
@@ -161,6 +125,12 @@ func (w *World) within(ctx context.Context, most time.Duration, holds func() boo
 		}
 	}
 	return true
+}
+
+// orderIn is the order that an answer shows.
+func orderIn(a shop.Answer) (o shop.Order) {
+	_ = json.Unmarshal(a.Body, &o) // a refusal shows none
+	return o
 }
 
 // newestOrder is the order that was written last.
@@ -175,14 +145,6 @@ func (w *World) token(ctx context.Context, card string) string { return got(w.Sh
 // order places an order, insisting until there is an answer, and waits for its end.
 func (w *World) order(ctx context.Context, card string, items ...shop.Item) shop.Order {
 	return got(w.Shop.Buy(ctx, card, items...))
-}
-
-// processor posts to the card processor, as naive code does. The error means that
-// there was no answer.
-func (w *World) processor(ctx context.Context, path, key string, in, out any) (status int, err error) {
-	return w.call(ctx, http.MethodPost, w.System.URL[stack.Sandbox]+path, map[string]string{
-		"Authorization": "Bearer sk_sandbox_processor", "Idempotency-Key": key,
-	}, in, out)
 }
 
 // call makes an HTTP call with JSON both ways. Empty headers are left out.
@@ -218,44 +180,6 @@ func (w *World) call(ctx context.Context, method, url string, headers map[string
 	return response.StatusCode, nil
 }
 
-// signed posts a webhook as a merchant wants it, signed with its secret.
-func (w *World) signed(ctx context.Context, url string, body []byte) (status int, err error) {
-	id, at := "msg_"+uuid.NewString(), time.Now()
-	signature := got(got(standardwebhooks.NewWebhook(w.System.Env()["WEBHOOK_SECRET"])).Sign(id, at, body))
-	return w.call(ctx, http.MethodPost, url, map[string]string{
-		standardwebhooks.HeaderWebhookID: id, standardwebhooks.HeaderWebhookSignature: signature,
-		standardwebhooks.HeaderWebhookTimestamp: strconv.FormatInt(at.Unix(), 10),
-	}, json.RawMessage(body), nil)
-}
-
-// paymentMethod redeems a token at the processor under a reference.
-func (w *World) paymentMethod(ctx context.Context, card, reference string) string {
-	var out struct {
-		PaymentMethod string `json:"payment_method"`
-	}
-	status, err := w.processor(ctx, "/v1/payment_methods", "",
-		map[string]string{"token": w.token(ctx, card), "reference": reference}, &out)
-	must(err)
-	if out.PaymentMethod == "" {
-		panic(broken{fmt.Errorf("no payment method: status %d", status)})
-	}
-	return out.PaymentMethod
-}
-
-// charge asks the processor for a hold of the price, with a key or without one ("").
-func (w *World) charge(ctx context.Context, key, method, reference string) (id string, err error) {
-	var out struct {
-		ID string `json:"id"`
-	}
-	status, err := w.processor(ctx, "/v1/charges", key, map[string]any{
-		"payment_method": method, "amount": map[string]any{"minor": w.price(), "currency": "GBP"}, "reference": reference, "merchant_id": "mer_naive",
-	}, &out)
-	if err == nil && status >= http.StatusMultipleChoices {
-		err = fmt.Errorf("status %d", status)
-	}
-	return out.ID, err
-}
-
 // charges is how many charges the processor has for a reference.
 func (w *World) charges(ctx context.Context, reference string) int {
 	return w.truth(ctx, "sandbox", `SELECT count(*) FROM processor_charges WHERE reference = $1`, reference)
@@ -277,17 +201,7 @@ func (w *World) truth(ctx context.Context, database, sql string, args ...any) in
 	return n
 }
 
-// orders places orders that go well, one after the other.
-func (w *World) orders(ctx context.Context, n int) {
-	for range n {
-		w.order(ctx, shop.CardWorks, w.mugs())
-	}
-}
-
 // name is a name that no run before has used.
 func (w *World) name(prefix string) string {
 	return fmt.Sprintf("%s-%d-%s", prefix, w.Number, uuid.NewString()[:8])
 }
-
-// errCrash is the death of a naive process: it returns, and forgets.
-var errCrash = errors.New("the process dies")

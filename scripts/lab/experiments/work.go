@@ -4,9 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
-	"sync"
-	"syscall"
 	"time"
 
 	"github.com/google/uuid"
@@ -16,238 +13,163 @@ import (
 	"example.com/failwell/shared/platform/fault"
 )
 
-// refundOf is the body of a refund of all of an order.
-func refundOf(o shop.Order) []byte { return fmt.Appendf(nil, `{"payment_id":%q}`, o.PaymentID) }
-
-// partOf is the body of a refund of a part.
-func (w *World) partOf(o shop.Order) []byte {
+// refundOf is the body of a refund of a part of an order.
+func (w *World) refundOf(o shop.Order) []byte {
 	return fmt.Appendf(nil, `{"payment_id":%q,"amount":{"minor":%d,"currency":"GBP"}}`, o.PaymentID, w.Dice.Minor)
 }
 
-// processorRefunds counts what the processor gave back for a payment.
-func (w *World) processorRefunds(ctx context.Context, reference string) int {
-	return w.truth(ctx, "sandbox", `
-		SELECT count(*) FROM processor_operations o JOIN processor_charges c ON c.id = o.charge_id
-		 WHERE o.kind = 'refund' AND c.reference = $1`, reference)
+// refundDies asks for a refund, and payments dies at a point of it.
+func (w *World) refundDies(ctx context.Context, r *Run, point, when string) (o shop.Order, key string) {
+	o, key = w.order(ctx, shop.CardWorks, w.mugs()), uuid.NewString()
+	died := w.crashAt(ctx, stack.Payments, point, 1)
+	_, err := w.Shop.Post(ctx, w.Shop.Payments+"/v1/refunds", key, w.refundOf(o))
+	r.Log("POST /v1/refunds, %s of %s: payments is killed when %s: %s", money(w.Dice.Minor), money(w.price()), when, answerTo(err))
+	died()
+	return o, key
 }
 
-// captured is a charge that the naive version has taken.
-func (w *World) captured(ctx context.Context) (reference, charge string) {
-	reference = w.name("naive")
-	charge = got(w.charge(ctx, reference, w.paymentMethod(ctx, shop.CardWorks, reference), reference))
-	status, err := w.processor(ctx, "/v1/charges/"+charge+"/capture", reference+":capture", struct{}{}, nil)
-	must(err)
-	if status != http.StatusOK {
-		panic(broken{fmt.Errorf("capture: status %d", status)})
-	}
-	return reference, charge
+// retryRefund sends a refund again until there is a definite answer, for a few seconds.
+func (w *World) retryRefund(ctx context.Context, r *Run, o shop.Order, key string) int {
+	ctx, cancel := context.WithTimeout(ctx, 8*time.Second)
+	defer cancel()
+	a, _, _ := w.Shop.InsistAt(ctx, w.Shop.Payments+"/v1/refunds", key, w.refundOf(o), nil)
+	r.Log("the client sends the same again, until it is finished: %d", a.Status)
+	return a.Status
 }
 
-// giveBack asks the processor for a refund of part of a charge. Its no is an error, too.
-func (w *World) giveBack(ctx context.Context, key, charge string, minor int) error {
-	status, err := w.processor(ctx, "/v1/charges/"+charge+"/refund", key,
-		map[string]any{"amount": map[string]any{"minor": minor, "currency": "GBP"}}, nil)
-	if err == nil && status >= http.StatusMultipleChoices {
-		err = fmt.Errorf("refund: status %d", status)
-	}
-	return err
+// givenBack is what the processor gave back for an order.
+func (w *World) givenBack(ctx context.Context, o shop.Order) int {
+	return w.truth(ctx, stack.Sandbox, `SELECT COALESCE(sum(refunded_minor), 0)::int FROM processor_charges WHERE reference = $1`, o.PaymentID)
 }
 
-// refundDies is where the seed has a refund die, in the order of its steps.
-var refundDies = []struct{ after, point string }{
-	{"it was begun", fault.PaymentsRefundAfterStart},
-	{"the processor's answer", fault.PaymentsRefundAfterProcessor},
-	{"the books were told", fault.PaymentsRefundAfterLedger},
+// finished counts the finished refunds of an order.
+func (w *World) finished(ctx context.Context, o shop.Order) int {
+	return w.truth(ctx, stack.Payments, `SELECT count(*) FROM refunds WHERE 'pay_' || payment_id = $1 AND recovery_point = 'finished'`, o.PaymentID)
 }
 
 var resumableOperation = Experiment{
-	ID:    "resumable-operation",
-	Says:  "A refund dies half-way, and its client sends it again.",
-	Fault: "the process dies after one of the refund's steps; the client retries",
-	Code:  "services/payments/refund.go",
-	Without: func(ctx context.Context, w *World, r *Run) Verdict {
-		reference, charge := w.captured(ctx)
-		w.exec(ctx, `CREATE TABLE refunds (key text PRIMARY KEY, done boolean DEFAULT false); CREATE TABLE books (minor int)`)
-		post := func(diesAfter int) string {
-			steps := []func() error{
-				func() error { _, err := w.Naive.Exec(ctx, `INSERT INTO refunds (key) VALUES ('key-1')`); return err },
-				func() error { return w.giveBack(ctx, reference+":refund", charge, w.price()) },
-				func() error { _, err := w.Naive.Exec(ctx, `INSERT INTO books VALUES ($1)`, -w.price()); return err },
-			}
-			for i, step := range steps {
-				if err := step(); err != nil {
-					return "409 this refund exists already"
-				}
-				if i == diesAfter {
-					return errCrash.Error()
-				}
-			}
-			w.exec(ctx, `UPDATE refunds SET done = true`)
-			return "201"
-		}
-		r.Log("POST /refunds: %s after %s", post(w.Dice.Hit-1), refundDies[w.Dice.Hit-1].after)
-		r.Log("POST /refunds again: %s", post(-1))
-		done := w.number(ctx, `SELECT count(*) FROM refunds WHERE done`)
-		return verdict(done == 1, "%d given back, %d finished; every retry gets an error", w.processorRefunds(ctx, reference), done)
+	ID:     "resumable-operation",
+	Says:   "A refund dies half-way, and its client sends it again.",
+	Fault:  "payments is killed when the processor has given the money back and the books know nothing; the client retries",
+	Code:   "services/payments/refund.go",
+	Breaks: "refunds finished",
+	Ask: []Question{
+		{
+			Text: "The retry finds a refund that was begun before, and is refused. 5.00 are back on the card. How many refunds are finished?",
+			Of:   "refunds finished", Choices: []string{"0", "1"},
+			Why: "To refuse keeps the money safe and the work undone: every later try finds the same row.",
+		},
+		{
+			Text: "What is the retry answered with, when it goes on from where the first try stopped?", With: true,
+			Of: "the retry is answered with", Choices: []string{"201", "202", "409"},
+			Why: "The retry does the two steps that are missing, and gets the answer that the first request would have got.",
+		},
 	},
-	With: func(ctx context.Context, w *World, r *Run) Verdict {
-		o := w.order(ctx, shop.CardWorks, w.mugs())
-		key, dies := uuid.NewString(), refundDies[w.Dice.Hit-1]
-		died := w.crashAt(ctx, stack.Payments, dies.point, 1)
-		_, err := w.Shop.Post(ctx, w.Shop.Payments+"/v1/refunds", key, refundOf(o))
-		point := w.recoveryPoint(ctx, o)
-		r.Log("POST /v1/refunds: the process dies after %s, %s", dies.after, answerTo(err))
-		died()
-		a, tries, err := w.Shop.InsistAt(ctx, w.Shop.Payments+"/v1/refunds", key, refundOf(o), nil)
-		must(err)
-		r.Log("the same again: %d (%d tries): it went on from %q", a.Status, tries, point)
-		w.quiet(ctx)
-		n := w.processorRefunds(ctx, o.PaymentID)
-		done := w.truth(ctx, stack.Payments, `SELECT count(*) FROM refunds WHERE 'pay_' || payment_id = $1 AND recovery_point = 'finished'`, o.PaymentID)
-		return verdict(n == 1 && done == 1 && a.Status == http.StatusCreated, "%d given back, %d finished; the retry gets %d", n, done, a.Status)
+	Drive: func(ctx context.Context, w *World, r *Run) {
+		o, key := w.refundDies(ctx, r, fault.PaymentsRefundAfterDecided, "the processor has given it back, and that is noted")
+		status := w.retryRefund(ctx, r, o, key)
+		r.Measure("given back on the card", money(w.givenBack(ctx, o)), money(w.Dice.Minor))
+		r.Measure("refunds finished", w.finished(ctx, o), 1)
+		r.Fact("the retry is answered with", status)
 	},
-}
-
-// recoveryPoint is how far the refund of an order has come.
-func (w *World) recoveryPoint(ctx context.Context, o shop.Order) (point string) {
-	must(w.Truth.Payments.QueryRow(ctx, `SELECT recovery_point FROM refunds WHERE 'pay_' || payment_id = $1`, o.PaymentID).Scan(&point))
-	return point
 }
 
 var recoveryPoint = Experiment{
-	ID:    "recovery-point",
-	Says:  "Work of several steps is begun again after a crash.",
-	Fault: "the process dies after the books were told; the client retries",
-	Code:  "services/payments/refund.go",
-	Without: func(ctx context.Context, w *World, r *Run) Verdict {
-		// Nobody has written down how far it came, so every try begins at the
-		// beginning. All it has is what the others know: a key at the processor, a
-		// name in the books.
-		reference, charge := w.captured(ctx)
-		w.exec(ctx, `CREATE TABLE books (source text PRIMARY KEY, minor int)`)
-		w.misbehave(ctx, refundsWatched)
-		post := func(dies bool) error {
-			must(w.giveBack(ctx, reference+":refund", charge, w.Dice.Minor))
-			w.exec(ctx, `INSERT INTO books VALUES ('refund-1', $1) ON CONFLICT DO NOTHING`, -w.Dice.Minor)
-			if dies {
-				return errCrash
-			}
-			return nil
-		}
-		r.Log("refund %s: processor, books, then %v", money(w.Dice.Minor), post(true))
-		r.Log("the retry: processor, books, %s", with("done", post(false)))
-		asked, n := w.asked(ctx), w.processorRefunds(ctx, reference)
-		return verdict(asked == 1, "the processor was asked %d times for %d refund: only its memory of our key keeps it at one", asked, n)
+	ID:     "recovery-point",
+	Says:   "Work of several steps is begun again after a crash, and the others have forgotten us.",
+	Fault:  "payments is killed when the books have the refund; meanwhile the processor forgets its keys; the client retries",
+	Code:   "services/payments/refund.go",
+	Breaks: "given back on the card",
+	Ask: []Question{
+		{
+			Text: "The refund of 5.00 begins again at its first step. The processor's memory of our key is gone. How much is given back in all?",
+			Of:   "given back on the card", Choices: []string{"0.00", "5.00", "10.00"},
+			Why: "A key at the other side makes a repeated step harmless for as long as the other side remembers it.",
+		},
 	},
-	With: func(ctx context.Context, w *World, r *Run) Verdict {
-		o := w.order(ctx, shop.CardWorks, w.mugs())
-		key, part := uuid.NewString(), w.partOf(o)
-		w.misbehave(ctx, refundsWatched)
-		died := w.crashAt(ctx, stack.Payments, fault.PaymentsRefundAfterLedger, 1)
-		_, _ = w.Shop.Post(ctx, w.Shop.Payments+"/v1/refunds", key, part)
-		r.Log("refund %s: processor, books, then the process dies; the row says: %s", money(w.Dice.Minor), w.recoveryPoint(ctx, o))
-		died()
-		before := w.asked(ctx)
-		a, _, err := w.Shop.InsistAt(ctx, w.Shop.Payments+"/v1/refunds", key, part, nil)
+	Drive: func(ctx context.Context, w *World, r *Run) {
+		o, key := w.refundDies(ctx, r, fault.PaymentsRefundAfterLedger, "processor and books have it")
+		_, err := w.Truth.Sandbox.Exec(ctx, `DELETE FROM processor_idempotency`)
 		must(err)
-		w.quiet(ctx)
-		asked, n := w.asked(ctx), w.processorRefunds(ctx, o.PaymentID)
-		r.Log("the retry goes on from there: %d; the processor was asked %d times more", a.Status, asked-before)
-		entries := w.truth(ctx, stack.Ledger, `SELECT count(*) FROM entries WHERE reference = $1 AND kind = 'refund'`, o.PaymentID)
-		return verdict(asked == 1 && n == 1 && entries == 1, "the processor was asked %d time for %d refund", asked, n)
+		r.Log("the processor forgets its keys")
+		w.retryRefund(ctx, r, o, key)
+		r.Measure("given back on the card", money(w.givenBack(ctx, o)), money(w.Dice.Minor))
+		r.Fact("refunds finished", w.finished(ctx, o))
 	},
 }
 
 var idempotencyKeyLock = Experiment{
-	ID:    "idempotency-key-lock",
-	Says:  "The client retries while its first request is still at work.",
-	Fault: "the same refund twice at the same moment",
-	Code:  "shared/pattern/idempotency/lock.go",
-	Without: func(ctx context.Context, w *World, r *Run) Verdict {
-		reference, charge := w.captured(ctx)
-		w.exec(ctx, `CREATE TABLE refunds (key text); CREATE TABLE books (minor int)`)
-		w.misbehave(ctx, refundsWatched)
-		bothHaveLooked := barrier(ctx, 2)
-		together(2, func(int) {
-			seen := w.number(ctx, `SELECT count(*) FROM refunds WHERE key = 'key-1'`)
-			bothHaveLooked()
-			if seen == 0 {
-				must(w.giveBack(ctx, reference+":refund", charge, w.Dice.Minor))
-				w.exec(ctx, `INSERT INTO books VALUES ($1)`, -w.Dice.Minor)
-				w.exec(ctx, `INSERT INTO refunds VALUES ('key-1')`)
-			}
-		})
-		r.Log("both looked for the key and found nothing; both went on")
-		asked, moved := w.asked(ctx), -w.number(ctx, `SELECT sum(minor) FROM books`)
-		return verdict(asked == 1 && moved == w.Dice.Minor, "%d at work under one key: the books moved by %s instead of %s", asked, money(moved), money(w.Dice.Minor))
+	ID:     "idempotency-key-lock",
+	Says:   "The client retries while its first request is still at work.",
+	Fault:  "the processor is slow; the same refund comes twice at the same moment",
+	Code:   "shared/pattern/idempotency/lock.go",
+	Breaks: "calls to the processor",
+	Ask: []Question{
+		{
+			Text: "The first request waits for the processor when the second comes, with the same key. How many calls does the processor get?",
+			Of:   "calls to the processor", Choices: []string{"1", "2"},
+			Why: "Both find the refund at its first point. What keeps it at one refund is the processor's memory of the key, another pattern.",
+		},
+		{
+			Text: "With the lock, what is the second request answered with, when it has waited its time?", With: true,
+			Of: "the second request is answered with", Choices: []string{"201", "409", "422"},
+			Why: "409 with Retry-After: nothing was refused, somebody is at it. The client comes back for the answer.",
+		},
 	},
-	With: func(ctx context.Context, w *World, r *Run) Verdict {
-		o := w.order(ctx, shop.CardWorks, w.mugs())
-		key := uuid.NewString()
-		w.misbehave(ctx, refundsWatched)
-		must(w.Shop.ArmDelay(ctx, w.Shop.Payments, fault.PaymentsRefundAfterStart, 1800*time.Millisecond))
-		var mu sync.Mutex
-		var statuses []int
-		together(2, func(int) {
-			a, err := w.Shop.Post(ctx, w.Shop.Payments+"/v1/refunds", key, w.partOf(o))
-			must(err)
-			mu.Lock()
-			defer mu.Unlock()
-			statuses = append(statuses, a.Status)
-			r.Log("answer: %d, Retry-After: %q", a.Status, a.Header.Get("Retry-After"))
-		})
-		w.quiet(ctx)
-		asked := w.asked(ctx)
-		moved := w.truth(ctx, stack.Ledger, `
-			SELECT COALESCE(sum(p.amount_minor), 0)::int
-			  FROM postings p JOIN entries e ON e.id = p.entry_id
-			 WHERE e.kind = 'refund' AND e.reference = $1 AND p.amount_minor > 0`, o.PaymentID)
-		oneWaited := len(statuses) == 2 && statuses[0] == http.StatusConflict && statuses[1] == http.StatusCreated
-		return verdict(asked == 1 && moved == w.Dice.Minor && oneWaited, "%d at work under one key: the books moved by %s; the other one waited its time and was told to come back", asked, money(moved))
+	Drive: func(ctx context.Context, w *World, r *Run) {
+		o, key := w.order(ctx, shop.CardWorks, w.mugs()), uuid.NewString()
+		w.misbehave(ctx, `[{"contract":"charges.refund","fault":"delay","delay_ms":1800}]`)
+		first := make(chan int, 1)
+		go func() {
+			a, _ := w.Shop.Post(ctx, w.Shop.Payments+"/v1/refunds", key, w.refundOf(o))
+			first <- a.Status
+		}()
+		await(ctx, "the first call", func() bool { return w.asked(ctx) > 0 })
+		second := got(w.Shop.Post(ctx, w.Shop.Payments+"/v1/refunds", key, w.refundOf(o)))
+		r.Log("the first request waits for the processor; the second, with the same key: %d", second.Status)
+		<-first
+		calls := w.asked(ctx)
+		r.Log("the processor was called %d times", calls)
+		r.Measure("calls to the processor", calls, 1)
+		r.Measure("given back on the card", money(w.givenBack(ctx, o)), money(w.Dice.Minor))
+		r.Fact("the second request is answered with", second.Status)
 	},
 }
 
 var completer = Experiment{
-	ID:    "completer",
-	Says:  "The client of a half-way refund never comes back.",
-	Fault: "the process dies after the processor's answer; nobody retries",
-	Code:  "shared/pattern/completer/completer.go",
-	Without: func(ctx context.Context, w *World, r *Run) Verdict {
-		reference, charge := w.captured(ctx)
-		w.exec(ctx, `CREATE TABLE refunds (status text)`)
-		w.exec(ctx, `INSERT INTO refunds VALUES ('started')`)
-		must(w.giveBack(ctx, reference+":refund", charge, w.price()))
-		r.Log("started; given back at the processor; %v", errCrash)
-		r.Log("a retry would go on from here, but no retry comes")
-		n := w.number(ctx, `SELECT count(*) FROM refunds WHERE status = 'started'`)
-		return verdict(n == 0, "%d given back, %d refund unfinished for ever", w.processorRefunds(ctx, reference), n)
+	ID:     "completer",
+	Says:   "The client of a half-way refund never comes back.",
+	Fault:  "payments is killed when the processor has given the money back; the client is gone",
+	Code:   "shared/pattern/completer/completer.go",
+	Breaks: "refunds finished",
+	Ask: []Question{
+		{
+			Text: "A retry would go on from where it stopped. No retry comes. How many refunds are finished after eight seconds?",
+			Of:   "refunds finished", Choices: []string{"0", "1"},
+			Why: "The work can be resumed, and nothing resumes it.",
+		},
 	},
-	With: func(ctx context.Context, w *World, r *Run) Verdict {
-		o := w.order(ctx, shop.CardWorks, w.mugs())
-		died := w.crashAt(ctx, stack.Payments, fault.PaymentsRefundAfterProcessor, 1)
-		_, _ = w.Shop.Post(ctx, w.Shop.Payments+"/v1/refunds", uuid.NewString(), refundOf(o))
-		died()
-		gone := time.Now()
-		r.Log("killed after the processor's answer; the client is gone")
-		w.quiet(ctx)
-		r.Log("the completer took it over and finished it, %.1f s after the restart", time.Since(gone).Seconds())
-		n := w.truth(ctx, stack.Payments, `SELECT count(*) FROM refunds WHERE 'pay_' || payment_id = $1 AND recovery_point = 'finished'`, o.PaymentID)
-		return verdict(n == 1, "%d refund finished, %d given back", n, w.processorRefunds(ctx, o.PaymentID))
+	Drive: func(ctx context.Context, w *World, r *Run) {
+		o, _ := w.refundDies(ctx, r, fault.PaymentsRefundAfterProcessor, "the processor has given it back")
+		r.Log("payments is running again; the client never comes back")
+		w.within(ctx, 8*time.Second, func() bool { return w.finished(ctx, o) > 0 })
+		r.Measure("given back on the card", money(w.givenBack(ctx, o)), money(w.Dice.Minor))
+		r.Measure("refunds finished", w.finished(ctx, o), 1)
 	},
 }
 
 // transfers counts what left the bank under a reference.
 func (w *World) transfers(ctx context.Context, reference string) int {
-	return w.truth(ctx, "sandbox", `SELECT count(*) FROM bank_transfers WHERE reference = $1`, reference)
+	return w.truth(ctx, stack.Sandbox, `SELECT count(*) FROM bank_transfers WHERE reference = $1`, reference)
 }
 
-// payable sells and waits until the money is available.
+// payable sells and waits until the money is available to the merchant.
 func (w *World) payable(ctx context.Context) {
-	w.order(ctx, shop.CardWorks, w.mugs())
-	w.quiet(ctx)
+	o := w.order(ctx, shop.CardWorks, w.mugs())
+	await(ctx, "the settlement", func() bool { return w.settled(ctx, o) > 0 })
 }
 
-// payoutBody asks for a payout of what the dice say.
+// payoutBody asks for a payout.
 func (w *World) payoutBody() []byte {
 	return fmt.Appendf(nil, `{"amount":{"minor":%d,"currency":"GBP"}}`, w.Dice.Minor)
 }
@@ -288,56 +210,34 @@ var atMostOnceGuard = Experiment{
 }
 
 var distributedTransaction = Experiment{
-	ID:    "distributed-transaction",
-	Says:  "A payout must leave two books together.",
-	Fault: "the processes die when the first book has moved and the second one has not",
-	Code:  "shared/pattern/distributedtx/distributed_transaction.go",
-	Without: func(ctx context.Context, w *World, r *Run) Verdict {
-		w.exec(ctx, `CREATE TABLE payouts (minor int); CREATE TABLE ledger (minor int)`)
-		payout := func(dies bool) error {
-			w.exec(ctx, `INSERT INTO payouts VALUES ($1)`, w.Dice.Minor) // one database
-			if dies {
-				return errCrash
-			}
-			w.exec(ctx, `INSERT INTO ledger VALUES ($1)`, w.Dice.Minor) // the other one
-			return nil
-		}
-		r.Log("payments: a payout of %s; then %v", money(w.Dice.Minor), payout(true))
-		payments, ledger := w.number(ctx, `SELECT count(*) FROM payouts`), w.number(ctx, `SELECT count(*) FROM ledger`)
-		return verdict(payments == ledger, "payments has %d payout, the ledger %d", payments, ledger)
+	ID:     "distributed-transaction",
+	Says:   "A payout must leave two books together.",
+	Fault:  "payments is killed when the ledger has done its half; the client gives up",
+	Code:   "shared/pattern/distributedtx/distributed_transaction.go",
+	Breaks: "payouts that only one of two books has",
+	Ask: []Question{
+		{
+			Text: "The ledger commits its half at once. Then payments dies, before its own half. How many payouts does only one of the two books have, ten seconds later?",
+			Of:   "payouts that only one of two books has", Choices: []string{"0", "1"},
+			Why: "What is committed cannot be rolled back; what was to follow may be refused, or never come.",
+		},
 	},
-	With: func(ctx context.Context, w *World, r *Run) Verdict {
+	Drive: func(ctx context.Context, w *World, r *Run) {
 		w.payable(ctx)
-		books := func() (payments, ledger, prepared int) {
-			return w.truth(ctx, stack.Payments, `SELECT count(*) FROM payouts WHERE recovery_point <> 'started' AND failure <> 'insufficient_balance'`),
-				w.truth(ctx, stack.Ledger, `SELECT count(*) FROM entries WHERE kind = 'payout'`),
-				w.truth(ctx, stack.Payments, `SELECT count(*) FROM pg_prepared_xacts`)
-		}
-		decisions := func() int { return w.truth(ctx, stack.Payments, `SELECT count(*) FROM twophase_decisions`) }
-		paymentsBefore, ledgerBefore, _ := books()
-		before := decisions()
-		died, alsoDied := w.dying(ctx, stack.Payments, "a payout"), w.dying(ctx, stack.Ledger, "a payout")
-		must(w.Shop.ArmDelay(ctx, w.Shop.Payments, fault.TwoPhaseAfterDecision, time.Second))
-		noAnswer := make(chan error, 1)
-		go func() {
-			_, err := w.Shop.Post(ctx, w.Shop.Payments+"/v1/payouts", uuid.NewString(), w.payoutBody())
-			noAnswer <- err
-		}()
-		await(ctx, "the decision", func() bool { return decisions() > before })
-		w.System.Signal(stack.Ledger, syscall.SIGSTOP) // it will not hear of the decision
-		await(ctx, "the first book", func() bool { payments, _, _ := books(); return payments > paymentsBefore })
-		payments, ledger, prepared := books()
-		r.Log("both have prepared, it is decided; payments has moved %d, the ledger %d and holds %d prepared", payments-paymentsBefore, ledger-ledgerBefore, prepared)
-		halfWay := payments-paymentsBefore == 1 && ledger == ledgerBefore && prepared == 1
-		w.System.Signal(stack.Payments, syscall.SIGKILL)
-		w.System.Signal(stack.Ledger, syscall.SIGKILL)
-		r.Log("both are killed: %s", answerTo(<-noAnswer))
+		died := w.crashAt(ctx, stack.Payments, fault.PaymentsPayoutAfterLedgerPrepare, 1)
+		_, err := w.Shop.Post(ctx, w.Shop.Payments+"/v1/payouts", uuid.NewString(), w.payoutBody())
+		r.Log("POST /v1/payouts, %s: the ledger has done its half, then payments is killed: %s", money(w.Dice.Minor), answerTo(err))
 		died()
-		alsoDied()
-		w.quiet(ctx)
-		payments, ledger, prepared = books()
-		payments, ledger = payments-paymentsBefore, ledger-ledgerBefore
-		r.Log("recovered: the ledger was told; %d prepared transactions are left", prepared)
-		return verdict(halfWay && payments == 1 && ledger == 1 && prepared == 0, "payments has %d payout, the ledger %d", payments, ledger)
+		var id string
+		must(w.Truth.Payments.QueryRow(ctx, `SELECT 'pyo_' || id FROM payouts ORDER BY id DESC LIMIT 1`).Scan(&id))
+		books := func() (ledger, payments int) {
+			return w.truth(ctx, stack.Ledger, `SELECT count(*) FROM entries WHERE kind = 'payout' AND source = $1`, id),
+				w.truth(ctx, stack.Payments, `SELECT count(*) FROM payouts WHERE 'pyo_' || id = $1 AND (recovery_point = 'booked' OR outcome IN ('sent', 'unknown'))`, id)
+		}
+		w.within(ctx, 10*time.Second, func() bool { ledger, payments := books(); return ledger == 1 && payments == 1 })
+		ledger, payments := books()
+		r.Log("ten seconds later at the most: the ledger has %d payout, payments %d", ledger, payments)
+		r.Measure("payouts that only one of two books has", max(ledger, payments)-min(ledger, payments), 0)
+		r.Fact("prepared transactions left", w.truth(ctx, stack.Payments, `SELECT count(*) FROM pg_prepared_xacts WHERE gid LIKE '%' || $1 || '%'`, id))
 	},
 }
