@@ -14,16 +14,17 @@ import (
 )
 
 // headings are the parts that every page of a pattern has, in this order; oldHeadings
-// those of a page that has no edit to show yet.
-var headings = []string{
-	"## The problem", "## How it fails", "## The idea", "## The pattern by itself", "## Take it away", "## In the services",
-	"## What it costs", "## When not to use it, and what else there is", "## See also",
-}
-
-var oldHeadings = []string{
-	"## The problem", "## Without it", "## The pattern in our code", "## Failure and recovery", "## Try it",
-	"## What it costs", "## When not to use it", "## Builds on, and what builds on it",
-}
+// those of a page of the first edition.
+var (
+	headings = []string{
+		"## The problem", "## How it fails", "## The idea", "## The pattern by itself", "## Take it away", "## In the services",
+		"## What it costs", "## When not to use it", "## What else there is", "## See also",
+	}
+	oldHeadings = []string{
+		"## The problem", "## Without it", "## The pattern in our code", "## Failure and recovery", "## Try it",
+		"## What it costs", "## When not to use it", "## Builds on, and what builds on it",
+	}
+)
 
 // sourcePage is where the patterns come from.
 const sourcePage = "https://www.thomwright.co.uk/failure-patterns"
@@ -140,7 +141,7 @@ func (s source) page(id string) (gaps []string) {
 	gaps = sections(path, string(text))
 	for _, parts := range [][]string{
 		{"<!-- excerpt services/", "<!-- excerpt shared/"},
-		{"<!-- edit -->", "<!-- naive -->", "<!-- excerpt " + experimentsDir + "/"},
+		{"<!-- edit -->"},
 		{"<!-- verdict -->"}, {"<!-- places -->"}, {"```mermaid\nsequenceDiagram"}, {"go run ./scripts/lab run " + id}, {sourcePage},
 	} {
 		if !slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(string(text), part) }) {

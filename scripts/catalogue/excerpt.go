@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -114,37 +113,4 @@ func (s source) edit(up, id string) ([]string, error) {
 	file := experimentsDir + "/edits/" + id + ".diff"
 	block := []string{fmt.Sprintf("[%s](%s%s)", file, up, file), "", "```diff"}
 	return append(append(block, strings.Split(strings.TrimSuffix(diff, "\n"), "\n")...), "```"), nil
-}
-
-// naive shows what the experiment of a pattern does without it: the body of the
-// function Without, behind the field ID that is the pattern's.
-func (s source) naive(up, id string) ([]string, error) {
-	names, err := filepath.Glob(filepath.Join(s.root, experimentsDir, "*.go"))
-	if err != nil {
-		return nil, err
-	}
-	for _, name := range names {
-		text, err := os.ReadFile(name) //nolint:gosec // a source file of the repository
-		if err != nil {
-			return nil, err
-		}
-		lines := strings.Split(string(text), "\n")
-		of := slices.IndexFunc(lines, func(l string) bool { return strings.HasPrefix(l, "\tID:") && strings.Contains(l, strconv.Quote(id)) })
-		if of < 0 {
-			continue
-		}
-		first := of
-		for first < len(lines) && !strings.HasPrefix(lines[first], "\tWithout: func(") {
-			first++
-		}
-		end := first
-		for end < len(lines) && lines[end] != "\t}," {
-			end++
-		}
-		if end == len(lines) {
-			break
-		}
-		return shown(up, experimentsDir+"/"+filepath.Base(name), lines, first+1, end-1), nil
-	}
-	return nil, fmt.Errorf("%s has no experiment %q with a function Without", experimentsDir, id)
 }

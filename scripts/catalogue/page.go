@@ -19,7 +19,6 @@ import (
 //
 //	<!-- excerpt services/orders/accept.go "func (s *service) place(" "^}" -->
 //	<!-- edit -->         the diff of the services that takes the pattern away
-//	<!-- naive -->        of an experiment without one: what it does without the pattern (its Without)
 //	<!-- verdict -->      what the experiment shows, without and with; `lab run --compare` runs it again
 //	<!-- printed -->      the end of what `lab run` prints of the experiment; as above
 //	<!-- places -->       every place of use
@@ -32,7 +31,7 @@ import (
 //	<!-- cases -->        the cases that a service can be held against
 //
 // The name ends at the first space or at the end; what follows are its arguments.
-var directive = regexp.MustCompile(`^<!-- (excerpt|edit|naive|verdict|printed|places|measured|run|index|record|messages|tables|cases)( .*)? -->$`)
+var directive = regexp.MustCompile(`^<!-- (excerpt|edit|verdict|printed|places|measured|run|index|record|messages|tables|cases)( .*)? -->$`)
 
 const blockEnd = experiments.BlockEnd
 
@@ -104,8 +103,6 @@ func (s source) block(path, id, kind, args string, old []string) ([]string, erro
 		return s.excerpt(up, args)
 	case "edit":
 		return s.edit(up, id)
-	case "naive":
-		return s.naive(up, id)
 	case "verdict", "printed":
 		r, ok := s.results[id]
 		if !ok {
