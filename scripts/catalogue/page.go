@@ -25,13 +25,14 @@ import (
 //	<!-- measured accept, 8 clients --> one sentence for each line of the benchmark that begins so
 //	<!-- run grep -rn ErrInTransaction shared --> the command and what it prints; check runs it again
 //	<!-- index -->        the table of patterns
+//	<!-- way -->          from a pattern's page to the one before, the next, and up
 //	<!-- record -->       the table of bugs that were found and mended
 //	<!-- messages -->     the table of messages
 //	<!-- tables -->       the table of tables
 //	<!-- cases -->        the cases that a service can be held against
 //
 // The name ends at the first space or at the end; what follows are its arguments.
-var directive = regexp.MustCompile(`^<!-- (excerpt|edit|verdict|printed|places|measured|run|index|record|messages|tables|cases)( .*)? -->$`)
+var directive = regexp.MustCompile(`^<!-- (excerpt|edit|verdict|printed|places|measured|run|index|way|record|messages|tables|cases)( .*)? -->$`)
 
 const blockEnd = experiments.BlockEnd
 
@@ -122,6 +123,8 @@ func (s source) block(path, id, kind, args string, old []string) ([]string, erro
 			lines = append(lines, fmt.Sprintf("- [%s](%s%s#L%d)", p, up, p.File, p.Line))
 		}
 		return lines, nil
+	case "way":
+		return way(id)
 	case "record":
 		return record(), nil
 	case "messages":
@@ -159,6 +162,22 @@ func cases() []string {
 		}
 	}
 	return append(lines, "")
+}
+
+// way leads from one page to the next, in the order of the catalogue.
+func way(id string) ([]string, error) {
+	at := slices.IndexFunc(experiments.All, func(e experiments.Experiment) bool { return e.ID == id })
+	if at < 0 {
+		return nil, fmt.Errorf("no pattern %q", id)
+	}
+	links := []string{"[all patterns](../../README.md#the-patterns)", "[which one?](../choosing.md)", "[spot the bug](../holes.md)"}
+	if at > 0 {
+		links = append([]string{fmt.Sprintf("← [%s](%[1]s.md)", experiments.All[at-1].ID)}, links...)
+	}
+	if at+1 < len(experiments.All) {
+		links = append(links, fmt.Sprintf("[%s](%[1]s.md) →", experiments.All[at+1].ID))
+	}
+	return []string{strings.Join(links, " · ")}, nil
 }
 
 // index is the table of all patterns.

@@ -22,7 +22,7 @@ var storeThenReference = Experiment{
 	Ask: []Question{
 		{
 			Text: "The row refers to a document that was to be stored next. What does a reader of the receipt get, after the restart?",
-			Of:   "a reader of the receipt gets", Choices: []string{"200", "404", "500"},
+			Of:   "a reader of the receipt gets", Choices: []string{"200", "404", "503"},
 			Why: "The row says that there is a receipt. To the code that is a document that must be there.",
 		},
 	},
@@ -97,7 +97,7 @@ var reconciliation = Experiment{
 			got(w.Shop.Post(ctx, w.Shop.Payments+"/v1/reconciliations", "", nil))
 			return known() > 0
 		})
-		r.Log("POST /v1/reconciliations, for some seconds; then the payout is known as sent: %d", known())
+		r.Log("POST /v1/reconciliations, again and again; payouts known as sent: %d", known())
 		r.Measure("payouts that the bank has sent and we do not know of", w.transfers(ctx, p.ID)-known(), 0)
 	},
 }

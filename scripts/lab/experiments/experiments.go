@@ -197,6 +197,11 @@ func (e Experiment) Result(seed uint64, without, with Half) Result {
 			r.Error += fmt.Sprintf("%s: %v. ", version, err)
 		}
 	}
+	for _, q := range e.Ask {
+		if seed == bookSeed && r.Error == "" && !slices.Contains(q.Choices, q.Answer(r)) {
+			r.Error = fmt.Sprintf("%q is %s, which is none of the choices of its question", q.Of, q.Answer(r))
+		}
+	}
 	return r
 }
 

@@ -38,7 +38,7 @@ var transactionalOutbox = Experiment{
 		r.Log("orders is running again; the order stands in its database; nobody asks for it")
 		w.within(ctx, 3*time.Second, func() bool { return got(w.Shop.Order(ctx, id)).Status != "pending" })
 		status := got(w.Shop.Order(ctx, id)).Status
-		r.Log("three seconds later the order is %s", status)
+		r.Log("then the order is %s", status)
 		r.Measure("orders that payments has heard of", w.truth(ctx, stack.Payments, `SELECT count(*) FROM payments WHERE 'ord_' || order_id = $1`, id), 1)
 		r.Fact("the order", status)
 	},
@@ -62,7 +62,7 @@ var reliableRetries = Experiment{
 		o := w.order(ctx, shop.CardWorks, w.mugs())
 		r.Log("%s sold for %s; the processor has settled; the ledger fails at the message", w.mugs(), money(w.price()))
 		w.within(ctx, 4*time.Second, func() bool { return w.settled(ctx, o) > 0 })
-		r.Log("four seconds later %s are booked as settled", money(w.settled(ctx, o)))
+		r.Log("then %s are booked as settled", money(w.settled(ctx, o)))
 		r.Measure("booked as settled", money(w.settled(ctx, o)), money(w.price()))
 	},
 }

@@ -236,7 +236,7 @@ var distributedTransaction = Experiment{
 		}
 		w.within(ctx, 10*time.Second, func() bool { ledger, payments := books(); return ledger == 1 && payments == 1 })
 		ledger, payments := books()
-		r.Log("ten seconds later at the most: the ledger has %d payout, payments %d", ledger, payments)
+		r.Log("then the ledger has %d payout, payments %d", ledger, payments)
 		r.Measure("payouts that only one of two books has", max(ledger, payments)-min(ledger, payments), 0)
 		r.Fact("prepared transactions left", w.truth(ctx, stack.Payments, `SELECT count(*) FROM pg_prepared_xacts WHERE gid LIKE '%' || $1 || '%'`, id))
 	},
