@@ -35,7 +35,7 @@ var transactionalOutbox = Experiment{
 		r.Log("POST /v1/orders, %s for %s: committed, then orders is killed: %s", w.mugs(), money(w.price()), answerTo(err))
 		died()
 		id := w.newestOrder(ctx)
-		r.Log("orders is running again; the order stands in its database; nobody asks for it")
+		r.Log("orders is running again; the order stands in its database; the client never asks again")
 		w.within(ctx, 3*time.Second, func() bool { return got(w.Shop.Order(ctx, id)).Status != "pending" })
 		status := got(w.Shop.Order(ctx, id)).Status
 		r.Log("then the order is %s", status)
