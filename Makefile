@@ -48,7 +48,7 @@ check-containers: ## The containers: build, healthy, an order, a crash, down. Wi
 	@scripts/docker/check.sh
 
 .PHONY: lab
-lab: deps ## 24 experiments: each pattern taken away and put back, on the same fault, and each page as it was run. About a minute.
+lab: deps ## 24 experiments: each pattern taken away by an edit of the services, under the same fault, and each page as it was run. Two to five minutes.
 	@go run ./scripts/lab run all --compare docs/patterns
 
 .PHONY: sweep

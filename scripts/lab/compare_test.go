@@ -39,6 +39,7 @@ without: 1 refund unfinished for ever ✗
 with:    1 refund finished ✓
 
 code:    shared/completer.go
+edit:    go run ./scripts/lab without completer
 page:    docs/patterns/completer.md
 ` + "```" + `
 <!-- end -->
@@ -47,7 +48,7 @@ page:    docs/patterns/completer.md
 // completersRun is another run than the page shows: another id, other times.
 func completersRun() experiments.Result {
 	return experiments.Result{
-		ID: "completer", Seed: pagesSeed, Fault: "the process dies", Code: "shared/completer.go", Page: "docs/patterns/completer.md",
+		ID: "completer", Seed: pagesSeed, Fault: "the process dies", Code: "shared/completer.go", Edit: "go run ./scripts/lab without completer", Page: "docs/patterns/completer.md",
 		Without: experiments.Verdict{Says: "1 refund unfinished for ever"},
 		With:    experiments.Verdict{Good: true, Says: "1 refund finished"},
 		Left:    []experiments.Line{{AtMS: 14, Text: "started; given back at the processor"}},

@@ -44,7 +44,7 @@ type Stack struct {
 
 	given       bool   // the servers are somebody else's to close
 	tenant      string // see Options.Tenant
-	amqp        string
+	amqp        string // our virtual host
 	lab         map[string]string
 	processes   []string
 	supervisors map[string]*supervisor
@@ -89,7 +89,7 @@ func (s *Stack) start(ctx context.Context, opts Options) error {
 	if err != nil {
 		return err
 	}
-	if s.amqp = s.Servers.AMQPURL; s.tenant != "" {
+	if s.tenant != "" {
 		if s.amqp, err = s.Servers.VirtualHost(ctx, s.tenant); err != nil {
 			return err
 		}
@@ -127,6 +127,7 @@ func (s *Stack) start(ctx context.Context, opts Options) error {
 
 // connect decides over which addresses the processes reach each other.
 func (s *Stack) connect(opts Options) error {
+	s.amqp = cmp.Or(s.amqp, s.Servers.AMQPURL)
 	s.inside = map[string]string{
 		"postgres": s.Servers.PostgresURL, "rabbitmq": s.amqp,
 		Sandbox: s.URL[Sandbox], Ledger: s.URL[Ledger], Payments: s.URL[Payments],

@@ -91,7 +91,7 @@ func GoingOn(ctx context.Context, d *Databases) (string, error) {
 // payments: news that payments has acknowledged and lost is on its way for ever.
 func onTheirWay(ctx context.Context, d *Databases) ([]string, error) {
 	var captures, refunds, ended, bookedCaptures, bookedRefunds, bookedEnds int
-	// The experiments' naive versions charge under names that are not ours.
+	// Of what is at the processor, only ours: its reference is a payment of ours.
 	err := d.Sandbox.QueryRow(ctx, `
 		SELECT (SELECT count(*)
 		          FROM processor_charges

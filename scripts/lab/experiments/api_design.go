@@ -16,7 +16,7 @@ import (
 // placedBlind places an order whose answer never comes: orders is killed after its
 // commit. It returns what the client needs for a retry.
 func (w *World) placedBlind(ctx context.Context, r *Run) (key string, body []byte) {
-	died := w.crashAt(ctx, stack.Orders, fault.OrdersAcceptAfterCommit, 1)
+	died := w.crashAt(ctx, stack.Orders, fault.OrdersAcceptAfterCommit)
 	key, body = uuid.NewString(), w.Shop.Basket(w.token(ctx, shop.CardWorks), w.mugs())
 	_, err := w.Shop.Place(ctx, key, body)
 	r.Log("POST /v1/orders, %s for %s: committed, then orders is killed: %s", w.mugs(), money(w.price()), answerTo(err))

@@ -27,7 +27,7 @@ var storeThenReference = Experiment{
 		},
 	},
 	Drive: func(ctx context.Context, w *World, r *Run) {
-		died := w.crashAt(ctx, stack.Payments, fault.PaymentsReceiptAfterReference, 1)
+		died := w.crashAt(ctx, stack.Payments, fault.PaymentsReceiptAfterReference)
 		o := w.order(ctx, shop.CardWorks, w.mugs())
 		died()
 		r.Log("the order is %s; payments writes the reference to its receipt, and is killed", o.Status)

@@ -13,7 +13,6 @@ import (
 type Dice struct {
 	Quantity int // 1 to 3: how many of a thing a customer buys
 	Minor    int // 1.01 to 5.00: what is paid out, or given back
-	Hit      int // 1 to 3: which of several is hit
 	Crowd    int // 10 to 30: how many there are, where it takes many
 }
 
@@ -22,10 +21,10 @@ const bookSeed = 1
 
 func throw(seed uint64, id string) Dice {
 	if seed == bookSeed {
-		return Dice{Quantity: 1, Minor: 500, Hit: 1, Crowd: 20}
+		return Dice{Quantity: 1, Minor: 500, Crowd: 20}
 	}
 	dice := rand.New(rand.NewChaCha8(sum(seed, id)))
-	return Dice{Quantity: 1 + dice.IntN(3), Minor: 101 + dice.IntN(400), Hit: 1 + dice.IntN(3), Crowd: 10 + dice.IntN(21)}
+	return Dice{Quantity: 1 + dice.IntN(3), Minor: 101 + dice.IntN(400), Crowd: 10 + dice.IntN(21)}
 }
 
 func sum(seed uint64, story string) [sha256.Size]byte {

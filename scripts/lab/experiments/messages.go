@@ -30,7 +30,7 @@ var transactionalOutbox = Experiment{
 		},
 	},
 	Drive: func(ctx context.Context, w *World, r *Run) {
-		died := w.crashAt(ctx, stack.Orders, fault.OrdersAcceptAfterCommit, 1)
+		died := w.crashAt(ctx, stack.Orders, fault.OrdersAcceptAfterCommit)
 		_, err := w.Shop.Place(ctx, uuid.NewString(), w.Shop.Basket(w.token(ctx, shop.CardWorks), w.mugs()))
 		r.Log("POST /v1/orders, %s for %s: committed, then orders is killed: %s", w.mugs(), money(w.price()), answerTo(err))
 		died()

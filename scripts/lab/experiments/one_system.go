@@ -149,7 +149,7 @@ var changeRecord = Experiment{
 		},
 	},
 	Drive: func(ctx context.Context, w *World, r *Run) {
-		died := w.crashAt(ctx, stack.Ledger, fault.LedgerSettleAfterCommit, 1)
+		died := w.crashAt(ctx, stack.Ledger, fault.LedgerSettleAfterCommit)
 		o := w.order(ctx, shop.CardWorks, w.mugs())
 		r.Log("%s sold for %s; the processor says that it has settled", w.mugs(), money(w.price()))
 		died()

@@ -9,12 +9,10 @@ import (
 	"io"
 	"net/http"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/google/uuid"
 
-	"example.com/failwell/scripts/lab/audit"
 	"example.com/failwell/scripts/shop"
 	"example.com/failwell/scripts/stack"
 )
@@ -32,7 +30,6 @@ func (w *World) behave(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	for _, service := range stack.Services {
-		w.System.Signal(service, syscall.SIGCONT) // a story that broke may have left it paused
 		for {
 			_, err := w.call(ctx, http.MethodDelete, w.System.URL[service]+"/lab/faults", nil, nil, nil)
 			if err == nil {
@@ -58,20 +55,13 @@ func (w *World) asked(ctx context.Context) int {
 	return list.Rules[0].Struck
 }
 
-// crashAt arms a SIGKILL at the hit-th time that a service passes a fault point,
-// and returns a function that waits until it has died there and been started again.
-func (w *World) crashAt(ctx context.Context, service, point string, hit int) (died func()) {
-	died = w.dying(ctx, service, point)
-	must(w.Shop.Arm(ctx, w.System.URL[service], point, "crash", hit))
-	return died
-}
-
-// dying returns a function that waits until a service has died since now, of
-// something, and been started again.
-func (w *World) dying(ctx context.Context, service, of string) (died func()) {
+// crashAt arms a SIGKILL at a fault point of a service, and returns a function that waits
+// until the service has died there and been started again.
+func (w *World) crashAt(ctx context.Context, service, point string) (died func()) {
 	before, _ := w.System.Starts(service)
+	must(w.Shop.Arm(ctx, w.System.URL[service], point, "crash", 1))
 	return func() {
-		await(ctx, "the death of "+service+" at "+of, func() bool { now, _ := w.System.Starts(service); return now > before })
+		await(ctx, "the death of "+service+" at "+point, func() bool { now, _ := w.System.Starts(service); return now > before })
 		await(ctx, service+" to be ready", func() bool { return w.ready(ctx, service) })
 	}
 }
@@ -113,9 +103,6 @@ func together(n int, do func(i int)) {
 	default:
 	}
 }
-
-// quiet waits until the system has nothing left to do.
-func (w *World) quiet(ctx context.Context) { must(audit.WaitQuiet(ctx, w.Truth)) }
 
 // within waits until holds, but no longer than most: what is taken away never comes.
 func (w *World) within(ctx context.Context, most time.Duration, holds func() bool) bool {

@@ -21,7 +21,7 @@ func (w *World) refundOf(o shop.Order) []byte {
 // refundDies asks for a refund, and payments dies at a point of it.
 func (w *World) refundDies(ctx context.Context, r *Run, point, when string) (o shop.Order, key string) {
 	o, key = w.order(ctx, shop.CardWorks, w.mugs()), uuid.NewString()
-	died := w.crashAt(ctx, stack.Payments, point, 1)
+	died := w.crashAt(ctx, stack.Payments, point)
 	_, err := w.Shop.Post(ctx, w.Shop.Payments+"/v1/refunds", key, w.refundOf(o))
 	r.Log("POST /v1/refunds, %s of %s: payments is killed when %s: %s", money(w.Dice.Minor), money(w.price()), when, answerTo(err))
 	died()
@@ -194,7 +194,7 @@ var atMostOnceGuard = Experiment{
 	},
 	Drive: func(ctx context.Context, w *World, r *Run) {
 		w.payable(ctx)
-		died := w.crashAt(ctx, stack.Payments, fault.PaymentsPayoutAfterBank, 1)
+		died := w.crashAt(ctx, stack.Payments, fault.PaymentsPayoutAfterBank)
 		key := uuid.NewString()
 		_, err := w.Shop.Post(ctx, w.Shop.Payments+"/v1/payouts", key, w.payoutBody())
 		r.Log("POST /v1/payouts, %s: the bank has sent it, then payments is killed: %s", money(w.Dice.Minor), answerTo(err))
@@ -224,7 +224,7 @@ var distributedTransaction = Experiment{
 	},
 	Drive: func(ctx context.Context, w *World, r *Run) {
 		w.payable(ctx)
-		died := w.crashAt(ctx, stack.Payments, fault.PaymentsPayoutAfterLedgerPrepare, 1)
+		died := w.crashAt(ctx, stack.Payments, fault.PaymentsPayoutAfterLedgerPrepare)
 		_, err := w.Shop.Post(ctx, w.Shop.Payments+"/v1/payouts", uuid.NewString(), w.payoutBody())
 		r.Log("POST /v1/payouts, %s: the ledger has done its half, then payments is killed: %s", money(w.Dice.Minor), answerTo(err))
 		died()
