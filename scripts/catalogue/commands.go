@@ -154,8 +154,8 @@ func (n *named) tool(dir string, args []string) error {
 			if _, known := has[flag]; !known {
 				return fmt.Errorf("%s has no flag --%s", name, flag)
 			}
-		case name == "lab run":
-			if _, err := experiments.Find(word); commands && word != "all" {
+		case name == "lab run" || name == "lab without":
+			if _, err := experiments.Find(word); commands && (word != "all" || name == "lab without") {
 				return err
 			}
 			commands = false

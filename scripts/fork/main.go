@@ -37,7 +37,7 @@ var cli struct {
 var parts = map[string][]string{
 	"lab": {
 		"scripts/lab/", "scripts/catalogue/", "scripts/fork/", "docs/patterns/", "docs/system.svg", "README.md",
-		"docs/choosing.md", "docs/conformance.md", "docs/holes.md", "docs/sweep.md", "docs/track-record.md",
+		"docs/README.md", "docs/choosing.md", "docs/conformance.md", "docs/holes.md", "docs/sweep.md", "docs/track-record.md",
 	},
 	"demo":       {"scripts/demo/"},
 	"bench":      {"scripts/bench/", "docs/performance."},
