@@ -94,7 +94,7 @@ func TestCheck_TheRepositoryHasNoGaps(t *testing.T) {
 func TestCheck_NoticesEveryGap(t *testing.T) {
 	copied(t)
 	for name, c := range map[string]struct{ file, old, replacement, says string }{
-		"a line inside an excerpt is changed":  {"services/payments/refund.go", "r.Status = refundSucceeded", "r.Status = refundSucceeded // sic", "docs/patterns/recovery-point.md"},
+		"a line inside an excerpt is changed":  {"services/payments/refund.go", "r.Decision = refundSucceeded", "r.Decision = refundSucceeded // sic", "docs/patterns/recovery-point.md"},
 		"an excerpt's code has moved":          {"shared/pattern/atmostonce/at_most_once_guard.go", "package atmostonce", "package atmostonce\n", "docs/patterns/at-most-once-guard.md"},
 		"what an edit takes away changes":      {"services/orders/saga.go", "Compensation: \"void\"}", "Compensation: \"undo\"}", "saga does not fit any more"},
 		"the last marker of a pattern is gone": {"shared/pattern/idempotency/lock.go", "// Pattern: idempotency-key-lock", "//", "idempotency-key-lock: no place of use"},
