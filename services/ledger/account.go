@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -76,14 +77,14 @@ func (s *service) listAccounts(c echo.Context) error {
 // getAccount shows one of a merchant's accounts: GET /v1/accounts/{id}.
 func (s *service) getAccount(c echo.Context) error {
 	var accounts []accountView
-	if id := c.Param("id"); storable(id) {
-		var err error
+	id, err := url.PathUnescape(c.Param("id")) // a client may escape the colons
+	if err == nil && storable(id) {
 		if accounts, err = s.findAccounts(c.Request().Context(), web.MerchantID(c), id); err != nil {
 			return err
 		}
 	}
 	if len(accounts) == 0 {
-		return web.NewProblem(http.StatusNotFound, "no-such-account", "No such account", fmt.Sprintf("There is no account %q.", c.Param("id")))
+		return web.NewProblem(http.StatusNotFound, "no-such-account", "No such account", fmt.Sprintf("There is no account %q.", id))
 	}
 	return c.JSON(http.StatusOK, accounts[0])
 }

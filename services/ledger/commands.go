@@ -9,13 +9,13 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/uuid"
 
+	"example.com/failwell/shared/pattern/changerecord"
 	"example.com/failwell/shared/pattern/reliableretries"
 	"example.com/failwell/shared/pattern/saga"
 	"example.com/failwell/shared/platform/money"
 )
 
-// command is the data of ledger.post-sale and ledger.reverse-sale; settle.go and
-// payout.go decode their own messages.
+// command is the data of ledger.post-sale and ledger.reverse-sale.
 type command struct {
 	saga.Command `json:"-"` // which saga waits, for which step
 
@@ -66,4 +66,21 @@ func (cmd *command) parse() (err error) {
 		return errors.New("merchant_id and payment_id are required")
 	}
 	return nil
+}
+
+// decodeNews reads a message that no saga waits for, into in, and checks what it is about.
+// Its error is permanent.
+func decodeNews(e event.Event, in any, about func() (merchant, subject string, amount money.Money)) (changerecord.Message, error) {
+	message, err := changerecord.Of(e.Source(), e.ID())
+	if err == nil {
+		err = e.DataAs(in)
+	}
+	if err != nil {
+		return message, reliableretries.Permanent(fmt.Errorf("decode %s: %w", e.Type(), err))
+	}
+	merchant, subject, amount := about()
+	if amount.Validate() != nil || amount.Minor <= 0 || amount.Minor > maxMinor || merchant == "" || subject == "" {
+		return message, reliableretries.Permanent(fmt.Errorf("%s of %q of %q over %v makes no sense", e.Type(), subject, merchant, amount))
+	}
+	return message, nil
 }

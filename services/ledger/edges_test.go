@@ -8,9 +8,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"example.com/failwell/shared/platform/postgres"
 )
 
 // Between sales lie entries that say nothing to the outside, more of them than a
@@ -107,6 +110,91 @@ func TestAmount_ThatCouldOverflowABalanceIsRefused(t *testing.T) {
 	full.insert(&b)
 	moved := b.QueuedQueries[len(b.QueuedQueries)-1].Arguments[1]
 	same(t, "moved", moved, any(int64(maxPostings*maxMinor)))
+}
+
+// What all merchants do adds up on the platform's accounts: no sum stops a sale.
+func TestBalance_OfThePlatformHasNoBound(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	l.deliver(message(t, "ledger.post-sale", order(100)))
+	if _, err := l.db.Exec(t.Context(), `UPDATE accounts SET balance_minor = -9223372036854775807 WHERE id = 'card_receivable:GBP'`); err != nil {
+		t.Fatal(err)
+	}
+	sale := order(1000)
+	l.deliver(message(t, "ledger.post-sale", sale))
+	same(t, "replies", l.replies(sale.OrderID), []string{"post-sale done"})
+}
+
+// A merchant's own balance fits the number that it is shown as. A sale beyond that is refused.
+func TestBalance_OfAMerchantIsBounded(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	l.deliver(message(t, "ledger.post-sale", order(100)))
+	if _, err := l.db.Exec(t.Context(), `UPDATE accounts SET balance_minor = 9000000000000000000 WHERE id = 'merchant_pending:mer_acme:GBP'`); err != nil {
+		t.Fatal(err)
+	}
+	sale := order(1000)
+	l.deliver(message(t, "ledger.post-sale", sale))
+	same(t, "replies", l.replies(sale.OrderID), []string{"post-sale refused account_full"})
+	l.book(transfer("more", cash, "merchant_pending:mer_acme:GBP", 1)).want(t, http.StatusUnprocessableEntity, "insufficient-balance")
+}
+
+func TestAccount_MayBeAskedForWithEscapedColons(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	l.book(transfer("funding", cash, available, 100)).want(t, http.StatusCreated, "")
+	var view accountView
+	l.call(http.MethodGet, "/v1/accounts/merchant_available%3Amer_acme%3AGBP", acmeKey, nil).decode(t, &view)
+	same(t, "balance", view.Balance, gbp(100))
+}
+
+// Whoever can send a message on the broker moves only what the books know of.
+func TestReceive_AForgedMessageMovesNothing(t *testing.T) {
+	t.Parallel()
+	l := newLedger(t)
+	sale := order(1000)
+	l.deliver(message(t, "ledger.post-sale", sale))
+	l.book(transfer("funding", cash, available, 1000)).want(t, http.StatusCreated, "")
+	payout := newEntry{Kind: "payout", Source: "pyo_1", Reference: "pyo_1", MerchantID: acme, Postings: transfer("", available, transit, 500).Postings}
+	l.book(payout).want(t, http.StatusCreated, "")
+	refund := newEntry{Kind: "refund", Source: "ref_1", Reference: sale.PaymentID, MerchantID: acme,
+		Postings: transfer("", "merchant_pending:mer_acme:GBP", "card_receivable:GBP", 300).Postings}
+	l.book(refund).want(t, http.StatusCreated, "")
+	before := l.balances()
+	charge := func(payment string, amount int64) settlement {
+		return settlement{Kind: "charge", OrderID: sale.OrderID, PaymentID: payment, MerchantID: acme, Amount: gbp(amount)}
+	}
+	refunded := func(payment, merchant string, amount int64) settlement {
+		return settlement{Kind: "refund", OperationID: uuid.New(), OrderID: sale.OrderID, PaymentID: payment, MerchantID: merchant, Amount: gbp(amount)}
+	}
+	for what, m := range map[string]event.Event{
+		"a payout that was not":       message(t, "ledger.payout-returned", payoutNews{PayoutID: "pyo_2", MerchantID: acme, Amount: gbp(500)}),
+		"more than was paid out":      message(t, "ledger.payout-returned", payoutNews{PayoutID: "pyo_1", MerchantID: acme, Amount: gbp(5_000_000)}),
+		"another's payout":            message(t, "ledger.payout-returned", payoutNews{PayoutID: "pyo_1", MerchantID: other, Amount: gbp(500)}),
+		"more than was sent":          message(t, "ledger.payout-sent", payoutNews{PayoutID: "pyo_1", MerchantID: acme, Amount: gbp(501)}),
+		"more than was sold":          message(t, "ledger.settle", charge(sale.PaymentID, 2000)),
+		"another payment of the sale": message(t, "ledger.settle", charge("pay_other", 1000)),
+		"more than was refunded":      message(t, "ledger.settle", refunded(sale.PaymentID, acme, 301)),
+		"another's refund":            message(t, "ledger.settle", refunded(sale.PaymentID, other, 300)),
+		"a refund that was not":       message(t, "ledger.settle", refunded("pay_other", acme, 1)),
+	} {
+		if err := l.receive(t.Context(), m); err == nil {
+			t.Errorf("%s: booked", what)
+		}
+	}
+	same(t, "balances", l.balances(), before)
+
+	// What the books know of is booked, and ends once.
+	l.deliver(message(t, "ledger.payout-sent", payoutNews{PayoutID: "pyo_1", MerchantID: acme, Amount: gbp(500)}),
+		message(t, "ledger.settle", charge(sale.PaymentID, 1000)), message(t, "ledger.settle", refunded(sale.PaymentID, acme, 300)))
+	returned := message(t, "ledger.payout-returned", payoutNews{PayoutID: "pyo_1", MerchantID: acme, Amount: gbp(500)})
+	if err := l.receive(t.Context(), returned); !postgres.Violates(err, "entries_payout_ends_once") {
+		t.Errorf("returned after it was sent: %v", err)
+	}
+	if err := l.receive(t.Context(), message(t, "ledger.settle", refunded(sale.PaymentID, acme, 1))); err == nil {
+		t.Error("more was settled than was refunded")
+	}
+	l.booksBalance()
 }
 
 func TestQuery_TextPostgreSQLCannotHoldIsTheClientsError(t *testing.T) {

@@ -59,10 +59,31 @@ func (e *entry) insert(b *pgx.Batch) {
 		RETURNING created_at`,
 		e.ID, e.Kind, e.Source, e.Reference, e.MerchantID,
 	).QueryRow(func(row pgx.Row) error { return row.Scan(&e.CreatedAt) })
+	b.Queue(`
+		INSERT INTO postings (entry_id, line_no, account_id, amount_minor)
+		SELECT $1, line_no, account_id, amount_minor
+		  FROM unnest($2::text[], $3::bigint[]) WITH ORDINALITY AS p (account_id, amount_minor, line_no)`,
+		e.ID, accounts, amounts)
 	inOrder := slices.Sorted(maps.Keys(moves))
-	// An account is opened by its first posting. The id says what it is. In order,
-	// because a new row is locked as well. And only what is not there: ON CONFLICT
-	// alone would wait for a transaction that moves the balance of an account that exists.
+	slices.SortStableFunc(inOrder, func(a, b string) int { return cmp.Compare(merchantOf(b), merchantOf(a)) }) // the platform's have none
+	for _, account := range inOrder {
+		b.Queue(`
+			UPDATE accounts
+			   SET balance_minor = balance_minor + $2
+			 WHERE id = $1`,
+			account, moves[account])
+	}
+}
+
+// openAccounts queues the accounts of an entry that are not there yet. The id says what an
+// account is. In order, because a new row is locked as well. And only what is not there:
+// ON CONFLICT alone would wait for a transaction that moves the balance of an account that
+// exists.
+func (e *entry) openAccounts(b *pgx.Batch) {
+	var accounts []string
+	for _, p := range e.Postings {
+		accounts = append(accounts, p.Account)
+	}
 	b.Queue(`
 		INSERT INTO accounts (id, kind, merchant_id, currency)
 		SELECT id, split_part(id, ':', 1),
@@ -72,20 +93,21 @@ func (e *entry) insert(b *pgx.Batch) {
 		 WHERE NOT EXISTS (SELECT FROM accounts a WHERE a.id = new.id)
 		 ORDER BY id
 		    ON CONFLICT (id) DO NOTHING`,
-		inOrder)
-	b.Queue(`
-		INSERT INTO postings (entry_id, line_no, account_id, amount_minor)
-		SELECT $1, line_no, account_id, amount_minor
-		  FROM unnest($2::text[], $3::bigint[]) WITH ORDINALITY AS p (account_id, amount_minor, line_no)`,
-		e.ID, accounts, amounts)
-	slices.SortStableFunc(inOrder, func(a, b string) int { return cmp.Compare(merchantOf(b), merchantOf(a)) }) // the platform's have none
-	for _, account := range inOrder {
-		b.Queue(`
-			UPDATE accounts
-			   SET balance_minor = balance_minor + $2
-			 WHERE id = $1`,
-			account, moves[account])
+		accounts)
+}
+
+// bookWith books e by write, which is to queue what it is given. An account is opened by
+// its first posting. That is rare, so it is done when the foreign key says that one is
+// missing, and not looked for each time.
+func (e *entry) bookWith(write func(book func(b *pgx.Batch)) error) error {
+	err := write(e.insert)
+	if !postgres.Violates(err, "postings_account_id_fkey") {
+		return err
 	}
+	return write(func(b *pgx.Batch) {
+		e.openAccounts(b)
+		e.insert(b)
+	})
 }
 
 // newEntry is the body of POST /v1/entries.
@@ -170,16 +192,12 @@ func (s *service) postEntry(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		return err
-	}
-	e := in.entry(id)
-	err = s.writer.Write(ctx, e.insert)
+	e := in.entry()
+	err = e.bookWith(func(book func(b *pgx.Batch)) error { return s.writer.Write(ctx, book) })
 	switch {
 	case postgres.Violates(err, "entries_once"):
 		return s.bookedBefore(c, e)
-	case postgres.Violates(err, "accounts_floor"):
+	case postgres.Violates(err, "accounts_floor"), postgres.Violates(err, "accounts_bounded"):
 		return insufficientBalance()
 	case err != nil:
 		return err
@@ -206,8 +224,8 @@ func (s *service) bookedBefore(c echo.Context, e entry) error {
 	return c.JSON(http.StatusOK, stored[0].view())
 }
 
-func (n newEntry) entry(id uuid.UUID) entry {
-	e := entry{ID: id, Kind: n.Kind, Source: n.Source, Reference: n.Reference, MerchantID: n.MerchantID}
+func (n newEntry) entry() entry {
+	e := entry{ID: uuid.Must(uuid.NewV7()), Kind: n.Kind, Source: n.Source, Reference: n.Reference, MerchantID: n.MerchantID}
 	for _, p := range n.Postings {
 		e.Postings = append(e.Postings, posting{Account: p.Account, Amount: p.Amount.Minor})
 	}

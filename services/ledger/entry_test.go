@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -30,7 +29,13 @@ func transfer(source, from, to string, amount int64) newEntry {
 	}}
 }
 
-func stored(n newEntry) entry { return n.entry(uuid.Must(uuid.NewV7())) }
+func stored(n newEntry) entry { return n.entry() }
+
+// book queues an entry with its accounts.
+func (e *entry) book(b *pgx.Batch) {
+	e.openAccounts(b)
+	e.insert(b)
+}
 
 // The check in Go may be forgotten by whoever writes the next caller of insert.
 func TestEntry_UnbalancedIsRefusedByTheDatabase(t *testing.T) {
@@ -44,7 +49,7 @@ func TestEntry_UnbalancedIsRefusedByTheDatabase(t *testing.T) {
 	} {
 		e := stored(newEntry{Kind: "test", Source: name, Reference: "pay_1", MerchantID: acme})
 		e.Postings = postings
-		if err := postgres.Write(t.Context(), l.db, func(b *pgx.Batch) { e.insert(b) }); !postgres.Violates(err, "postings_balance") {
+		if err := postgres.Write(t.Context(), l.db, e.book); !postgres.Violates(err, "postings_balance") {
 			t.Errorf("%s: %v", name, err)
 		}
 		same(t, name+": entries", l.kinds(name), map[string]int64{})

@@ -55,7 +55,7 @@ func (l *ledger) beforeItsLocks(e entry) *halfway {
 	}
 	l.t.Cleanup(func() { _ = tx.Rollback(context.Background()) }) // only when the test has failed already
 	var b pgx.Batch
-	e.insert(&b)
+	e.book(&b)
 	h := &halfway{Tx: tx, left: b.QueuedQueries}
 	h.run(l.t.Context(), len(h.left)-2)
 	if h.err != nil {
@@ -121,7 +121,7 @@ func (l *ledger) inBackground(e entry) <-chan error {
 	done := make(chan error, 1)
 	go func() {
 		var b pgx.Batch
-		e.insert(&b)
+		e.book(&b)
 		done <- l.db.SendBatch(l.t.Context(), &b).Close()
 	}()
 	return done

@@ -5,10 +5,7 @@ import (
 	"fmt"
 
 	"github.com/cloudevents/sdk-go/v2/event"
-	"github.com/google/uuid"
 
-	"example.com/failwell/shared/pattern/changerecord"
-	"example.com/failwell/shared/pattern/reliableretries"
 	"example.com/failwell/shared/platform/money"
 )
 
@@ -20,35 +17,39 @@ type payoutNews struct {
 }
 
 // endPayout books how a payout ended. Its beginning, from available to in
-// transit, was booked by the distributed transaction (twophase.go).
+// transit, was booked by the distributed transaction (twophase.go). Only a payout of that
+// name and amount can end, and only once: the message alone moves nothing.
 func (s *service) endPayout(ctx context.Context, e event.Event) error {
-	message, err := changerecord.Of(e.Source(), e.ID())
-	if err != nil {
-		return reliableretries.Permanent(err)
-	}
 	var in payoutNews
-	if err := e.DataAs(&in); err != nil {
-		return reliableretries.Permanent(fmt.Errorf("decode %s: %w", e.Type(), err))
-	}
-	if err := in.Amount.Validate(); err != nil {
-		return reliableretries.Permanent(fmt.Errorf("payout %s: %w", in.PayoutID, err))
-	}
-	if in.Amount.Minor <= 0 || in.Amount.Minor > maxMinor || in.MerchantID == "" || in.PayoutID == "" {
-		return reliableretries.Permanent(fmt.Errorf("payout %q of %q over %s makes no sense", in.PayoutID, in.MerchantID, in.Amount))
-	}
-	id, err := uuid.NewV7()
+	message, err := decodeNews(e, &in, func() (string, string, money.Money) { return in.MerchantID, in.PayoutID, in.Amount })
 	if err != nil {
 		return err
 	}
+	transit := platformAccount("payouts_in_transit", in.Amount.Currency)
 	to, kind := platformAccount("cash", in.Amount.Currency), "payout-sent"
 	if e.Type() == "ledger.payout-returned" {
 		to, kind = merchantAccount("merchant_available", in.MerchantID, in.Amount.Currency), "payout-returned"
 	}
+	var begun bool
+	err = s.db.QueryRow(ctx, `
+		SELECT EXISTS (
+			SELECT
+			  FROM entries e
+			  JOIN postings p ON p.entry_id = e.id
+			 WHERE e.source = $1
+			   AND e.kind = 'payout'
+			   AND e.merchant_id = $2
+			   AND p.account_id = $3
+			   AND p.amount_minor = $4)`,
+		in.PayoutID, in.MerchantID, transit, in.Amount.Minor).Scan(&begun)
+	if err == nil && !begun {
+		err = fmt.Errorf("%s: no payout %s of %s over %v in the books", e.Type(), in.PayoutID, in.MerchantID, in.Amount)
+	}
+	if err != nil {
+		return err
+	}
 	return s.bookOnce(ctx, message, entry{
-		ID: id, Kind: kind, Source: in.PayoutID, Reference: in.PayoutID, MerchantID: in.MerchantID,
-		Postings: []posting{
-			{Account: platformAccount("payouts_in_transit", in.Amount.Currency), Amount: -in.Amount.Minor},
-			{Account: to, Amount: in.Amount.Minor},
-		},
+		Kind: kind, Source: in.PayoutID, Reference: in.PayoutID, MerchantID: in.MerchantID,
+		Postings: []posting{{Account: transit, Amount: -in.Amount.Minor}, {Account: to, Amount: in.Amount.Minor}},
 	})
 }

@@ -87,19 +87,22 @@ func (s *service) postSale(ctx context.Context, cmd command) error {
 		case now.Closed:
 			return s.answer(ctx, cmd, cmd.Refused("account_closed"), nil)
 		}
-		e, err := saleEntry("sale", cmd, salePostings(cmd, s.cfg.FeeBasisPoints))
-		if err != nil {
-			return err
-		}
-		return s.answer(ctx, cmd, cmd.Done(), func(b *pgx.Batch) {
-			// Of a sale and a reversal, or of two sales, at the same moment one
-			// inserts this row and the other must look again.
-			b.Queue(`
-				INSERT INTO sales (order_id, state)
-				VALUES ($1, 'posted')`,
-				cmd.orderID)
-			e.insert(b)
+		e := saleEntry("sale", cmd, salePostings(cmd, s.cfg.FeeBasisPoints))
+		err = e.bookWith(func(book func(b *pgx.Batch)) error {
+			return s.answer(ctx, cmd, cmd.Done(), func(b *pgx.Batch) {
+				// Of a sale and a reversal, or of two sales, at the same moment one
+				// inserts this row and the other must look again.
+				b.Queue(`
+					INSERT INTO sales (order_id, state)
+					VALUES ($1, 'posted')`,
+					cmd.orderID)
+				book(b)
+			})
 		})
+		if postgres.Violates(err, "accounts_bounded") {
+			return s.answer(ctx, cmd, cmd.Refused("account_full"), nil)
+		}
+		return err
 	})
 }
 
@@ -121,10 +124,7 @@ func (s *service) reverseSale(ctx context.Context, cmd command) error {
 					cmd.orderID)
 			})
 		}
-		e, err := saleEntry("sale-reversal", cmd, mirrored(now.Postings))
-		if err != nil {
-			return err
-		}
+		e := saleEntry("sale-reversal", cmd, mirrored(now.Postings))
 		return s.answer(ctx, cmd, cmd.Done(), func(b *pgx.Batch) {
 			b.Queue(`
 				UPDATE sales
@@ -158,11 +158,10 @@ func (s *service) answer(ctx context.Context, cmd command, reply saga.Reply, wor
 	return fault.Point(ctx, fault.LedgerSaleAfterCommit)
 }
 
-func saleEntry(kind string, cmd command, postings []posting) (*entry, error) {
-	id, err := uuid.NewV7()
+func saleEntry(kind string, cmd command, postings []posting) *entry {
 	return &entry{
-		ID: id, Kind: kind, Source: cmd.OrderID, Reference: cmd.PaymentID, MerchantID: cmd.MerchantID, Postings: postings,
-	}, err
+		ID: uuid.Must(uuid.NewV7()), Kind: kind, Source: cmd.OrderID, Reference: cmd.PaymentID, MerchantID: cmd.MerchantID, Postings: postings,
+	}
 }
 
 // salePostings splits the amount. The fee is rounded down to the minor unit, in

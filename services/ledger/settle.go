@@ -32,26 +32,14 @@ type settlement struct {
 // Pattern: saga (choreographed: no service waits for a reply)
 // Pattern: change-record
 func (s *service) settle(ctx context.Context, e event.Event) error {
-	message, err := changerecord.Of(e.Source(), e.ID())
-	if err != nil {
-		return reliableretries.Permanent(err)
-	}
 	var in settlement
-	if err := e.DataAs(&in); err != nil {
-		return reliableretries.Permanent(fmt.Errorf("decode %s: %w", e.Type(), err))
-	}
-	if err := in.Amount.Validate(); err != nil {
-		return reliableretries.Permanent(fmt.Errorf("settlement of %s: %w", in.PaymentID, err))
-	}
-	if in.Amount.Minor <= 0 || in.Amount.Minor > maxMinor || in.MerchantID == "" || in.PaymentID == "" || in.OrderID == "" {
-		return reliableretries.Permanent(fmt.Errorf("settlement of %q of %q over %s makes no sense", in.PaymentID, in.OrderID, in.Amount))
-	}
-	id, err := uuid.NewV7()
+	message, err := decodeNews(e, &in, func() (string, string, money.Money) { return in.MerchantID, in.PaymentID, in.Amount })
 	if err != nil {
 		return err
 	}
-	booked := entry{ID: id, Reference: in.PaymentID, MerchantID: in.MerchantID}
 	amount, currency := in.Amount.Minor, in.Amount.Currency
+	receivable, clearing := platformAccount("card_receivable", currency), platformAccount("processor_clearing", currency)
+	booked := entry{Reference: in.PaymentID, MerchantID: in.MerchantID}
 	switch in.Kind {
 	case "charge":
 		share, err := s.shareOfSale(ctx, in)
@@ -60,40 +48,61 @@ func (s *service) settle(ctx context.Context, e event.Event) error {
 		}
 		booked.Kind, booked.Source = "settlement", in.PaymentID
 		booked.Postings = []posting{
-			{Account: platformAccount("card_receivable", currency), Amount: amount},
-			{Account: platformAccount("processor_clearing", currency), Amount: -amount},
+			{Account: receivable, Amount: amount},
+			{Account: clearing, Amount: -amount},
 			{Account: merchantAccount("merchant_pending", in.MerchantID, currency), Amount: -share},
 			{Account: merchantAccount("merchant_available", in.MerchantID, currency), Amount: share},
 		}
 	case "refund":
 		booked.Kind, booked.Source = "refund-settlement", "op_"+in.OperationID.String()
-		booked.Postings = []posting{
-			{Account: platformAccount("card_receivable", currency), Amount: -amount},
-			{Account: platformAccount("processor_clearing", currency), Amount: amount},
+		if err := s.isRefunded(ctx, in, booked.Source); err != nil {
+			return err
 		}
+		booked.Postings = []posting{{Account: receivable, Amount: -amount}, {Account: clearing, Amount: amount}}
 	default:
 		return reliableretries.Permanent(fmt.Errorf("settlement of %s: unknown kind %q", in.PaymentID, in.Kind))
 	}
 	return s.bookOnce(ctx, message, booked)
 }
 
-// shareOfSale is what the sale left to the merchant. It is read from the books, not
-// computed from the fee of today: that may have changed since. A sale that is not there
-// yet will be.
+// shareOfSale is what the sale of this payment, over this amount, left to the merchant. It
+// is read from the books, not computed from the fee of today: that may have changed since.
+// A sale that is not there yet will be.
 func (s *service) shareOfSale(ctx context.Context, in settlement) (int64, error) {
 	var share int64
 	err := s.db.QueryRow(ctx, `
-		SELECT p.amount_minor
+		SELECT share.amount_minor
 		  FROM entries e
-		  JOIN postings p ON p.entry_id = e.id
+		  JOIN postings share ON share.entry_id = e.id AND share.account_id = $3
+		  JOIN postings owed  ON owed.entry_id  = e.id AND owed.account_id  = $4
 		 WHERE e.source = $1
 		   AND e.kind = 'sale'
-		   AND p.account_id = $2`,
-		in.OrderID, merchantAccount("merchant_pending", in.MerchantID, in.Amount.Currency)).Scan(&share)
+		   AND e.reference = $2
+		   AND owed.amount_minor = -$5::bigint`,
+		in.OrderID, in.PaymentID, merchantAccount("merchant_pending", in.MerchantID, in.Amount.Currency),
+		platformAccount("card_receivable", in.Amount.Currency), in.Amount.Minor).Scan(&share)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return 0, fmt.Errorf("settlement of %s: no sale of %s in the books yet", in.PaymentID, in.OrderID)
+		return 0, fmt.Errorf("settlement of %s: no sale of %s over %v in the books yet", in.PaymentID, in.OrderID, in.Amount)
 	}
 	return share, err
+}
+
+// isRefunded is nil when the books have a refund of this payment that is not settled, or
+// this very settlement.
+func (s *service) isRefunded(ctx context.Context, in settlement, source string) error {
+	var refunded bool
+	err := s.db.QueryRow(ctx, `
+		SELECT COALESCE(sum(p.amount_minor) >= $4 OR bool_or(e.source = $1), false)
+		  FROM entries e
+		  JOIN postings p ON p.entry_id = e.id AND p.account_id = $3
+		 WHERE e.reference = $2
+		   AND e.merchant_id = $5
+		   AND e.kind IN ('refund', 'refund-settlement')`,
+		source, in.PaymentID, platformAccount("card_receivable", in.Amount.Currency), in.Amount.Minor, in.MerchantID).Scan(&refunded)
+	if err == nil && !refunded {
+		err = fmt.Errorf("settlement of %s: no refund of %v in the books that is not settled", in.PaymentID, in.Amount)
+	}
+	return err
 }
 
 // bookOnce books an entry for a message. The message may come twice, and so may
@@ -102,9 +111,12 @@ func (s *service) bookOnce(ctx context.Context, message changerecord.Message, e 
 	if err := fault.Point(ctx, fault.LedgerSettleBeforeCommit); err != nil {
 		return err
 	}
-	err := s.writer.Write(ctx, func(b *pgx.Batch) {
-		message.Record(b)
-		e.insert(b)
+	e.ID = uuid.Must(uuid.NewV7())
+	err := e.bookWith(func(book func(b *pgx.Batch)) error {
+		return s.writer.Write(ctx, func(b *pgx.Batch) {
+			message.Record(b)
+			book(b)
+		})
 	})
 	if changerecord.IsDuplicate(err) || postgres.Violates(err, "entries_once") {
 		return nil

@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
@@ -42,21 +41,18 @@ func (s *service) prepare(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		return err
-	}
-	e := in.entry(id)
+	e := in.entry()
 	err = distributedtx.Prepare(c.Request().Context(), s.db, preparedPrefix+gid, func(ctx context.Context, tx pgx.Tx) error {
 		if err := mayPay(ctx, tx, e); err != nil {
 			return err
 		}
 		b := &pgx.Batch{}
+		e.openAccounts(b)
 		e.insert(b)
 		return tx.SendBatch(ctx, b).Close()
 	})
 	switch {
-	case postgres.Violates(err, "accounts_floor"):
+	case postgres.Violates(err, "accounts_floor"), postgres.Violates(err, "accounts_bounded"):
 		return insufficientBalance()
 	case postgres.Violates(err, "entries_once"):
 		return web.NewProblem(http.StatusConflict, "entry-exists", "Another entry has this source",
@@ -111,7 +107,7 @@ func mayPay(ctx context.Context, tx pgx.Tx, e entry) error {
 
 func insufficientBalance() error {
 	return web.NewProblem(http.StatusUnprocessableEntity, "insufficient-balance", "Not enough on the account",
-		"An account would fall below zero.").WithField("postings")
+		"An account would fall below zero, or hold more than any can.").WithField("postings")
 }
 
 // commit and rollback carry out the coordinator's decision. Both may come any

@@ -22,7 +22,7 @@ func (l *ledger) writeAll(entries []*entry) []error {
 	results := make([]error, len(entries))
 	var all sync.WaitGroup
 	for i, e := range entries {
-		all.Go(func() { results[i] = l.writer.Write(l.t.Context(), e.insert) })
+		all.Go(func() { results[i] = l.writer.Write(l.t.Context(), e.book) })
 	}
 	all.Wait()
 	return results
@@ -39,7 +39,7 @@ func (l *ledger) transactions() (id int64) {
 func TestWriter_ManyEntriesShareACommit(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
-	if err := l.writer.Write(t.Context(), move("first", cash, transit, 1).insert); err != nil {
+	if err := l.writer.Write(t.Context(), move("first", cash, transit, 1).book); err != nil {
 		t.Fatal(err)
 	}
 	entries := make([]*entry, 1000)
@@ -105,10 +105,10 @@ func TestWriter_LockedAccountDelaysOnlyItsOwnEntries(t *testing.T) {
 		t.Fatal(err)
 	}
 	blocked := make(chan error, 1)
-	go func() { blocked <- l.writer.Write(t.Context(), move("blocked", transit, othersPending, 1).insert) }()
+	go func() { blocked <- l.writer.Write(t.Context(), move("blocked", transit, othersPending, 1).book) }()
 	for i := range 20 {
 		begun := time.Now()
-		if err := l.writer.Write(t.Context(), move(fmt.Sprint(i), cash, available, 1).insert); err != nil {
+		if err := l.writer.Write(t.Context(), move(fmt.Sprint(i), cash, available, 1).book); err != nil {
 			t.Fatal(err)
 		}
 		if took := time.Since(begun); took > 3*time.Second {

@@ -22,7 +22,7 @@ var Bugs = []Bug{
 		Broke:   "two entries that open the same new accounts in opposite order wait for each other; PostgreSQL ends one of them after a second (40P01), and it is done again: slow, and more slowly the more merchants are new",
 		Mended:  "accounts are opened in the order of their ids, as balances are moved",
 		Edits: []Edit{{"services/ledger/entry.go", `		 ORDER BY id
-		    ON CONFLICT (id) DO NOTHING` + "`,\n\t\tinOrder)", `		    ON CONFLICT (id) DO NOTHING` + "`,\n\t\taccounts)"}},
+		    ON CONFLICT (id) DO NOTHING` + "`,\n\t\taccounts)", `		    ON CONFLICT (id) DO NOTHING` + "`,\n\t\taccounts)"}},
 		Package: "./services/ledger", Test: "TestEntry_OpeningAccountsInOppositeOrderBothCommit",
 	},
 	{

@@ -14,11 +14,14 @@ CREATE TABLE accounts (
     kind          text    NOT NULL CHECK (kind IN ('card_receivable', 'merchant_pending', 'merchant_available', 'platform_fee', 'processor_clearing', 'payouts_in_transit', 'cash')),
     merchant_id   text    NOT NULL DEFAULT '', -- '' for the platform's own
     currency      text    NOT NULL,
-    balance_minor bigint  NOT NULL DEFAULT 0,
+    -- What all merchants do adds up on the platform's accounts, and no sum of theirs may
+    -- stop the others. A merchant's own is bounded, and fits 64 bits.
+    balance_minor numeric NOT NULL DEFAULT 0,
     closed        boolean NOT NULL DEFAULT false,
 
     -- A merchant cannot be paid what it does not have.
-    CONSTRAINT accounts_floor CHECK (kind <> 'merchant_available' OR balance_minor >= 0)
+    CONSTRAINT accounts_floor CHECK (kind <> 'merchant_available' OR balance_minor >= 0),
+    CONSTRAINT accounts_bounded CHECK (merchant_id = '' OR balance_minor BETWEEN -9e18 AND 9e18)
 ) WITH (fillfactor = 50);
 
 CREATE INDEX accounts_of_merchant ON accounts (merchant_id);
@@ -37,6 +40,9 @@ CREATE TABLE entries (
 );
 
 CREATE INDEX entries_of_reference ON entries (reference);
+
+-- A payout was sent or has returned, and not both.
+CREATE UNIQUE INDEX entries_payout_ends_once ON entries (source) WHERE kind IN ('payout-sent', 'payout-returned');
 
 -- The lines of an entry: they sum to zero in each currency.
 CREATE TABLE postings (
