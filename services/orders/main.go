@@ -72,7 +72,7 @@ func run(ctx context.Context, cfg settings) error {
 		return err
 	}
 	defer db.Close()
-	if err := migrate.Up(ctx, cfg.DatabaseURL, migrations); err != nil {
+	if err := migrate.Up(ctx, cfg.SchemaURL(), migrations); err != nil {
 		return err
 	}
 	if err := orderPlan.CheckOpen(ctx, db); err != nil {

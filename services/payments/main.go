@@ -89,12 +89,12 @@ func run(ctx context.Context, cfg settings) error {
 	}
 	registry := telemetry.Metrics()
 
-	db, err := postgres.Open(ctx, postgres.Options{URL: cfg.DatabaseURL, MaxConns: cfg.DatabaseConns, Logger: log})
+	db, err := postgres.Open(ctx, postgres.Options{URL: cfg.DatabaseURL, MaxConns: cfg.DatabaseConns, PreparedTransactions: true, Logger: log})
 	if err != nil {
 		return err
 	}
 	defer db.Close()
-	if err := migrate.Up(ctx, cfg.DatabaseURL, migrations); err != nil {
+	if err := migrate.Up(ctx, cfg.SchemaURL(), migrations); err != nil {
 		return err
 	}
 	if err := web.SyncAPIKeys(ctx, db, cfg.Merchants); err != nil {

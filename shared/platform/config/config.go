@@ -24,6 +24,10 @@ type Common struct {
 	// DatabaseURL is the service's own database, postgres://…. Required.
 	DatabaseURL string `env:"DATABASE_URL,required,notEmpty" scheme:"postgres,postgresql"`
 
+	// MigrationsURL is where the migrations run, when a pooler that gives each transaction
+	// another session stands before DATABASE_URL. Default: DATABASE_URL.
+	MigrationsURL string `env:"MIGRATIONS_URL" scheme:"postgres,postgresql"`
+
 	// Instance names this process in leases; stable across restarts, different
 	// for each replica. Default: the host's name, which suits containers.
 	Instance string `env:"INSTANCE"`
@@ -40,6 +44,9 @@ type Common struct {
 	// Merchants to create at start, id:key:webhook_secret, separated by commas.
 	Merchants []Merchant `env:"MERCHANTS"`
 }
+
+// SchemaURL is where the migrations run.
+func (c Common) SchemaURL() string { return cmp.Or(c.MigrationsURL, c.DatabaseURL) }
 
 // Broker is for services that send or receive messages; embed it beside Common. Apart
 // from it, because a process that needs a broker and is given none would start,

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -28,8 +27,13 @@ var (
 	ErrStale = errors.New("postgres: the row changed since it was read")
 )
 
-// errNotBegun means: there was no connection, or no transaction on it. Nothing was sent.
-var errNotBegun = errors.New("postgres: the transaction did not begin")
+var (
+	// errNotBegun means: there was no connection, or no transaction on it. Nothing was sent.
+	errNotBegun = errors.New("postgres: the transaction did not begin")
+
+	// errNotSent means: a statement could not be put into words. That is a bug of its writer.
+	errNotSent = errors.New("postgres: not sent")
+)
 
 const (
 	// SQLSTATE codes that mean: this transaction lost a race, run it again.
@@ -41,6 +45,12 @@ const (
 
 	// The statement was ended because it took too long.
 	queryCanceled = "57014"
+
+	// A write on a server that takes none.
+	readOnly = "25006"
+
+	// Among others: the plan of a prepared statement, after its table was altered.
+	notSupported = "0A000"
 )
 
 // Violates tells whether err is PostgreSQL's refusal by the named constraint.
@@ -67,18 +77,15 @@ func IsIndefinite(err error) bool {
 	return true
 }
 
-// neverSent tells whether err came before the first statement was on its way: no
-// connection, or an argument that has no form in PostgreSQL. The latter is a bug of
-// one writing and must not look like a lost answer to all that travel with it.
+// neverSent tells whether err came before the first statement was on its way.
 func neverSent(err error) bool {
-	_, unsent := errors.AsType[pgx.ErrPreprocessingBatch](err)
-	return unsent || errors.Is(err, errNotBegun) || errors.Is(err, ErrClosed) || errors.Is(err, ErrTooManyWaiters)
+	return errors.Is(err, errNotSent) || errors.Is(err, errNotBegun) || errors.Is(err, ErrClosed) || errors.Is(err, ErrTooManyWaiters)
 }
 
 // IsUnavailable tells whether err means that the database could not be asked:
-// no connection, or a server that is starting or stopping.
+// no connection, or a server that is starting, stopping, or takes no writes.
 func IsUnavailable(err error) bool {
-	if errors.Is(err, errNotBegun) || errors.Is(err, ErrClosed) || pgconn.SafeToRetry(err) {
+	if errors.Is(err, errNotBegun) || errors.Is(err, ErrClosed) || pgconn.SafeToRetry(err) || serverChanged(err) {
 		return true
 	}
 	if _, ok := errors.AsType[*pgconn.ConnectError](err); ok {
@@ -112,6 +119,19 @@ func IsBusy(err error) bool {
 func LockTimedOut(err error) bool {
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && pgErr.Code == lockNotAvailable
+}
+
+// mayRepeat tells whether the transaction was undone for a reason that may be gone when it
+// is done again.
+func mayRepeat(err error) bool { return lostRace(err) || serverChanged(err) }
+
+// serverChanged tells whether the server is not what it was when the connection was made: it
+// takes no writes any more (a failover made it a standby, or somebody a read-only one), or a
+// table was altered under a prepared statement. Nothing was executed. Open drops the
+// connections, so that the next try has a new one.
+func serverChanged(err error) bool {
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (pgErr.Code == readOnly || pgErr.Code == notSupported && pgErr.Routine == "RevalidateCachedQuery")
 }
 
 func lostRace(err error) bool {

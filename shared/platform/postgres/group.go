@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,9 +31,9 @@ const (
 	// deadlock_timeout (1 s): two processes may lock the same rows the other way round.
 	lockTimeout = 100 * time.Millisecond
 
-	// maxExpelled bounds how often a common transaction is repeated without the member
-	// that a constraint refused. After that, each of the others is written alone.
-	maxExpelled = 8
+	// maxRounds bounds how often a common transaction is repeated without the member
+	// that was refused. After that, each of the others is written alone.
+	maxRounds = 8
 
 	// aloneWait bounds how long a batch waits for a place to be written alone. Those who
 	// have one keep it for a commit, or for lockTimeout.
@@ -68,11 +69,9 @@ type GroupOptions struct {
 
 // GroupCommitter is the [Writer] that [Grouped] returns.
 type GroupCommitter struct {
-	db        *pgxpool.Pool
-	lockWait  time.Duration
-	placeWait time.Duration
-	timeout   time.Duration // commitTimeout, but in tests
-	metrics   groupMetrics
+	GroupOptions
+	db      *pgxpool.Pool
+	timeout time.Duration // commitTimeout, but in tests
 
 	queue chan *request
 	done  sync.WaitGroup
@@ -83,20 +82,24 @@ type GroupCommitter struct {
 	alone   chan struct{} // a place for each batch that is written alone
 	waiters chan struct{} // a place for each batch that waits for a locked row
 	locked  lockedRows
+
+	commits *prometheus.CounterVec
+	size    prometheus.Histogram
+	waiting prometheus.Gauge
 }
 
 // request is a batch on its way through the group.
 type request struct {
 	queries []*pgx.QueuedQuery
-	taken   atomic.Bool // by the committer, or by the caller that gave up: whoever sets it first decides
+	taken   atomic.Bool // by the committer, or by the caller that gave up: the one that sets it first decides
 	outcome chan outcome
 }
 
 type outcome struct {
-	results []result
-	err     error
-	alone   bool    // write it alone
-	row     *rowKey // wait for this row
+	results  []result
+	err      error
+	expelled bool
+	row      *rowKey // that it wants and that is locked, when it was expelled for that
 }
 
 // Grouped writes the batches that arrive together in one transaction: group commit,
@@ -112,17 +115,22 @@ type outcome struct {
 // take the whole pool, and whatever would free the row could not run. So batches that are
 // written alone share half of the pool, and those that wait for a row a quarter.
 func Grouped(db *pgxpool.Pool, opts GroupOptions) *GroupCommitter {
+	opts.LockWait, opts.PlaceWait = cmp.Or(opts.LockWait, 5*time.Second), cmp.Or(opts.PlaceWait, 5*time.Second)
 	conns := db.Config().MaxConns
 	g := &GroupCommitter{
-		db: db, lockWait: 5 * time.Second, placeWait: 5 * time.Second, timeout: commitTimeout, metrics: newGroupMetrics(opts.Metrics),
-		queue: make(chan *request, queueLength),
+		GroupOptions: opts, db: db, timeout: commitTimeout, queue: make(chan *request, queueLength),
 		alone: make(chan struct{}, max(1, conns/2)), waiters: make(chan struct{}, max(1, conns/4)),
+		commits: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "failwell_group_commits_total",
+			Help: "Transactions by outcome: committed, locked or refused (because of one member), unknown (the answer was lost), unavailable (no connection), alone (of one member that was expelled).",
+		}, []string{"outcome"}),
+		size: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "failwell_group_size", Help: "Batches in a common transaction.", Buckets: []float64{1, 2, 4, 8, 16, 32, maxGroup}}),
+		waiting: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "failwell_group_waiting", Help: "Batches that wait for a place to be written alone, or among those that wait for a locked row."}),
 	}
-	if opts.LockWait > 0 {
-		g.lockWait = opts.LockWait
-	}
-	if opts.PlaceWait > 0 {
-		g.placeWait = opts.PlaceWait
+	if opts.Metrics != nil {
+		opts.Metrics.MustRegister(g.commits, g.size, g.waiting)
 	}
 	g.done.Go(g.run)
 	return g
@@ -162,10 +170,8 @@ func (g *GroupCommitter) Write(ctx context.Context, fill func(b *pgx.Batch)) err
 	select {
 	case o := <-r.outcome:
 		switch {
-		case o.row != nil:
-			return g.waitForRow(ctx, *o.row, fill)
-		case o.alone:
-			return g.writeAlone(ctx, fill)
+		case o.expelled:
+			return g.writeAlone(ctx, o.row, fill)
 		case o.err != nil:
 			return o.err
 		}
@@ -182,15 +188,8 @@ func (g *GroupCommitter) Write(ctx context.Context, fill func(b *pgx.Batch)) err
 func (g *GroupCommitter) run() {
 	for first := range g.queue {
 		members := []*request{first}
-		for more := true; more && len(members) < maxGroup; {
-			select {
-			case r, ok := <-g.queue:
-				if more = ok; ok {
-					members = append(members, r)
-				}
-			default:
-				more = false
-			}
+		for range min(len(g.queue), maxGroup-1) {
+			members = append(members, <-g.queue)
 		}
 		// The caller of some may have gone: those are not carried out.
 		g.commit(slices.DeleteFunc(members, func(r *request) bool { return !r.taken.CompareAndSwap(false, true) }))
@@ -199,63 +198,45 @@ func (g *GroupCommitter) run() {
 
 // commit gives every member its outcome.
 func (g *GroupCommitter) commit(members []*request) {
-	for expelled := 0; ; {
-		members = slices.DeleteFunc(members, g.expelledByRow)
+	for round := 0; ; round++ {
+		members = slices.DeleteFunc(members, func(r *request) bool {
+			row := g.locked.wantedBy(r.queries)
+			if row != nil {
+				r.outcome <- outcome{expelled: true, row: row}
+			}
+			return row != nil
+		})
 		if len(members) == 0 {
 			return
 		}
-		results, failed, query, err := g.executeTogether(members)
-		if !refused(err) {
-			// Committed; or it is unknown what happened, and all must hear that; or
-			// there is no connection, and none would be found by trying alone.
-			g.metrics.committed(len(members), err)
+		results, failed, row, err := g.executeTogether(members)
+		switch {
+		case !refused(err), len(members) == 1 && row == nil && !mayRepeat(err):
+			// Committed; or it is unknown what happened, and all must hear that; or there is
+			// no connection, and none would be found by trying alone; or it was alone already.
 			for i, r := range members {
-				o := outcome{err: err}
-				if err == nil {
-					o.results = results[i]
-				}
-				r.outcome <- o
+				r.outcome <- outcome{results: results[i], err: err}
 			}
 			return
-		}
-		locked := LockTimedOut(err)
-		g.metrics.refused(locked)
-		if len(members) == 1 && !locked && !lostRace(err) {
-			members[0].outcome <- outcome{err: err} // it was alone already
-			return
-		}
-		if failed == noStatement || expelled == maxExpelled {
+		case failed < 0 || round == maxRounds:
 			for _, r := range members {
-				r.outcome <- outcome{alone: true}
+				r.outcome <- outcome{expelled: true}
 			}
 			return
 		}
-		o := outcome{alone: true}
-		if locked {
-			row := keyOf(query)
-			g.locked.add(row, rowMemory) // the next round expels all that want it
-			o.row = &row
-		} else {
-			expelled++
+		if row != nil {
+			g.locked.add(*row, rowMemory) // the next round expels all that want it
 		}
-		members[failed].outcome <- o
+		members[failed].outcome <- outcome{expelled: true, row: row}
 		members = slices.Delete(members, failed, failed+1)
 	}
 }
 
-// expelledByRow sends a member that wants a row which is known to be locked to those
-// who wait for it.
-func (g *GroupCommitter) expelledByRow(r *request) bool {
-	row := g.locked.wantedBy(r.queries)
-	if row != nil {
-		r.outcome <- outcome{row: row}
-	}
-	return row != nil
-}
-
-// executeTogether writes members in one transaction. failed is the member whose
-// statement was refused. The context is not a caller's: the transaction is everybody's.
-func (g *GroupCommitter) executeTogether(members []*request) (results [][]result, failed int, query *pgx.QueuedQuery, err error) {
+// executeTogether writes members in one transaction, and returns what each member's
+// statements returned. failed is the member whose statement was refused, below zero when
+// it is nobody's or not known whose; row is what it wants when that is locked. The
+// context is not a caller's: the transaction is everybody's.
+func (g *GroupCommitter) executeTogether(members []*request) (results [][]result, failed int, row *rowKey, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), g.timeout)
 	defer cancel()
 	b := &pgx.Batch{}
@@ -264,17 +245,23 @@ func (g *GroupCommitter) executeTogether(members []*request) (results [][]result
 		b.QueuedQueries = append(b.QueuedQueries, r.queries...)
 	}
 	all, statement, err := execute(ctx, g.db, b.QueuedQueries)
-	failed = noStatement
+	g.count(len(members), err)
+	results, failed = make([][]result, len(members)), -1
 	at := 1 // after the lock time-out
 	for i, r := range members {
-		if from := at; err == nil {
-			results = append(results, all[from:from+len(r.queries)])
-		}
-		if at += len(r.queries); failed == noStatement && statement > 0 && statement < at {
-			failed, query = i, b.QueuedQueries[statement]
+		from := at
+		at += len(r.queries)
+		if err == nil {
+			results[i] = all[from:at]
+		} else if from <= statement && statement < at {
+			failed = i
 		}
 	}
-	return results, failed, query, err
+	if failed >= 0 && LockTimedOut(err) {
+		key := keyOf(b.QueuedQueries[statement])
+		row = &key
+	}
+	return results, failed, row, err
 }
 
 // refused tells whether the transaction failed because of something that was in it.
@@ -283,57 +270,61 @@ func refused(err error) bool {
 	return err != nil && !errors.Is(err, ErrCommitUnknown) && !errors.Is(err, errNotBegun)
 }
 
-// writeAlone writes a batch in a transaction of its own.
-func (g *GroupCommitter) writeAlone(ctx context.Context, fill func(b *pgx.Batch)) error {
-	leave, err := g.enter(ctx, g.alone, aloneWait)
-	if err != nil {
-		return err
+func (g *GroupCommitter) count(members int, err error) {
+	outcome := "committed"
+	switch {
+	case LockTimedOut(err):
+		outcome = "locked"
+	case refused(err):
+		outcome = "refused"
+	case errors.Is(err, ErrCommitUnknown):
+		outcome = "unknown"
+	case err != nil:
+		outcome = "unavailable"
 	}
-	err = g.writeWithin(ctx, lockTimeout, fill)
-	leave()
-	if LockTimedOut(err) {
-		return g.waitForRow(ctx, rowKey{}, fill)
-	}
-	return err
+	g.commits.WithLabelValues(outcome).Inc()
+	g.size.Observe(float64(members))
 }
 
-// waitForRow writes a batch that has met a locked row.
-func (g *GroupCommitter) waitForRow(ctx context.Context, row rowKey, fill func(b *pgx.Batch)) error {
-	leave, err := g.enter(ctx, g.waiters, g.placeWait)
-	if err != nil {
-		return err
+// writeAlone writes a batch that was expelled. One that has met a locked row, now or in the
+// group, waits for it among few.
+func (g *GroupCommitter) writeAlone(ctx context.Context, row *rowKey, fill func(b *pgx.Batch)) error {
+	if row == nil {
+		err := g.writeInPlace(ctx, g.alone, aloneWait, lockTimeout, fill)
+		if !LockTimedOut(err) {
+			return err
+		}
+		row = &rowKey{} // it is not known which
 	}
-	defer leave()
-	g.locked.add(row, g.lockWait+rowMemory)
-	err = g.writeWithin(ctx, g.lockWait, fill)
+	g.locked.add(*row, g.PlaceWait+g.LockWait+rowMemory)
+	err := g.writeInPlace(ctx, g.waiters, g.PlaceWait, g.LockWait, fill)
 	if err == nil {
-		g.locked.remove(row) // it is free again
+		g.locked.remove(*row) // it is free again
 	}
 	return err
 }
 
-// enter takes one of places, and waits for one no longer than wait.
-func (g *GroupCommitter) enter(ctx context.Context, places chan struct{}, wait time.Duration) (leave func(), err error) {
-	g.metrics.waiting.Inc()
-	defer g.metrics.waiting.Dec()
-	timer := time.NewTimer(wait)
+// writeInPlace writes a batch in a transaction of its own once it has one of places.
+func (g *GroupCommitter) writeInPlace(ctx context.Context, places chan struct{}, placeWait, lockWait time.Duration, fill func(b *pgx.Batch)) error {
+	g.waiting.Inc()
+	timer := time.NewTimer(placeWait)
 	defer timer.Stop()
 	select {
 	case places <- struct{}{}:
-		return func() { <-places }, nil
+		defer func() { <-places }()
+		g.waiting.Dec()
 	case <-timer.C:
-		return nil, ErrTooManyWaiters
+		g.waiting.Dec()
+		return ErrTooManyWaiters
 	case <-ctx.Done():
-		return nil, fmt.Errorf("%w: %w", errNotBegun, ctx.Err())
+		g.waiting.Dec()
+		return fmt.Errorf("%w: %w", errNotBegun, ctx.Err())
 	}
-}
-
-func (g *GroupCommitter) writeWithin(ctx context.Context, lockTimeout time.Duration, fill func(b *pgx.Batch)) error {
 	ctx, cancel := context.WithTimeout(ctx, g.timeout)
 	defer cancel()
-	g.metrics.alone.Inc()
+	g.commits.WithLabelValues("alone").Inc()
 	return Write(ctx, g.db, func(b *pgx.Batch) {
-		setLockTimeout(b, lockTimeout)
+		setLockTimeout(b, lockWait)
 		fill(b)
 	})
 }

@@ -26,6 +26,10 @@ type Options struct {
 	// database into a dead one.
 	MaxConns int32
 
+	// PreparedTransactions says that two-phase commit is needed, which PostgreSQL does not
+	// offer unless it is told to.
+	PreparedTransactions bool
+
 	// Logger hears about every failed try to reach the database. Required.
 	Logger *slog.Logger
 }
@@ -40,7 +44,7 @@ const (
 // Open returns a pool once the database answers. It waits for a database that
 // is not there yet, until ctx ends, because services and their database start
 // side by side. A refusal that waiting cannot mend (wrong password, no such
-// database) is returned at once.
+// database, a server that is set up in another way than we need) is returned at once.
 func Open(ctx context.Context, opts Options) (*pgxpool.Pool, error) {
 	cfg, err := pgxpool.ParseConfig(opts.URL)
 	if err != nil {
@@ -52,6 +56,8 @@ func Open(ctx context.Context, opts Options) (*pgxpool.Pool, error) {
 	}
 	cfg.ConnConfig.ConnectTimeout = connectTimeout
 	noticeWhoVanished(cfg.ConnConfig)
+	var pool *pgxpool.Pool
+	leaveChangedServer(cfg.ConnConfig, func() { pool.Reset() })
 	// Sixteen bytes on the wire. Without it each id goes out as text, after a first
 	// try that fails: a tenth of a busy service's time.
 	cfg.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
@@ -59,8 +65,7 @@ func Open(ctx context.Context, opts Options) (*pgxpool.Pool, error) {
 		return nil
 	}
 
-	pool, err := pgxpool.NewWithConfig(ctx, cfg)
-	if err != nil {
+	if pool, err = pgxpool.NewWithConfig(ctx, cfg); err != nil {
 		return nil, fmt.Errorf("postgres: pool: %w", err)
 	}
 
@@ -80,6 +85,9 @@ func Open(ctx context.Context, opts Options) (*pgxpool.Pool, error) {
 				"address", fmt.Sprintf("%s:%d/%s", cfg.ConnConfig.Host, cfg.ConnConfig.Port, cfg.ConnConfig.Database),
 				"error", err, "next_try_in", next.Round(time.Millisecond))
 		}))
+	if err == nil {
+		err = checkServer(ctx, pool, opts)
+	}
 	if err != nil {
 		pool.Close()
 		return nil, fmt.Errorf("postgres: open %s: %w", cfg.ConnConfig.Database, err)
@@ -88,6 +96,48 @@ func Open(ctx context.Context, opts Options) (*pgxpool.Pool, error) {
 }
 
 const connectTimeout = 5 * time.Second
+
+// minVersion is the oldest server that this is tested with.
+const minVersion = 15
+
+// checkServer refuses a server that would serve until the day on which it is too late: a
+// payout that cannot be prepared stays pending until a person finds out why.
+func checkServer(ctx context.Context, pool *pgxpool.Pool, opts Options) error {
+	var version, prepared int
+	var isolation string
+	err := pool.QueryRow(ctx, `
+		SELECT current_setting('server_version_num')::int / 10000,
+		       current_setting('max_prepared_transactions')::int,
+		       current_setting('default_transaction_isolation')`).Scan(&version, &prepared, &isolation)
+	switch {
+	case err != nil:
+		return err
+	case version < minVersion:
+		return fmt.Errorf("the server is PostgreSQL %d: %d or later is needed", version, minVersion)
+	case isolation != "read committed":
+		return fmt.Errorf("default_transaction_isolation is %q: set it to 'read committed' for this role or database", isolation)
+	case opts.PreparedTransactions && prepared == 0:
+		return errors.New("max_prepared_transactions is 0: set it to 100 in postgresql.conf and restart the server")
+	}
+	return nil
+}
+
+// leaveChangedServer gives up connections to a server that has changed (see serverChanged),
+// all at once: each of them would fail in its turn. New ones are made only to a server that
+// takes writes; of several in the URL (host1,host2) that is the primary.
+func leaveChangedServer(cfg *pgx.ConnConfig, reset func()) {
+	if cfg.ValidateConnect == nil {
+		cfg.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+	}
+	keep := cfg.OnPgError
+	cfg.OnPgError = func(conn *pgconn.PgConn, err *pgconn.PgError) bool {
+		if serverChanged(err) {
+			reset()
+			return false // this one is closed
+		}
+		return keep(conn, err)
+	}
+}
 
 // A peer that vanished without a word (power, network) closes no connection. With
 // these it is noticed after 15 to 25 s; by itself the kernel takes two hours on a

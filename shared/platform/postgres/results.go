@@ -51,7 +51,7 @@ func deliver(queries []*pgx.QueuedQuery, results []result) error {
 		if q.Fn == nil {
 			continue
 		}
-		if err := q.Fn(answer{results[i]}); err != nil && failed == nil {
+		if err := q.Fn(answer{result: results[i]}); err != nil && failed == nil {
 			failed = fmt.Errorf("%w: %w", ErrCallback, err)
 		}
 	}
@@ -59,17 +59,19 @@ func deliver(queries []*pgx.QueuedQuery, results []result) error {
 }
 
 // answer is a kept result as pgx gives one to a callback.
-type answer struct{ result }
+type answer struct {
+	result
+	pgx.BatchResults // what a callback has no use for
+}
 
 func (a answer) Exec() (pgconn.CommandTag, error) { return a.tag, nil }
 func (a answer) Query() (pgx.Rows, error)         { return &keptRows{result: a.result}, nil }
 func (a answer) QueryRow() pgx.Row                { return keptRow{&keptRows{result: a.result}} }
-func (a answer) Tx() pgx.Tx                       { return nil }
-func (a answer) Close() error                     { return nil }
 
 // keptRows implements pgx.Rows without a connection.
 type keptRows struct {
 	result
+	pgx.Rows
 	next  int // the row that Next moves to
 	err   error
 	types *pgtype.Map
@@ -88,20 +90,14 @@ func (k *keptRows) Scan(into ...any) error {
 	if k.next == 0 || k.next > len(k.rows) {
 		return pgx.ErrNoRows
 	}
-	if scanner, ok := oneRowScanner(into); ok {
-		k.err = scanner.ScanRow(k)
-	} else {
-		k.err = pgx.ScanRow(k.TypeMap(), k.fields, k.RawValues(), into...)
+	if len(into) == 1 {
+		if scanner, ok := into[0].(pgx.RowScanner); ok {
+			k.err = scanner.ScanRow(k)
+			return k.err
+		}
 	}
+	k.err = pgx.ScanRow(k.TypeMap(), k.fields, k.RawValues(), into...)
 	return k.err
-}
-
-func oneRowScanner(into []any) (pgx.RowScanner, bool) {
-	if len(into) != 1 {
-		return nil, false
-	}
-	scanner, ok := into[0].(pgx.RowScanner)
-	return scanner, ok
 }
 
 func (k *keptRows) Values() ([]any, error) {
@@ -128,7 +124,6 @@ func (k *keptRows) Err() error                                   { return k.err 
 func (k *keptRows) CommandTag() pgconn.CommandTag                { return k.tag }
 func (k *keptRows) FieldDescriptions() []pgconn.FieldDescription { return k.fields }
 func (k *keptRows) RawValues() [][]byte                          { return k.rows[k.next-1] }
-func (k *keptRows) Conn() *pgx.Conn                              { return nil }
 
 // keptRow is the first of some rows.
 type keptRow struct{ rows *keptRows }

@@ -16,8 +16,9 @@ import (
 //
 // The context given to fn is marked; our HTTP and broker clients refuse to send
 // on it. A transaction that is begun in another way, with pgx.BeginFunc for instance,
-// has no mark unless its caller sets one (txmark.Mark): nothing refuses there. A transaction that lost a race (40001, 40P01) is run again from the
-// start, so fn must not change anything outside the database.
+// has no mark unless its caller sets one (txmark.Mark): nothing refuses there. A
+// transaction that lost a race (40001, 40P01), or met a server that has changed, is run
+// again from the start, so fn must not change anything outside the database.
 //
 // Errors means: fn's own, after a rollback; ErrNested; ErrCommitUnknown when the
 // COMMIT was sent and its answer lost.
@@ -30,7 +31,7 @@ func InTx(ctx context.Context, db *pgxpool.Pool, fn func(ctx context.Context, tx
 	}
 	var err error
 	for range maxTries {
-		if err = once(ctx, db, fn); !lostRace(err) {
+		if err = once(ctx, db, fn); !mayRepeat(err) {
 			return err
 		}
 	}

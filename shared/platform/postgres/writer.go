@@ -68,7 +68,7 @@ func Write(ctx context.Context, db *pgxpool.Pool, fill func(b *pgx.Batch)) error
 		if results, _, err = execute(ctx, db, batch.QueuedQueries); err == nil {
 			return deliver(batch.QueuedQueries, results)
 		}
-		if !lostRace(err) {
+		if !mayRepeat(err) {
 			return err
 		}
 	}
@@ -77,10 +77,21 @@ func Write(ctx context.Context, db *pgxpool.Pool, fill func(b *pgx.Batch)) error
 
 // Read sends everything that fill queues in one round trip, as one snapshot
 // per statement. It is for statements that change nothing, runs the callbacks as the
-// results come in, and never reports ErrCommitUnknown.
+// results come in, and never reports ErrCommitUnknown. Like that of Write, fill may be
+// called again.
 func Read(ctx context.Context, db *pgxpool.Pool, fill func(b *pgx.Batch)) error {
-	batch := &pgx.Batch{}
-	fill(batch)
+	var err error
+	for range maxTries {
+		batch := &pgx.Batch{}
+		fill(batch)
+		if err = sendBatch(ctx, db, batch); !mayRepeat(err) {
+			break
+		}
+	}
+	return err
+}
+
+func sendBatch(ctx context.Context, db *pgxpool.Pool, batch *pgx.Batch) error {
 	conn, err := db.Acquire(ctx)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errNotBegun, err)
@@ -89,16 +100,14 @@ func Read(ctx context.Context, db *pgxpool.Pool, fill func(b *pgx.Batch)) error 
 	return conn.SendBatch(ctx, batch).Close()
 }
 
-// noStatement means: the error is not one statement's, or it is not known whose.
-const noStatement = -1
-
 // execute runs queries as one transaction and returns what each returned. Callbacks
 // are not run here: until the last statement has been answered, the outcome is open.
-// failed is the index of the statement that was refused.
+// failed is the index of the statement that was refused, below zero when it is no single
+// one's affair, or not known whose.
 func execute(ctx context.Context, db *pgxpool.Pool, queries []*pgx.QueuedQuery) (results []result, failed int, err error) {
 	conn, err := db.Acquire(ctx)
 	if err != nil {
-		return nil, noStatement, fmt.Errorf("%w: %w", errNotBegun, err)
+		return nil, -1, fmt.Errorf("%w: %w", errNotBegun, err)
 	}
 	defer conn.Release()
 	batch := &pgx.Batch{}
@@ -106,7 +115,7 @@ func execute(ctx context.Context, db *pgxpool.Pool, queries []*pgx.QueuedQuery) 
 		batch.Queue(q.SQL, q.Arguments...)
 	}
 	answers := conn.SendBatch(ctx, batch)
-	results, failed = make([]result, len(queries)), noStatement
+	results, failed = make([]result, len(queries)), -1
 	for i, q := range queries {
 		if results[i], err = receive(answers, q.Fn != nil); err != nil {
 			if _, refused := errors.AsType[*pgconn.PgError](err); refused {
@@ -119,8 +128,15 @@ func execute(ctx context.Context, db *pgxpool.Pool, queries []*pgx.QueuedQuery) 
 	if closeErr := answers.Close(); err == nil {
 		err = closeErr
 	}
-	if pgconn.SafeToRetry(err) {
-		return nil, noStatement, fmt.Errorf("%w: %w", errNotBegun, err) // the connection was gone before the first byte
+	_, answered := errors.AsType[*pgconn.PgError](err)
+	_, encoding := errors.AsType[pgx.ErrPreprocessingBatch](err)
+	switch {
+	case pgconn.SafeToRetry(err): // the connection was gone before the first byte
+		err = fmt.Errorf("%w: %w", errNotBegun, err)
+	case encoding, err != nil && !answered && !conn.Conn().IsClosed():
+		// An argument has no form in PostgreSQL. Not every mode of pgx says so, but a
+		// connection that is still good owes no answer. It must not look like a lost one.
+		err = fmt.Errorf("%w: %w", errNotSent, err)
 	}
 	return results, failed, commitError(err)
 }

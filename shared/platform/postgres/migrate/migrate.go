@@ -10,12 +10,16 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/lock"
 )
 
+// lockID is any number that no other lock of the database has.
+const lockID = 0x6d696772617465
+
 // Up applies the migrations in fsys ("migrations/*.sql") that the database
-// at url has not seen. Replicas that start together take turns behind goose's
-// lock; without it two of them would create the same table at once.
+// at url has not seen. Replicas that start together take turns behind a lock of the
+// database; without it two of them would create the same table at once. It is a lock of
+// the session, so a pooler that gives each transaction another session must not be in
+// between.
 func Up(ctx context.Context, url string, fsys fs.FS) error {
 	dir, err := fs.Sub(fsys, "migrations")
 	if err != nil {
@@ -31,11 +35,16 @@ func Up(ctx context.Context, url string, fsys fs.FS) error {
 	db := stdlib.OpenDB(*cfg)
 	defer db.Close() //nolint:errcheck // closing a pool that is no longer used has no failure worth reporting
 
-	locker, err := lock.NewPostgresSessionLocker()
+	// Not goose's own lock: the others would look for it every five seconds.
+	conn, err := db.Conn(ctx)
 	if err != nil {
+		return fmt.Errorf("migrate: %w", err)
+	}
+	defer conn.Close() //nolint:errcheck // and with db, which gives the lock back
+	if _, err := conn.ExecContext(ctx, `SELECT pg_advisory_lock($1)`, lockID); err != nil {
 		return fmt.Errorf("migrate: lock: %w", err)
 	}
-	provider, err := goose.NewProvider(goose.DialectPostgres, db, dir, goose.WithSessionLocker(locker))
+	provider, err := goose.NewProvider(goose.DialectPostgres, db, dir)
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
