@@ -13,18 +13,11 @@ import (
 	"example.com/failwell/scripts/lab/experiments"
 )
 
-// headings are the parts that every page of a pattern has, in this order; oldHeadings
-// those of a page of the first edition.
-var (
-	headings = []string{
-		"## The problem", "## How it fails", "## The idea", "## The pattern by itself", "## Take it away", "## In the services",
-		"## What it costs", "## When not to use it", "## What else there is", "## See also",
-	}
-	oldHeadings = []string{
-		"## The problem", "## Without it", "## The pattern in our code", "## Failure and recovery", "## Try it",
-		"## What it costs", "## When not to use it", "## Builds on, and what builds on it",
-	}
-)
+// headings are the parts that every page of a pattern has, in this order.
+var headings = []string{
+	"## The problem", "## How it fails", "## The idea", "## The pattern by itself", "## Take it away", "## In the services",
+	"## What it costs", "## When not to use it", "## What else there is", "## See also",
+}
 
 // sourcePage is where the patterns come from.
 const sourcePage = "https://www.thomwright.co.uk/failure-patterns"
@@ -153,11 +146,8 @@ func (s source) page(id string) (gaps []string) {
 
 // sections checks that the parts are there, in their order, and say something.
 func sections(path, text string) (gaps []string) {
-	after, wanted := 0, headings
-	if !strings.Contains(text, "\n## Take it away\n") {
-		wanted = oldHeadings
-	}
-	for _, h := range wanted {
+	after := 0
+	for _, h := range headings {
 		at := strings.Index(text[after:], "\n"+h+"\n")
 		if at < 0 {
 			gaps = append(gaps, fmt.Sprintf("%s: no part %q in its place", path, h))
