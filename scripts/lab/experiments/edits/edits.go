@@ -26,12 +26,13 @@ type hunk struct {
 	body string
 }
 
-// Of returns the edits of a diff that is kept here.
+// Of returns the edits of a diff that is kept here. They are whole lines: each begins
+// behind the end of the line before.
 func Of(id string) ([]Edit, error) {
 	hunks, err := read(id)
 	var edits []Edit
 	for _, h := range hunks {
-		edits = append(edits, h.Edit)
+		edits = append(edits, Edit{h.File, "\n" + h.Old, "\n" + h.New})
 	}
 	return edits, err
 }
@@ -151,7 +152,7 @@ func Diff(root, id string) (string, error) {
 
 // within is which lines of a file a hunk replaces.
 func (h hunk) within(lines []string) (begin, end int, fits bool) {
-	before, _, fits := strings.Cut(strings.Join(lines, "")+"\n", h.Old)
+	before, _, fits := strings.Cut("\n"+strings.Join(lines, "")+"\n", "\n"+h.Old)
 	begin = strings.Count(before, "\n")
 	return begin, begin + strings.Count(h.Old, "\n"), fits
 }
