@@ -265,7 +265,10 @@ func grade(out io.Writer, e experiments.Experiment, result experiments.Result, e
 // show prints one experiment; with its timelines when it is the only one.
 func show(w io.Writer, r experiments.Result, whole bool) {
 	if r.Error != "" {
-		fmt.Fprintf(w, "%-26s ✗ it could not be run: %s\n", r.ID, r.Error)
+		fmt.Fprintf(w, "%-26s ✗ it shows nothing: %s\n", r.ID, r.Error)
+		if r.With.Says != "" { // a pattern that is gone from the services has no line that its edit could take away
+			fmt.Fprintf(w, "%-26s with:    %s %s\n", "", r.With.Mark(), r.With.Says)
+		}
 		return
 	}
 	if !whole {
