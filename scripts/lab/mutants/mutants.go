@@ -118,11 +118,8 @@ var All = []Mutant{
 	},
 	{
 		ID: "nobody-completes", Pattern: "completer", Invariant: "nothing-in-doubt",
-		Says: "what its client gave up on stays as it is",
-		Edits: []Edit{{"shared/pattern/completer/completer.go", `	locks, err := idempotency.ClaimAbandoned(`, `	if c.Grace > 0 {
-		return nil
-	}
-	locks, err := idempotency.ClaimAbandoned(`}},
+		Says:  "what its client gave up on stays as it is",
+		Diff:  "completer",
 		Drive: refundLeft,
 	},
 	{
