@@ -100,7 +100,7 @@ var Bugs = []Bug{
 		FoundBy: "a stream of 160 batches a second that want one locked row",
 		Broke:   "each group met a batch that wanted the row, and every member waited with it: others took 3.1 s and more with every second",
 		Mended:  "a row for which a batch has waited in vain is remembered for a second, and what wants it is left out of the groups",
-		Edits: []Edit{{"shared/platform/postgres/group.go", `			row := g.locked.wantedBy(r.queries)`, `			row := (*rowKey)(nil)`}},
+		Edits:   []Edit{{"shared/platform/postgres/group.go", `			row := g.locked.wantedBy(r.queries)`, `			row := (*rowKey)(nil)`}},
 		Package: "./shared/platform/postgres", Test: "TestGrouped_LockedRowDoesNotHoldUpOthers",
 	},
 	{
