@@ -78,7 +78,7 @@ step "images built: $(docker image inspect -f '{{.Size}}' failwell/orders | awk 
 try "not healthy" scripts/docker/compose.sh up
 step "all healthy"
 
-key=sk_lab_acme
+key=sk_lab_acme_public
 run=$(date +%s)-$$ # keys that no earlier run has used
 # ask METHOD URL…: the answer's body; where it is an error, that is shown.
 ask() { curl -sS --fail-with-body --max-time 30 -X "$@" || { echo "(curl: $?, $2)" >&2; return 1; }; }

@@ -54,7 +54,7 @@ type transfer struct {
 // transfer sends money. A caller that does not hear the answer has no way to
 // ask for this transfer, and a second call is a second payment.
 func (k *bank) transfer(c echo.Context) error {
-	req, _, err := web.Bind[transferRequest](c)
+	req, err := web.Bind[transferRequest](c)
 	if err != nil {
 		return err
 	}

@@ -54,7 +54,7 @@ func (p *processor) change(c echo.Context, kind string, decide func(ch charge, a
 	var body changeRequest
 	if c.Request().ContentLength != 0 {
 		var err error
-		if body, _, err = web.Bind[changeRequest](c); err != nil {
+		if body, err = web.Bind[changeRequest](c); err != nil {
 			return err
 		}
 	}

@@ -95,7 +95,7 @@ func (r authoriseRequest) Validate() error {
 
 // authorise holds money on a card. How it goes wrong is up to the card.
 func (p *processor) authorise(c echo.Context) error {
-	body, _, err := web.Bind[authoriseRequest](c)
+	body, err := web.Bind[authoriseRequest](c)
 	if err != nil {
 		return err
 	}

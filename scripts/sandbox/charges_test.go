@@ -304,7 +304,7 @@ func TestAuthorise_NamesTheMalformedField(t *testing.T) {
 	}
 	expect(t, w.authorise("key", "pm_none"), 404, "unknown_payment_method")
 	equal(t, "recorded", w.count(`SELECT count(*) FROM processor_idempotency`), 0)
-	equal(t, "zero byte", w.call("GET", "/v1/charges/%00", "", "").status, 404)
+	equal(t, "zero byte", w.call("GET", "/v1/charges/%00", "", "").status, 400)
 }
 
 // A key that is forgotten is a new question: the money moves again. The reference still

@@ -150,7 +150,7 @@ func (f *faults) list(c echo.Context) error {
 // set replaces all rules: what is in force is what the last caller sees in its
 // own request, not a mixture with what an earlier experiment left behind.
 func (f *faults) set(c echo.Context) error {
-	req, _, err := web.Bind[ruleList](c)
+	req, err := web.Bind[ruleList](c)
 	if err != nil {
 		return err
 	}

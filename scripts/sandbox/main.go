@@ -10,17 +10,14 @@ package main
 import (
 	"context"
 	"embed"
-	"fmt"
 	"os"
-	"os/signal"
 	"sync"
-	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"example.com/failwell/shared/platform/config"
 	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/platform/postgres/migrate"
+	"example.com/failwell/shared/platform/process"
 	"example.com/failwell/shared/platform/telemetry"
 	"example.com/failwell/shared/platform/web"
 )
@@ -28,23 +25,9 @@ import (
 //go:embed migrations/*.sql
 var migrations embed.FS
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	cfg, err := config.Load[settings]()
-	if err == nil {
-		err = run(ctx, cfg)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "sandbox:", err)
-		os.Exit(1)
-	}
-}
+func main() { process.Main("sandbox", run) }
 
 func run(ctx context.Context, cfg settings) error {
-	if err := cfg.check(); err != nil {
-		return err
-	}
 	logger, err := telemetry.Logger(os.Stderr, "sandbox", cfg.LogLevel)
 	if err != nil {
 		return err
@@ -60,7 +43,7 @@ func run(ctx context.Context, cfg settings) error {
 
 	misbehaviour := newFaults(cfg.Seed)
 	e := web.New(web.Options{Logger: logger, Metrics: prometheus.NewRegistry()})
-	web.Health(e, web.Check{Name: "database", Probe: db.Ping})
+	web.Health(ctx, e, logger, web.Database(db))
 	together := postgres.Grouped(db, postgres.GroupOptions{})
 	defer together.Close()
 	if err := mount(e, cfg, db, together, misbehaviour); err != nil {
@@ -78,5 +61,5 @@ func run(ctx context.Context, cfg settings) error {
 		}
 		background.Go(func() { send.run(ctx, cfg.WebhookPoll) })
 	}
-	return web.Run(ctx, e, cfg.HTTPAddr, logger)
+	return web.Run(ctx, e, cfg.Common, logger)
 }

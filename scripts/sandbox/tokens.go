@@ -54,7 +54,7 @@ func bare(card string) string { return strings.ReplaceAll(card, " ", "") }
 // the shop never sees the card. One statement: load generators call it for
 // every order.
 func (p *processor) tokenise(c echo.Context) error {
-	req, _, err := web.Bind[tokenRequest](c)
+	req, err := web.Bind[tokenRequest](c)
 	if err != nil {
 		return err
 	}
@@ -103,7 +103,7 @@ type paymentMethod struct {
 // redeem turns a token into a payment method, once. It takes no key: a caller
 // who lost the answer finds the payment method by reference.
 func (p *processor) redeem(c echo.Context) error {
-	req, _, err := web.Bind[redeemRequest](c)
+	req, err := web.Bind[redeemRequest](c)
 	if err != nil {
 		return err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"net/url"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -76,15 +75,12 @@ func (s *service) listAccounts(c echo.Context) error {
 
 // getAccount shows one of a merchant's accounts: GET /v1/accounts/{id}.
 func (s *service) getAccount(c echo.Context) error {
-	var accounts []accountView
-	id, err := url.PathUnescape(c.Param("id")) // a client may escape the colons
-	if err == nil && storable(id) {
-		if accounts, err = s.findAccounts(c.Request().Context(), web.MerchantID(c), id); err != nil {
-			return err
-		}
+	accounts, err := s.findAccounts(c.Request().Context(), web.MerchantID(c), c.Param("id"))
+	if err != nil {
+		return err
 	}
 	if len(accounts) == 0 {
-		return web.NewProblem(http.StatusNotFound, "no-such-account", "No such account", fmt.Sprintf("There is no account %q.", id))
+		return web.NewProblem(http.StatusNotFound, "no-such-account", "No such account", fmt.Sprintf("There is no account %q.", c.Param("id")))
 	}
 	return c.JSON(http.StatusOK, accounts[0])
 }

@@ -51,8 +51,8 @@ type settings struct {
 	JournalLag time.Duration `env:"JOURNAL_LAG" envDefault:"10s"`
 }
 
-// check refuses a fee that would leave the merchant nothing, or give it more than the sale.
-func (s settings) check() error {
+// Validate refuses a fee that would leave the merchant nothing, or give it more than the sale.
+func (s settings) Validate() error {
 	if s.FeeBasisPoints < 0 || s.FeeBasisPoints >= 10_000 {
 		return fmt.Errorf("FEE_BPS must be between 0 and 9999, not %d", s.FeeBasisPoints)
 	}

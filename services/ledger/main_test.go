@@ -64,7 +64,7 @@ func newLedger(t *testing.T) *ledger {
 		writer: postgres.Grouped(db, postgres.GroupOptions{LockWait: lockWait, PlaceWait: placeWait}),
 	}}
 	t.Cleanup(l.writer.Close)
-	l.http = l.routes(prometheus.NewRegistry(), nil) // the broker is only asked how it is
+	l.http = l.routes(t.Context(), prometheus.NewRegistry(), nil) // the broker is only asked how it is
 	return l
 }
 

@@ -37,7 +37,7 @@ func (s *service) prepare(c echo.Context) error {
 	if !distributedtx.ValidGID(gid) {
 		return invalid("gid", "Letters, digits and _ . : - only.")
 	}
-	in, _, err := web.Bind[newEntry](c)
+	in, err := web.Bind[newEntry](c)
 	if err != nil {
 		return err
 	}

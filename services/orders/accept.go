@@ -37,16 +37,17 @@ import (
 // Pattern: reject-duplicate (avoided: a retry gets the first answer, never an error)
 func (s *service) accept(c echo.Context) error {
 	ctx, merchant := c.Request().Context(), web.MerchantID(c)
-	in, body, err := web.Bind[newOrder](c)
-	if err == nil {
-		err = s.checkCallback(in.CallbackURL)
-	}
+	body, err := web.ReadJSON(c)
 	if err != nil {
 		return err
 	}
 	request, err := idempotency.FromRequest(c.Request(), merchant, "POST /v1/orders", body, s.cfg.KeyRetention)
 	if err != nil {
 		return err
+	}
+	in, invalid := web.Decode[newOrder](body) // told after the record was looked for: we may have become stricter since
+	if invalid == nil {
+		invalid = s.checkCallback(in.CallbackURL)
 	}
 	var answer idempotency.Recorded
 	err = postgres.RetryStale(ctx, func() error {
@@ -57,6 +58,9 @@ func (s *service) accept(c echo.Context) error {
 		})
 		if err != nil || answer.Exists {
 			return err
+		}
+		if invalid != nil {
+			return invalid
 		}
 		answer, err = s.place(ctx, request, merchant, in, products)
 		return err

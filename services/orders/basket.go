@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"example.com/failwell/shared/platform/money"
 	"example.com/failwell/shared/platform/web"
@@ -65,12 +64,10 @@ func text(field, value string) error {
 	switch {
 	case strings.TrimSpace(value) == "":
 		return invalid(field, "Required.")
-	case !utf8.ValidString(value):
-		return invalid(field, "Must be UTF-8.")
 	case len(value) > maxText:
 		return invalid(field, fmt.Sprintf("At most %d bytes.", maxText))
 	case strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r == 0x7f }):
-		// PostgreSQL refuses a zero byte in text; other control characters have no place in an id.
+		// They have no place in an id, and would break the lines that name it.
 		return invalid(field, "Control characters are not allowed.")
 	}
 	return nil

@@ -58,7 +58,7 @@ type settings struct {
 	// production: a merchant could otherwise aim our own requests at the inside of our
 	// network. A lab allows its own machine.
 	CallbackDeny  []netip.Prefix `env:"CALLBACK_DENY"`
-	CallbackAllow []netip.Prefix `env:"CALLBACK_ALLOW"`
+	CallbackAllow []netip.Prefix `env:"CALLBACK_ALLOW" lab:"merchants can aim our requests at these addresses"`
 
 	// GarbageEvery is the pause between two rounds of garbage collection.
 	GarbageEvery time.Duration `env:"GARBAGE_EVERY" envDefault:"1m"`
@@ -73,7 +73,7 @@ type settings struct {
 
 	// SeedProducts gives every merchant that has none these products:
 	// sku=name=minor=currency=stock, separated by semicolons.
-	SeedProducts string `env:"LAB_SEED_PRODUCTS"`
+	SeedProducts string `env:"LAB_SEED_PRODUCTS" lab:"every merchant gets products that it has not made"`
 }
 
 func (s settings) callbackFilter() callback.Filter {

@@ -66,18 +66,9 @@ func loadProducts(b *pgx.Batch, merchant string, skus []string, found map[string
 	})
 }
 
-// skuOf reads the SKU from the path. The router hands over a part of the path as it was
-// sent where that is not the only way to send it: with %2F for a slash. And what cannot
-// be a text in PostgreSQL is refused here, not there.
+// skuOf reads the SKU from the path.
 func skuOf(c echo.Context) (string, error) {
 	sku := c.Param("sku")
-	if c.Request().URL.RawPath != "" {
-		unescaped, err := url.PathUnescape(sku)
-		if err != nil {
-			return "", invalid("sku", "Is not escaped as a part of a path should be.")
-		}
-		sku = unescaped
-	}
 	return sku, text("sku", sku)
 }
 
@@ -190,7 +181,7 @@ func (e editProduct) Validate() error {
 // Pattern: atomic-read-then-write (the version travels through the client and back)
 func (s *service) putProduct(c echo.Context) error {
 	ctx := c.Request().Context()
-	in, _, err := web.Bind[editProduct](c)
+	in, err := web.Bind[editProduct](c)
 	if err != nil {
 		return err
 	}

@@ -66,7 +66,7 @@ func newReplica(t testing.TB, url string, conns int32) bench {
 	if err := s.seed(ctx, merchants, "mug=Mug=1250=GBP=100000000"); err != nil {
 		t.Fatal(err)
 	}
-	return bench{t: t, db: db, api: s.routes(registry, nil), s: s}
+	return bench{t: t, db: db, api: s.routes(context.Background(), registry, nil), s: s}
 }
 
 // accept places an order and returns its id.

@@ -22,7 +22,7 @@ type settings struct {
 	ProcessorKey string `env:"PROCESSOR_KEY,required,notEmpty"`
 
 	// ProcessorWebhookSecret is what the processor signs its webhooks with: whsec_ and base64.
-	ProcessorWebhookSecret string `env:"PROCESSOR_WEBHOOK_SECRET,required,notEmpty"`
+	ProcessorWebhookSecret string `env:"PROCESSOR_WEBHOOK_SECRET,required,notEmpty" secret:"webhook-secret"`
 
 	// BankURL is our bank's API.
 	BankURL string `env:"BANK_URL,required,notEmpty"`
@@ -113,8 +113,8 @@ type settings struct {
 	Workers int `env:"WORKERS" envDefault:"32"`
 }
 
-// check refuses settings that would make two work on one thing, or one against the other.
-func (s settings) check() error {
+// Validate refuses settings that would make two work on one thing, or one against the other.
+func (s settings) Validate() error {
 	if s.KeyLease <= s.CallTimeout {
 		return fmt.Errorf("KEY_LEASE (%s) must exceed CALL_TIMEOUT (%s), or a request that waits for an answer is taken for dead", s.KeyLease, s.CallTimeout)
 	}

@@ -8,9 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -31,6 +29,7 @@ import (
 	"example.com/failwell/shared/platform/config"
 	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/platform/postgres/migrate"
+	"example.com/failwell/shared/platform/process"
 	"example.com/failwell/shared/platform/rabbit"
 	"example.com/failwell/shared/platform/telemetry"
 	"example.com/failwell/shared/platform/web"
@@ -39,21 +38,7 @@ import (
 //go:embed migrations
 var migrations embed.FS
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	defer stop()
-	cfg, err := config.Load[settings]()
-	if err == nil {
-		err = cfg.check()
-	}
-	if err == nil {
-		err = run(ctx, cfg)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "payments:", err)
-		os.Exit(1)
-	}
-}
+func main() { process.Main("payments", run) }
 
 type service struct {
 	cfg       settings
@@ -87,6 +72,7 @@ func run(ctx context.Context, cfg settings) error {
 	if err != nil {
 		return err
 	}
+	config.WarnOfLab(log, cfg)
 	registry := telemetry.Metrics()
 
 	db, err := postgres.Open(ctx, postgres.Options{URL: cfg.DatabaseURL, MaxConns: cfg.DatabaseConns, PreparedTransactions: true, Logger: log})
@@ -144,7 +130,7 @@ func run(ctx context.Context, cfg settings) error {
 	for _, job := range []func(context.Context){s.relay.Run, commands.Run, s.events.Run, s.twophase.RunRecovery, finisher.Run, s.writeReceipts, s.reconciler.Run, collector.Run} {
 		background.Go(func() { job(ctx) })
 	}
-	err = web.Run(ctx, s.routes(registry, broker), cfg.HTTPAddr, log)
+	err = web.Run(ctx, s.routes(ctx, registry, broker), cfg.Common, log)
 	stop() // also when the server failed by itself
 	background.Wait()
 	s.writer.Close() // last: whoever was at work may still have been writing
@@ -187,11 +173,10 @@ func newService(cfg settings, db *pgxpool.Pool, log *slog.Logger, registry *prom
 	return s, nil
 }
 
-func (s *service) routes(registry *prometheus.Registry, broker *rabbit.Conn) *echo.Echo {
+func (s *service) routes(ctx context.Context, registry *prometheus.Registry, broker *rabbit.Conn) *echo.Echo {
 	e := web.New(web.Options{Logger: s.log, Metrics: registry, LabFaults: s.cfg.LabFaults})
-	web.Health(e,
-		web.Check{Name: "database", Probe: s.db.Ping},
-		web.Check{Name: "broker", Probe: func(context.Context) error { return broker.Ready() }})
+	web.Health(ctx, e, s.log, web.Database(s.db),
+		web.Check{Name: "broker", Probe: func(context.Context) error { return broker.Ready() }, Background: true})
 
 	v1 := e.Group("/v1", web.RequireMerchant(s.db))
 	v1.GET("/payments", s.list)

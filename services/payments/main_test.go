@@ -36,7 +36,8 @@ const (
 // relay does not run, so every reply stays in the outbox, where it can be counted.
 type shop struct {
 	*service
-	t *testing.T
+	t         *testing.T
+	merchants []config.Merchant // that have a key
 }
 
 func newShop(t *testing.T) *shop {
@@ -73,7 +74,7 @@ func (s *shop) with(change func(*settings)) *shop {
 	s.t.Helper()
 	cfg := s.cfg
 	change(&cfg)
-	return &shop{t: s.t, service: newTestService(s.t, s.service, cfg)}
+	return &shop{t: s.t, service: newTestService(s.t, s.service, cfg), merchants: s.merchants}
 }
 
 // nowhere is the publisher of a relay that does not run.
@@ -201,7 +202,7 @@ func (s *shop) ownAPI(path, key string) *httptest.ResponseRecorder {
 	request := httptest.NewRequestWithContext(s.t.Context(), http.MethodGet, path, nil)
 	request.Header.Set("Authorization", "Bearer "+key)
 	recorder := httptest.NewRecorder()
-	s.routes(prometheus.NewRegistry(), nil).ServeHTTP(recorder, request) // the broker is only asked how it is
+	s.routes(s.t.Context(), prometheus.NewRegistry(), nil).ServeHTTP(recorder, request) // the broker is only asked how it is
 	return recorder
 }
 
@@ -217,7 +218,8 @@ func contains(r *httptest.ResponseRecorder, texts ...string) bool {
 // seed makes a merchant with a key.
 func (s *shop) seed(id, key string) {
 	s.t.Helper()
-	if err := web.SyncAPIKeys(s.t.Context(), s.db, []config.Merchant{{ID: id, Key: key, WebhookSecret: "whsec_"}}); err != nil {
+	s.merchants = append(s.merchants, config.Merchant{ID: id, Key: key, WebhookSecret: "whsec_"})
+	if err := web.SyncAPIKeys(s.t.Context(), s.db, s.merchants); err != nil {
 		s.t.Fatal(err)
 	}
 }

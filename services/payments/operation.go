@@ -32,13 +32,18 @@ type operation struct {
 	pending func(ctx context.Context, id uuid.UUID) (location string, view any, err error)
 }
 
-// perform answers a request for an operation; start writes the row that it begins with. A
-// retry of the request goes on with the work that the request before it has left, and so
-// does the completer when the client does not retry.
+// perform answers a request for an operation; start decodes the body and writes the row
+// that the operation begins with. The body of a retry is not decoded: it gets its answer
+// also when we have become stricter since. Or it goes on with the work that the request
+// before it has left, and so does the completer when the client does not retry.
 //
 // Pattern: idempotency-key
 // Pattern: resumable-operation
-func (s *service) perform(c echo.Context, op operation, body []byte, start func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error)) error {
+func (s *service) perform(c echo.Context, op operation, start func(ctx context.Context, tx pgx.Tx, body []byte) (uuid.UUID, error)) error {
+	body, err := web.ReadJSON(c)
+	if err != nil {
+		return err
+	}
 	request, err := idempotency.FromRequest(c.Request(), web.MerchantID(c), op.name, body, s.cfg.KeyRetention)
 	if err != nil {
 		return err
@@ -47,7 +52,9 @@ func (s *service) perform(c echo.Context, op operation, body []byte, start func(
 	// completer, and the client's own retry for the lock; money would stay locked.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), s.cfg.RequestTimeout)
 	defer cancel()
-	answer, lock, err := request.Acquire(ctx, s.db, s.cfg.lockOptions(), start)
+	answer, lock, err := request.Acquire(ctx, s.db, s.cfg.lockOptions(), func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error) {
+		return start(ctx, tx, body)
+	})
 	if err != nil {
 		return err
 	}

@@ -67,11 +67,11 @@ func (s *service) payouts() operation {
 // takes no key and would pay twice: an at-most-once guard. 201 when the bank has
 // sent it, 202 when the outcome is unknown; then reconciliation finds out.
 func (s *service) createPayout(c echo.Context) error {
-	in, body, err := web.Bind[newPayout](c)
-	if err != nil {
-		return err
-	}
-	return s.perform(c, s.payouts(), body, func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error) {
+	return s.perform(c, s.payouts(), func(ctx context.Context, tx pgx.Tx, body []byte) (uuid.UUID, error) {
+		in, err := web.Decode[newPayout](body)
+		if err != nil {
+			return uuid.UUID{}, err
+		}
 		return startPayout(ctx, tx, web.MerchantID(c), in.Amount)
 	})
 }

@@ -33,7 +33,7 @@ func (r payoutResolution) Validate() error {
 // outcome was unknown: POST /v1/payouts/{id}/resolve. The answer recorded under the
 // client's key stays as it was.
 func (s *service) endUnknownPayout(c echo.Context) error {
-	in, _, err := web.Bind[payoutResolution](c)
+	in, err := web.Bind[payoutResolution](c)
 	if err != nil {
 		return err
 	}

@@ -32,7 +32,7 @@ func (s *shop) resolve(id, body, key string) *httptest.ResponseRecorder {
 	request.Header.Set("Authorization", "Bearer "+key)
 	request.Header.Set("Content-Type", "application/json")
 	recorder := httptest.NewRecorder()
-	s.routes(prometheus.NewRegistry(), nil).ServeHTTP(recorder, request)
+	s.routes(s.t.Context(), prometheus.NewRegistry(), nil).ServeHTTP(recorder, request)
 	return recorder
 }
 

@@ -78,7 +78,7 @@ func newBanking(t *testing.T) (*shop, *fakeLedger) {
 // payOut asks for a payout as a client does that hangs up when ctx ends.
 func (s *shop) payOut(ctx context.Context) (status int, view payoutView) {
 	s.t.Helper()
-	server := httptest.NewServer(s.routes(prometheus.NewRegistry(), nil))
+	server := httptest.NewServer(s.routes(ctx, prometheus.NewRegistry(), nil))
 	s.t.Cleanup(server.Close) // waits for the handler
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, server.URL+"/v1/payouts", strings.NewReader(`{"amount":{"minor":100,"currency":"GBP"}}`))
 	if err != nil {

@@ -73,11 +73,11 @@ func TestReceipt_ReferenceThatWaitedTooLongIsRefused(t *testing.T) {
 func TestSettings_RefuseAReceiptGraceThatIsTooShort(t *testing.T) {
 	t.Parallel()
 	cfg := settings{KeyLease: 2, CallTimeout: 1, TwoPhaseTimeout: 2, ProcessorKeyRetention: 2, ReceiptGrace: 4 * time.Second}
-	if err := cfg.check(); err != nil {
+	if err := cfg.Validate(); err != nil {
 		t.Error(err)
 	}
 	cfg.ReceiptGrace--
-	if err := cfg.check(); err == nil {
+	if err := cfg.Validate(); err == nil {
 		t.Error("accepted")
 	}
 }

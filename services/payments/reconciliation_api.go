@@ -59,7 +59,7 @@ func (s *service) createReconciliation(c echo.Context) error {
 	var in newReconciliation
 	if c.Request().ContentLength != 0 {
 		var err error
-		if in, _, err = web.Bind[newReconciliation](c); err != nil && !errors.Is(err, io.EOF) {
+		if in, err = web.Bind[newReconciliation](c); err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
 	}

@@ -61,11 +61,11 @@ func (s *service) refunds() operation {
 // the processor, the ledger. 201 when it is finished. 202 when a system on the way does not
 // answer: then it will be finished without the client.
 func (s *service) createRefund(c echo.Context) error {
-	in, body, err := web.Bind[newRefund](c)
-	if err != nil {
-		return err
-	}
-	return s.perform(c, s.refunds(), body, func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error) {
+	return s.perform(c, s.refunds(), func(ctx context.Context, tx pgx.Tx, body []byte) (uuid.UUID, error) {
+		in, err := web.Decode[newRefund](body)
+		if err != nil {
+			return uuid.UUID{}, err
+		}
 		return startRefund(ctx, tx, web.MerchantID(c), in)
 	})
 }

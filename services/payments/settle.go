@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -41,8 +40,8 @@ func (s *service) settlement(ctx context.Context, p payment, kind string, operat
 // Pattern: out-of-order-messages
 // Pattern: saga (choreographed)
 func (s *service) settle(ctx context.Context, tx pgx.Tx, e outoforder.Event) error {
-	var n news
-	if err := json.Unmarshal(e.Body, &n); err != nil {
+	n, err := decodeNews(e.Body)
+	if err != nil {
 		return fmt.Errorf("decode: %w", err)
 	}
 	id, _ := parseID("pay_", n.Data.Reference)

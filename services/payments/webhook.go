@@ -1,12 +1,12 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"time"
+	"unicode/utf8"
 
+	"github.com/go-json-experiment/json"
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
@@ -32,6 +32,16 @@ type news struct {
 	Data      settled   `json:"data"`
 }
 
+// maxID bounds the processor's ids, in bytes.
+const maxID = 255
+
+// decodeNews takes news with names that we do not know: the processor may add some. It
+// reads what it knows as strictly as web.Decode.
+func decodeNews(body []byte) (n news, err error) {
+	err = json.Unmarshal(body, &n)
+	return n, err
+}
+
 func (n news) encode() ([]byte, error) { return json.Marshal(n) }
 
 // settled is what both kinds of news tell.
@@ -50,17 +60,17 @@ type settled struct {
 // would lose it, and work before the answer would make it impatient. Duplicates
 // and news that come too early are the log's business.
 func (s *service) webhook(c echo.Context) error {
-	body, err := io.ReadAll(c.Request().Body)
+	body, err := web.ReadJSON(c)
 	if err != nil {
-		return web.NewProblem(http.StatusBadRequest, "unreadable-body", "Body could not be read", "The connection broke or was too slow.")
+		return err
 	}
 	// Over the raw bytes, and with the time of sending, so that a copy of an old
 	// webhook is refused. The comparison takes constant time.
 	if err := s.verifier.Verify(body, c.Request().Header); err != nil {
 		return web.NewProblem(http.StatusUnauthorized, "signature-invalid", "Signature not valid", err.Error()).WithField("webhook-signature")
 	}
-	var n news
-	if err := json.Unmarshal(body, &n); err != nil {
+	n, err := decodeNews(body)
+	if err != nil {
 		return web.NewProblem(http.StatusBadRequest, "malformed-json", "Malformed JSON", err.Error())
 	}
 	rank, known := rankOf[n.Type]
@@ -71,6 +81,10 @@ func (s *service) webhook(c echo.Context) error {
 		return c.NoContent(http.StatusNoContent)
 	}
 	id := c.Request().Header.Get("webhook-id")
+	if !utf8.ValidString(id) || len(id) > maxID || len(n.Data.Reference) > maxID {
+		// No index takes it, and a 500 would make the processor send it for days.
+		return invalid("webhook-id", fmt.Sprintf("It and data.reference must be UTF-8 of at most %d bytes.", maxID))
+	}
 	isNew, err := s.events.Append(c.Request().Context(), outoforder.Event{
 		ID: id, Stream: n.Data.Reference, Rank: rank, HappenedAt: n.Timestamp, Type: n.Type, Body: body,
 	})

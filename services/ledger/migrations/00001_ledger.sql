@@ -1,10 +1,15 @@
 -- +goose Up
 
--- Who may call, by the hash of a key, and the secret that signs what we send.
+-- The merchants, and the secret that signs what we send them.
 CREATE TABLE merchants (
-    merchant_id    text  PRIMARY KEY,
-    key_hash       bytea NOT NULL UNIQUE,
-    webhook_secret text  NOT NULL
+    merchant_id    text PRIMARY KEY,
+    webhook_secret text NOT NULL
+);
+
+-- Who may call, by the hash of a key. A merchant that changes its key has two.
+CREATE TABLE merchant_keys (
+    key_hash    bytea PRIMARY KEY,
+    merchant_id text  NOT NULL REFERENCES merchants
 );
 
 -- Amounts are signed: above zero is a credit (somebody is owed), below zero a

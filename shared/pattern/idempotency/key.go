@@ -59,7 +59,10 @@ func FromRequest(r *http.Request, merchant, operation string, body []byte, reten
 // token. `"abc"` and `abc` name the same request: clients differ in whether they
 // quote, and one client may change its mind between two tries.
 func parseKey(header string) (string, bool) {
-	s := strings.TrimSpace(header)
+	if len(header) > 2*maxKey+2 { // each character escaped, in quotes: whatever is longer is not looked at
+		return "", false
+	}
+	s := strings.Trim(header, " \t")
 	if len(s) >= 2 && s[0] == '"' && s[len(s)-1] == '"' {
 		return unquote(s[1 : len(s)-1])
 	}

@@ -69,6 +69,8 @@ func TestKey_IsReadInOneWayOrRefused(t *testing.T) {
 		"unknown escape":          {header: []string{`"a\nb"`}, slug: invalid},
 		"256 characters":          {header: []string{strings.Repeat("k", 256)}, slug: invalid},
 		"256 quoted characters":   {header: []string{`"` + strings.Repeat("k", 256) + `"`}, slug: invalid},
+		"very long, and a key":    {header: []string{strings.Repeat("\u00a0", 500_000) + "k1"}, slug: invalid},
+		"no-break space":          {header: []string{"\u00a0k1"}, slug: invalid},
 		"NUL":                     {header: []string{"a\x00b"}, slug: invalid},
 		"line break":              {header: []string{"a\nb"}, slug: invalid},
 		"tabulator inside":        {header: []string{"a\tb"}, slug: invalid},

@@ -3,13 +3,16 @@ package config
 
 import (
 	"cmp"
+	"encoding/base64"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/url"
 	"os"
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/caarlos0/env/v11"
 
@@ -35,14 +38,20 @@ type Common struct {
 	// LogLevel is debug, info, warn or error.
 	LogLevel string `env:"LOG_LEVEL" envDefault:"info"`
 
-	// LabFaults opens /lab/faults, where anybody can crash this process. Never in production.
-	LabFaults bool `env:"LAB_FAULTS" envDefault:"false"`
+	// StopDelay is how long, after the stop signal, connections are still taken while
+	// /readyz says 503: long enough for a load balancer to look once more.
+	StopDelay time.Duration `env:"STOP_DELAY" envDefault:"1s"`
 
-	// ServiceKey is the bearer key that our own services show each other.
-	ServiceKey string `env:"SERVICE_KEY"`
+	// LabFaults opens /lab/faults. Never in production.
+	LabFaults bool `env:"LAB_FAULTS" envDefault:"false" lab:"anybody can crash this process and read its memory"`
 
-	// Merchants to create at start, id:key:webhook_secret, separated by commas.
-	Merchants []Merchant `env:"MERCHANTS"`
+	// ServiceKey is the bearer key that our own services show each other, 16 characters or more.
+	ServiceKey string `env:"SERVICE_KEY" secret:"key"`
+
+	// Merchants that may call, id:key:webhook_secret, separated by commas. A merchant that
+	// changes its key stands here twice, with the old key and with the new one. A key that
+	// is not here any more is revoked at the next start.
+	Merchants Merchants `env:"MERCHANTS"`
 }
 
 // SchemaURL is where the migrations run.
@@ -63,19 +72,49 @@ type Merchant struct {
 	WebhookSecret string // whsec_…, signs the callbacks to this merchant
 }
 
-// UnmarshalText reads id:key:webhook_secret.
-func (m *Merchant) UnmarshalText(text []byte) error {
-	parts := strings.Split(strings.TrimSpace(string(text)), ":")
-	if len(parts) != 3 || parts[0] == "" || parts[1] == "" || !strings.HasPrefix(parts[2], "whsec_") {
-		// The text itself is not shown: it holds secrets, and errors are logged.
-		return errors.New("a merchant must read id:key:whsec_…")
+// Merchants is a list of merchants and their keys.
+type Merchants []Merchant
+
+// UnmarshalText reads id:key:webhook_secret,….
+func (m *Merchants) UnmarshalText(text []byte) error {
+	*m = nil
+	secrets, owners := map[string]string{}, map[string]int{}
+	for i, entry := range strings.Split(string(text), ",") {
+		parts := strings.Split(strings.TrimSpace(entry), ":")
+		if len(parts) != 3 || parts[0] == "" {
+			return fmt.Errorf("the %d. merchant must read id:key:whsec_…", i+1) // not itself: errors are logged
+		}
+		read := Merchant{ID: parts[0], Key: parts[1], WebhookSecret: parts[2]}
+		if err := cmp.Or(checkKey(read.Key), checkWebhookSecret(read.WebhookSecret)); err != nil {
+			return fmt.Errorf("the %d. merchant: %w", i+1, err)
+		}
+		if owner, taken := owners[read.Key]; taken {
+			return fmt.Errorf("the %d. merchant has the key of the %d.", i+1, owner)
+		}
+		if secret, twice := secrets[read.ID]; twice && secret != read.WebhookSecret {
+			return fmt.Errorf("the %d. merchant has two webhook secrets", i+1)
+		}
+		owners[read.Key], secrets[read.ID] = i+1, read.WebhookSecret
+		*m = append(*m, read)
 	}
-	*m = Merchant{ID: parts[0], Key: parts[1], WebhookSecret: parts[2]}
 	return nil
 }
 
-// Load reads T from the environment. Its error names every variable that is
-// missing or malformed, in one line, so that a start-up is mended in one go.
+// WarnOfLab warns of each setting that is set and belongs into a lab: one with a tag
+// lab, which says what it opens.
+func WarnOfLab(log *slog.Logger, cfg any) {
+	settings := reflect.ValueOf(cfg)
+	for _, field := range reflect.VisibleFields(settings.Type()) {
+		opens := field.Tag.Get("lab")
+		if opens != "" && !settings.FieldByIndex(field.Index).IsZero() {
+			log.Warn("a setting of the lab, never for production", "variable", variable(field), "opens", opens)
+		}
+	}
+}
+
+// Load reads T from the environment, and checks it when it has a method Validate() error.
+// Its error names every variable that is missing or malformed, in one line, so that they
+// can be corrected together.
 func Load[T any]() (T, error) {
 	cfg, err := env.ParseAs[T]()
 	var complaints []string
@@ -88,34 +127,67 @@ func Load[T any]() (T, error) {
 	case err != nil:
 		return cfg, fmt.Errorf("configuration: %w", err)
 	}
-	complaints = append(complaints, malformedURLs(reflect.ValueOf(cfg))...)
+	complaints = append(complaints, malformed(reflect.ValueOf(cfg))...)
 	if len(complaints) > 0 {
 		return cfg, fmt.Errorf("configuration: %s", strings.Join(complaints, "; "))
+	}
+	if v, ok := any(cfg).(interface{ Validate() error }); ok {
+		return cfg, v.Validate()
 	}
 	return cfg, nil
 }
 
-// malformedURLs checks the fields that name their schemes. The value itself is not
-// shown: it holds a password, and errors are logged.
-func malformedURLs(settings reflect.Value) (complaints []string) {
+// malformed checks the fields with a tag scheme (an address, with these schemes) or secret
+// (a key or a webhook-secret). The value itself is not shown: errors are logged.
+func malformed(settings reflect.Value) (complaints []string) {
 	for _, field := range reflect.VisibleFields(settings.Type()) {
-		schemes := strings.Split(field.Tag.Get("scheme"), ",")
-		text := settings.FieldByIndex(field.Index).String()
-		if schemes[0] == "" || text == "" { // whether it may be empty is not asked here
+		scheme, secret := field.Tag.Get("scheme"), field.Tag.Get("secret")
+		if scheme == "" && secret == "" || settings.FieldByIndex(field.Index).IsZero() { // whether it may be empty is not asked here
 			continue
 		}
-		if schemes[0] == "amqp" {
-			if err := rabbit.CheckURL(text); err != nil {
-				complaints = append(complaints, variable(field)+" "+err.Error())
-			}
-			continue
+		var err error
+		switch text := settings.FieldByIndex(field.Index).String(); {
+		case secret == "key":
+			err = checkKey(text)
+		case secret == "webhook-secret":
+			err = checkWebhookSecret(text)
+		case strings.HasPrefix(scheme, "amqp"):
+			err = rabbit.CheckURL(text)
+		default:
+			err = checkURL(text, strings.Split(scheme, ","))
 		}
-		u, err := url.Parse(text)
-		if err != nil || !slices.Contains(schemes, u.Scheme) || u.Host == "" && u.RawQuery == "" {
-			complaints = append(complaints, fmt.Sprintf("%s must read %s://user:password@host:port/name", variable(field), schemes[0]))
+		if err != nil {
+			complaints = append(complaints, variable(field)+" "+err.Error())
 		}
 	}
 	return complaints
+}
+
+func checkURL(text string, schemes []string) error {
+	u, err := url.Parse(text)
+	if err != nil || !slices.Contains(schemes, u.Scheme) || u.Host == "" && u.RawQuery == "" {
+		return fmt.Errorf("must read %s://user:password@host:port/name", schemes[0])
+	}
+	return nil
+}
+
+// checkKey refuses a bearer key that can be guessed. A random one of 16 characters cannot.
+func checkKey(key string) error {
+	if len(key) < 16 {
+		return errors.New("must have 16 characters or more, or it can be guessed")
+	}
+	return nil
+}
+
+// checkWebhookSecret refuses half a secret. With an empty one, which is base64 too,
+// anybody could sign.
+func checkWebhookSecret(text string) error {
+	encoded, ok := strings.CutPrefix(text, "whsec_")
+	secret, err := base64.StdEncoding.DecodeString(encoded)
+	if !ok || err != nil || len(secret) < 24 {
+		return errors.New("must be whsec_ and base64 of 24 bytes or more")
+	}
+	return nil
 }
 
 // complaint puts the variable's name into an error that only knows the Go

@@ -1,6 +1,8 @@
 package config_test
 
 import (
+	"bytes"
+	"log/slog"
 	"os"
 	"strings"
 	"testing"
@@ -19,6 +21,11 @@ type settings struct {
 	Poll     time.Duration `env:"POLL" envDefault:"1s"`
 	Upstream string        `env:"UPSTREAM_URL,required,notEmpty"`
 }
+
+const (
+	key1, key2, key3 = "sk_hush_000000001", "sk_hush_000000002", "sk_hush_000000003"
+	secret1, secret2 = "whsec_aHVzaGh1c2hodXNoaHVzaGh1c2hodXNo", "whsec_aHVzaGh1c2hodXNoaHVzaGh1c2hodXNI"
+)
 
 func clean(t *testing.T) {
 	t.Helper()
@@ -54,12 +61,17 @@ func TestLoad_NamesEveryWrongVariableInOneLine(t *testing.T) {
 
 func TestLoad_KeepsSecretsOutOfItsError(t *testing.T) {
 	for name, merchants := range map[string]string{
-		"no webhook secret":     "mer_acme:sk_hush",
-		"not a webhook secret":  "mer_acme:sk_hush:hush",
-		"one too many":          "mer_acme:sk_hush:whsec_hush:hush",
-		"no id":                 ":sk_hush:whsec_hush",
-		"no key":                "hush::whsec_hush",
-		"second one is cut off": "mer_acme:sk_hush:whsec_hush,mer_other:sk_hush",
+		"no webhook secret":       "mer_acme:" + key1,
+		"not a webhook secret":    "mer_acme:" + key1 + ":hush",
+		"an empty webhook secret": "mer_acme:" + key1 + ":whsec_",
+		"a short webhook secret":  "mer_acme:" + key1 + ":whsec_aHVzaA==",
+		"one too many":            "mer_acme:" + key1 + ":" + secret1 + ":hush",
+		"no id":                   ":" + key1 + ":" + secret1,
+		"no key":                  "hush::" + secret1,
+		"a key to guess":          "mer_acme:sk_hush:" + secret1,
+		"second one is cut off":   "mer_acme:" + key1 + ":" + secret1 + ",mer_other:sk_hush",
+		"one key of two":          "mer_acme:" + key1 + ":" + secret1 + ",mer_hush:" + key1 + ":" + secret2,
+		"one with two secrets":    "mer_hush:" + key1 + ":" + secret1 + ",mer_hush:" + key2 + ":" + secret2,
 	} {
 		t.Run(name, func(t *testing.T) {
 			clean(t)
@@ -86,7 +98,7 @@ func TestLoad_UsesTheDocumentedDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := settings{
-		Common:   config.Common{HTTPAddr: "127.0.0.1:8080", DatabaseURL: "postgres://127.0.0.1/orders", LogLevel: "info"},
+		Common:   config.Common{HTTPAddr: "127.0.0.1:8080", DatabaseURL: "postgres://127.0.0.1/orders", LogLevel: "info", StopDelay: time.Second},
 		Poll:     time.Second,
 		Upstream: "http://127.0.0.1",
 	}
@@ -152,18 +164,42 @@ func TestLoad_RefusesAnInvalidAddress(t *testing.T) {
 	}
 }
 
+func TestLoad_RefusesAServiceKeyToGuess(t *testing.T) {
+	clean(t)
+	t.Setenv("DATABASE_URL", "postgres://127.0.0.1/orders")
+	t.Setenv("UPSTREAM_URL", "http://127.0.0.1")
+	t.Setenv("SERVICE_KEY", "k")
+	if _, err := config.Load[settings](); err == nil || !strings.Contains(err.Error(), "SERVICE_KEY") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestWarnOfLab_NamesWhatIsSetAndWhatItOpens(t *testing.T) {
+	var log bytes.Buffer
+	logger := slog.New(slog.NewTextHandler(&log, nil))
+	config.WarnOfLab(logger, settings{})
+	if log.Len() > 0 {
+		t.Errorf("warns of nothing: %s", &log)
+	}
+	config.WarnOfLab(logger, settings{Common: config.Common{LabFaults: true}})
+	if !strings.Contains(log.String(), "LAB_FAULTS") || !strings.Contains(log.String(), "crash") {
+		t.Errorf("got %s", &log)
+	}
+}
+
 func TestLoad_ReadsMerchantsWithTheirSecrets(t *testing.T) {
 	clean(t)
 	t.Setenv("DATABASE_URL", "postgres://127.0.0.1/orders")
 	t.Setenv("UPSTREAM_URL", "http://127.0.0.1")
-	t.Setenv("MERCHANTS", "mer_acme:sk_a:whsec_QQ==, mer_other:sk_b:whsec_Qg==")
+	t.Setenv("MERCHANTS", "mer_acme:"+key1+":"+secret1+", mer_other:"+key2+":"+secret2+",mer_acme:"+key3+":"+secret1)
 	got, err := config.Load[settings]()
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []config.Merchant{
-		{ID: "mer_acme", Key: "sk_a", WebhookSecret: "whsec_QQ=="},
-		{ID: "mer_other", Key: "sk_b", WebhookSecret: "whsec_Qg=="},
+	want := config.Merchants{
+		{ID: "mer_acme", Key: key1, WebhookSecret: secret1},
+		{ID: "mer_other", Key: key2, WebhookSecret: secret2},
+		{ID: "mer_acme", Key: key3, WebhookSecret: secret1}, // its next key, beside the one in use
 	}
 	if diff := cmp.Diff(want, got.Merchants); diff != "" {
 		t.Error(diff)

@@ -13,6 +13,7 @@ import (
 	"math"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -89,9 +90,21 @@ func (f HandlerFunc) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = p.Write(w) // a client that is gone needs no answer
 }
 
+// maxEcho bounds what of a request an answer repeats, in bytes.
+const maxEcho = 500
+
+func clip(text string) string {
+	if len(text) > maxEcho {
+		return strings.ToValidUTF8(text[:maxEcho], "") + "…"
+	}
+	return text
+}
+
 // Write answers a request with p.
 func (p *Problem) Write(w http.ResponseWriter) error {
-	body, err := json.Marshal(p)
+	clipped := *p
+	clipped.Detail, clipped.Field = clip(p.Detail), clip(p.Field)
+	body, err := json.Marshal(clipped)
 	if err != nil {
 		return err
 	}

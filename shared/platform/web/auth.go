@@ -32,10 +32,9 @@ func MerchantID(c echo.Context) string {
 
 // RequireMerchant lets only requests with a merchant's bearer key through. It reads
 //
-//	CREATE TABLE merchants (
-//	    merchant_id    text  PRIMARY KEY,
-//	    key_hash       bytea NOT NULL UNIQUE,
-//	    webhook_secret text
+//	CREATE TABLE merchant_keys (
+//	    key_hash    bytea PRIMARY KEY,
+//	    merchant_id text  NOT NULL REFERENCES merchants
 //	);
 //
 // which each service's migration creates in its own database.
@@ -57,7 +56,7 @@ func RequireMerchant(db *pgxpool.Pool) echo.MiddlewareFunc {
 			if time.Now().After(entry.until) {
 				err := db.QueryRow(c.Request().Context(), `
 					SELECT merchant_id
-					  FROM merchants
+					  FROM merchant_keys
 					 WHERE key_hash = $1`,
 					hash[:]).Scan(&entry.merchant)
 				if errors.Is(err, pgx.ErrNoRows) {
@@ -104,23 +103,27 @@ type keyEntry struct {
 	until    time.Time
 }
 
-// SyncAPIKeys stores the merchants of the configuration, with their keys hashed. It
-// overwrites the key of a merchant that is there already: the configuration decides, at
-// each start. A merchant that is not in the configuration keeps its key.
+// SyncAPIKeys makes the keys in the database those of the configuration, hashed: a key
+// that is not configured any more, or whose merchant is not, is revoked. The merchant
+// itself stays, because its orders do.
 func SyncAPIKeys(ctx context.Context, db *pgxpool.Pool, merchants []config.Merchant) error {
-	if len(merchants) == 0 {
-		return nil
-	}
 	return postgres.Write(ctx, db, func(b *pgx.Batch) {
+		// Of two replicas that start at the same time, the second waits here. Otherwise its
+		// DELETE would not see a key that the first one has just inserted, and revoke less.
+		b.Queue(`SELECT pg_advisory_xact_lock(hashtext('merchant_keys'))`)
+		b.Queue(`DELETE FROM merchant_keys`)
 		for _, m := range merchants {
 			hash := sha256.Sum256([]byte(m.Key))
 			b.Queue(`
-				INSERT INTO merchants (merchant_id, key_hash, webhook_secret)
-				VALUES ($1, $2, $3)
+				INSERT INTO merchants (merchant_id, webhook_secret)
+				VALUES ($1, $2)
 				ON CONFLICT (merchant_id) DO UPDATE
-				   SET key_hash       = EXCLUDED.key_hash,
-				       webhook_secret = EXCLUDED.webhook_secret`,
-				m.ID, hash[:], m.WebhookSecret)
+				   SET webhook_secret = EXCLUDED.webhook_secret`,
+				m.ID, m.WebhookSecret)
+			b.Queue(`
+				INSERT INTO merchant_keys (key_hash, merchant_id)
+				VALUES ($1, $2)`,
+				hash[:], m.ID)
 		}
 	})
 }

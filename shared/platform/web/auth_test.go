@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"encoding/hex"
 	"net/http"
+	"strings"
+	"sync"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/labstack/echo/v4"
@@ -17,9 +20,12 @@ import (
 
 var merchantsTable = fstest.MapFS{"migrations/00001_merchants.sql": {Data: []byte(`-- +goose Up
 CREATE TABLE merchants (
-    merchant_id    text  PRIMARY KEY,
-    key_hash       bytea NOT NULL UNIQUE,
-    webhook_secret text
+    merchant_id    text PRIMARY KEY,
+    webhook_secret text NOT NULL
+);
+CREATE TABLE merchant_keys (
+    key_hash    bytea PRIMARY KEY,
+    merchant_id text  NOT NULL REFERENCES merchants
 );
 `)}}
 
@@ -78,7 +84,7 @@ func TestRequireMerchant_StolenTableOpensNothing(t *testing.T) {
 	seed(t, db, config.Merchant{ID: "mer_acme", Key: "sk_acme", WebhookSecret: "whsec_QQ=="})
 	var row string
 	var hash []byte
-	if err := db.QueryRow(t.Context(), `SELECT merchants::text, key_hash FROM merchants`).Scan(&row, &hash); err != nil {
+	if err := db.QueryRow(t.Context(), `SELECT k::text || m::text, key_hash FROM merchant_keys k JOIN merchants m USING (merchant_id)`).Scan(&row, &hash); err != nil {
 		t.Fatal(err)
 	}
 	if bytes.Contains([]byte(row), []byte("sk_acme")) || bytes.Contains(hash, []byte("sk_acme")) || len(hash) != 32 {
@@ -89,17 +95,75 @@ func TestRequireMerchant_StolenTableOpensNothing(t *testing.T) {
 	wantProblem(t, a, http.StatusUnauthorized, "unauthenticated", "Authorization")
 }
 
-func TestSyncAPIKeys_ReplacesAKeyAndKeepsTheMerchant(t *testing.T) {
+// The configuration decides at each start: what it lacks is revoked, two keys of one
+// merchant both work, and keys may change hands.
+func TestSyncAPIKeys_TheKeysAreThoseOfTheConfiguration(t *testing.T) {
 	t.Parallel()
 	db := open(t, testenv.Postgres(t, merchantsTable))
-	seed(t, db)
-	seed(t, db, config.Merchant{ID: "mer_acme", Key: "sk_old"})
-	seed(t, db, config.Merchant{ID: "mer_acme", Key: "sk_new"})
-	s := serve(t, whoami(web.RequireMerchant(db)))
-	if a := s.send(t, http.MethodGet, "/me", "", "Authorization", "Bearer sk_new"); a.body != "mer_acme" {
-		t.Errorf("new key: %d %s", a.status, a.body)
+	for _, c := range []struct {
+		what, merchants string // key=merchant
+	}{
+		{"at first", "k1=acme k2=other"},
+		{"a new key beside the old one", "k1=acme k3=acme k2=other"},
+		{"the old one goes", "k3=acme k2=other"},
+		{"a merchant goes", "k3=acme"},
+		{"it comes back", "k3=acme k2=other"},
+		{"swapped", "k2=acme k3=other"},
+		{"none", ""},
+	} {
+		var merchants []config.Merchant
+		want := map[string]string{}
+		for pair := range strings.FieldsSeq(c.merchants) {
+			key, id, _ := strings.Cut(pair, "=")
+			merchants = append(merchants, config.Merchant{ID: id, Key: key})
+			want[key] = id
+		}
+		seed(t, db, merchants...)
+		s := serve(t, whoami(web.RequireMerchant(db))) // a new process: it remembers no key
+		for _, key := range []string{"k1", "k2", "k3"} {
+			a := s.send(t, http.MethodGet, "/me", "", "Authorization", "Bearer "+key)
+			if ok := a.status == http.StatusOK; ok != (want[key] != "") || ok && a.body != want[key] {
+				t.Errorf("%s: %s is answered %d %s, want %q", c.what, key, a.status, a.body, want[key])
+			}
+		}
 	}
-	wantProblem(t, s.send(t, http.MethodGet, "/me", "", "Authorization", "Bearer sk_old"), http.StatusUnauthorized, "unauthenticated", "Authorization")
+}
+
+// Two replicas start with two configurations, one of which has revoked a key.
+func TestSyncAPIKeys_AtTheSameTimeIsOneOfTheTwo(t *testing.T) {
+	t.Parallel()
+	db := open(t, testenv.Postgres(t, merchantsTable))
+	for range 20 {
+		var both sync.WaitGroup
+		for _, key := range []string{"k1", "k2"} {
+			both.Go(func() { seed(t, db, config.Merchant{ID: "acme", Key: key}) })
+		}
+		both.Wait()
+		var n int
+		if err := db.QueryRow(t.Context(), `SELECT count(*) FROM merchant_keys`).Scan(&n); err != nil || n != 1 {
+			t.Fatalf("%d keys, %v: one revoked key is still there", n, err)
+		}
+	}
+}
+
+func TestRequireMerchant_WrongKeysLeaveATraceThatCannotGrow(t *testing.T) {
+	t.Parallel()
+	db := open(t, testenv.Postgres(t, merchantsTable))
+	s := serve(t, whoami(web.RequireMerchant(db)))
+	begin := time.Now()
+	for range 50 {
+		s.send(t, http.MethodGet, "/me", "", "Authorization", "Bearer sk_guessed")
+	}
+	lines := strings.Count(s.log.String(), "not authenticated")
+	if most := 1 + int(time.Since(begin)/time.Second); lines < 1 || lines > most {
+		t.Errorf("%d lines for 50 guesses, want 1 to %d", lines, most)
+	}
+	if log := s.log.String(); strings.Contains(log, "sk_guessed") || !strings.Contains(log, "127.0.0.1") {
+		t.Errorf("the log tells a key, or not from where: %s", log)
+	}
+	if metrics := s.send(t, http.MethodGet, "/metrics", "").body; !strings.Contains(metrics, `route="/me",status="401"} 50`) {
+		t.Error("they are not counted")
+	}
 }
 
 func TestRequireMerchant_DatabaseOutageIsNotAWrongKey(t *testing.T) {

@@ -2,16 +2,27 @@ package web
 
 import (
 	"context"
+	"errors"
+	"log/slog"
 	"net/http"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/labstack/echo/v4"
+	"golang.org/x/time/rate"
 )
 
-// Check is one thing that a service needs in order to be useful.
+// Check is one thing that a service works with.
 type Check struct {
 	Name  string
 	Probe func(ctx context.Context) error
+
+	// Background is for what the service's callers can do without, for a while. It is
+	// told, and does not make the service unready: orders are accepted while the broker is
+	// away, because the outbox keeps the messages. An orchestrator that took the service
+	// away for it would make the broker's outage everybody's. A metric tells and an alert
+	// calls, see docs/runbook.md.
+	Background bool
 }
 
 // checkTimeout bounds each check: "not ready" is an answer, a hanging one is
@@ -24,23 +35,47 @@ type readiness struct {
 }
 
 // Health mounts /healthz, which says that the process lives and must not be
-// restarted for somebody else's outage, and /readyz, which says what it misses.
-func Health(e *echo.Echo, checks ...Check) {
+// restarted for somebody else's outage, and /readyz, which says whether it can do what
+// its callers ask for. Once ctx has ended, the process is stopping, and not ready.
+// Both are open to anybody: why a check fails is told to the log alone, because errors
+// name hosts and users.
+func Health(ctx context.Context, e *echo.Echo, log *slog.Logger, checks ...Check) {
 	e.GET("/healthz", func(c echo.Context) error {
 		return c.JSON(http.StatusOK, map[string]string{"status": "ok"})
 	})
+	failing := rate.Sometimes{Interval: time.Second} // anybody can ask as often as they like
 	e.GET("/readyz", func(c echo.Context) error {
 		out, status := readiness{Status: "ready", Checks: map[string]string{}}, http.StatusOK
 		for _, check := range checks {
 			out.Checks[check.Name] = "ok"
-			ctx, cancel := context.WithTimeout(c.Request().Context(), checkTimeout)
-			err := check.Probe(ctx)
+			probing, cancel := context.WithTimeout(c.Request().Context(), checkTimeout)
+			err := check.Probe(probing)
 			cancel()
-			if err != nil {
-				out.Checks[check.Name] = err.Error()
+			if err == nil {
+				continue
+			}
+			out.Checks[check.Name] = "failing"
+			failing.Do(func() { log.Warn("a check fails", "check", check.Name, "error", err) })
+			if !check.Background {
 				out.Status, status = "not ready", http.StatusServiceUnavailable
 			}
 		}
+		if ctx.Err() != nil {
+			out.Status, status = "stopping", http.StatusServiceUnavailable
+		}
 		return c.JSON(status, out)
 	})
+}
+
+// Database checks that the service can write. A server that only reads (a standby, a
+// disk that filled up and an administrator who drew the line) answers a ping, and no request.
+func Database(db *pgxpool.Pool) Check {
+	return Check{Name: "database", Probe: func(ctx context.Context) error {
+		var readOnly bool
+		err := db.QueryRow(ctx, `SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean`).Scan(&readOnly)
+		if err == nil && readOnly {
+			err = errors.New("the database is read-only")
+		}
+		return err
+	}}
 }

@@ -7,37 +7,46 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/labstack/echo/v4"
-
 	"example.com/failwell/shared/platform/web"
+	"example.com/failwell/shared/testenv"
 )
+
+func passes(context.Context) error { return nil }
 
 func TestHealth_OutageMakesAServiceUnreadyButNotDead(t *testing.T) {
 	t.Parallel()
-	s := serve(t, func(e *echo.Echo) {
-		web.Health(e,
-			web.Check{Name: "database", Probe: func(context.Context) error { return nil }},
-			web.Check{Name: "broker", Probe: func(context.Context) error { return errors.New("not connected") }})
-	})
+	s := serve(t, none,
+		web.Check{Name: "database", Probe: func(context.Context) error { return errors.New("dial orders@db.internal:5432") }},
+		web.Check{Name: "broker", Probe: passes})
 	if a := s.send(t, http.MethodGet, "/healthz", ""); a.status != http.StatusOK {
-		t.Errorf("healthz %d: the process would be restarted for the broker's outage", a.status)
+		t.Errorf("healthz %d: the process would be restarted for the database's outage", a.status)
 	}
 	a := s.send(t, http.MethodGet, "/readyz", "")
-	want := `{"status":"not ready","checks":{"broker":"not connected","database":"ok"}}`
+	want := `{"status":"not ready","checks":{"broker":"ok","database":"failing"}}`
 	if a.status != http.StatusServiceUnavailable || strings.TrimSpace(a.body) != want {
-		t.Errorf("got %d %s", a.status, a.body)
+		t.Errorf("got %d %s, want %s, which names no host and no user", a.status, a.body, want)
+	}
+	if !strings.Contains(s.log.String(), "db.internal") {
+		t.Error("the log does not say why")
+	}
+}
+
+func TestHealth_OutageOfWhatWorksInTheBackgroundIsToldAndTheServiceReady(t *testing.T) {
+	t.Parallel()
+	s := serve(t, none, web.Check{Name: "broker", Probe: func(context.Context) error { return errors.New("away") }, Background: true})
+	a := s.send(t, http.MethodGet, "/readyz", "")
+	if want := `{"status":"ready","checks":{"broker":"failing"}}`; a.status != http.StatusOK || strings.TrimSpace(a.body) != want {
+		t.Errorf("got %d %s, want %s", a.status, a.body, want)
 	}
 }
 
 func TestHealth_HangingCheckEndsAndSpoilsNoOther(t *testing.T) {
 	t.Parallel()
-	s := serve(t, func(e *echo.Echo) {
-		web.Health(e,
-			web.Check{Name: "database", Probe: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }},
-			web.Check{Name: "broker", Probe: func(ctx context.Context) error { return ctx.Err() }})
-	})
+	s := serve(t, none,
+		web.Check{Name: "database", Probe: func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }},
+		web.Check{Name: "broker", Probe: func(ctx context.Context) error { return ctx.Err() }})
 	a := s.send(t, http.MethodGet, "/readyz", "")
-	want := `{"status":"not ready","checks":{"broker":"ok","database":"context deadline exceeded"}}`
+	want := `{"status":"not ready","checks":{"broker":"ok","database":"failing"}}`
 	if a.status != http.StatusServiceUnavailable || strings.TrimSpace(a.body) != want {
 		t.Errorf("got %d %s", a.status, a.body)
 	}
@@ -45,10 +54,22 @@ func TestHealth_HangingCheckEndsAndSpoilsNoOther(t *testing.T) {
 
 func TestHealth_ReadyWhenEveryCheckPasses(t *testing.T) {
 	t.Parallel()
-	s := serve(t, func(e *echo.Echo) {
-		web.Health(e, web.Check{Name: "database", Probe: func(context.Context) error { return nil }})
-	})
+	s := serve(t, none, web.Check{Name: "database", Probe: passes})
 	if a := s.send(t, http.MethodGet, "/readyz", ""); a.status != http.StatusOK || strings.TrimSpace(a.body) != `{"status":"ready","checks":{"database":"ok"}}` {
 		t.Errorf("got %d %s", a.status, a.body)
+	}
+}
+
+// A server that was demoted, or that its administrator made read-only, answers a ping.
+func TestHealth_ReadOnlyDatabaseIsNotReady(t *testing.T) {
+	t.Parallel()
+	url := testenv.Postgres(t, merchantsTable)
+	check := web.Database(open(t, url))
+	if err := check.Probe(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	check = web.Database(open(t, url+"&default_transaction_read_only=on"))
+	if err := check.Probe(t.Context()); err == nil {
+		t.Error("ready, and cannot write")
 	}
 }

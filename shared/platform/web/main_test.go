@@ -15,6 +15,7 @@ import (
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"example.com/failwell/shared/platform/config"
 	"example.com/failwell/shared/platform/telemetry"
 	"example.com/failwell/shared/platform/web"
 	"example.com/failwell/shared/testenv"
@@ -31,7 +32,7 @@ type server struct {
 }
 
 // serve mounts routes and runs the server until the test ends.
-func serve(t *testing.T, routes func(e *echo.Echo)) *server {
+func serve(t *testing.T, routes func(e *echo.Echo), checks ...web.Check) *server {
 	t.Helper()
 	log := &logbook{address: make(chan string, 1)}
 	logger, err := telemetry.Logger(log, "test", "debug")
@@ -41,8 +42,9 @@ func serve(t *testing.T, routes func(e *echo.Echo)) *server {
 	e := web.New(web.Options{Logger: logger, Metrics: prometheus.NewRegistry()})
 	routes(e)
 	ctx, cancel := context.WithCancel(context.Background())
+	web.Health(ctx, e, logger, checks...)
 	ended := make(chan error, 1)
-	go func() { ended <- web.Run(ctx, e, "127.0.0.1:0", logger) }()
+	go func() { ended <- web.Run(ctx, e, config.Common{HTTPAddr: "127.0.0.1:0"}, logger) }()
 	stop := sync.OnceValue(func() error {
 		cancel()
 		return <-ended
@@ -112,7 +114,7 @@ func (s *server) send(t *testing.T, method, path, body string, headers ...string
 		t.Fatal(err)
 	}
 	a := answer{status: response.StatusCode, header: response.Header, body: string(text)}
-	if a.header.Get("Content-Type") == "application/problem+json" {
+	if a.header.Get("Content-Type") == "application/problem+json" && method != http.MethodHead {
 		if err := json.Unmarshal(text, &a.problem); err != nil {
 			t.Fatalf("not a problem: %s", text)
 		}

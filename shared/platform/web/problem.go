@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/labstack/echo/v4"
+	"golang.org/x/time/rate"
 
 	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/platform/problem"
@@ -29,6 +30,7 @@ const statusClientGone = 499
 
 // handleErrors is the one place where an error becomes an answer.
 func handleErrors(log *slog.Logger) echo.HTTPErrorHandler {
+	unauthorized := rate.Sometimes{Interval: time.Second}
 	return func(err error, c echo.Context) {
 		ctx, id := c.Request().Context(), c.Response().Header().Get(echo.HeaderXRequestID)
 		about := []any{"method", c.Request().Method, "path", c.Path(), "request_id", id, "error", err}
@@ -45,6 +47,10 @@ func handleErrors(log *slog.Logger) echo.HTTPErrorHandler {
 			p = NewProblem(statusClientGone, "client-gone", "Client gone", "")
 		case p.Status >= http.StatusInternalServerError:
 			log.ErrorContext(ctx, "request failed", append(about, "status", p.Status)...)
+		case p.Status == http.StatusUnauthorized:
+			// A line a second at most: who guesses keys must not fill the log. All of
+			// them are counted, by their status.
+			unauthorized.Do(func() { log.WarnContext(ctx, "not authenticated", append(about, "from", c.Request().RemoteAddr)...) })
 		}
 		p.Instance = "urn:request:" + url.PathEscape(id) // the id may be the client's own, with anything in it
 		if err := p.Write(c.Response()); err != nil {

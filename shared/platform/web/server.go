@@ -11,31 +11,39 @@ import (
 	"net"
 	"net/http"
 	_ "net/http/pprof" // on the default mux, which only the lab serves
+	"net/url"
+	"regexp"
 	"strconv"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/labstack/echo/v4"
 	"github.com/labstack/echo/v4/middleware"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/net/netutil"
 
+	"example.com/failwell/shared/platform/config"
 	"example.com/failwell/shared/platform/fault"
 	"example.com/failwell/shared/platform/telemetry"
 )
 
-// Limits of the server. A client that is slower than this is cut off: each open
+// Limits of the server. A client that sends more, or is slower, is cut off: each open
 // request holds memory, and an attacker opens many.
 const (
 	maxBody           = 64 << 10
+	maxHeaders        = 16 << 10
+	maxConnections    = 1024
 	readHeaderTimeout = 5 * time.Second
 	readTimeout       = 10 * time.Second
 	writeTimeout      = 30 * time.Second
 	idleTimeout       = 2 * time.Minute
 
-	// drainTimeout is how long requests in work may take after the stop signal.
-	// With what follows it stays below the ten seconds after which an
-	// orchestrator loses its patience and kills.
+	// drainTimeout is how long requests in work may take after the stop signal, the
+	// stop delay included. With what follows it stays below the ten seconds after
+	// which an orchestrator kills.
 	drainTimeout = 7 * time.Second
 )
 
@@ -53,13 +61,16 @@ type Options struct {
 func New(opts Options) *echo.Echo {
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
+	e.Server.Handler = headAsGet(e)
+	e.Server.MaxHeaderBytes = maxHeaders - 4<<10 // net/http adds as much for its buffer
 	e.Server.ReadHeaderTimeout = readHeaderTimeout
 	e.Server.ReadTimeout = readTimeout
 	e.Server.WriteTimeout = writeTimeout
 	e.Server.IdleTimeout = idleTimeout
-	e.StdLogger = slog.NewLogLogger(opts.Logger.Handler(), slog.LevelWarn) // what net/http itself has to say
+	e.Server.ErrorLog = slog.NewLogLogger(opts.Logger.Handler(), slog.LevelWarn)
 	e.HTTPErrorHandler = handleErrors(opts.Logger)
 
+	e.Use(commonHeaders)
 	e.Use(middleware.RequestID())
 	e.Use(traceRequests(telemetry.Tracer()))
 	e.Use(observe(opts.Metrics))
@@ -69,6 +80,7 @@ func New(opts Options) *echo.Echo {
 			return errors.New("panic")
 		},
 	}))
+	e.Use(checkURL)
 	e.Use(limitBody)
 
 	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(opts.Metrics, promhttp.HandlerOpts{})))
@@ -77,6 +89,56 @@ func New(opts Options) *echo.Echo {
 		e.GET("/debug/pprof/*", echo.WrapHandler(http.DefaultServeMux))
 	}
 	return e
+}
+
+// headAsGet answers HEAD as GET, for which alone there are routes. net/http leaves the
+// body of the answer away.
+func headAsGet(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodHead {
+			asGet := *r // net/http looks at its own request to know that it was HEAD
+			asGet.Method = http.MethodGet
+			r = &asGet
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// requestID is what we take for the id of a request. It stands in each answer and each
+// line of the log; a client that sends another one is given one of ours.
+var requestID = regexp.MustCompile(`^[!-~]{1,128}$`)
+
+// commonHeaders is for every answer. A handler may let its answer be stored by setting
+// Cache-Control anew.
+func commonHeaders(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		if asked := c.Request().Header; !requestID.MatchString(asked.Get(echo.HeaderXRequestID)) {
+			asked.Del(echo.HeaderXRequestID)
+		}
+		c.Response().Header().Set(echo.HeaderXContentTypeOptions, "nosniff")
+		c.Response().Header().Set(echo.HeaderCacheControl, "no-store")
+		return next(c)
+	}
+}
+
+// checkURL refuses a path or query that PostgreSQL could not hold as text, and unescapes
+// the parameters of the path: echo hands them over as they were sent where there is
+// more than one way to send them, mer%3Aacme for mer:acme.
+func checkURL(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		sent := c.Request().URL
+		query, err := url.QueryUnescape(sent.RawQuery)
+		if text := sent.Path + query; err != nil || !utf8.ValidString(text) || strings.ContainsRune(text, 0) {
+			return NewProblem(http.StatusBadRequest, "malformed-url", "Malformed URL", "Path and query must be UTF-8 without a zero byte.")
+		}
+		if values := c.ParamValues(); sent.RawPath != "" {
+			for i, value := range values {
+				values[i], _ = url.PathUnescape(value) // it can be: net/http has unescaped the whole path
+			}
+			c.SetParamValues(values...)
+		}
+		return next(c)
+	}
 }
 
 // limitBody refuses a body by its announced length at once, and an unannounced
@@ -146,18 +208,17 @@ func methodLabel(method string) string {
 	return "other"
 }
 
-// Run serves on addr until ctx ends, then refuses new connections, lets the
-// requests in work finish, and returns.
-func Run(ctx context.Context, e *echo.Echo, addr string, log *slog.Logger) error {
+// Run serves until ctx ends. Then /readyz says 503 (see Health), and new connections are
+// taken for a moment more: a balancer that has not looked yet still sends them. After
+// that they are refused, and Run returns when the requests in work have finished.
+func Run(ctx context.Context, e *echo.Echo, cfg config.Common, log *slog.Logger) error {
 	var lc net.ListenConfig
-	listener, err := lc.Listen(ctx, "tcp", addr)
+	listener, err := lc.Listen(ctx, "tcp", cfg.HTTPAddr)
 	if err != nil {
 		return fmt.Errorf("HTTP_ADDR: %w", err)
 	}
-	e.Listener = listener
-	e.Server.BaseContext = nil // requests in work outlive ctx on purpose
 	failed := make(chan error, 1)
-	go func() { failed <- e.Start("") }()
+	go func() { failed <- e.Server.Serve(netutil.LimitListener(listener, maxConnections)) }()
 	log.Info("listening", "address", listener.Addr().String())
 
 	select {
@@ -167,7 +228,11 @@ func Run(ctx context.Context, e *echo.Echo, addr string, log *slog.Logger) error
 	}
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
-	if err := e.Shutdown(drain); err != nil {
+	select {
+	case <-time.After(cfg.StopDelay):
+	case <-drain.Done():
+	}
+	if err := e.Server.Shutdown(drain); err != nil {
 		return fmt.Errorf("requests were cut off: %w", err)
 	}
 	return nil

@@ -17,6 +17,7 @@ import (
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"example.com/failwell/shared/platform/config"
 	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/platform/telemetry"
 	"example.com/failwell/shared/platform/web"
@@ -109,9 +110,80 @@ func TestServer_ErrorsAreTranslatedAndKeptFromTheClient(t *testing.T) {
 func TestServer_RequestIDCannotBreakTheAnswer(t *testing.T) {
 	t.Parallel()
 	s := serve(t, transfers)
-	a := s.send(t, http.MethodGet, "/nowhere", "", "X-Request-Id", `a"b c`)
-	if a.problem.Instance != "urn:request:a%22b%20c" {
+	a := s.send(t, http.MethodGet, "/nowhere", "", "X-Request-Id", `a"b%c`)
+	if a.problem.Instance != "urn:request:a%22b%25c" {
 		t.Errorf("instance %q is no URI", a.problem.Instance)
+	}
+	for _, id := range []string{"a b", "Jos\xe9", strings.Repeat("x", 129), "\u00a0"} {
+		a := s.send(t, http.MethodGet, "/nowhere", "", "X-Request-Id", id)
+		if got := a.header.Get("X-Request-Id"); got == id || len(got) != 32 || strings.Contains(a.body, id) {
+			t.Errorf("%.20q is taken and told: %.100s", id, a.body)
+		}
+	}
+}
+
+func TestServer_HugeHeadersAreRefused(t *testing.T) {
+	t.Parallel()
+	s := serve(t, transfers)
+	if a := s.send(t, http.MethodGet, "/healthz", "", "X-Long", strings.Repeat("x", 15<<10)); a.status != http.StatusOK {
+		t.Errorf("15 kB of headers: %d", a.status)
+	}
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/healthz", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("X-Long", strings.Repeat("x", 21<<10)) // the first 4 kB on a connection that was used before are not counted
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return // cut off while it was still sending
+	}
+	_ = response.Body.Close()
+	if response.StatusCode != http.StatusRequestHeaderFieldsTooLarge {
+		t.Errorf("21 kB of headers: %d", response.StatusCode)
+	}
+}
+
+func TestServer_HeadIsGetWithoutTheBody(t *testing.T) {
+	t.Parallel()
+	s := serve(t, transfers)
+	for _, path := range []string{"/healthz", "/nowhere"} {
+		get, head := s.send(t, http.MethodGet, path, ""), s.send(t, http.MethodHead, path, "")
+		if head.status != get.status || head.header.Get("Content-Type") != get.header.Get("Content-Type") || head.body != "" {
+			t.Errorf("%s: GET %d, HEAD %d %q", path, get.status, head.status, head.body)
+		}
+	}
+}
+
+func TestServer_AnswersAreNeitherStoredNorGuessedAt(t *testing.T) {
+	t.Parallel()
+	s := serve(t, func(e *echo.Echo) {
+		e.GET("/receipt", func(c echo.Context) error {
+			c.Response().Header().Set("Cache-Control", "immutable")
+			return c.String(http.StatusOK, "")
+		})
+	})
+	for path, want := range map[string]string{"/healthz": "no-store", "/nowhere": "no-store", "/receipt": "immutable"} {
+		a := s.send(t, http.MethodGet, path, "")
+		if a.header.Get("Cache-Control") != want || a.header.Get("X-Content-Type-Options") != "nosniff" {
+			t.Errorf("%s: %v", path, a.header)
+		}
+	}
+}
+
+func TestServer_URLIsTextAndUnescaped(t *testing.T) {
+	t.Parallel()
+	s := serve(t, func(e *echo.Echo) {
+		e.GET("/accounts/:id", func(c echo.Context) error { return c.String(http.StatusOK, c.Param("id")) })
+	})
+	for path, want := range map[string]string{
+		"/accounts/a:b": "a:b", "/accounts/a%3Ab": "a:b", "/accounts/a%2Fb": "a/b", "/accounts/a%252Fb": "a%2Fb", "/accounts/%C3%A9?x=1%202": "é",
+	} {
+		if a := s.send(t, http.MethodGet, path, ""); a.status != http.StatusOK || a.body != want {
+			t.Errorf("%s: %d %q, want %q", path, a.status, a.body, want)
+		}
+	}
+	for _, path := range []string{"/accounts/%00", "/accounts/Jos%e9", "/accounts/a?x=%00", "/accounts/a?x=%e9", "/accounts/a?x=%zz"} {
+		wantProblem(t, s.send(t, http.MethodGet, path, ""), http.StatusBadRequest, "malformed-url", "")
 	}
 }
 
@@ -239,11 +311,39 @@ func TestRun_StopLetsARunningRequestFinish(t *testing.T) {
 	}
 }
 
+// A balancer that has not looked yet still sends requests.
+func TestRun_StopIsAnnouncedBeforeTheListenerCloses(t *testing.T) {
+	t.Parallel()
+	log := &logbook{address: make(chan string, 1)}
+	logger, err := telemetry.Logger(log, "test", "info")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := web.New(web.Options{Logger: logger, Metrics: prometheus.NewRegistry()})
+	ctx, cancel := context.WithCancel(t.Context())
+	web.Health(ctx, e, logger)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- web.Run(ctx, e, config.Common{HTTPAddr: "127.0.0.1:0", StopDelay: 2 * time.Second}, logger)
+	}()
+	s := &server{url: "http://" + <-log.address}
+	if a := s.send(t, http.MethodGet, "/readyz", ""); a.status != http.StatusOK {
+		t.Fatal(a.status)
+	}
+	cancel()
+	if a := s.send(t, http.MethodGet, "/readyz", "", "Connection", "close"); a.status != http.StatusServiceUnavailable || !strings.Contains(a.body, "stopping") {
+		t.Errorf("a new connection gets %d %s", a.status, a.body)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 func TestRun_NamesAnAddressInUse(t *testing.T) {
 	t.Parallel()
 	s := serve(t, transfers)
 	e := web.New(web.Options{Logger: quiet(), Metrics: prometheus.NewRegistry()})
-	err := web.Run(t.Context(), e, strings.TrimPrefix(s.url, "http://"), quiet())
+	err := web.Run(t.Context(), e, config.Common{HTTPAddr: strings.TrimPrefix(s.url, "http://")}, quiet())
 	if err == nil || !strings.Contains(err.Error(), "HTTP_ADDR") {
 		t.Errorf("got %v", err)
 	}

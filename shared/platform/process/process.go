@@ -1,0 +1,41 @@
+// Package process begins and ends the process of a service.
+package process
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"example.com/failwell/shared/platform/config"
+)
+
+// stopTimeout bounds a stop, whatever hangs: a database that does not answer, a broker,
+// a handler. It is below the ten seconds after which an orchestrator kills. What is left
+// undone is what a crash leaves undone, and every pattern here is made for that.
+const stopTimeout = 9 * time.Second
+
+// Main reads the settings of a service and runs it until it ends by itself or SIGTERM
+// tells it to. A second signal ends it at once.
+func Main[T any](name string, run func(ctx context.Context, cfg T) error) {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	context.AfterFunc(ctx, func() {
+		stop()
+		time.Sleep(stopTimeout)
+		fail(name, fmt.Errorf("has not stopped within %s, ends as in a crash", stopTimeout))
+	})
+	cfg, err := config.Load[T]()
+	if err == nil {
+		err = run(ctx, cfg)
+	}
+	if err != nil {
+		fail(name, err)
+	}
+}
+
+func fail(name string, err error) {
+	fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+	os.Exit(1)
+}
