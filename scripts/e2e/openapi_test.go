@@ -17,9 +17,10 @@ import (
 	"example.com/failwell/scripts/stack"
 )
 
-// documented holds every answer that any test of this package gets against the
-// service's openapi.yaml. What the document does not say is a fault of one of
-// the two, and fails the package.
+// documented holds every request that any test of this package makes, and its answer,
+// against the service's openapi.yaml. An answer that the document does not describe, and a
+// request that it does not allow and the service carries out, is a fault of one of the
+// two, and fails the package.
 type documented struct {
 	next    http.RoundTripper
 	routers map[string]routers.Router // by base URL
@@ -51,6 +52,10 @@ func newDocumented(urls map[string]string, next http.RoundTripper) (*documented,
 
 // RoundTrip passes the request on and checks what comes back.
 func (d *documented) RoundTrip(r *http.Request) (*http.Response, error) {
+	sent := r.Clone(r.Context()) // its body is read by the transport
+	if r.GetBody != nil {
+		sent.Body, _ = r.GetBody() // of bytes in memory: it cannot fail
+	}
 	response, err := d.next.RoundTrip(r)
 	router := d.routers["http://"+r.URL.Host]
 	if err != nil || router == nil || strings.HasPrefix(r.URL.Path, "/lab/") {
@@ -62,7 +67,7 @@ func (d *documented) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return response, err
 	}
-	fault := check(router, r, response, body)
+	fault := check(router, sent, response, body)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.checked++
@@ -77,10 +82,16 @@ func check(router routers.Router, r *http.Request, response *http.Response, body
 	if err != nil {
 		return err
 	}
+	request := &openapi3filter.RequestValidationInput{
+		Request: r, PathParams: params, Route: route,
+		Options: &openapi3filter.Options{IncludeResponseStatus: true, AuthenticationFunc: openapi3filter.NoopAuthenticationFunc},
+	}
+	if response.StatusCode < http.StatusBadRequest {
+		if err := openapi3filter.ValidateRequest(r.Context(), request); err != nil {
+			return fmt.Errorf("carried out, and the document does not allow it: %w", err)
+		}
+	}
 	return openapi3filter.ValidateResponse(r.Context(), (&openapi3filter.ResponseValidationInput{
-		RequestValidationInput: &openapi3filter.RequestValidationInput{Request: r, PathParams: params, Route: route},
-		Status:                 response.StatusCode,
-		Header:                 response.Header,
-		Options:                &openapi3filter.Options{IncludeResponseStatus: true},
+		RequestValidationInput: request, Status: response.StatusCode, Header: response.Header, Options: request.Options,
 	}).SetBodyBytes(body))
 }

@@ -17,11 +17,11 @@ import (
 )
 
 type conformCmd struct {
-	Kind string   `enum:"idempotency,webhooks," default:"" help:"What to hold a service of yours against: idempotency or webhooks. Without it, all cases are run against a system of ours."`
+	Kind string   `enum:"idempotency,edge,webhooks," default:"" help:"What to hold a service of yours against: idempotency, edge or webhooks. Without it, all cases are run against a system of ours."`
 	List bool     `help:"Print the cases, and run none."`
 	Skip []string `help:"Cases that are not for your service: errors-are-problems,…"`
 
-	URL    string   `name:"url" help:"The endpoint: one that takes a key, or one that receives webhooks."`
+	URL    string   `name:"url" help:"The endpoint: one that takes a key or JSON, or one that receives webhooks."`
 	Header []string `sep:"none" help:"Sent with every request: 'Authorization: Bearer …'."`
 	Body   string   `help:"A shell command that prints the body of a new request, or of a new webhook. Where a body can be used once only, it prints another one each time."`
 
@@ -45,7 +45,7 @@ func (c conformCmd) Run(ctx context.Context) error {
 	case c.List:
 		return listCases(os.Stdout)
 	case c.Kind == "" && c.URL+c.Body+c.Trigger+c.Secret != "":
-		return errors.New("--kind is missing: idempotency or webhooks? Without it, a system of ours is tested, not yours")
+		return errors.New("--kind is missing: idempotency, edge or webhooks? Without it, a system of ours is tested, not yours")
 	case c.Kind == "":
 		return conformOurs(ctx, c.Skip)
 	}
@@ -62,8 +62,8 @@ func (c conformCmd) Run(ctx context.Context) error {
 	}
 	chosen := map[string][]conform.Case{}
 	switch {
-	case c.Kind == "idempotency":
-		chosen["idempotency"] = conform.Idempotency
+	case c.Kind == "idempotency", c.Kind == "edge":
+		chosen[c.Kind] = map[string][]conform.Case{"idempotency": conform.Idempotency, "edge": conform.Edge}[c.Kind]
 		if c.URL == "" {
 			return errors.New("--url is missing")
 		}
@@ -80,7 +80,7 @@ func (c conformCmd) Run(ctx context.Context) error {
 		}
 	}
 	all, failed := 0, 0
-	for _, what := range []string{"idempotency", "receiver", "sender"} {
+	for _, what := range []string{"idempotency", "edge", "receiver", "sender"} {
 		all += len(chosen[what])
 		failed += check(ctx, os.Stdout, what, target, chosen[what], c.Skip)
 	}

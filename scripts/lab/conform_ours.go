@@ -51,6 +51,9 @@ func conformOurs(ctx context.Context, skip []string) error {
 		{"POST /v1/orders", keyed(us.Orders+"/v1/orders", us.basket), conform.Idempotency},
 		{"POST /v1/refunds", keyed(us.Payments+"/v1/refunds", us.refund), conform.Idempotency},
 		{"POST /v1/payouts", keyed(us.Payments+"/v1/payouts", us.payout), conform.Idempotency},
+		{"POST /v1/orders", keyed(us.Orders+"/v1/orders", us.basket), conform.Edge},
+		{"POST /v1/refunds", keyed(us.Payments+"/v1/refunds", us.refund), conform.Edge},
+		{"POST /v1/payouts", keyed(us.Payments+"/v1/payouts", us.payout), conform.Edge},
 		{"/webhooks/processor", &conform.Target{URL: us.Payments + "/webhooks/processor", Secret: env["PROCESSOR_WEBHOOK_SECRET"], Body: settled}, conform.Receiver},
 		{"callbacks", &conform.Target{Secret: env["WEBHOOK_SECRET"], Listen: "127.0.0.1:0", Patience: 30 * time.Second, Trigger: us.orderWithCallback}, conform.Sender},
 	}

@@ -81,7 +81,7 @@ func start(t *testing.T, change ...func(*settings)) *world {
 	return w
 }
 
-// checked holds every answer against openapi.yaml.
+// checked holds every answer against openapi.yaml, and every request that is carried out.
 type checked struct{ t *testing.T }
 
 var description = sync.OnceValues(func() (routers.Router, error) {
@@ -107,6 +107,10 @@ func (c checked) RoundTrip(r *http.Request) (*http.Response, error) {
 		c.t.Errorf("%s %s is not described: %v", r.Method, r.URL.Path, err)
 		return nil, err
 	}
+	sent := r.Clone(r.Context()) // its body is read by the transport
+	if r.GetBody != nil {
+		sent.Body, _ = r.GetBody() // of bytes in memory: it cannot fail
+	}
 	resp, err := http.DefaultTransport.RoundTrip(r)
 	if err != nil {
 		return nil, err
@@ -117,9 +121,17 @@ func (c checked) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	resp.Body = io.NopCloser(bytes.NewReader(body))
 	input := &openapi3filter.ResponseValidationInput{
-		RequestValidationInput: &openapi3filter.RequestValidationInput{Request: r, PathParams: params, Route: route},
-		Status:                 resp.StatusCode, Header: resp.Header,
+		RequestValidationInput: &openapi3filter.RequestValidationInput{
+			Request: sent, PathParams: params, Route: route,
+			Options: &openapi3filter.Options{AuthenticationFunc: openapi3filter.NoopAuthenticationFunc},
+		},
+		Status: resp.StatusCode, Header: resp.Header,
 		Options: &openapi3filter.Options{IncludeResponseStatus: true},
+	}
+	if resp.StatusCode < http.StatusBadRequest {
+		if err := openapi3filter.ValidateRequest(r.Context(), input.RequestValidationInput); err != nil {
+			c.t.Errorf("%s %s was carried out, which openapi.yaml does not allow: %v", r.Method, r.URL.Path, err)
+		}
 	}
 	if err := openapi3filter.ValidateResponse(r.Context(), input.SetBodyBytes(body)); err != nil {
 		c.t.Errorf("%s %s answered %s, which openapi.yaml does not describe: %v", r.Method, r.URL.Path, body, err)

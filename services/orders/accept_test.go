@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -170,5 +171,30 @@ func TestAccept_KeyIsForOneRequestUntilItExpires(t *testing.T) {
 	b.exec(`UPDATE idempotency_keys SET expires_at = now() - interval '1 second'`)
 	if anew := b.place("key"); anew.Code != http.StatusAccepted || anew.Body.String() == first.Body.String() || anew.Header().Get("Idempotent-Replayed") != "" {
 		t.Errorf("after its answer has expired: %d %s", anew.Code, anew.Body)
+	}
+}
+
+// We have become stricter between a request and its retry: the retry gets its answer.
+func TestAccept_RecordedAnswerComesBeforeValidation(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 4)
+	const body = `{"customer_id":"cus_1","items":[],"coupon":"a field that we took once"}`
+	if answer := b.call(http.MethodPost, "/v1/orders", body, "Idempotency-Key", "new"); answer.Code != http.StatusUnprocessableEntity {
+		t.Fatalf("new: %d %s", answer.Code, answer.Body)
+	}
+	earlier := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/v1/orders", nil)
+	earlier.Header.Set("Idempotency-Key", "old")
+	request, err := idempotency.FromRequest(earlier, "mer_acme", "POST /v1/orders", []byte(body), time.Hour)
+	if err == nil {
+		err = postgres.Write(t.Context(), b.db, func(batch *pgx.Batch) {
+			request.Record(batch, idempotency.Response{Status: http.StatusAccepted, Body: []byte("the first answer")})
+		})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := b.call(http.MethodPost, "/v1/orders", body, "Idempotency-Key", "old")
+	if answer.Code != http.StatusAccepted || answer.Body.String() != "the first answer" {
+		t.Errorf("the retry: %d %s", answer.Code, answer.Body)
 	}
 }

@@ -192,14 +192,10 @@ func (s *service) putProduct(c echo.Context) error {
 	if c.Request().Header.Get("If-None-Match") == "*" {
 		return s.createProduct(c, sku, in)
 	}
-	match := c.Request().Header.Get("If-Match")
+	match := strings.Join(c.Request().Header.Values("If-Match"), ",")
 	if match == "" {
 		return web.NewProblem(http.StatusPreconditionRequired, "precondition-required", "If-Match required",
 			"Send the ETag of the version you edited in If-Match, or If-None-Match: * to create the product.")
-	}
-	version, err := strconv.ParseInt(strings.Trim(match, `"`), 10, 64)
-	if err != nil && match != "*" {
-		version = -1 // an ETag that we never gave out matches nothing
 	}
 
 	// The condition and the write are one statement: of two editors who saw the
@@ -217,9 +213,9 @@ func (s *service) putProduct(c echo.Context) error {
 			       version     = version + 1
 			 WHERE merchant_id = $1
 			   AND sku = $2
-			   AND (version = $3 OR $8)
+			   AND (version = ANY($3) OR $8)
 			RETURNING sku, name, price_minor, currency, available, version`,
-			web.MerchantID(c), sku, version, in.Name, in.Price.Minor, in.Price.Currency, *in.Stock, match == "*",
+			web.MerchantID(c), sku, versionsOf(match), in.Name, in.Price.Minor, in.Price.Currency, *in.Stock, match == "*",
 		).Query(func(rows pgx.Rows) (err error) {
 			written, err = pgx.CollectRows(rows, scanProduct)
 			return err
@@ -234,6 +230,19 @@ func (s *service) putProduct(c echo.Context) error {
 	p := written[0]
 	c.Response().Header().Set("ETag", p.etag())
 	return c.JSON(http.StatusOK, p.view())
+}
+
+// versionsOf reads a list of ETags. One that we never gave out matches nothing.
+func versionsOf(match string) []int64 {
+	versions := []int64{}
+	for tag := range strings.SplitSeq(match, ",") {
+		tag = strings.TrimSpace(tag)
+		version, err := strconv.ParseInt(strings.Trim(tag, `"`), 10, 64)
+		if err == nil && tag == (product{Version: version}).etag() {
+			versions = append(versions, version)
+		}
+	}
+	return versions
 }
 
 // whyNoMatch tells a missing product (404) from a stale version (412).

@@ -70,6 +70,21 @@ func TestProduct_IsFoundUnderItsLocation(t *testing.T) {
 	}
 }
 
+func TestPutProduct_IfMatchIsAListOfETags(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 4)
+	for match, want := range map[string]int{
+		`"zzz", "1"`: 200, `"1"`: 200, `*`: 200, `"1" , "7"`: 200,
+		`"zzz", "7"`: 412, `1`: 412, `"1`: 412, `W/"1"`: 412, `"01"`: 412, `"+1"`: 412, `"a,1"`: 412, `,`: 412,
+	} {
+		b.exec(`UPDATE products SET version = 1 WHERE sku = 'mug'`)
+		answer := b.call(http.MethodPut, "/v1/products/mug", `{"name":"Mug","price":{"minor":1,"currency":"GBP"},"stock":10}`, "If-Match", match)
+		if answer.Code != want {
+			t.Errorf("If-Match: %s: %d %s, want %d", match, answer.Code, answer.Body, want)
+		}
+	}
+}
+
 func TestListProducts_ShowsThemInPages(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 4) // with a mug

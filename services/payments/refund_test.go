@@ -5,12 +5,14 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
 	"example.com/failwell/shared/pattern/idempotency"
@@ -82,4 +84,39 @@ func TestResumeRefund_ThatTheLedgerRefusesNeedsAPerson(t *testing.T) {
 		t.Fatal(err)
 	}
 	same(t, "point", r.Point, refundDecided)
+}
+
+// We have become stricter between a request and its retry: the retry gets its answer.
+func TestPerform_RecordedAnswerComesBeforeValidation(t *testing.T) {
+	t.Parallel()
+	s, _ := newBanking(t)
+	for _, op := range []operation{s.refunds(), s.payouts()} {
+		path := strings.TrimPrefix(op.name, "POST ")
+		const body = `{"coupon":"a field that we took once"}`
+		post := func(key string) *http.Request {
+			r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, path, strings.NewReader(body))
+			for name, value := range map[string]string{"Idempotency-Key": key, "Content-Type": "application/json", "Authorization": "Bearer " + acmeKey} {
+				r.Header.Set(name, value)
+			}
+			return r
+		}
+		api := s.routes(t.Context(), prometheus.NewRegistry(), nil)
+		told := httptest.NewRecorder()
+		if api.ServeHTTP(told, post("new")); told.Code != http.StatusUnprocessableEntity {
+			t.Errorf("%s, new: %d %s", op.name, told.Code, told.Body)
+		}
+		request, err := idempotency.FromRequest(post("old"), acme, op.name, []byte(body), time.Hour)
+		if err == nil {
+			err = postgres.InTx(t.Context(), s.db, func(ctx context.Context, tx pgx.Tx) error {
+				return request.RecordTx(ctx, tx, idempotency.Response{Status: http.StatusCreated, Body: []byte("the first answer")})
+			})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		told = httptest.NewRecorder()
+		if api.ServeHTTP(told, post("old")); told.Code != http.StatusCreated || told.Body.String() != "the first answer" {
+			t.Errorf("%s, the retry: %d %s", op.name, told.Code, told.Body)
+		}
+	}
 }

@@ -1,6 +1,7 @@
 // Package conform holds any service at a URL, ours or a reader's own, against
 // published lists of cases: the idempotency key header
-// (draft-ietf-httpapi-idempotency-key-header) and Standard Webhooks, on both sides.
+// (draft-ietf-httpapi-idempotency-key-header), Standard Webhooks, on both sides, and what
+// an endpoint that takes JSON does with bodies, headers and methods out of the ordinary.
 //
 // A case judges only what its source says, in any of the ways that the source
 // allows. What it cannot tell it does not judge (ErrNotJudged).
@@ -42,6 +43,7 @@ type List struct {
 // Lists are all cases there are.
 var Lists = []List{
 	{"idempotency", "An endpoint that takes an idempotency key", Idempotency},
+	{"edge", "Any endpoint that takes JSON", Edge},
 	{"webhooks", "A receiver of webhooks", Receiver},
 	{"webhooks", "A sender of webhooks", Sender},
 }
@@ -106,7 +108,11 @@ func (a Answer) same(b Answer) (bool, error) {
 const perRequest = 30 * time.Second
 
 func (t *Target) post(ctx context.Context, body []byte, header map[string]string) (Answer, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, t.URL, bytes.NewReader(body))
+	return t.do(ctx, http.MethodPost, body, header)
+}
+
+func (t *Target) do(ctx context.Context, method string, body []byte, header map[string]string) (Answer, error) {
+	request, err := http.NewRequestWithContext(ctx, method, t.URL, bytes.NewReader(body))
 	if err != nil {
 		return Answer{}, err
 	}
@@ -114,7 +120,9 @@ func (t *Target) post(ctx context.Context, body []byte, header map[string]string
 	if request.Header == nil {
 		request.Header = http.Header{}
 	}
-	request.Header.Set("Content-Type", "application/json")
+	if body != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
 	for name, value := range header {
 		request.Header.Set(name, value)
 	}
