@@ -23,7 +23,7 @@ run: deps ## The whole system as local processes, until Ctrl-C.
 
 .PHONY: test
 test: deps ## The tests, on a real PostgreSQL and RabbitMQ. Under five minutes.
-	@go run ./scripts/testenv -- go test -timeout 10m $$(go list ./... | grep -vE '/scripts/(e2e|large|fork)$$')
+	@go run ./scripts/testenv -- go test -timeout 10m $$(go list ./... | grep -vE '/scripts/(e2e|large|fork|live/browser)$$')
 
 .PHONY: test-long
 test-long: deps ## All tests, with the race detector: also a crash at every fault point, large tables, whole forks. About ten minutes.

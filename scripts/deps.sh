@@ -18,20 +18,25 @@ have_docker() {
     done
 }
 
-if have_given || have_binaries || have_docker; then
+# The tests of the live page need a browser; nothing else does: deps.sh chromium.
+packages=(postgresql rabbitmq-server)
+if [ "${1:-}" = chromium ]; then
+  packages=(chromium)
+  ! command -v chromium >/dev/null || exit 0
+elif have_given || have_binaries || have_docker; then
   exit 0
 fi
 if ! command -v apt-get >/dev/null; then
-  echo "deps: install PostgreSQL (server) and RabbitMQ, or start Docker" >&2
+  [ "${1:-}" = chromium ] || echo "deps: install PostgreSQL (server) and RabbitMQ, or start Docker" >&2
   exit 1
 fi
 sudo=
 if [ "$(id -u)" -ne 0 ]; then
-  command -v sudo >/dev/null || { echo "deps: run as root: apt-get install postgresql rabbitmq-server" >&2; exit 1; }
+  command -v sudo >/dev/null || { echo "deps: run as root: apt-get install ${packages[*]}" >&2; exit 1; }
   sudo=sudo
 fi
 
-echo "deps: installing postgresql and rabbitmq-server" >&2
+echo "deps: installing ${packages[*]}" >&2
 # 101 tells the packages' scripts not to start their services.
 policy=/usr/sbin/policy-rc.d
 if [ ! -e "$policy" ]; then
@@ -41,11 +46,11 @@ if [ ! -e "$policy" ]; then
 fi
 log=$(mktemp)
 export DEBIAN_FRONTEND=noninteractive
-install() { $sudo apt-get install -y --no-install-recommends postgresql rabbitmq-server >"$log" 2>&1; }
+install() { $sudo apt-get install -y --no-install-recommends "${packages[@]}" >"$log" 2>&1; }
 install || { $sudo apt-get update >"$log" 2>&1 && install; } || {
   tail -n 5 "$log" >&2
   echo "deps: apt-get failed, its output is in $log" >&2
   exit 1
 }
 rm -f "$log"
-have_binaries || { echo "deps: the packages are installed, but their binaries are not where they were expected" >&2; exit 1; }
+[ "${1:-}" = chromium ] || have_binaries || { echo "deps: the packages are installed, but their binaries are not where they were expected" >&2; exit 1; }

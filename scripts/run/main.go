@@ -35,14 +35,27 @@ func run(ctx context.Context) error {
 	defer unlock()
 
 	fmt.Printf("Starting PostgreSQL, RabbitMQ, %s …\n", strings.Join(stack.Processes, ", "))
-	s, err := stack.Start(ctx, stack.Options{Out: os.Stdout})
+	opts := stack.Options{Out: os.Stdout}
+	serve := func(context.Context, *stack.Stack) (string, func(), error) { return "", func() {}, nil }
+	if livePage != nil {
+		serve = livePage(&opts)
+	}
+	s, err := stack.Start(ctx, opts)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
+	page, closePage, err := serve(ctx, s)
+	if err != nil {
+		return err
+	}
+	defer closePage()
 
-	path := filepath.Join(".run", "env")
-	if err := writeEnv(path, s.Env()); err != nil {
+	path, env := filepath.Join(".run", "env"), s.Env()
+	if page != "" {
+		env["LAB_URL"] = page
+	}
+	if err := writeEnv(path, env); err != nil {
 		return err
 	}
 	defer os.Remove(path) //nolint:errcheck // addresses of processes that are gone; harmless if it stays
@@ -52,6 +65,9 @@ func run(ctx context.Context) error {
 		fmt.Printf("  %-9s %s\n", name, s.URL[name])
 	}
 	fmt.Printf("  %-9s %s\n", "logs", s.Dir)
+	if page != "" {
+		fmt.Printf("\nSee it, and break it: %s\n", page)
+	}
 	fmt.Print(howToOrder)
 	fmt.Println("Ctrl-C stops everything.")
 
@@ -59,6 +75,10 @@ func run(ctx context.Context) error {
 	fmt.Println("\nStopping …")
 	return nil
 }
+
+// livePage is the lab's page in the browser: told of the stack before it starts, and
+// served once it runs. nil where live.go is missing, as in a fork without the lab.
+var livePage func(*stack.Options) (serve func(context.Context, *stack.Stack) (url string, end func(), err error))
 
 // howToOrder is what to type next.
 const howToOrder = `

@@ -46,6 +46,9 @@ func run(ctx context.Context, cfg settings) error {
 	web.Health(ctx, e, logger, web.Database(db))
 	together := postgres.Grouped(db, postgres.GroupOptions{})
 	defer together.Close()
+	heard := newCalls(ctx.Done())
+	e.Use(heard.watch)
+	e.GET("/calls", heard.stream)
 	if err := mount(e, cfg, db, together, misbehaviour); err != nil {
 		return err
 	}
@@ -59,6 +62,7 @@ func run(ctx context.Context, cfg settings) error {
 		if err != nil {
 			return err
 		}
+		send.calls = heard
 		background.Go(func() { send.run(ctx, cfg.WebhookPoll) })
 	}
 	return web.Run(ctx, e, cfg.Common, logger)

@@ -81,6 +81,7 @@ type sender struct {
 	signer *standardwebhooks.Webhook
 	client *http.Client
 	retry  time.Duration
+	calls  *calls // nil: no one hears of them
 	logger *slog.Logger
 }
 
@@ -220,10 +221,16 @@ func (s *sender) post(ctx context.Context, e *pending) error {
 	req.Header.Set(standardwebhooks.HeaderWebhookID, webhookID(e.id))
 	req.Header.Set(standardwebhooks.HeaderWebhookTimestamp, strconv.FormatInt(at.Unix(), 10))
 	req.Header.Set(standardwebhooks.HeaderWebhookSignature, signature)
+	said := call{Out: true, Method: http.MethodPost, Path: req.URL.Path, Key: webhookID(e.id), Body: string(e.body)}
+	said.ID = s.calls.tell(said)
+	said.Answer, said.Body = true, ""
 	resp, err := s.client.Do(req)
 	if err != nil {
+		s.calls.tell(said)
 		return err
 	}
+	said.Status = resp.StatusCode
+	s.calls.tell(said)
 	defer resp.Body.Close() //nolint:errcheck // nothing is read from it
 	// Redirects count as failures: followed, the POST would turn into a GET.
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {

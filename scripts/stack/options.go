@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"example.com/failwell/shared/testenv"
 )
@@ -54,6 +55,12 @@ type Options struct {
 	// Network puts a network between the processes that can be broken.
 	Network bool
 
+	// LogicalDecoding starts a PostgreSQL whose log can be read as rows.
+	LogicalDecoding bool
+
+	// Lives hears when a process starts and when it ends. It must not block. nil: nobody.
+	Lives func(Life)
+
 	// Overlay replaces source files, by their path in the repository, while the
 	// services are built.
 	Overlay map[string]string
@@ -68,6 +75,14 @@ type Options struct {
 	// BrokerLinks names processes that reach the broker over a link of their own:
 	// Network.Cut(BrokerLink(name)) takes the broker from that process alone.
 	BrokerLinks []string
+}
+
+// Life is the beginning or the end of a process, as its parent sees it.
+type Life struct {
+	Name string
+	Pid  int
+	At   time.Time
+	End  string // "signal: killed", "exit status 1"; empty: it has started
 }
 
 // processes are the names of all that run, in the order in which they start.

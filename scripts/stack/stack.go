@@ -81,7 +81,7 @@ func (s *Stack) start(ctx context.Context, opts Options) error {
 	built := make(chan error, 1)
 	go func() { built <- s.build(ctx, root, opts.Overlay) }()
 	if s.Servers = opts.Servers; s.Servers == nil {
-		s.Servers, err = testenv.Start(ctx, testenv.Options{IgnoreGiven: opts.IgnoreGiven, Log: opts.Out})
+		s.Servers, err = testenv.Start(ctx, testenv.Options{IgnoreGiven: opts.IgnoreGiven, LogicalDecoding: opts.LogicalDecoding, Log: opts.Out})
 	}
 	if e := <-built; err == nil {
 		err = e
@@ -115,7 +115,7 @@ func (s *Stack) start(ctx context.Context, opts Options) error {
 		}
 		sup := &supervisor{
 			name: name, binary: filepath.Join(s.Dir, programOf(name)), env: s.environment(name, env),
-			logPath: filepath.Join(s.Dir, name+".log"),
+			logPath: filepath.Join(s.Dir, name+".log"), lives: opts.Lives,
 		}
 		s.supervisors[name] = sup
 		if err := sup.run(); err != nil {

@@ -23,6 +23,7 @@ type supervisor struct {
 	name, binary string
 	env          []string
 	logPath      string
+	lives        func(Life) // nil: nobody wants to know
 
 	mu       sync.Mutex
 	cmd      *exec.Cmd // nil between two lives
@@ -81,14 +82,23 @@ func (s *supervisor) live(log *os.File) bool {
 	s.cmd = cmd
 	s.starts++
 	s.mu.Unlock()
+	s.tell(Life{Pid: cmd.Process.Pid})
 
 	_ = cmd.Wait() // how it died is in its log
+	s.tell(Life{Pid: cmd.Process.Pid, End: cmd.ProcessState.String()})
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.cmd = nil
 	s.lastExit = cmd.ProcessState.ExitCode()
 	return !s.stopping
+}
+
+func (s *supervisor) tell(l Life) {
+	if s.lives != nil {
+		l.Name, l.At = s.name, time.Now()
+		s.lives(l)
+	}
 }
 
 // signal sends sig to the process; false when it is not alive at the moment.

@@ -47,7 +47,7 @@ func startDocker(ctx context.Context, opts Options) (*Env, error) {
 		func() (machine, error) {
 			return e.container(pool, cmp.Or(os.Getenv("POSTGRES_IMAGE"), postgresImage), dockertest.RunOptions{
 				Env:          []string{"POSTGRES_PASSWORD=" + password},
-				Cmd:          append([]string{"postgres"}, postgresSettings...),
+				Cmd:          append([]string{"postgres"}, settings(opts)...),
 				PortBindings: map[docker.Port][]docker.PortBinding{"5432/tcp": loopback(e.ports.postgres)},
 			})
 		},

@@ -39,6 +39,9 @@ type Options struct {
 	// WithoutPostgres and WithoutRabbit leave out what is not needed.
 	WithoutPostgres, WithoutRabbit bool
 
+	// LogicalDecoding starts a PostgreSQL whose log can be read as rows: for the live page.
+	LogicalDecoding bool
+
 	// Log hears what is being done. nil: nobody.
 	Log io.Writer
 }

@@ -33,7 +33,7 @@ func startLocal(ctx context.Context, opts Options) (*Env, error) {
 		return nil, err
 	}
 	return e.boot(ctx, opts,
-		func() (machine, error) { return e.localPostgres(ctx, initdb) },
+		func() (machine, error) { return e.localPostgres(ctx, initdb, settings(opts)) },
 		func() (machine, error) { return e.localRabbit(rabbit) })
 }
 
@@ -59,8 +59,17 @@ var postgresSettings = []string{
 	"-c", "wal_compression=lz4", // of those whole pages
 }
 
+// settings are postgresSettings and what opts asks for. A reader of the log that has
+// stopped reading may keep a gigabyte of it, and no more.
+func settings(opts Options) []string {
+	if !opts.LogicalDecoding {
+		return postgresSettings
+	}
+	return slices.Concat(postgresSettings, []string{"-c", "wal_level=logical", "-c", "max_slot_wal_keep_size=1GB"})
+}
+
 // localPostgres initialises a data directory; it does not start the server.
-func (e *Env) localPostgres(ctx context.Context, initdb string) (machine, error) {
+func (e *Env) localPostgres(ctx context.Context, initdb string, settings []string) (machine, error) {
 	dir := filepath.Join(e.dir, "postgres")
 	if err := os.Mkdir(dir, 0o755); err != nil { //nolint:gosec // the data directory inside is private
 		return nil, err
@@ -82,7 +91,7 @@ func (e *Env) localPostgres(ctx context.Context, initdb string) (machine, error)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("initdb: %w: %s", err, out)
 	}
-	args := slices.Concat([]string{filepath.Join(filepath.Dir(initdb), "postgres")}, postgresSettings, []string{
+	args := slices.Concat([]string{filepath.Join(filepath.Dir(initdb), "postgres")}, settings, []string{
 		"-D", data, "-p", strconv.Itoa(e.ports.postgres), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="})
 	// SIGQUIT is the immediate shutdown, which takes the backends along.
 	return e.process(process{args: args, dir: dir, log: filepath.Join(dir, "log"), as: as}, syscall.SIGQUIT), nil
