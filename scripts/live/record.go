@@ -60,20 +60,8 @@ type Row struct {
 	refs []string
 }
 
-// subject is something that has a timeline.
-type subject struct {
-	ID     string    `json:"id"`
-	Kind   string    `json:"kind"`
-	Status string    `json:"status"`
-	At     time.Time `json:"at"`
-}
-
-// keep is how many events are kept, and subjectsKept of how many orders, refunds and
-// payouts the page has a list.
-const (
-	keep         = 20_000
-	subjectsKept = 50
-)
+// keep is how many events are kept.
+const keep = 20_000
 
 // record keeps what was observed, in memory, and knows which ids belong together: an
 // order, its payment, the charge, the messages that speak of them. Such ids are one
@@ -168,29 +156,6 @@ func (r Row) col(name string) string {
 	return ""
 }
 
-// note keeps the list of what has a timeline.
-func (r *record) note(row Row, at time.Time) {
-	s := subject{At: at}
-	switch row.Table {
-	case "orders":
-		s.Kind, s.ID, s.Status = "order", "ord_"+row.col("id"), row.col("status")
-	case "refunds":
-		s.Kind, s.ID, s.Status = "refund", "rfd_"+row.col("id"), row.col("recovery_point")+" "+row.col("decision")
-	case "payouts":
-		s.Kind, s.ID, s.Status = "payout", "pyo_"+row.col("id"), row.col("recovery_point")+", "+row.col("outcome")
-	default:
-		return
-	}
-	if i := slices.IndexFunc(r.subjects, func(known subject) bool { return known.ID == s.ID }); i >= 0 {
-		r.subjects[i].Status = s.Status
-		return
-	}
-	r.subjects = append(r.subjects, s)
-	if len(r.subjects) > subjectsKept {
-		r.subjects = r.subjects[1:]
-	}
-}
-
 func (r *record) find(id string) string {
 	for r.parent[id] != "" {
 		id = r.parent[id]
@@ -208,9 +173,13 @@ func (r *record) link(families [][]string) {
 	}
 }
 
-// around is how long before the first and after the last event of a timeline what
-// happened to the processes is shown in it.
-const around = 10 * time.Second
+// What happened to the processes is shown in a timeline from shortly before its first
+// event until some time after its last; what was armed for it, from longer before.
+const (
+	shortly  = time.Second
+	armedFor = time.Minute
+	after    = 10 * time.Second
+)
 
 // timeline returns the events about an id, oldest first, each with the rows that are
 // about it; of a refund those from its beginning. changed is closed when there may be more.
@@ -254,7 +223,11 @@ func (r *record) timeline(id string) (events []Event, changed <-chan struct{}) {
 		return nil, r.changed
 	}
 	for _, e := range r.events {
-		if e.processes() && e.At.After(first.Add(-around)) && e.At.Before(last.Add(around)) {
+		before := shortly
+		if e.Kind == Lab || e.Kind == Paused {
+			before = armedFor
+		}
+		if e.processes() && e.At.After(first.Add(-before)) && e.At.Before(last.Add(after)) {
 			events = append(events, e)
 		}
 	}
@@ -283,13 +256,4 @@ func (r *record) keysOf(id string) []string {
 // processes tells whether an event is about no order, but about what all run on.
 func (e Event) processes() bool {
 	return slices.Contains([]string{Died, Started, Paused, Resumed, Lab, Gap}, e.Kind)
-}
-
-// list returns the newest subjects first.
-func (r *record) list() []subject {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	newest := slices.Clone(r.subjects)
-	slices.Reverse(newest)
-	return newest
 }

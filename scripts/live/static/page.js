@@ -47,10 +47,12 @@ function take(batch) {
   if (live) cursor = steps.length - 1
   else if (at) cursor = steps.findIndex(e => e.seq === at)
   else if (wanted) cursor = Math.min(wanted, steps.length) - 1
-  const made = steps.flatMap(e => e.rows ?? []).find(r => r.table === 'orders' && r.op === 'INSERT')
-  if (route().kind === 'key' && made) { // placed, and its id is known now
-    shown = 'ord_' + made.cols.id
-    history.replaceState(null, '', '#order/' + shown)
+  if (route().kind === 'key') { // placed, and perhaps its id is known now
+    const made = steps.flatMap(e => e.rows ?? []).filter(r => r.op === 'INSERT')
+    for (const [table, kind] of [['payouts', 'payout/pyo_'], ['refunds', 'refund/rfd_'], ['orders', 'order/ord_']]) {
+      const row = made.findLast(r => r.table === table)
+      if (row) return location.replace(`#${kind}${row.cols.id}`)
+    }
   }
   show()
   settle()
@@ -79,7 +81,8 @@ const word = { publish: '', deliver: '', redeliver: 'again: ', retry: '', parked
 function label(e) {
   if (word[e.kind] !== undefined) return word[e.kind] + short(e.text) + outcome(e)
   if (!verb[e.kind]) return short(e.text)
-  const parts = (e.rows ?? []).map(r => change[r.table] ? change[r.table](r.cols ?? {}, r.op) : r.table).filter(Boolean)
+  const last = new Map((e.rows ?? []).map(r => [r.table + r.key, r])) // a row that was written twice shows how it ended
+  const parts = [...last.values()].map(r => change[r.table] ? change[r.table](r.cols ?? {}, r.op) : r.table).filter(Boolean)
   const counted = [...new Set(parts)].map(p => [p, parts.filter(q => q === p).length])
   const text = counted.map(([p, n]) => n > 1 && p !== 'balances' ? `${p} ×${n}` : p).join(' · ')
   return `${verb[e.kind]}${text ? ': ' + text : ''}${e.others ? ` (and ${e.others} rows of others)` : ''}`
