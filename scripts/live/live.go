@@ -147,8 +147,8 @@ func onlyLocal(next http.Handler) http.Handler {
 			http.Error(w, "this page is for 127.0.0.1 and localhost only", http.StatusForbidden)
 			return
 		}
-		// Fetch sends Origin with every POST; a client that is no browser is none of ours.
-		if origin := r.Header.Get("Origin"); r.Method != http.MethodGet && origin != "http://"+r.Host {
+		// A browser sends Origin with every POST, and with what a stranger's page reads.
+		if origin := r.Header.Get("Origin"); origin != "http://"+r.Host && (origin != "" || r.Method != http.MethodGet) {
 			http.Error(w, "not from this page", http.StatusForbidden)
 			return
 		}

@@ -130,6 +130,7 @@ func TestHandler_RefusesStrangers(t *testing.T) {
 		{http.MethodGet, "/page.js", "localhost:8080", "", http.StatusOK},
 		{http.MethodGet, "/", "evil.example:8080", "", http.StatusForbidden},
 		{http.MethodGet, "/api/events?id=x", "evil.example", "", http.StatusForbidden},
+		{http.MethodGet, "/api/events?id=x", "127.0.0.1:8080", "http://evil.example", http.StatusForbidden},
 		{http.MethodPost, "/api/disarm", "127.0.0.1:8080", "http://evil.example", http.StatusForbidden},
 		{http.MethodPost, "/api/disarm", "127.0.0.1:8080", "", http.StatusForbidden},
 		{http.MethodPost, "/api/disarm", "127.0.0.1:8080", "http://127.0.0.1:9090", http.StatusForbidden},

@@ -35,8 +35,15 @@ function listen() {
   cursor = -1
   live = !step
   source = new EventSource('api/events?id=' + encodeURIComponent(id))
+  source.onopen = () => { events = new Map() } // all of it comes again, perhaps from another run
+  source.onerror = () => { $('sources').className = 'bad'; $('sources').textContent = 'the server does not answer' }
   source.addEventListener('events', m => take(JSON.parse(m.data)))
-  source.addEventListener('state', m => { state = JSON.parse(m.data); showState() })
+  source.addEventListener('state', m => {
+    const seen = JSON.stringify(state?.subjects)
+    state = JSON.parse(m.data)
+    if (seen && seen !== JSON.stringify(state.subjects)) settle()
+    showState()
+  })
 }
 
 function take(batch) {
