@@ -119,6 +119,7 @@ func (p *Page) handler() http.Handler {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("GET /", http.FileServerFS(files))
+	mux.HandleFunc("GET /readyz", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("GET /api/events", p.events)
 	mux.HandleFunc("GET /api/points", p.points)
 	mux.HandleFunc("GET /api/verdict", answer(p.verdict))

@@ -1,6 +1,8 @@
 package live
 
 import (
+	"context"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -147,6 +149,39 @@ func TestHandler_RefusesStrangers(t *testing.T) {
 			t.Errorf("%s %s as %s from %q: %d, want %d", c.method, c.path, c.host, c.origin, answer.Code, c.want)
 		}
 	}
+}
+
+// Where the parent of the processes does not tell, the end of a connection does.
+func TestPulse_SeesAProcessEndAndComeBack(t *testing.T) {
+	seen := make(chan Event, 8)
+	healthy := http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})
+	first := httptest.NewServer(healthy)
+	address := first.Listener.Addr().String()
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error)
+	asked := make(chan struct{}, 8)
+	first.Config.Handler = http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked <- struct{}{} })
+	go func() {
+		ended <- pulse(ctx, "orders", first.URL, func(e ...Event) { seen <- e[0] })
+	}()
+	<-asked
+	first.CloseClientConnections()
+	first.Close()
+	if e := <-seen; e.Kind != Died || e.Lane != "orders" {
+		t.Errorf("%+v", e)
+	}
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := &httptest.Server{Listener: listener, Config: &http.Server{Handler: healthy}} //nolint:gosec // a test's
+	second.Start()
+	defer second.Close()
+	if e := <-seen; e.Kind != Started {
+		t.Errorf("%+v", e)
+	}
+	stop()
+	<-ended
 }
 
 // Every fault point is offered with the place where it stands.

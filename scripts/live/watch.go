@@ -50,6 +50,7 @@ func (p *Page) watch() (leave func()) {
 		p.source(ctx, "outside world", func(ctx context.Context, ready func()) error {
 			return outside(ctx, p.url("sandbox"), ready, p.record.add)
 		})
+		p.pulses(ctx)
 		go p.keepLooking(ctx)
 	}
 	return func() {

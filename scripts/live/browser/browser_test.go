@@ -152,7 +152,7 @@ func TestPage_ShowsAnOrderFromAllSides(t *testing.T) {
 	v.until(ended)
 	for _, seen := range []string{
 		step("call", "POST /v1/orders, key"), step("answer", "202 to POST /v1/orders"),
-		step("commit", "saga forward 0 · outbox + payments.authorise"), step("publish", "payments.authorise"), step("deliver", "payments.authorise"),
+		step("commit", "saga forward authorise · outbox + payments.authorise"), step("publish", "payments.authorise"), step("deliver", "payments.authorise"),
 		step("call", "POST /v1/charges"), step("commit", "charge authorised"), step("answer", "201 to POST /v1/charges"),
 		step("commit", "entry: sale"), step("publish", "saga-reply: capture done"), step("commit", "heard, said 204"),
 	} {
@@ -165,11 +165,11 @@ func TestPage_ShowsAnOrderFromAllSides(t *testing.T) {
 	v.js(`document.activeElement.blur()`) // keys typed into a field are that field's
 	v.do(chromedp.KeyEvent(kb.Home))
 	v.until(`location.hash.endsWith("/1")`)
-	for i := 0; i < 12 && !strings.Contains(v.read(`document.querySelector("[aria-selected=true]").textContent`), "saga forward 0"); i++ {
+	for i := 0; i < 12 && !strings.Contains(v.read(`document.querySelector("[aria-selected=true]").textContent`), "saga forward authorise"); i++ {
 		v.do(chromedp.KeyEvent("j"))
 	}
 	moment := v.read(`document.querySelector("#moment").innerText`)
-	for _, want := range []string{"orders pending", "sagas forward, step 0", "outbox payments.authorise", "answered 202"} {
+	for _, want := range []string{"orders pending", "sagas forward authorise", "outbox payments.authorise", "answered 202"} {
 		if !strings.Contains(moment, want) {
 			t.Errorf("no %q in\n%s", want, moment)
 		}
@@ -180,7 +180,7 @@ func TestPage_ShowsAnOrderFromAllSides(t *testing.T) {
 	// The address of a step leads back to it.
 	at := v.read(`location.href`)
 	v.do(chromedp.Navigate("about:blank"), chromedp.Navigate(at))
-	v.until(step("commit", "saga forward 0") + ` && document.querySelector("[aria-selected=true]").textContent.includes("saga forward 0")`)
+	v.until(step("commit", "saga forward authorise") + ` && document.querySelector("[aria-selected=true]").textContent.includes("saga forward authorise")`)
 	v.press("Live")
 	v.press("Refund")
 	v.until(`location.hash.startsWith("#refund/rfd_")`)
@@ -267,7 +267,7 @@ func TestPage_VerdictLeadsToTheOrder(t *testing.T) {
 	v.press("Look again")
 	v.until(`document.querySelector("#verdict").className === "bad" && document.querySelector(".verdict tr.bad a[href='#order/` + id + `']")`)
 	v.js(`document.querySelector(".verdict tr.bad a").click()`)
-	v.until(step("commit", "saga forward 0"))
+	v.until(step("commit", "saga forward authorise"))
 	set("confirmed")
 	v.until(holds)
 }

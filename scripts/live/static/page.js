@@ -68,7 +68,7 @@ function take(batch) {
 // --- the timeline ---
 
 const change = {
-  orders: c => c.status, sagas: c => `saga ${c.phase} ${c.step}`, payments: c => `payment ${c.status}`,
+  orders: c => c.status, sagas: c => `saga ${c.phase} ${c.step}`.trim(), payments: c => `payment ${c.status}`,
   outbox: (c, op) => op === 'DELETE' ? 'outbox −1' : `outbox + ${c.type}`, inbox: () => 'inbox +1',
   idempotency_keys: c => c.status ? `key: ${c.status}` : 'key: begun', refunds: c => `refund ${c.recovery_point}`,
   payouts: c => `payout ${c.recovery_point}, ${c.outcome}`, guards: () => 'guard entered',
@@ -237,7 +237,7 @@ function fold(upTo) {
 
 // tell says of a row what a person looks for first; all its columns are behind it.
 const tell = {
-  orders: c => `${c.status} ${c.reason}`, sagas: c => `${c.phase}, step ${c.step}, sent ${c.attempts}×`, outbox: c => c.type, inbox: c => `${c.source} ${short(c.message_id)}`,
+  orders: c => `${c.status} ${c.reason}`, sagas: c => `${c.phase} ${c.step}, sent ${c.attempts}×`, outbox: c => c.type, inbox: c => `${c.source} ${short(c.message_id)}`,
   idempotency_keys: c => `${short(c.key)}: ${c.status ? 'answered ' + c.status : 'no answer yet'}`, payments: c => `${c.status} ${c.reason}${c.settled_at ? ', settled' : ''}${c.receipt_name ? ', receipt' : ''}`,
   refunds: c => `${c.recovery_point} ${c.decision}`, payouts: c => `${c.recovery_point}, ${c.outcome} ${c.failure}`, guards: c => short(c.name),
   twophase_decisions: c => `${c.decision}${c.finished_at ? ', carried out' : ''}`, entries: c => c.kind, postings: c => `${c.account_id} ${(c.amount_minor / 100).toFixed(2)}`,
