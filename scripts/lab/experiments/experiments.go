@@ -92,19 +92,24 @@ type Verdict struct {
 	Measures []Measure `json:"measures,omitempty"`
 }
 
-// judge makes a verdict of what was measured. red are the measures that are wrong.
-func judge(measures []Measure) (v Verdict, red []string) {
-	var says []string
+// judge makes a verdict of what was measured. Without the pattern exactly the measure
+// must be wrong that the experiment names: otherwise it shows something else.
+func (e Experiment) judge(measures []Measure, without bool) (Verdict, error) {
+	var says, wrong []string
 	for _, m := range measures {
 		switch {
 		case m.Want == "":
 		case m.Got == m.Want:
 			says = append(says, m.Name+": "+m.Got)
 		default:
-			says, red = append(says, fmt.Sprintf("%s: %s, not %s", m.Name, m.Got, m.Want)), append(red, m.Name)
+			says, wrong = append(says, fmt.Sprintf("%s: %s, not %s", m.Name, m.Got, m.Want)), append(wrong, m.Name)
 		}
 	}
-	return Verdict{Good: len(says) > 0 && len(red) == 0, Says: strings.Join(says, "; "), Measures: measures}, red
+	v := Verdict{Good: len(says) > 0 && len(wrong) == 0, Says: strings.Join(says, "; "), Measures: measures}
+	if without && !slices.Equal(wrong, []string{e.Breaks}) {
+		return v, fmt.Errorf("it should be %q that is wrong, and nothing else: %s", e.Breaks, v.Says)
+	}
+	return v, nil
 }
 
 // Line is one event of a run.
@@ -190,7 +195,8 @@ type Half struct {
 func (e Experiment) Result(seed uint64, without, with Half) Result {
 	r := Result{
 		ID: e.ID, Seed: seed, Says: e.Says, Fault: e.Fault, Code: e.Code, Page: "docs/patterns/" + e.ID + ".md",
-		Without: without.Verdict, With: with.Verdict, Left: without.Lines, Right: with.Lines, Edit: "go run ./scripts/lab without " + e.ID, TookMS: (without.Took + with.Took).Milliseconds(),
+		Without: without.Verdict, With: with.Verdict, Left: without.Lines, Right: with.Lines,
+		Edit: "go run ./scripts/lab without " + e.ID, TookMS: (without.Took + with.Took).Milliseconds(),
 	}
 	for version, err := range map[string]error{"without": without.Err, "with": with.Err} {
 		if err != nil {
@@ -212,20 +218,16 @@ const oneExperiment = 60 * time.Second
 func (e Experiment) Perform(ctx context.Context, w *World, without bool) (h Half) {
 	r := &Run{begun: time.Now()}
 	w.Dice = throw(w.Seed, e.ID)
-	var wrong []string
-	h.Err = w.perform(ctx, func(ctx context.Context) {
-		e.Drive(ctx, w, r)
-		h.Verdict, wrong = judge(r.measures)
-	})
-	if h.Err == nil && without && !slices.Equal(wrong, []string{e.Breaks}) {
-		h.Err = fmt.Errorf("it should be %q that is wrong, and nothing else: %s", e.Breaks, h.Verdict.Says)
+	h.Err = w.perform(ctx, func(ctx context.Context) { e.Drive(ctx, w, r) })
+	if h.Err == nil {
+		h.Verdict, h.Err = e.judge(r.measures, without)
 	}
 	h.Lines, h.Took = r.Lines, time.Since(r.begun)
 	return h
 }
 
-// perform runs one version on a clean table, and clears up after it.
-func (w *World) perform(ctx context.Context, version func(ctx context.Context)) (err error) {
+// perform runs a drive, and clears up after it.
+func (w *World) perform(ctx context.Context, drive func(ctx context.Context)) (err error) {
 	limited, cancel := context.WithTimeout(ctx, oneExperiment)
 	defer cancel()
 	defer func() {
@@ -240,7 +242,7 @@ func (w *World) perform(ctx context.Context, version func(ctx context.Context)) 
 		err = errors.Join(err, w.behave(ctx))
 	}()
 	w.Number++
-	version(limited)
+	drive(limited)
 	return nil
 }
 
