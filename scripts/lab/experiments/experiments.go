@@ -212,7 +212,7 @@ func (e Experiment) Result(seed uint64, without, with Half) Result {
 }
 
 // oneExperiment bounds the time of one version.
-const oneExperiment = 60 * time.Second
+const oneExperiment = 90 * time.Second
 
 // Perform runs an experiment against one system: without the pattern, or as it is.
 func (e Experiment) Perform(ctx context.Context, w *World, without bool) (h Half) {
@@ -242,6 +242,10 @@ func (w *World) perform(ctx context.Context, drive func(ctx context.Context)) (e
 		err = errors.Join(err, w.behave(ctx))
 	}()
 	w.Number++
+	// What an earlier experiment has left to do would meet this one's faults.
+	calm, enough := context.WithTimeout(limited, 30*time.Second)
+	defer enough()
+	must(audit.WaitQuiet(calm, w.Truth))
 	drive(limited)
 	return nil
 }

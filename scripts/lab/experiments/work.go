@@ -32,7 +32,11 @@ func (w *World) refundDies(ctx context.Context, r *Run, point, when string) (o s
 func (w *World) retryRefund(ctx context.Context, r *Run, o shop.Order, key string) int {
 	ctx, cancel := context.WithTimeout(ctx, 8*time.Second)
 	defer cancel()
-	a, _, _ := w.Shop.InsistAt(ctx, w.Shop.Payments+"/v1/refunds", key, w.refundOf(o), nil)
+	a, _, err := w.Shop.InsistAt(ctx, w.Shop.Payments+"/v1/refunds", key, w.refundOf(o), nil)
+	if err != nil {
+		r.Log("the client sends the same again and again: it is never finished")
+		return 0
+	}
 	r.Log("the client sends the same again, until it is finished: %d", a.Status)
 	return a.Status
 }
