@@ -117,8 +117,8 @@ var callbackExperiment = Experiment{
 		heard := func() int {
 			return w.truth(ctx, stack.Sandbox, `SELECT count(*) FROM merchant_deliveries WHERE order_id = $1 AND answered BETWEEN 200 AND 299`, o.ID)
 		}
-		w.within(ctx, 5*time.Second, func() bool { return heard() > 0 })
-		r.Log("tries until then, or within five seconds: %d", w.truth(ctx, stack.Orders, `SELECT attempts FROM callbacks WHERE subject = $1`, o.ID))
+		w.within(ctx, 10*time.Second, func() bool { return heard() > 0 })
+		r.Log("tries until then, or within ten seconds: %d", w.truth(ctx, stack.Orders, `SELECT attempts FROM callbacks WHERE subject = $1`, o.ID))
 		r.Measure("times that the merchant was told", heard(), 1)
 		r.Measure("webhook-ids", w.truth(ctx, stack.Sandbox, `SELECT count(DISTINCT webhook_id) FROM merchant_deliveries WHERE order_id = $1`, o.ID), 1)
 	},

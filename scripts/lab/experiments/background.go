@@ -32,7 +32,7 @@ var storeThenReference = Experiment{
 		died()
 		r.Log("the order is %s; payments writes the reference to its receipt, and is killed", o.Status)
 		status := 0
-		w.within(ctx, 3*time.Second, func() bool {
+		w.within(ctx, 10*time.Second, func() bool {
 			a, err := w.Shop.Get(ctx, w.Shop.Payments+"/v1/payments/"+o.PaymentID+"/receipt")
 			status = a.Status
 			return err == nil && status == http.StatusOK
@@ -93,7 +93,7 @@ var reconciliation = Experiment{
 		known := func() int {
 			return w.truth(ctx, stack.Payments, `SELECT count(*) FROM payouts WHERE 'pyo_' || id = $1 AND outcome = 'sent'`, p.ID)
 		}
-		w.within(ctx, 6*time.Second, func() bool {
+		w.within(ctx, 15*time.Second, func() bool {
 			got(w.Shop.Post(ctx, w.Shop.Payments+"/v1/reconciliations", "", nil))
 			return known() > 0
 		})

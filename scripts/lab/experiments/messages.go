@@ -19,7 +19,7 @@ var transactionalOutbox = Experiment{
 	Breaks: "orders that payments has heard of",
 	Ask: []Question{
 		{
-			Text: "The order is in the database and its message was never published. Orders is started again, and left alone for three seconds. Of how many orders has payments heard?",
+			Text: "The order is in the database and its message was never published. Orders is started again, and left alone. Of how many orders has payments heard?",
 			Of:   "orders that payments has heard of", Choices: []string{"0", "1"},
 			Why: "Nothing in the database says that a message is owed, so a restart has nothing to go by.",
 		},
@@ -36,7 +36,7 @@ var transactionalOutbox = Experiment{
 		died()
 		id := w.newestOrder(ctx)
 		r.Log("orders is running again; the order stands in its database; the client never asks again")
-		w.within(ctx, 3*time.Second, func() bool { return got(w.Shop.Order(ctx, id)).Status != "pending" })
+		w.within(ctx, 8*time.Second, func() bool { return got(w.Shop.Order(ctx, id)).Status != "pending" })
 		status := got(w.Shop.Order(ctx, id)).Status
 		r.Log("then the order is %s", status)
 		r.Measure("orders that payments has heard of", w.truth(ctx, stack.Payments, `SELECT count(*) FROM payments WHERE 'ord_' || order_id = $1`, id), 1)
@@ -61,7 +61,7 @@ var reliableRetries = Experiment{
 		must(w.Shop.Arm(ctx, w.System.URL[stack.Ledger], fault.LedgerSettleBeforeCommit, "error", 1))
 		o := w.order(ctx, shop.CardWorks, w.mugs())
 		r.Log("%s sold for %s; the processor has settled; the ledger fails at the message", w.mugs(), money(w.price()))
-		w.within(ctx, 4*time.Second, func() bool { return w.settled(ctx, o) > 0 })
+		w.within(ctx, 10*time.Second, func() bool { return w.settled(ctx, o) > 0 })
 		r.Log("then %s are booked as settled", money(w.settled(ctx, o)))
 		r.Measure("booked as settled", money(w.settled(ctx, o)), money(w.price()))
 	},
@@ -92,7 +92,7 @@ var outOfOrderMessages = Experiment{
 		must(w.Shop.ArmDelay(ctx, w.Shop.Payments, fault.PaymentsCaptureAfterProcessor, time.Second))
 		o := w.order(ctx, shop.CardWorks, w.mugs())
 		r.Log("charge.settled arrives; a second later payments records the capture; the order is %s", o.Status)
-		w.within(ctx, 3*time.Second, func() bool { return w.settled(ctx, o) > 0 })
+		w.within(ctx, 10*time.Second, func() bool { return w.settled(ctx, o) > 0 })
 		r.Measure("booked as settled", money(w.settled(ctx, o)), money(w.price()))
 	},
 }

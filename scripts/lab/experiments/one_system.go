@@ -154,7 +154,7 @@ var changeRecord = Experiment{
 		r.Log("%s sold for %s; the processor says that it has settled", w.mugs(), money(w.price()))
 		died()
 		r.Log("the ledger books the settlement, and is killed before the acknowledgement; the message comes again")
-		w.within(ctx, 2*time.Second, func() bool { return w.settled(ctx, o) > w.price() })
+		w.within(ctx, 4*time.Second, func() bool { return w.settled(ctx, o) > w.price() })
 		r.Measure("booked as settled", money(w.settled(ctx, o)), money(w.price()))
 		r.Fact("entries that do not sum to zero", w.truth(ctx, stack.Ledger, `
 			SELECT count(*) FROM (SELECT FROM postings GROUP BY entry_id HAVING sum(amount_minor) <> 0) wrong`))

@@ -30,7 +30,7 @@ func (w *World) refundDies(ctx context.Context, r *Run, point, when string) (o s
 
 // retryRefund sends a refund again until there is a definite answer, for a few seconds.
 func (w *World) retryRefund(ctx context.Context, r *Run, o shop.Order, key string) int {
-	ctx, cancel := context.WithTimeout(ctx, 8*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	a, _, err := w.Shop.InsistAt(ctx, w.Shop.Payments+"/v1/refunds", key, w.refundOf(o), nil)
 	if err != nil {
@@ -148,7 +148,7 @@ var completer = Experiment{
 	Breaks: "refunds finished",
 	Ask: []Question{
 		{
-			Text: "A retry would go on from where it stopped. No retry comes. How many refunds are finished after eight seconds?",
+			Text: "A retry would go on from where it stopped. No retry comes. How many refunds are finished after twenty seconds?",
 			Of:   "refunds finished", Choices: []string{"0", "1"},
 			Why: "The work can be resumed, and nothing resumes it.",
 		},
@@ -156,7 +156,7 @@ var completer = Experiment{
 	Drive: func(ctx context.Context, w *World, r *Run) {
 		o, _ := w.refundDies(ctx, r, fault.PaymentsRefundAfterProcessor, "the processor has given it back")
 		r.Log("payments is running again; the client never comes back")
-		w.within(ctx, 8*time.Second, func() bool { return w.finished(ctx, o) > 0 })
+		w.within(ctx, 20*time.Second, func() bool { return w.finished(ctx, o) > 0 })
 		r.Measure("given back on the card", money(w.givenBack(ctx, o)), money(w.Dice.Minor))
 		r.Measure("refunds finished", w.finished(ctx, o), 1)
 	},
@@ -221,7 +221,7 @@ var distributedTransaction = Experiment{
 	Breaks: "payouts that only one of two books has",
 	Ask: []Question{
 		{
-			Text: "The ledger commits its half at once. Then payments dies, before its own half. How many payouts does only one of the two books have, ten seconds later?",
+			Text: "The ledger commits its half at once. Then payments dies, before its own half. How many payouts does only one of the two books have, twenty seconds later?",
 			Of:   "payouts that only one of two books has", Choices: []string{"0", "1"},
 			Why: "What is committed cannot be rolled back; what was to follow may be refused, or never come.",
 		},
@@ -238,7 +238,7 @@ var distributedTransaction = Experiment{
 			return w.truth(ctx, stack.Ledger, `SELECT count(*) FROM entries WHERE kind = 'payout' AND source = $1`, id),
 				w.truth(ctx, stack.Payments, `SELECT count(*) FROM payouts WHERE 'pyo_' || id = $1 AND (recovery_point = 'booked' OR outcome IN ('sent', 'unknown'))`, id)
 		}
-		w.within(ctx, 10*time.Second, func() bool { ledger, payments := books(); return ledger == 1 && payments == 1 })
+		w.within(ctx, 20*time.Second, func() bool { ledger, payments := books(); return ledger == 1 && payments == 1 })
 		ledger, payments := books()
 		r.Log("then the ledger has %d payout, payments %d", ledger, payments)
 		r.Measure("payouts that only one of two books has", max(ledger, payments)-min(ledger, payments), 0)
