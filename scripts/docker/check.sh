@@ -27,7 +27,7 @@ root=$PWD
 work=$(mktemp -d)
 # Ports other than the defaults and a name of our own: a system that is up is left alone.
 export COMPOSE_PROJECT_NAME=failwell-check
-export ORDERS_PORT=18081 PAYMENTS_PORT=18082 LEDGER_PORT=18083 SANDBOX_PORT=18084 LOYALTY_PORT=18085 RABBITMQ_PORT=18672
+export LAB_PORT=18080 ORDERS_PORT=18081 PAYMENTS_PORT=18082 LEDGER_PORT=18083 SANDBOX_PORT=18084 LOYALTY_PORT=18085 RABBITMQ_PORT=18672
 
 # states shows each container: whether it lives, and what it died of.
 states() {
@@ -110,6 +110,10 @@ confirmed "$first" || die "order $first not confirmed within 120 s"
 step "an order went through: $first"
 within 60 '"signature_valid":true' "http://127.0.0.1:$SANDBOX_PORT/merchant/callbacks?order_id=$first" || die "no callback for $first within 60 s"
 step "the merchant was called back"
+
+# The page's stream of the order: its recording has begun with it.
+within 30 '"log of ledger":""' "http://127.0.0.1:$LAB_PORT/api/events" --max-time 3 || die "the live page does not watch"
+step "the live page reads the databases' logs, the broker's copies and the sandbox's calls"
 
 within 60 '{"orders":1,"points":12}' "http://127.0.0.1:$LOYALTY_PORT/v1/points" -H "Authorization: Bearer $key" || die "no points for $first within 60 s"
 step "the fourth service gave points for it"

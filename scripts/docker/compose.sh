@@ -36,6 +36,7 @@ case "${1:-}" in
     deadline=$((SECONDS + 120))
     while [ "$SECONDS" -lt "$deadline" ]; do
       if healthy "$services"; then
+        ! grep -q '^  lab:$' docker-compose.yml || echo "live     http://127.0.0.1:${LAB_PORT:-8080}"
         echo "orders   http://127.0.0.1:${ORDERS_PORT:-8081}"
         echo "payments http://127.0.0.1:${PAYMENTS_PORT:-8082}"
         echo "ledger   http://127.0.0.1:${LEDGER_PORT:-8083}"

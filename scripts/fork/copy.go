@@ -85,6 +85,8 @@ func (c copier) copy(from, to string) error {
 		text = c.makefile(text)
 	case from == ".ci/run":
 		text = c.steps(text)
+	case from == "docker-compose.yml" && !c.here("scripts/live"):
+		text = labInCompose.ReplaceAllString(text, "")
 	case path.Ext(from) == ".md":
 		text = c.page(from, text)
 	}
@@ -134,6 +136,9 @@ func (c copier) makefile(text string) string {
 	}
 	return strings.TrimRight(strings.Join(blocks, "\n.PHONY: "), "\n") + "\n"
 }
+
+// labInCompose is what stands in docker-compose.yml for the lab alone.
+var labInCompose = regexp.MustCompile(`(?sm)^ *# lab:.*?^ *# end of lab\n`)
 
 // steps drops from the list of what is checked what the Makefile has no target for.
 func (c copier) steps(text string) string {

@@ -99,7 +99,7 @@ func copied(d amqp.Delivery) (Event, bool) {
 			e.Kind = Redeliver
 		}
 		if tries, ok := headers["x-retry-tries"]; ok {
-			e.Text += fmt.Sprintf(", tried %v times before", tries)
+			e.Text += fmt.Sprintf(", after %v failed tries", tries)
 		}
 		return e, true
 	}

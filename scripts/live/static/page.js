@@ -86,7 +86,7 @@ const verb = { commit: 'commit', prepare: 'PREPARE', 'commit-prepared': 'COMMIT 
 const word = { publish: '', deliver: '', redeliver: 'again: ', retry: '', parked: '' }
 
 function label(e) {
-  if (word[e.kind] !== undefined) return word[e.kind] + short(e.text) + outcome(e)
+  if (word[e.kind] !== undefined) return word[e.kind] + short(e.text.split(': ')[0]) + outcome(e) // its error stands on the right
   if (!verb[e.kind]) return short(e.text)
   const last = new Map((e.rows ?? []).map(r => [r.table + r.key, r])) // a row that was written twice shows how it ended
   const parts = [...last.values()].map(r => change[r.table] ? change[r.table](r.cols ?? {}, r.op) : r.table).filter(Boolean)
@@ -344,7 +344,7 @@ async function judge() {
   try { verdict = await call('verdict') } catch (e) { verdict = { busy: e.message, results: [] } }
   const red = verdict.results.filter(r => r.Violations?.length)
   $('verdict').className = verdict.busy ? 'busy' : red.length ? 'bad' : 'good'
-  $('verdict').textContent = verdict.busy ? `still going on: ${verdict.busy}` : red.length ? `violated: ${red.map(r => r.ID).join(', ')}` : `${verdict.results.length} invariants hold`
+  $('verdict').textContent = verdict.busy ? `still going on: ${verdict.busy}` : red.length ? red.length > 2 ? `${red.length} invariants are violated` : `violated: ${red.map(r => r.ID).join(', ')}` : `${verdict.results.length} invariants hold`
   if (verdict.busy) settle()
   if (route().kind === 'verdict') showVerdict()
 }

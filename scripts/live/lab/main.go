@@ -1,0 +1,39 @@
+// Command lab serves the live page in a container: docker compose publishes it on
+// loopback. Everything that it is about comes from the environment.
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"example.com/failwell/scripts/live"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "lab:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context) error {
+	env := map[string]string{}
+	for _, variable := range os.Environ() {
+		key, value, _ := strings.Cut(variable, "=")
+		env[key] = value
+	}
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "tcp", cmp.Or(env["HTTP_ADDR"], "127.0.0.1:8080"))
+	if err != nil {
+		return err
+	}
+	return live.New().Serve(ctx, listener, live.System{Env: env, RabbitAPI: env["RABBIT_API"]})
+}
