@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"example.com/failwell/scripts/lab/sweep"
+	"example.com/failwell/scripts/lab/world"
 	"example.com/failwell/shared/platform/fault"
 )
 
@@ -13,10 +14,10 @@ import (
 // process comes back; nothing is lost, nothing is done twice, nothing stays
 // half-way. `lab sweep` does the same with errors and delays.
 func TestCrash_AtAnyPointLosesNothingAndDoublesNothing(t *testing.T) {
-	world := &sweep.World{System: system, Shop: acme, Truth: truth}
+	w := &sweep.World{World: &world.World{System: system, Shop: acme, Truth: truth}}
 	for _, c := range sweep.All(fault.Crash) {
 		t.Run(c.String(), func(t *testing.T) {
-			if err := world.One(t.Context(), c); err != nil {
+			if err := w.One(t.Context(), c); err != nil {
 				t.Fatal(err)
 			}
 		})

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"example.com/failwell/scripts/lab/audit"
-	"example.com/failwell/scripts/shop"
+	"example.com/failwell/scripts/lab/world"
 	"example.com/failwell/scripts/stack"
 )
 
@@ -47,25 +47,20 @@ func (c chaosCmd) again() string {
 }
 
 func (c chaosCmd) run(ctx context.Context) error {
-	system, err := stack.Start(ctx, stack.Options{
+	w, err := world.Start(ctx, stack.Options{
 		Out: os.Stdout, IgnoreGiven: true, Network: true,
 		Env: map[string][]string{stack.Sandbox: {fmt.Sprintf("SANDBOX_SEED=%d", c.Seed)}},
 	})
 	if err != nil {
 		return err
 	}
-	defer system.Close()
-	truth, err := audit.Open(ctx, system.DatabaseURL, system.ReceiptsURL())
-	if err != nil {
-		return err
-	}
-	defer truth.Close()
-	acme := shop.New(system.Env())
+	defer w.Close()
+	acme := w.Shop
 	if err := acme.Misbehave(ctx, misbehaviour(c.Misbehave)); err != nil {
 		return err
 	}
 
-	l, d := newLoad(acme, c), newDestroyer(system, c)
+	l, d := newLoad(acme, c), newDestroyer(w.System, c)
 	breaking, stop := context.WithCancel(ctx)
 	defer stop()
 	go func() {
@@ -89,7 +84,7 @@ func (c chaosCmd) run(ctx context.Context) error {
 	l.serveTheRest(c.Quiet)
 	quiet, cancel := context.WithTimeout(ctx, c.Quiet)
 	defer cancel()
-	notQuiet := audit.WaitQuiet(quiet, truth)
+	notQuiet := audit.WaitQuiet(quiet, w.Truth)
 	toQuiet := time.Since(calm)
 	if notQuiet == nil {
 		l.askAllAgain(ctx)
@@ -101,7 +96,7 @@ func (c chaosCmd) run(ctx context.Context) error {
 	} else {
 		fmt.Printf("quiet %.1f s after the last blow\n\n", toQuiet.Seconds())
 	}
-	results, err := audit.Run(ctx, truth)
+	results, err := audit.Run(ctx, w.Truth)
 	if err != nil {
 		return errors.Join(err, notQuiet, l.unserved())
 	}

@@ -12,7 +12,7 @@ import (
 
 	"example.com/failwell/scripts/lab/audit"
 	"example.com/failwell/scripts/lab/mutants"
-	"example.com/failwell/scripts/shop"
+	"example.com/failwell/scripts/lab/world"
 	"example.com/failwell/scripts/stack"
 )
 
@@ -100,11 +100,11 @@ func (c mutantsCmd) one(ctx context.Context, m mutants.Mutant) caught {
 	if err != nil {
 		return caught{err: err}
 	}
-	w, done, err := world(ctx, overlay)
+	w, err := start(ctx, overlay)
 	if err != nil {
 		return caught{err: err}
 	}
-	defer done()
+	defer w.Close()
 	// A mutant may never be quiet; the audit says what that means.
 	o, _ := drive(ctx, w, m.Drive, c.Quiet)
 	return o
@@ -116,11 +116,11 @@ const toBeQuiet = time.Minute
 // control drives the unedited system, one drive after the other. It must become
 // quiet after each, and nothing may be red.
 func control(ctx context.Context, drives []mutants.Drive) caught {
-	w, done, err := world(ctx, nil)
+	w, err := start(ctx, nil)
 	if err != nil {
 		return caught{err: err}
 	}
-	defer done()
+	defer w.Close()
 	for _, d := range drives {
 		o, restless := drive(ctx, w, d, toBeQuiet)
 		if o.err == nil {
@@ -139,21 +139,10 @@ func control(ctx context.Context, drives []mutants.Drive) caught {
 	return caught{}
 }
 
-// world starts a system with some of its source replaced.
-func world(ctx context.Context, overlay map[string]string) (w *mutants.World, done func(), err error) {
-	system, err := stack.Start(ctx, stack.Options{Out: io.Discard, IgnoreGiven: true, Overlay: overlay})
-	if err != nil {
-		return nil, nil, err
-	}
-	truth, err := audit.Open(ctx, system.DatabaseURL, system.ReceiptsURL())
-	if err != nil {
-		system.Close()
-		return nil, nil, err
-	}
-	return &mutants.World{System: system, Shop: shop.New(system.Env()), Truth: truth}, func() {
-		truth.Close()
-		system.Close()
-	}, nil
+// start starts a system with some of its source replaced.
+func start(ctx context.Context, overlay map[string]string) (*mutants.World, error) {
+	w, err := world.Start(ctx, stack.Options{Out: io.Discard, IgnoreGiven: true, Overlay: overlay})
+	return &mutants.World{World: w}, err
 }
 
 // drive drives a system, waits until it is quiet, and audits it. restless says that

@@ -15,10 +15,9 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"example.com/failwell/scripts/lab/audit"
 	"example.com/failwell/scripts/lab/experiments"
 	"example.com/failwell/scripts/lab/experiments/edits"
-	"example.com/failwell/scripts/shop"
+	"example.com/failwell/scripts/lab/world"
 	"example.com/failwell/scripts/stack"
 	"example.com/failwell/shared/testenv"
 )
@@ -149,11 +148,10 @@ func (c runCmd) perform(ctx context.Context, progress io.Writer, chosen []experi
 		without[i], with[i] = make(chan experiments.Half, 1), make(chan experiments.Half, 1)
 	}
 	all.Go(func() {
-		w, done, err := c.system(ctx, servers, "asitis", nil)
-		if err != nil {
-			w, done = nil, func() {}
+		w, err := c.system(ctx, servers, "asitis", nil)
+		if err == nil {
+			defer w.Close()
 		}
-		defer done()
 		for i, e := range chosen {
 			with[i] <- perform(ctx, e, w, false, err)
 		}
@@ -164,9 +162,9 @@ func (c runCmd) perform(ctx context.Context, progress io.Writer, chosen []experi
 			places <- struct{}{}
 			all.Go(func() {
 				defer func() { <-places }()
-				w, done, err := c.edited(ctx, servers, e.ID)
+				w, err := c.edited(ctx, servers, e.ID)
 				if err == nil {
-					defer done()
+					defer w.Close()
 				}
 				without[i] <- perform(ctx, e, w, true, err)
 			})
@@ -191,43 +189,31 @@ func perform(ctx context.Context, e experiments.Experiment, w *experiments.World
 }
 
 // edited starts the system without a pattern.
-func (c runCmd) edited(ctx context.Context, servers *testenv.Env, id string) (*experiments.World, func(), error) {
+func (c runCmd) edited(ctx context.Context, servers *testenv.Env, id string) (*experiments.World, error) {
 	root, err := stack.ModuleRoot()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	edit, err := edits.Of(id)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	overlay, err := edits.Overlay(root, id, edit)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	return c.system(ctx, servers, strings.ReplaceAll(id, "-", ""), overlay)
 }
 
 // system starts a system beside the others.
-func (c runCmd) system(ctx context.Context, servers *testenv.Env, tenant string, overlay map[string]string) (*experiments.World, func(), error) {
-	system, err := stack.Start(ctx, stack.Options{Servers: servers, Tenant: tenant, Overlay: overlay, Env: map[string][]string{
+func (c runCmd) system(ctx context.Context, servers *testenv.Env, tenant string, overlay map[string]string) (*experiments.World, error) {
+	w, err := world.Start(ctx, stack.Options{Servers: servers, Tenant: tenant, Overlay: overlay, Env: map[string][]string{
 		stack.Sandbox: {fmt.Sprintf("SANDBOX_SEED=%d", c.Seed)},
 		// A lost command is sent again by the completer of the sagas. Here it must not
 		// hide what the outbox is for.
 		stack.Orders: {"SAGA_STEP_TIMEOUT=10m"},
 	}})
-	if err != nil {
-		return nil, nil, err
-	}
-	truth, err := audit.Open(ctx, system.DatabaseURL, system.ReceiptsURL())
-	if err != nil {
-		system.Close()
-		return nil, nil, err
-	}
-	w := &experiments.World{System: system, Shop: shop.New(system.Env()), Truth: truth, Seed: c.Seed}
-	return w, func() {
-		truth.Close()
-		system.Close()
-	}, nil
+	return &experiments.World{World: w, Seed: c.Seed}, err
 }
 
 // ask shows the situation and asks the experiment's questions.

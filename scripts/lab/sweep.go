@@ -10,9 +10,8 @@ import (
 	"sync"
 	"time"
 
-	"example.com/failwell/scripts/lab/audit"
 	"example.com/failwell/scripts/lab/sweep"
-	"example.com/failwell/scripts/shop"
+	"example.com/failwell/scripts/lab/world"
 	"example.com/failwell/scripts/stack"
 	"example.com/failwell/shared/platform/fault"
 )
@@ -132,20 +131,15 @@ func oneSystem(ctx context.Context, queue <-chan sweep.Combination, tell func(sw
 
 // untilViolated sweeps with one system. It returns true when that is spoilt.
 func untilViolated(ctx context.Context, queue <-chan sweep.Combination, tell func(swept)) (bool, error) {
-	system, err := stack.Start(ctx, stack.Options{Out: io.Discard, IgnoreGiven: true, Env: sweep.Impatient})
+	started, err := world.Start(ctx, stack.Options{Out: io.Discard, IgnoreGiven: true, Env: sweep.Impatient})
 	if err != nil {
 		return false, err
 	}
-	defer system.Close()
-	truth, err := audit.Open(ctx, system.DatabaseURL, system.ReceiptsURL())
-	if err != nil {
-		return false, err
-	}
-	defer truth.Close()
-	world := &sweep.World{System: system, Shop: shop.New(system.Env()), Truth: truth}
+	defer started.Close()
+	w := &sweep.World{World: started}
 	for combination := range queue {
 		begun := time.Now()
-		err := world.One(ctx, combination)
+		err := w.One(ctx, combination)
 		if ctx.Err() != nil {
 			return false, ctx.Err()
 		}

@@ -12,12 +12,13 @@ import (
 
 	"example.com/failwell/scripts/lab/audit"
 	"example.com/failwell/scripts/lab/sweep"
+	"example.com/failwell/scripts/lab/world"
 	"example.com/failwell/scripts/shop"
 	"example.com/failwell/scripts/stack"
 	"example.com/failwell/shared/platform/fault"
 )
 
-var world *sweep.World
+var whole *sweep.World
 
 func TestMain(m *testing.M) {
 	code, err := runTests(m)
@@ -30,31 +31,26 @@ func TestMain(m *testing.M) {
 
 func runTests(m *testing.M) (int, error) {
 	ctx := context.Background()
-	system, err := stack.Start(ctx, stack.Options{Out: os.Stderr, IgnoreGiven: true})
+	started, err := world.Start(ctx, stack.Options{Out: os.Stderr, IgnoreGiven: true})
 	if err != nil {
 		return 1, err
 	}
-	defer system.Close()
-	truth, err := audit.Open(ctx, system.DatabaseURL, system.ReceiptsURL())
-	if err != nil {
-		return 1, err
-	}
-	defer truth.Close()
-	world = &sweep.World{System: system, Shop: shop.New(system.Env()), Truth: truth}
+	defer started.Close()
+	whole = &sweep.World{World: started}
 	return m.Run(), nil
 }
 
 func TestOrder_GoesThroughAndEveryInvariantHolds(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	o, err := world.Shop.Buy(ctx, shop.CardWorks, shop.Item{SKU: "mug", Quantity: 1})
+	o, err := whole.Shop.Buy(ctx, shop.CardWorks, shop.Item{SKU: "mug", Quantity: 1})
 	if err != nil || o.Status != "confirmed" {
 		t.Fatalf("order %+v, %v", o, err)
 	}
-	if err := audit.WaitQuiet(ctx, world.Truth); err != nil {
+	if err := audit.WaitQuiet(ctx, whole.Truth); err != nil {
 		t.Fatal(err)
 	}
-	results, err := audit.Run(ctx, world.Truth)
+	results, err := audit.Run(ctx, whole.Truth)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +63,7 @@ func TestOrder_GoesThroughAndEveryInvariantHolds(t *testing.T) {
 
 // Payments dies when the processor holds the money and no row of ours says so.
 func TestOrder_SurvivesACrashBetweenTheProcessorAndItsRow(t *testing.T) {
-	err := world.One(t.Context(), sweep.Combination{
+	err := whole.One(t.Context(), sweep.Combination{
 		Point: fault.PaymentsAuthoriseAfterProcessor, Service: stack.Payments, Fault: fault.Crash, Client: sweep.Retries,
 	})
 	if err != nil {

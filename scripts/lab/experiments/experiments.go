@@ -17,8 +17,7 @@ import (
 	"time"
 
 	"example.com/failwell/scripts/lab/audit"
-	"example.com/failwell/scripts/shop"
-	"example.com/failwell/scripts/stack"
+	"example.com/failwell/scripts/lab/world"
 )
 
 // Experiment is one pattern, taken away and put back.
@@ -154,9 +153,7 @@ func answerTo(failed error) string {
 
 // World is what experiments play with: a whole running system and its outside world.
 type World struct {
-	System *stack.Stack
-	Shop   *shop.Shop
-	Truth  *audit.Databases
+	*world.World
 	Seed   uint64
 	Dice   Dice // what the seed decides about the experiment that is running
 	Number int  // of this run; makes names that are used once

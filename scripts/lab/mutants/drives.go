@@ -9,17 +9,14 @@ import (
 	"github.com/google/uuid"
 
 	"example.com/failwell/scripts/lab/audit"
+	"example.com/failwell/scripts/lab/world"
 	"example.com/failwell/scripts/shop"
 	"example.com/failwell/scripts/stack"
 	"example.com/failwell/shared/platform/fault"
 )
 
 // World is the mutated system.
-type World struct {
-	System *stack.Stack
-	Shop   *shop.Shop
-	Truth  *audit.Databases
-}
+type World struct{ *world.World }
 
 // Drive makes a system do what some pattern is needed for. It returns what a
 // client was answered, when that matters. On the unedited source everything holds

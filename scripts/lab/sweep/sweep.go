@@ -14,17 +14,13 @@ import (
 	"time"
 
 	"example.com/failwell/scripts/lab/audit"
-	"example.com/failwell/scripts/shop"
+	"example.com/failwell/scripts/lab/world"
 	"example.com/failwell/scripts/stack"
 	"example.com/failwell/shared/platform/fault"
 )
 
 // World is a running system to sweep.
-type World struct {
-	System *stack.Stack
-	Shop   *shop.Shop
-	Truth  *audit.Databases
-}
+type World struct{ *world.World }
 
 // ErrNotPassed means: nobody passed the point.
 var ErrNotPassed = errors.New("nothing passed the point")
