@@ -20,7 +20,7 @@ import (
 
 // The armed points belong to the process, so these tests do not run in parallel.
 
-const point = fault.OutboxRelayBeforePublish
+var point = fault.OutboxRelayBeforePublish
 
 func arm(t *testing.T, o fault.Order) {
 	t.Helper()

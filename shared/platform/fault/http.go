@@ -1,8 +1,9 @@
 package fault
 
 import (
-	"encoding/json"
 	"net/http"
+
+	"github.com/go-json-experiment/json"
 
 	"example.com/failwell/shared/platform/problem"
 )
@@ -27,7 +28,7 @@ func Handler() http.Handler {
 			return
 		}
 		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(List())
+		_ = json.MarshalWrite(w, List())
 	})
 }
 
@@ -35,9 +36,7 @@ func Handler() http.Handler {
 // without its fault and report that the system withstood it.
 func armFrom(w http.ResponseWriter, r *http.Request) error {
 	var o Order
-	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, 4096))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&o); err != nil {
+	if err := json.UnmarshalRead(http.MaxBytesReader(w, r.Body, 4096), &o, json.RejectUnknownMembers(true)); err != nil {
 		return err
 	}
 	return Arm(o)
