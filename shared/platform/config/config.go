@@ -49,9 +49,9 @@ type Common struct {
 	ServiceKey string `env:"SERVICE_KEY" secret:"key"`
 
 	// Merchants that may call, id:key:webhook_secret, separated by commas. A merchant that
-	// changes its key stands here twice, with the old key and with the new one. A key that
-	// is not here any more is revoked at the next start.
-	Merchants Merchants `env:"MERCHANTS"`
+	// changes its key stands here twice, with the old key and with the new one; of two
+	// secrets the last counts. A key that is not here any more is revoked at the next start.
+	Merchants []Merchant `env:"MERCHANTS"`
 }
 
 // SchemaURL is where the migrations run.
@@ -72,32 +72,14 @@ type Merchant struct {
 	WebhookSecret string // whsec_…, signs the callbacks to this merchant
 }
 
-// Merchants is a list of merchants and their keys.
-type Merchants []Merchant
-
-// UnmarshalText reads id:key:webhook_secret,….
-func (m *Merchants) UnmarshalText(text []byte) error {
-	*m = nil
-	secrets, owners := map[string]string{}, map[string]int{}
-	for i, entry := range strings.Split(string(text), ",") {
-		parts := strings.Split(strings.TrimSpace(entry), ":")
-		if len(parts) != 3 || parts[0] == "" {
-			return fmt.Errorf("the %d. merchant must read id:key:whsec_…", i+1) // not itself: errors are logged
-		}
-		read := Merchant{ID: parts[0], Key: parts[1], WebhookSecret: parts[2]}
-		if err := cmp.Or(checkKey(read.Key), checkWebhookSecret(read.WebhookSecret)); err != nil {
-			return fmt.Errorf("the %d. merchant: %w", i+1, err)
-		}
-		if owner, taken := owners[read.Key]; taken {
-			return fmt.Errorf("the %d. merchant has the key of the %d.", i+1, owner)
-		}
-		if secret, twice := secrets[read.ID]; twice && secret != read.WebhookSecret {
-			return fmt.Errorf("the %d. merchant has two webhook secrets", i+1)
-		}
-		owners[read.Key], secrets[read.ID] = i+1, read.WebhookSecret
-		*m = append(*m, read)
+// UnmarshalText reads id:key:webhook_secret. It never shows the text: errors are logged.
+func (m *Merchant) UnmarshalText(text []byte) error {
+	parts := strings.Split(strings.TrimSpace(string(text)), ":")
+	if len(parts) != 3 || parts[0] == "" {
+		return errors.New("a merchant must read id:key:whsec_…")
 	}
-	return nil
+	*m = Merchant{ID: parts[0], Key: parts[1], WebhookSecret: parts[2]}
+	return cmp.Or(checkKey(m.Key), checkWebhookSecret(m.WebhookSecret))
 }
 
 // WarnOfLab warns of each setting that is set and belongs into a lab: one with a tag

@@ -107,7 +107,7 @@ type keyEntry struct {
 // that is not configured any more, or whose merchant is not, is revoked. The merchant
 // itself stays, because its orders do.
 func SyncAPIKeys(ctx context.Context, db *pgxpool.Pool, merchants []config.Merchant) error {
-	return postgres.Write(ctx, db, func(b *pgx.Batch) {
+	err := postgres.Write(ctx, db, func(b *pgx.Batch) {
 		// Of two replicas that start at the same time, the second waits here. Otherwise its
 		// DELETE would not see a key that the first one has just inserted, and revoke less.
 		b.Queue(`SELECT pg_advisory_xact_lock(hashtext('merchant_keys'))`)
@@ -126,4 +126,8 @@ func SyncAPIKeys(ctx context.Context, db *pgxpool.Pool, merchants []config.Merch
 				hash[:], m.ID)
 		}
 	})
+	if postgres.Violates(err, "merchant_keys_pkey") {
+		err = errors.New("MERCHANTS: a key is there twice")
+	}
+	return err
 }

@@ -129,6 +129,15 @@ func TestSyncAPIKeys_TheKeysAreThoseOfTheConfiguration(t *testing.T) {
 	}
 }
 
+func TestSyncAPIKeys_RefusesOneKeyForTwo(t *testing.T) {
+	t.Parallel()
+	db := open(t, testenv.Postgres(t, merchantsTable))
+	err := web.SyncAPIKeys(t.Context(), db, []config.Merchant{{ID: "acme", Key: "k1"}, {ID: "other", Key: "k1"}})
+	if err == nil || !strings.Contains(err.Error(), "MERCHANTS") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // Two replicas start with two configurations, one of which has revoked a key.
 func TestSyncAPIKeys_AtTheSameTimeIsOneOfTheTwo(t *testing.T) {
 	t.Parallel()
