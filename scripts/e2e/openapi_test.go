@@ -52,9 +52,15 @@ func newDocumented(urls map[string]string, next http.RoundTripper) (*documented,
 
 // RoundTrip passes the request on and checks what comes back.
 func (d *documented) RoundTrip(r *http.Request) (*http.Response, error) {
-	sent := r.Clone(r.Context()) // its body is read by the transport
-	if r.GetBody != nil {
-		sent.Body, _ = r.GetBody() // of bytes in memory: it cannot fail
+	sent := r.Clone(r.Context())
+	if r.Body != nil { // both read it
+		text, err := io.ReadAll(r.Body)
+		_ = r.Body.Close()
+		if err != nil {
+			return nil, err
+		}
+		r = r.Clone(r.Context())
+		r.Body, sent.Body = io.NopCloser(bytes.NewReader(text)), io.NopCloser(bytes.NewReader(text))
 	}
 	response, err := d.next.RoundTrip(r)
 	router := d.routers["http://"+r.URL.Host]
