@@ -195,7 +195,7 @@ func (c copier) readme() string {
 	}
 	for _, page := range [][2]string{
 		{"docs/architecture.md", "The whole on one page"}, {"docs/fork.md", "What to change first, what to remove, how to add a service"}, {"docs/runbook.md", "What each alarm means, and what to type"},
-		{"docs/decisions/README.md", "Decisions"}, {"docs/glossary.md", "Glossary"},
+		{"docs/exposing.md", "Before you expose it"}, {"docs/decisions/README.md", "Decisions"}, {"docs/glossary.md", "Glossary"},
 	} {
 		if c.here(page[0]) {
 			lines = append(lines, fmt.Sprintf("- [%s](%s)", page[1], page[0]))
