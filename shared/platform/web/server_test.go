@@ -143,6 +143,47 @@ func TestServer_HugeHeadersAreRefused(t *testing.T) {
 	}
 }
 
+// Each open connection holds memory. One more than there may be waits for another to close.
+func TestServer_ConnectionsAreBounded(t *testing.T) {
+	t.Parallel()
+	s := serve(t, none)
+	address := strings.TrimPrefix(s.url, "http://")
+	var open []net.Conn
+	for range 1024 {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Skipf("this machine does not give us that many: %v", err)
+		}
+		defer conn.Close() //nolint:errcheck // a test
+		open = append(open, conn)
+	}
+	// A request on the newest of them is answered, so all of them have been accepted.
+	ask := func(conn net.Conn) error {
+		_ = conn.SetDeadline(time.Now().Add(time.Second))
+		_, err := io.WriteString(conn, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+		if err == nil {
+			_, err = conn.Read(make([]byte, 12))
+		}
+		return err
+	}
+	if err := ask(open[1023]); err != nil {
+		t.Fatal(err)
+	}
+	more, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer more.Close() //nolint:errcheck // a test
+	if err := ask(more); !isTimeout(err) {
+		t.Errorf("one more is served: %v", err)
+	}
+	_ = open[0].Close()
+	_ = more.SetDeadline(time.Now().Add(2 * time.Second))
+	if _, err := more.Read(make([]byte, 12)); err != nil {
+		t.Errorf("and not when another one has closed: %v", err)
+	}
+}
+
 func TestServer_HeadIsGetWithoutTheBody(t *testing.T) {
 	t.Parallel()
 	s := serve(t, transfers)
