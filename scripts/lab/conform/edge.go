@@ -10,6 +10,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -93,20 +94,16 @@ func (t *Target) refusesBody(ctx context.Context, change func([]byte) ([]byte, e
 
 func unchanged(body []byte) ([]byte, error) { return body, nil }
 
+var textValue = regexp.MustCompile(`:\s*"[^"\\]*`)
+
 // intoText puts something at the end of the first text that is a value.
 func intoText(something string) func([]byte) ([]byte, error) {
 	return func(body []byte) ([]byte, error) {
-		members, err := membersOf(body)
-		if err != nil {
-			return nil, err
+		at := textValue.FindIndex(body)
+		if at == nil {
+			return nil, fmt.Errorf("%w: there is no text in the body", ErrNotJudged)
 		}
-		for _, name := range slices.Sorted(maps.Keys(members)) {
-			if text := members[name]; text[0] == '"' {
-				with := slices.Concat(text[:len(text)-1], []byte(something), []byte(`"`))
-				return bytes.Replace(body, text, with, 1), nil
-			}
-		}
-		return nil, fmt.Errorf("%w: there is no text in the body", ErrNotJudged)
+		return slices.Concat(body[:at[1]], []byte(something), body[at[1]:]), nil
 	}
 }
 
