@@ -3,25 +3,18 @@ package main
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/labstack/echo/v4"
 
 	"example.com/failwell/scripts/shop"
-	"example.com/failwell/shared/platform/postgres"
 )
 
 // accept measures POST /v1/orders alone: what is accepted stays in the outbox, as
 // when the broker is away. Beside it the same writes as one statement without any
-// HTTP, and the least that a service with a database can be: a bare handler with
-// one insert. The load is made on the same cores.
+// HTTP. The load is made on the same cores.
 func (b *bench) accept(ctx context.Context) error {
 	if err := b.system.Servers.StopRabbit(ctx); err != nil {
 		return err
@@ -30,11 +23,6 @@ func (b *bench) accept(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	bare, err := b.bareServer(ctx)
-	if err != nil {
-		return err
-	}
-	defer bare.close()
 	// One client has no target: it waits for round trips, not for the machine.
 	targets := map[int]float64{8: 0.35, 32: 0.7}
 	for _, clients := range []int{1, 8, 32} {
@@ -43,8 +31,7 @@ func (b *bench) accept(ctx context.Context) error {
 			contender{"pgbench, the same writes as one statement", targets[clients], func() (sample, error) {
 				rate, err := b.pgbench(ctx, "orders", script, clients)
 				return sample{perSecond: rate}, err
-			}},
-			contender{"a bare echo handler with one insert", 0, func() (sample, error) { return b.drive(ctx, clients, bare.call(b.acme)) }})
+			}})
 		if err != nil {
 			return err
 		}
@@ -94,58 +81,6 @@ s AS (INSERT INTO sagas (id, phase, step, resend_at) SELECT order_id, 'forward',
 m AS (INSERT INTO outbox (writer, message_id, type, body, traceparent) SELECT 'orders-1', message_id, 'payments.authorise', '\x%s', '00-00000000000000000000000000000000-0000000000000000-01' FROM id)
 UPDATE products SET available = available - 1, reserved = reserved + 1 WHERE merchant_id = 'mer_acme' AND sku = 'sku-' || (:n)::int;
 `, products-1, id, strings.Replace(id, "clock_timestamp()", "clock_timestamp() ", 1), response, message), err
-}
-
-// bareServer is the least that can be called a service.
-type bareServer struct {
-	db     *pgxpool.Pool
-	server *http.Server
-	url    string
-}
-
-func (b *bench) bareServer(ctx context.Context) (*bareServer, error) {
-	db, err := postgres.Open(ctx, postgres.Options{URL: b.system.DatabaseURL("orders"), Logger: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		return nil, err
-	}
-	if _, err := db.Exec(ctx, `CREATE TABLE bare (id uuid PRIMARY KEY, body bytea NOT NULL)`); err != nil {
-		return nil, err
-	}
-	e := echo.New()
-	e.POST("/orders", func(c echo.Context) error {
-		id, err := uuid.NewV7()
-		if err != nil {
-			return err
-		}
-		var body map[string]any
-		if err := c.Bind(&body); err != nil {
-			return err
-		}
-		if _, err := db.Exec(c.Request().Context(), `INSERT INTO bare (id, body) VALUES ($1, $2)`, id, "{}"); err != nil {
-			return err
-		}
-		return c.JSON(http.StatusAccepted, map[string]string{"id": id.String()})
-	})
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
-	server := &http.Server{Handler: e, ReadHeaderTimeout: time.Second}
-	go func() { _ = server.Serve(listener) }() // ends with close
-	return &bareServer{db: db, server: server, url: "http://" + listener.Addr().String() + "/orders"}, nil
-}
-
-func (s *bareServer) call(acme *shop.Shop) func(context.Context, int) error {
-	body := acme.Basket("tok_bench", shop.Item{SKU: "sku-1", Quantity: 1})
-	return func(ctx context.Context, _ int) error {
-		a, err := acme.Post(ctx, s.url, "", body)
-		return answered(a, err, http.StatusAccepted)
-	}
-}
-
-func (s *bareServer) close() {
-	_ = s.server.Close()
-	s.db.Close()
 }
 
 // replay measures a retry of an order that was accepted, beside a read of it.

@@ -30,7 +30,7 @@ type flags struct {
 	Only    string `help:"Only these parts, separated by commas: accept, replay, ledger, relay, endtoend, cost, process, replicas, groupcommit, growth."`
 	Rows    int    `default:"10000000" help:"How many old rows there are in each table when growth is measured."`
 	Profile string `help:"Write CPU profiles of the services under load into this directory. Slower: for looking, not for quoting."`
-	Report  string `help:"Write the table and the plot into this page (docs/performance.md), and the figures beside it as JSON."`
+	Report  string `help:"Write the table into this page (docs/performance.md), and the figures beside it as JSON."`
 }
 
 func main() {

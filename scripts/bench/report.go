@@ -142,7 +142,7 @@ const (
 )
 
 // write replaces what stands between the page's two marks, and writes the figures
-// and the plot beside it. Unless all was measured, lines that were not stay as they were.
+// beside it. Unless all was measured, lines that were not stay as they were.
 func (r *report) write(page, machine string, all bool) error {
 	text, err := os.ReadFile(page) //nolint:gosec // named on the command line
 	if err != nil {
@@ -175,7 +175,6 @@ func (r *report) write(page, machine string, all bool) error {
 	for name, content := range map[string]string{
 		page:           before + begin + "\n" + out.String() + end + after,
 		base + ".json": string(figures) + "\n",
-		base + ".svg":  r.plot(),
 	} {
 		if err := os.WriteFile(name, []byte(content), 0o644); err != nil { //nolint:gosec // a page of the repository
 			return err
@@ -212,41 +211,6 @@ func (r *report) keep(file string) error {
 		r.Notes = before.Notes
 	}
 	return nil
-}
-
-// plot draws the ratios as bars: how far each line comes of what stands beside it.
-func (r *report) plot() string {
-	const width, labels, bar, step = 1000, 560, 400, 26
-	var lines []row
-	for _, line := range r.Rows {
-		if line.Median > 0 && line.Median < 2 && line.MostRatio == 0 {
-			lines = append(lines, line)
-		}
-	}
-	height := 50 + step*len(lines)
-	var out strings.Builder
-	fmt.Fprintf(&out, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 %d %d" font-family="system-ui, sans-serif" font-size="12">`+"\n", width, height)
-	fmt.Fprintf(&out, `<title>Ratios to what stands beside, median with minimum and maximum</title><rect width="%d" height="%d" rx="8" fill="#fbfbfa"/>`+"\n", width, height)
-	x := func(ratio float64) float64 { return labels + min(ratio, 1.4)/1.4*bar }
-	for _, tick := range []float64{0, 0.5, 1} {
-		fmt.Fprintf(&out, `<line x1="%.0f" y1="30" x2="%.0f" y2="%d" stroke="#ccc"/><text x="%.0f" y="20" text-anchor="middle" fill="#555">%s</text>`+"\n", x(tick), x(tick), height-10, x(tick), short(tick))
-	}
-	for i, line := range lines {
-		y := 40 + i*step
-		fmt.Fprintf(&out, `<text x="%d" y="%d" text-anchor="end" fill="#222">%s / %s</text>`, labels-10, y+11, escape(line.Line), escape(line.Beside))
-		fmt.Fprintf(&out, `<rect x="%d" y="%d" width="%.1f" height="14" fill="#4878a8"/>`, labels, y, x(line.Median)-labels)
-		fmt.Fprintf(&out, `<line x1="%.1f" y1="%d" x2="%.1f" y2="%d" stroke="#222" stroke-width="2"/>`, x(line.Min), y+7, x(line.Max), y+7)
-		if line.Target > 0 {
-			fmt.Fprintf(&out, `<line x1="%.1f" y1="%d" x2="%.1f" y2="%d" stroke="#b4552d" stroke-width="2"/>`, x(line.Target), y-3, x(line.Target), y+17)
-		}
-		out.WriteString("\n")
-	}
-	out.WriteString("</svg>\n")
-	return out.String()
-}
-
-func escape(s string) string {
-	return strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;").Replace(s)
 }
 
 // machine says where and with what it was measured.

@@ -1,7 +1,6 @@
 // Command peers does pieces of our work with what a user would pick instead, for
 // scripts/bench. It prints {"per_second": …}.
 //
-//	peers watermill N    N messages from Watermill's SQL outbox into RabbitMQ
 //	peers river N        N chains of three transactional River jobs
 //	peers dbos N         N durable DBOS workflows of an order's three calls to the processor, from a queue
 //	peers dbos-direct N  the same, without the queue
@@ -29,10 +28,10 @@ func main() {
 
 func run(ctx context.Context, args []string) error {
 	peers := map[string]func(ctx context.Context, n int) (float64, error){
-		"watermill": watermillForwarder, "river": riverChains, "dbos": dbosQueue, "dbos-direct": dbosDirect,
+		"river": riverChains, "dbos": dbosQueue, "dbos-direct": dbosDirect,
 	}
 	if len(args) != 2 || peers[args[0]] == nil {
-		return fmt.Errorf("usage: peers watermill|river|dbos|dbos-direct N")
+		return fmt.Errorf("usage: peers river|dbos|dbos-direct N")
 	}
 	n, err := strconv.Atoi(args[1])
 	if err != nil {
