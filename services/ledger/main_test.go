@@ -47,8 +47,13 @@ type ledger struct {
 
 func newLedger(t *testing.T) *ledger {
 	t.Helper()
+	return newLedgerAt(t, testenv.Postgres(t, migrations))
+}
+
+func newLedgerAt(t *testing.T, dbURL string) *ledger {
+	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	db, err := postgres.Open(t.Context(), postgres.Options{URL: testenv.Postgres(t, migrations), Logger: log})
+	db, err := postgres.Open(t.Context(), postgres.Options{URL: dbURL, PreparedTransactions: true, Logger: log})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,14 +23,12 @@ type sale struct {
 	Version  int
 	Postings []posting // of the sale's entry
 	Closed   bool      // the merchant's account takes no sale
-	Handled  bool      // the command's message was handled before
 }
 
 // read looks up how the sale of an order stands, in one round trip.
 func (s *service) read(ctx context.Context, cmd command) (sale, error) {
 	var now sale
 	err := postgres.Read(ctx, s.db, func(b *pgx.Batch) {
-		cmd.Message.Seen(b, &now.Handled)
 		b.Queue(`
 			SELECT state, version
 			  FROM sales
@@ -76,7 +74,7 @@ func (s *service) postSale(ctx context.Context, cmd command) error {
 	return postgres.RetryStale(ctx, func() error {
 		now, err := s.read(ctx, cmd)
 		switch {
-		case err != nil || now.Handled:
+		case err != nil:
 			return err
 		case now.State == posted:
 			return s.answer(ctx, cmd, cmd.Done(), nil)
@@ -112,7 +110,7 @@ func (s *service) reverseSale(ctx context.Context, cmd command) error {
 	return postgres.RetryStale(ctx, func() error {
 		now, err := s.read(ctx, cmd)
 		switch {
-		case err != nil || now.Handled:
+		case err != nil:
 			return err
 		case now.State == reversed:
 			return s.answer(ctx, cmd, cmd.Done(), nil)
