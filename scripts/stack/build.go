@@ -18,7 +18,7 @@ import (
 )
 
 // keepBinaries is for how long a binary that nobody starts is kept.
-const keepBinaries = 3 * 24 * time.Hour
+const keepBinaries = 24 * time.Hour
 
 // build has a binary of each program in s.Dir. They are built in a directory of the
 // user's cache that belongs to this tree and these edits: there, `go build` links only
@@ -42,7 +42,7 @@ func (s *Stack) build(ctx context.Context, root string, overlay map[string]strin
 }
 
 func (s *Stack) buildOne(ctx context.Context, root string, overlay map[string]string, name string) error {
-	kept, unlock, err := binaries(root, overlay)
+	kept, unlock, err := s.binaries(root, overlay)
 	if err != nil {
 		return err
 	}
@@ -113,9 +113,10 @@ var madeOf = sync.OnceValues(func() (map[string][]string, error) {
 	return packages, nil
 })
 
-// binaries is where the binaries of this tree with these edits are kept. It is ours
-// until unlock.
-func binaries(root string, overlay map[string]string) (dir string, unlock func(), err error) {
+// binaries is where the binaries of this tree with these edits are kept. A tenant with
+// other edits than the last time builds in the same place, so that they do not pile up.
+// It is ours until unlock.
+func (s *Stack) binaries(root string, overlay map[string]string) (dir string, unlock func(), err error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return "", nil, err
@@ -124,7 +125,9 @@ func binaries(root string, overlay map[string]string) (dir string, unlock func()
 	content := sha256.New()
 	fmt.Fprintln(content, root)
 	for _, file := range slices.Sorted(maps.Keys(overlay)) {
-		fmt.Fprintf(content, "%s\n%s\n", file, overlay[file])
+		if fmt.Fprintf(content, "%s\n%s\n", s.tenant, file); s.tenant == "" {
+			fmt.Fprintln(content, overlay[file])
+		}
 	}
 	dir = filepath.Join(cache, hex.EncodeToString(content.Sum(nil)[:8]))
 	if err := os.MkdirAll(dir, 0o750); err != nil {
