@@ -2,6 +2,7 @@ package live
 
 import (
 	"context"
+	"errors"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -181,7 +182,9 @@ func TestPulse_SeesAProcessEndAndComeBack(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 	stop()
-	<-ended
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
 }
 
 // Every fault point is offered with the place where it stands.

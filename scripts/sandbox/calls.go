@@ -130,7 +130,7 @@ func (k *calls) stream(c echo.Context) error {
 	lines := json.NewEncoder(c.Response())
 	for {
 		if err := wire.Flush(); err != nil {
-			return nil //nolint:nilerr // the listener is gone
+			return nil // the listener is gone
 		}
 		select {
 		case said, more := <-heard:

@@ -70,7 +70,7 @@ func run(m *testing.M) (int, error) {
 // visitor is a person at the browser.
 type visitor struct {
 	*testing.T
-	ctx context.Context
+	ctx context.Context //nolint:containedctx // the tab; it ends with the test
 }
 
 func visit(t *testing.T, width int64) visitor {
@@ -140,6 +140,15 @@ func step(kind, text string) string {
 	return fmt.Sprintf(`[...document.querySelectorAll(".step.%s")].some(s => s.textContent.includes(%q))`, kind, text)
 }
 
+// steps is the number before the slash in "12 / 45".
+func steps(t *testing.T, counter string) (n int) {
+	t.Helper()
+	if _, err := fmt.Sscanf(counter, "%d", &n); err != nil {
+		t.Fatalf("%q: %v", counter, err)
+	}
+	return n
+}
+
 const (
 	ended     = `document.querySelector(".bar em")?.textContent === "confirmed"`
 	cancelled = `document.querySelector(".bar em")?.textContent === "cancelled"`
@@ -177,10 +186,18 @@ func TestPage_ShowsAnOrderFromAllSides(t *testing.T) {
 	if strings.Contains(moment, "authorised") {
 		t.Errorf("a payment before there was one:\n%s", moment)
 	}
+	// A button keeps the focus while the page around it changes.
+	v.js(`document.querySelector("button[title^='one step on']").focus()`)
+	before := v.read(`document.querySelector("output").value`)
+	v.do(chromedp.KeyEvent(kb.Enter), chromedp.KeyEvent(kb.Enter))
+	if after := v.read(`document.querySelector("output").value`); steps(t, after) != steps(t, before)+2 {
+		t.Errorf("two steps on with the keyboard led from %s to %s", before, after)
+	}
+
 	// The address of a step leads back to it.
-	at := v.read(`location.href`)
+	at, there := v.read(`location.href`), v.read(`document.querySelector("[aria-selected=true]").textContent`)
 	v.do(chromedp.Navigate("about:blank"), chromedp.Navigate(at))
-	v.until(step("commit", "saga forward authorise") + ` && document.querySelector("[aria-selected=true]").textContent.includes("saga forward authorise")`)
+	v.until(fmt.Sprintf(`document.querySelector("[aria-selected=true]")?.textContent === %q`, there))
 	v.press("Live")
 	v.press("Refund")
 	v.until(`location.hash.startsWith("#refund/rfd_")`)

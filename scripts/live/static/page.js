@@ -147,6 +147,7 @@ function show() {
     if (e.kind === 'started' || e.kind === 'resumed') down.delete(e.lane)
     return li
   })
+  const main = $('main'), held = main.contains(document.activeElement) && name(document.activeElement)
   const status = state?.subjects?.find(s => s.id === id)?.status ?? ''
   const button = (text, title, onclick, props) => h('button', { textContent: text, title, onclick, ...props })
   $('main').replaceChildren(h('div', { className: 'head' },
@@ -165,9 +166,11 @@ function show() {
     h('div', { className: 'lanes' }, h('span'), h('div', {}, lanes.map(l => h('b', { className: down.get(l) ?? '' }, l))))),
     h('ol', { className: 'steps-list', tabIndex: 0, aria: { role: 'listbox', 'aria-label': 'timeline', 'aria-activedescendant': 'step-' + (cursor + 1) } }, rows),
     steps.length ? '' : h('p', { className: 'hint' }, 'Nothing of this was seen since the recording began.'))
-  $('main').querySelector('[aria-selected=true]')?.scrollIntoView({ block: 'nearest' })
+  main.querySelector('[aria-selected=true]')?.scrollIntoView({ block: 'nearest' })
+  if (held) [...main.querySelectorAll('button, ol')].find(e => name(e) === held)?.focus({ preventScroll: true })
   showMoment()
 }
+const name = e => e.title || e.className
 
 function move(to) {
   if (!steps.length) return
@@ -211,7 +214,7 @@ function fold(upTo) {
   const apply = (e, r, prepared) => {
     const key = [e.lane, r.table, r.key].join('|')
     if (r.op === 'DELETE') return tables.delete(key)
-    tables.set(key, { lane: e.lane, table: r.table, cols: { ...tables.get(key)?.cols, ...r.cols }, prepared, fresh: e === steps[upTo] })
+    tables.set(key, { key, lane: e.lane, table: r.table, cols: { ...tables.get(key)?.cols, ...r.cols }, prepared, fresh: e === steps[upTo] })
   }
   const prepared = new Map()
   for (const e of steps.slice(0, upTo + 1)) {
@@ -230,7 +233,7 @@ function fold(upTo) {
     }
   }
   for (const [gid, rows] of prepared) for (const r of rows) {
-    tables.set(gid + r.table + r.key, { lane: gid.split('|')[0], table: r.table, cols: r.cols ?? {}, prepared: true })
+    tables.set(gid + r.table + r.key, { key: gid + r.table + r.key, lane: gid.split('|')[0], table: r.table, cols: r.cols ?? {}, prepared: true })
   }
   return { rows: [...tables.values()], messages: [...messages.values()], heard }
 }
@@ -249,18 +252,20 @@ const tell = {
 }
 const names = { inbox: 'change record', idempotency_keys: 'key', processor_idempotency: 'key' }
 
+const opened = new Set() // stays open from step to step
+
 function showMoment() {
   const e = steps[cursor]
   if (!e) return $('moment').replaceChildren()
   const { rows, messages, heard } = fold(cursor)
-  const line = (name, text, r, cols) => h('li', { className: (r.fresh ? 'fresh ' : '') + (r.prepared ? 'prepared' : '') },
-    h('details', {}, h('summary', {}, h('b', {}, name), ' ', text, r.prepared ? ' — prepared, not committed' : ''), cols ?? ''))
+  const line = (name, text, r, cols, key = name + text) => h('li', { className: (r.fresh ? 'fresh ' : '') + (r.prepared ? 'prepared' : '') },
+    h('details', { open: opened.has(key), ontoggle: t => opened[t.target.open ? 'add' : 'delete'](key) }, h('summary', {}, h('b', {}, name), ' ', text, r.prepared ? ' — prepared, not committed' : ''), cols ?? ''))
   const all = cols => h('dl', {}, Object.entries(cols).flatMap(([k, v]) => [h('dt', {}, k), h('dd', {}, v ?? 'NULL')]))
   const of = {
     client: heard.slice(-2).map(a => line('heard', short(a.text), a, h('pre', {}, pretty(a.more)))),
     broker: messages.map(m => line(m.parked ? 'parked' : m.in < m.out ? 'in a queue' : 'delivered' + (m.in > 1 ? ` ${m.in}×` : ''), m.type, m)),
   }
-  for (const r of rows) (of[r.lane] ??= []).push(line(names[r.table] ?? r.table.replace(/^(processor|bank|merchant)_/, ''), (tell[r.table] ?? (c => short(JSON.stringify(c))))(r.cols), r, all(r.cols)))
+  for (const r of rows) (of[r.lane] ??= []).push(line(names[r.table] ?? r.table.replace(/^(processor|bank|merchant)_/, ''), (tell[r.table] ?? (c => short(JSON.stringify(c))))(r.cols), r, all(r.cols), r.key))
   $('moment').replaceChildren(
     h('h2', { id: 'moment-title' }, `At step ${cursor + 1}`),
     h('article', { className: e.kind }, h('p', {}, h('b', {}, e.from ? `${e.from} → ${e.lane}` : e.lane), ' ', verb[e.kind] ? label(e) : e.text), e.gid ? h('code', {}, e.gid) : '', e.more ? h('pre', {}, pretty(e.more)) : ''),
