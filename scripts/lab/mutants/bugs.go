@@ -153,4 +153,44 @@ var Bugs = []Bug{
 			`err != nil { return nil, "", err } else if false {`}},
 		Package: "./services/payments", Test: "TestReconcile_UnreadableLineIsADifference",
 	},
+	{
+		ID: "last-of-two-names-counts", Date: "2026-11-29",
+		FoundBy: "a product with its price twice, the second without a currency",
+		Broke:   "of two equal names in a body the last counted, field by field: 999.00 became 0.01. A gateway that looks at the request may see the first",
+		Mended:  "one decoder for all endpoints, encoding/json v2, refuses a name that stands twice",
+		Edits: []Edit{{"shared/platform/web/bind.go", `json.RejectUnknownMembers(true)`,
+			`json.RejectUnknownMembers(true), jsontext.AllowDuplicateNames(true)`}},
+		Package: "./shared/platform/web", Test: "TestBind_NamesTheFieldOfABadBody",
+	},
+	{
+		ID: "removed-merchant-keeps-its-key", Date: "2026-11-29",
+		FoundBy: "a merchant that was taken out of MERCHANTS",
+		Broke:   "keys were added and replaced at the start, and never taken away: a revoked key went on working",
+		Mended:  "the keys in the database are made those of the configuration, in one transaction",
+		Edits:   []Edit{{"shared/platform/web/auth.go", "		b.Queue(`DELETE FROM merchant_keys`)\n", ""}},
+		Package: "./shared/platform/web", Test: "TestSyncAPIKeys_TheKeysAreThoseOfTheConfiguration",
+	},
+	{
+		ID: "stop-without-an-end", Date: "2026-11-29",
+		FoundBy: "SIGTERM while PostgreSQL was paused",
+		Broke:   "closing the pool waited for a server that did not answer: 75 seconds, and the orchestrator kills after ten",
+		Mended:  "a process that has not stopped after nine seconds ends as in a crash",
+		Edits:   []Edit{{"shared/platform/process/process.go", `		time.Sleep(stopTimeout)`, `		time.Sleep(8 * stopTimeout)`}},
+		Package: "./shared/platform/process", Test: "TestMain_StopEndsWhateverHangs",
+	},
+	{
+		ID: "stricter-than-the-record", Date: "2026-11-29",
+		FoundBy:   "a retry, after a deploy, of an order with a field that was no longer taken",
+		Broke:     "the body was validated before its key was looked up: the client of an accepted order got 422 and no id",
+		Invariant: "same-answer",
+		Mended:    "the look-up compares the body as it was sent; only a new request is validated",
+		Edits: []Edit{{"services/orders/accept.go", `	if invalid == nil {
+		invalid = s.checkCallback(in.CallbackURL)
+	}
+`, `	if invalid != nil {
+		return invalid
+	}
+`}},
+		Package: "./services/orders", Test: "TestAccept_RecordedAnswerComesBeforeValidation",
+	},
 }

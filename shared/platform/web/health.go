@@ -43,10 +43,13 @@ func Health(ctx context.Context, e *echo.Echo, log *slog.Logger, checks ...Check
 	e.GET("/healthz", func(c echo.Context) error {
 		return c.JSON(http.StatusOK, map[string]string{"status": "ok"})
 	})
-	failing := rate.Sometimes{Interval: time.Second} // anybody can ask as often as they like
+	toLog := make([]rate.Sometimes, len(checks)) // once a second each: anybody can ask as often as they like
+	for i := range toLog {
+		toLog[i].Interval = time.Second
+	}
 	e.GET("/readyz", func(c echo.Context) error {
 		out, status := readiness{Status: "ready", Checks: map[string]string{}}, http.StatusOK
-		for _, check := range checks {
+		for i, check := range checks {
 			out.Checks[check.Name] = "ok"
 			probing, cancel := context.WithTimeout(c.Request().Context(), checkTimeout)
 			err := check.Probe(probing)
@@ -55,7 +58,7 @@ func Health(ctx context.Context, e *echo.Echo, log *slog.Logger, checks ...Check
 				continue
 			}
 			out.Checks[check.Name] = "failing"
-			failing.Do(func() { log.Warn("a check fails", "check", check.Name, "error", err) })
+			toLog[i].Do(func() { log.Warn("a check fails", "check", check.Name, "error", err) })
 			if !check.Background {
 				out.Status, status = "not ready", http.StatusServiceUnavailable
 			}
