@@ -53,7 +53,7 @@ func newDocumented(urls map[string]string, next http.RoundTripper) (*documented,
 // RoundTrip passes the request on and checks what comes back.
 func (d *documented) RoundTrip(r *http.Request) (*http.Response, error) {
 	sent := r.Clone(r.Context())
-	if r.Body != nil { // both read it
+	if r.Body != nil && r.Body != http.NoBody { // both read it
 		text, err := io.ReadAll(r.Body)
 		_ = r.Body.Close()
 		if err != nil {
