@@ -49,7 +49,10 @@ func (c chaosCmd) again() string {
 func (c chaosCmd) run(ctx context.Context) error {
 	w, err := world.Start(ctx, stack.Options{
 		Out: os.Stdout, IgnoreGiven: true, Network: true,
-		Env: map[string][]string{stack.Sandbox: {fmt.Sprintf("SANDBOX_SEED=%d", c.Seed)}},
+		Env: map[string][]string{
+			stack.Sandbox:  {fmt.Sprintf("SANDBOX_SEED=%d", c.Seed)},
+			stack.Payments: {"PROCESSOR_KEY_RETENTION=10s", "RECONCILE_EVERY=2s"},
+		},
 	})
 	if err != nil {
 		return err
@@ -60,7 +63,7 @@ func (c chaosCmd) run(ctx context.Context) error {
 		return err
 	}
 
-	l, d := newLoad(acme, c), newDestroyer(w.System, c)
+	l, d := newLoad(acme, c), newDestroyer(w.System, acme, c)
 	breaking, stop := context.WithCancel(ctx)
 	defer stop()
 	go func() {

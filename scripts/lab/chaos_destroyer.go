@@ -12,12 +12,14 @@ import (
 	"syscall"
 	"time"
 
+	"example.com/failwell/scripts/shop"
 	"example.com/failwell/scripts/stack"
 )
 
 // destroyer breaks things, each kind at its own pace.
 type destroyer struct {
 	system *stack.Stack
+	shop   *shop.Shop
 	cfg    chaosCmd
 
 	rounds chan struct{} // one for each server that has been killed and restarted
@@ -27,8 +29,8 @@ type destroyer struct {
 	err   error
 }
 
-func newDestroyer(system *stack.Stack, cfg chaosCmd) *destroyer {
-	return &destroyer{system: system, cfg: cfg, rounds: make(chan struct{}, 2), count: map[string]int{}}
+func newDestroyer(system *stack.Stack, s *shop.Shop, cfg chaosCmd) *destroyer {
+	return &destroyer{system: system, shop: s, cfg: cfg, rounds: make(chan struct{}, 2), count: map[string]int{}}
 }
 
 // dice of each kind of blow are its own, so that one does not change another's.
@@ -46,6 +48,7 @@ func (d *destroyer) run(ctx context.Context) {
 		{d.cfg.KillEvery, d.kill(d.dice(11))},
 		{d.cfg.PauseEvery, d.pause(d.dice(12))},
 		{d.cfg.NetworkEvery, d.network(d.dice(13))},
+		{forgetEvery, d.forget},
 	} {
 		if blow.every <= 0 {
 			continue
@@ -131,6 +134,19 @@ func (d *destroyer) network(dice *rand.Rand) func(context.Context, int) {
 	}
 }
 
+// The processor keeps a key for longer than PROCESSOR_KEY_RETENTION, by more than a pause
+// and a slow connection together take: it is honest, and forgets.
+const (
+	forgetEvery = 2 * time.Second
+	keysKept    = "25s"
+)
+
+func (d *destroyer) forget(ctx context.Context, _ int) {
+	if d.shop.ForgetKeys(ctx, keysKept) == nil {
+		d.note("keys forgotten")
+	}
+}
+
 // server kills a server, then restarts it cleanly, and so on, each time until it
 // answers again. Then it is left alone for a while: RabbitMQ takes so long to come
 // back that it would otherwise be away most of the time, and nothing be at work.
@@ -200,6 +216,11 @@ func misbehaviour(rate float64) string {
 	}
 	for _, fault := range []string{"duplicate", "reorder", "lose_answer", "refuse"} {
 		rules = append(rules, fmt.Sprintf(`{"contract":"webhooks","fault":%q,"rate":%g}`, fault, rate))
+	}
+	for _, contract := range []string{"report", "bank.statement"} {
+		for _, fault := range []string{"bad_line", "wrong_date"} {
+			rules = append(rules, fmt.Sprintf(`{"contract":%q,"fault":%q,"rate":%g}`, contract, fault, rate))
+		}
 	}
 	return `{"rules":[` + strings.Join(rules, ",") + `]}`
 }

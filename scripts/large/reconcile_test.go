@@ -224,7 +224,9 @@ func reconciliation(t *testing.T) (found, time.Duration) {
 	t.Helper()
 	ctx := limit(t)
 	begun := time.Now()
-	a, err := acme.Post(ctx, acme.Payments+"/v1/reconciliations", "", nil)
+	platform := *acme // which is shown the differences of all
+	platform.Key = system.Env()["SERVICE_KEY"]
+	a, err := platform.Post(ctx, acme.Payments+"/v1/platform/reconciliations", "", nil)
 	var got found
 	for {
 		if err != nil || a.Status >= http.StatusMultipleChoices {
@@ -236,7 +238,7 @@ func reconciliation(t *testing.T) (found, time.Duration) {
 		if got.Status == "finished" {
 			return got, time.Since(begun)
 		}
-		a, err = acme.Get(ctx, acme.Payments+"/v1/reconciliations/"+got.ID)
+		a, err = platform.Get(ctx, acme.Payments+"/v1/platform/reconciliations/"+got.ID)
 	}
 }
 

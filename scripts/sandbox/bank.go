@@ -23,7 +23,7 @@ type bank struct {
 func (k *bank) routes(e *echo.Echo, f *faults) {
 	e.POST("/bank/transfers", k.transfer,
 		f.on("bank.transfers", refuse(http.StatusUnprocessableEntity, "transfer_refused", "The account does not take transfers.")))
-	e.GET("/bank/statement", k.statement)
+	e.GET("/bank/statement", k.statement, f.onStatement("bank.statement"))
 }
 
 type transferRequest struct {

@@ -40,7 +40,7 @@ func (p *processor) routes(e *echo.Echo, key string, f *faults) {
 	v1.POST("/charges/:id/void", p.void, f.on("charges.void", refuse(402, "void_failed", "The hold cannot be released.")))
 	v1.POST("/charges/:id/refund", p.refund, f.on("charges.refund", refuse(402, "refund_failed", "The card's bank does not take the money back.")))
 	v1.GET("/refunds", p.refunds)
-	v1.GET("/report", p.report)
+	v1.GET("/report", p.report, f.onStatement("report"))
 	e.DELETE("/faults/keys", p.forgetKeys)
 }
 

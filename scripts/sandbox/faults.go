@@ -17,10 +17,13 @@ import (
 var (
 	contracts = []string{
 		"tokens", "payment_methods", "charges.create", "charges.capture", "charges.void", "charges.refund",
-		"bank.transfers", "merchant", "webhooks",
+		"bank.transfers", "merchant", "webhooks", "report", "bank.statement",
 	}
-	kinds = []string{"refuse", "fail_before", "lose_answer", "delay", "duplicate", "reorder"}
+	kinds = []string{"refuse", "fail_before", "lose_answer", "delay", "duplicate", "reorder", "bad_line", "wrong_date"}
 )
+
+// statements are the contracts whose lines can be wrong.
+var statements = []string{"report", "bank.statement"}
 
 // longestDelay stays below the server's write time-out, after which a late
 // answer would turn into a lost one.
@@ -62,6 +65,8 @@ func (r rule) validate(i int) error {
 		return bad("fault", fmt.Sprintf("is one of %v", kinds))
 	case (r.Fault == "duplicate" || r.Fault == "reorder") && r.Contract != "webhooks":
 		return bad("fault", "only webhooks are duplicated or reordered: the caller of a contract does that to its own calls")
+	case (r.Fault == "bad_line" || r.Fault == "wrong_date") != slices.Contains(statements, r.Contract):
+		return bad("fault", "bad_line and wrong_date are the faults of statements, which have no others")
 	case r.Times < 0:
 		return bad("times", "is 0 (always) or more")
 	case r.Rate != nil && (*r.Rate < 0 || *r.Rate > 1):

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -175,9 +176,14 @@ func lockTimedOut(err error) bool {
 }
 
 // forgetKeys is the fault that time brings: every processor drops its keys some day, and
-// the same key is a new question then.
+// the same key is a new question then. older_than ("5s") is how long it keeps them; without
+// it, all are dropped.
 func (p *processor) forgetKeys(c echo.Context) error {
-	tag, err := p.db.Exec(c.Request().Context(), `DELETE FROM processor_idempotency`)
+	kept, err := time.ParseDuration(cmp.Or(c.QueryParam("older_than"), "0s"))
+	if err != nil {
+		return invalid("older_than", "is a duration, 5s for one")
+	}
+	tag, err := p.db.Exec(c.Request().Context(), `DELETE FROM processor_idempotency WHERE created_at <= $1`, time.Now().Add(-kept))
 	if err != nil {
 		return err
 	}

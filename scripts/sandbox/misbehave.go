@@ -1,7 +1,9 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"time"
 
@@ -36,7 +38,43 @@ func (f *faults) on(contract string, no answer) echo.MiddlewareFunc {
 	}
 }
 
-const refusalKey = "refusal"
+// onStatement puts a statement under the rules.
+func (f *faults) onStatement(contract string) echo.MiddlewareFunc {
+	return func(next echo.HandlerFunc) echo.HandlerFunc {
+		return func(c echo.Context) error {
+			c.Set(misreportKey, f.next(contract).fault)
+			return next(c)
+		}
+	}
+}
+
+const (
+	refusalKey   = "refusal"
+	misreportKey = "misreport"
+)
+
+// misreport is the lines of a statement as the rules have them.
+func misreport(c echo.Context, lines any) any {
+	fault, _ := c.Get(misreportKey).(string)
+	if fault == "" {
+		return lines
+	}
+	wrong := []map[string]any{}
+	if err := json.Unmarshal(encode(lines), &wrong); err != nil {
+		return lines
+	}
+	switch {
+	case fault == "wrong_date":
+		for _, line := range wrong {
+			line["at"] = time.Now().AddDate(100, 0, 0).UTC()
+		}
+	case len(wrong) > 0: // bad_line
+		bad := maps.Clone(wrong[0])
+		bad["id"], bad["reference"] = newID(), "pay_\x00" // which no database of ours can hold
+		wrong = append(wrong, bad)
+	}
+	return wrong
+}
 
 // refusal is the "no" that the rules demand for this call; nil: none.
 func refusal(c echo.Context) *answer {

@@ -102,13 +102,14 @@ func firstIDAt(t time.Time) uuid.UUID {
 // whether there is more without a count.
 func sendPage[T any](c echo.Context, p page, lines []T, id func(T) uuid.UUID) error {
 	out := struct {
-		Data       []T     `json:"data"`
+		Data       any     `json:"data"`
 		NextCursor *string `json:"next_cursor"`
-	}{Data: lines}
+	}{}
 	if len(lines) > p.limit {
-		out.Data = lines[:p.limit]
-		cursor := id(out.Data[p.limit-1]).String()
+		lines = lines[:p.limit]
+		cursor := id(lines[p.limit-1]).String()
 		out.NextCursor = &cursor
 	}
+	out.Data = misreport(c, lines)
 	return reply(http.StatusOK, out).send(c)
 }

@@ -53,6 +53,22 @@ func TestReport_StartsAtSince(t *testing.T) {
 	}
 }
 
+func TestReport_LiesAsTheRulesSay(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	w.captured()
+	await(t, "all lines", func() bool { return len(w.call("GET", "/v1/report", "", "").list(t)) == 2 })
+	expect(t, w.call("PUT", "/faults", "", `{"rules":[{"contract":"report","fault":"bad_line","times":1},{"contract":"report","fault":"wrong_date","times":1}]}`), 200, "")
+	equal(t, "lines with a bad one", len(w.call("GET", "/v1/report", "", "").list(t)), 3)
+	for _, line := range w.call("GET", "/v1/report", "", "").list(t) {
+		if at, err := time.Parse(time.RFC3339, fmt.Sprint(line["at"])); err != nil || at.Before(time.Now().AddDate(99, 0, 0)) {
+			t.Errorf("%v: %v", line, err)
+		}
+	}
+	equal(t, "lines when it behaves again", len(w.call("GET", "/v1/report", "", "").list(t)), 2)
+	equal(t, "another fault", w.call("PUT", "/faults", "", `{"rules":[{"contract":"report","fault":"refuse"}]}`).status, 422)
+}
+
 // A line that is shown while an older one is still being committed lets a
 // reader pass the older one for good.
 func TestReport_HoldsBackLinesYoungerThanItsLag(t *testing.T) {

@@ -221,6 +221,15 @@ func (s *Shop) Misbehave(ctx context.Context, rules string) error {
 	return err
 }
 
+// ForgetKeys lets the processor forget the keys that are older than olderThan ("5s").
+func (s *Shop) ForgetKeys(ctx context.Context, olderThan string) error {
+	a, err := s.call(ctx, http.MethodDelete, s.Sandbox+"/faults/keys?older_than="+olderThan, "", "", nil)
+	if err == nil && a.Status >= http.StatusBadRequest {
+		err = fmt.Errorf("shop: forget keys: status %d, %s", a.Status, a.Body)
+	}
+	return err
+}
+
 func (s *Shop) call(ctx context.Context, method, url, bearer, key string, body []byte) (Answer, error) {
 	request, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
 	if err != nil {

@@ -16,8 +16,10 @@ import (
 // The chart of accounts. Platform accounts are kept per currency, merchant
 // accounts per merchant and currency; the id says which.
 var (
-	platformKinds = map[string]bool{"card_receivable": true, "platform_fee": true, "processor_clearing": true, "payouts_in_transit": true, "cash": true}
-	merchantKinds = map[string]bool{"merchant_pending": true, "merchant_available": true}
+	platformKinds = map[string]bool{"card_receivable": true, "platform_fee": true, "processor_clearing": true, "cash": true}
+	// What is in transit is kept per merchant, too: a payout holds the account from its
+	// prepare to its decision, and another merchant's must not wait for that.
+	merchantKinds = map[string]bool{"merchant_pending": true, "merchant_available": true, "payouts_in_transit": true}
 )
 
 func platformAccount(kind, currency string) string { return kind + ":" + currency }

@@ -18,7 +18,7 @@ import (
 
 const (
 	cash      = "cash:GBP"
-	transit   = "payouts_in_transit:GBP"
+	transit   = "payouts_in_transit:mer_acme:GBP"
 	available = "merchant_available:mer_acme:GBP"
 )
 

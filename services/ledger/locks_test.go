@@ -93,7 +93,7 @@ func TestEntry_OpeningAccountsInOppositeOrderBothCommit(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer between.Rollback(t.Context()) //nolint:errcheck // it is rolled back below, and here when the test has failed
-	_, err = between.Exec(t.Context(), `INSERT INTO accounts (id, kind, currency) VALUES ('payouts_in_transit:GBP', 'payouts_in_transit', 'GBP')`)
+	_, err = between.Exec(t.Context(), `INSERT INTO accounts (id, kind, merchant_id, currency) VALUES ('payouts_in_transit:mer_acme:GBP', 'payouts_in_transit', 'mer_acme', 'GBP')`)
 	if err != nil {
 		t.Fatal(err)
 	}

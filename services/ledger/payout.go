@@ -25,7 +25,7 @@ func (s *service) endPayout(ctx context.Context, e event.Event) error {
 	if err != nil {
 		return err
 	}
-	transit := platformAccount("payouts_in_transit", in.Amount.Currency)
+	transit := merchantAccount("payouts_in_transit", in.MerchantID, in.Amount.Currency)
 	to, kind := platformAccount("cash", in.Amount.Currency), "payout-sent"
 	if e.Type() == "ledger.payout-returned" {
 		to, kind = merchantAccount("merchant_available", in.MerchantID, in.Amount.Currency), "payout-returned"

@@ -106,9 +106,7 @@ func (s *service) placeHold(ctx context.Context, p payment) (chargeID string, er
 		}
 		return holds[0].ID, nil
 	}
-	charge, err := s.processor.authorise(ctx, p.wireID()+":authorise", authoriseRequest{
-		PaymentMethod: p.Method, Amount: p.Amount, Reference: p.wireID(), MerchantID: p.MerchantID,
-	})
+	charge, err := s.processor.authorise(ctx, p.wireID()+":authorise", p)
 	return charge.ID, err
 }
 

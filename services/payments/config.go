@@ -6,6 +6,7 @@ import (
 
 	"example.com/failwell/shared/pattern/idempotency"
 	"example.com/failwell/shared/platform/config"
+	"example.com/failwell/shared/platform/web"
 )
 
 // settings is everything that can be set from outside. Every period has a
@@ -115,6 +116,9 @@ type settings struct {
 
 // Validate refuses settings that would make two work on one thing, or one against the other.
 func (s settings) Validate() error {
+	if s.CallTimeout <= 0 {
+		return fmt.Errorf("CALL_TIMEOUT (%s) must be above zero, or a call to a system that hangs never ends", s.CallTimeout)
+	}
 	if s.KeyLease <= s.CallTimeout {
 		return fmt.Errorf("KEY_LEASE (%s) must exceed CALL_TIMEOUT (%s), or a request that waits for an answer is taken for dead", s.KeyLease, s.CallTimeout)
 	}
@@ -128,6 +132,12 @@ func (s settings) Validate() error {
 		return fmt.Errorf("RECEIPT_GRACE (%s) must be at least %s, or a document is removed while the reference to it is being written", s.ReceiptGrace, 4*timeToRefer)
 	}
 	return nil
+}
+
+// merchantLimit leaves half of the database connections to all other merchants.
+func (s settings) merchantLimit() web.Limit {
+	atWork := max(1, int(s.DatabaseConns)/2)
+	return web.Limit{AtWork: atWork, Waiting: 8 * atWork, Wait: max(time.Second, s.RequestTimeout/2)}
 }
 
 func (s settings) lockOptions() idempotency.LockOptions {

@@ -35,7 +35,7 @@ func (s *service) notFound(first time.Time, reference string) error {
 // lookUpHolds returns what the processor holds under a payment's reference, or has held.
 // The error is a *refusal when that is nothing, and will be nothing.
 func (s *service) lookUpHolds(ctx context.Context, p payment) ([]charge, error) {
-	holds, err := s.processor.chargesFor(ctx, p.wireID())
+	holds, err := listFor[charge](ctx, s.processor, "/v1/charges", p.wireID())
 	if err == nil && len(holds) == 0 {
 		err = s.notFound(p.CreatedAt, p.wireID())
 	}
@@ -45,7 +45,7 @@ func (s *service) lookUpHolds(ctx context.Context, p payment) ([]charge, error) 
 // lookUpRefund returns nil when the processor has made this refund, and a *refusal when
 // it has not, and will not.
 func (s *service) lookUpRefund(ctx context.Context, r *refund) error {
-	made, err := s.processor.refundsFor(ctx, r.wireID())
+	made, err := listFor[madeRefund](ctx, s.processor, "/v1/refunds", r.wireID())
 	switch {
 	case err != nil:
 		return err

@@ -10,7 +10,6 @@ const goneOnFrom = `r.requested_at < (
 			              SELECT max(requested_at)
 			                FROM reconciliations
 			               WHERE status = 'finished'
-			                 AND regular
 			                 AND not_compared = '{}')`
 
 // garbageRules says what this service does not need any more. None of them

@@ -157,7 +157,11 @@ func newService(cfg settings, db *pgxpool.Pool, log *slog.Logger, registry *prom
 	s.twophase = distributedtx.NewCoordinator(distributedtx.Config{
 		DB: db, Logger: log, Metrics: registry, LocalPrefix: localPrefix, Timeout: cfg.TwoPhaseTimeout, Sweep: cfg.TwoPhaseSweep,
 		Participants: []distributedtx.Participant{
-			{Name: "payments", Commit: s.commitHere, Rollback: s.rollbackHere},
+			{
+				Name:     "payments",
+				Commit:   func(ctx context.Context, gid string) error { return distributedtx.Commit(ctx, db, localPrefix+gid) },
+				Rollback: func(ctx context.Context, gid string) error { return distributedtx.Rollback(ctx, db, localPrefix+gid) },
+			},
 			{Name: "ledger", Commit: s.ledger.commit, Rollback: s.ledger.rollback},
 		},
 	})
@@ -178,7 +182,7 @@ func (s *service) routes(ctx context.Context, registry *prometheus.Registry, bro
 	web.Health(ctx, e, s.log, web.Database(s.db),
 		web.Check{Name: "broker", Probe: func(context.Context) error { return broker.Ready() }, Background: true})
 
-	v1 := e.Group("/v1", web.RequireMerchant(s.db))
+	v1 := e.Group("/v1", web.RequireMerchant(s.db), web.LimitMerchant(s.cfg.merchantLimit()))
 	v1.GET("/payments", s.list)
 	v1.GET("/payments/:id", s.get)
 	v1.GET("/payments/:id/receipt", s.getReceipt)
@@ -189,7 +193,10 @@ func (s *service) routes(ctx context.Context, registry *prometheus.Registry, bro
 	v1.POST("/reconciliations", s.createReconciliation)
 	v1.GET("/reconciliations/:id", s.getReconciliation)
 
-	e.POST("/v1/payouts/:id/resolve", s.endUnknownPayout, web.RequireServiceKey(s.cfg.ServiceKey))
+	ours := e.Group("/v1", web.RequireServiceKey(s.cfg.ServiceKey))
+	ours.POST("/payouts/:id/resolve", s.endUnknownPayout)
+	ours.POST("/platform/reconciliations", s.createReconciliation)
+	ours.GET("/platform/reconciliations/:id", s.getReconciliation)
 	e.POST("/webhooks/processor", s.webhook) // its signature is its key
 	e.GET("/2pc/:gid", s.decisionOn, web.RequireServiceKey(s.cfg.ServiceKey))
 	return e

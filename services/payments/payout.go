@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/google/uuid"
@@ -137,7 +138,8 @@ func (s *service) bookPayout(ctx context.Context, lock idempotency.Lock, p *payo
 	if err != nil {
 		return err
 	}
-	decision, err := s.twophase.Run(ctx, p.gid(), s.prepareInLedger(*p), s.prepareHere(*p))
+	inLedger := func(ctx context.Context) error { return s.ledger.prepare(ctx, p.gid(), payoutEntry(*p)) }
+	decision, err := s.twophase.Run(ctx, p.gid(), inLedger, s.prepareHere(*p))
 	declined, ok := errors.AsType[*refusal](err)
 	switch {
 	case decision == distributedtx.Committed && err == nil:
@@ -260,17 +262,12 @@ func (s *service) prepareHere(p payout) func(ctx context.Context) error {
 	}
 }
 
-// prepareInLedger is the ledger's half. A *refusal is its definite no.
-func (s *service) prepareInLedger(p payout) func(ctx context.Context) error {
-	return func(ctx context.Context) error { return s.ledger.prepare(ctx, p.gid(), payoutEntry(p)) }
-}
-
 func payoutEntry(p payout) ledgerEntry {
 	return ledgerEntry{
 		Kind: "payout", Source: p.wireID(), Reference: p.wireID(), MerchantID: p.MerchantID,
 		Postings: []ledgerPosting{
 			{Account: "merchant_available:" + p.MerchantID + ":" + p.Amount.Currency, Amount: money.Money{Minor: -p.Amount.Minor, Currency: p.Amount.Currency}},
-			{Account: "payouts_in_transit:" + p.Amount.Currency, Amount: p.Amount},
+			{Account: "payouts_in_transit:" + p.MerchantID + ":" + p.Amount.Currency, Amount: p.Amount},
 		},
 	}
 }
@@ -294,4 +291,19 @@ func (s *service) publishPayoutResult(ctx context.Context, tx pgx.Tx, p payout, 
 		return err
 	}
 	return message.AppendTx(ctx, tx)
+}
+
+// decisionOn answers a participant that is in doubt: GET /2pc/{gid}. It asks
+// after it has waited for longer than any coordinator needs. If nothing is
+// decided by then, it is decided now, and it is a no: presumed abort.
+func (s *service) decisionOn(c echo.Context) error {
+	gid := c.Param("gid")
+	if !distributedtx.ValidGID(gid) {
+		return web.NewProblem(http.StatusNotFound, "no-such-transaction", "No such transaction", "This is not a name of ours.")
+	}
+	decision, err := s.twophase.Decide(c.Request().Context(), gid)
+	if err != nil {
+		return err
+	}
+	return c.JSON(http.StatusOK, map[string]distributedtx.Decision{"decision": decision})
 }

@@ -39,13 +39,6 @@ func newProcessor(url, key string, timeout time.Duration) processor {
 	return processor{url: url, key: key, client: web.Client(timeout)}
 }
 
-type authoriseRequest struct {
-	PaymentMethod string      `json:"payment_method"`
-	Amount        money.Money `json:"amount"`
-	Reference     string      `json:"reference"`
-	MerchantID    string      `json:"merchant_id"`
-}
-
 type charge struct {
 	ID string `json:"id"`
 }
@@ -77,9 +70,10 @@ func (p processor) redeemedFor(ctx context.Context, reference string) (method st
 	return data[0].PaymentMethod, true, nil
 }
 
-func (p processor) authorise(ctx context.Context, key string, r authoriseRequest) (charge, error) {
+func (p processor) authorise(ctx context.Context, key string, of payment) (charge, error) {
 	var out charge
-	err := p.call(ctx, http.MethodPost, "/v1/charges", key, r, &out, "card_declined", "insufficient_funds")
+	in := map[string]any{"payment_method": of.Method, "amount": of.Amount, "reference": of.wireID(), "merchant_id": of.MerchantID}
+	err := p.call(ctx, http.MethodPost, "/v1/charges", key, in, &out, "card_declined", "insufficient_funds")
 	if err == nil && out.ID == "" {
 		err = fmt.Errorf("processor: an authorisation without an id")
 	}
@@ -126,16 +120,8 @@ func (p processor) refund(ctx context.Context, id, chargeID string, amount money
 	return err
 }
 
-// chargesFor and refundsFor find what was done under our reference. They have no
-// definite errors: a refusal to tell is not "nothing".
-func (p processor) chargesFor(ctx context.Context, reference string) ([]charge, error) {
-	return listFor[charge](ctx, p, "/v1/charges", reference)
-}
-
-func (p processor) refundsFor(ctx context.Context, reference string) ([]madeRefund, error) {
-	return listFor[madeRefund](ctx, p, "/v1/refunds", reference)
-}
-
+// listFor finds what was done under our reference. It has no definite errors: a refusal to
+// tell is not "nothing".
 func listFor[T any](ctx context.Context, p processor, path, reference string) ([]T, error) {
 	var out struct {
 		Data []T `json:"data"`

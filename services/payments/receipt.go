@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	_ "embed"
+	"errors"
 	"fmt"
 	"html/template"
 	"net/http"
@@ -210,6 +211,9 @@ func (s *service) getReceipt(c echo.Context) error {
 			"This payment has no receipt. One is written soon after it was captured.")
 	}
 	body, err := s.receipts.Get(c.Request().Context(), p.ReceiptName)
+	if errors.Is(err, storethenreference.ErrDamaged) {
+		s.personMustLook(c.Request().Context(), "GET /v1/payments/:id/receipt", p.wireID(), err)
+	}
 	if err != nil {
 		return err
 	}

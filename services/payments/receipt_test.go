@@ -1,6 +1,8 @@
 package main
 
 import (
+	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -82,6 +84,14 @@ func TestSettings_RefuseAReceiptGraceThatIsTooShort(t *testing.T) {
 	}
 }
 
+func TestSettings_RefuseACallWithoutATimeout(t *testing.T) {
+	t.Parallel()
+	cfg := settings{KeyLease: 2, TwoPhaseTimeout: 2, ProcessorKeyRetention: 2, ReceiptGrace: time.Hour}
+	if err := cfg.Validate(); err == nil || !strings.Contains(err.Error(), "CALL_TIMEOUT") {
+		t.Error(err)
+	}
+}
+
 func TestReceipt_LeaseIsNotWrittenAtEachBatch(t *testing.T) {
 	t.Parallel()
 	s, _ := shopWithACapture(t, time.Hour)
@@ -105,5 +115,25 @@ func TestReceipt_LeaseIsNotWrittenAtEachBatch(t *testing.T) {
 	s.receiptLeased = s.receiptLeased.Add(-receiptLease / 2)
 	if later := written(); !later.After(first) {
 		t.Errorf("not extended: %s, %s", first, later)
+	}
+}
+
+// An answer that may be kept for a year must not be an emptied document.
+func TestGetReceipt_DoesNotShowADamagedDocument(t *testing.T) {
+	t.Parallel()
+	s, cmd := shopWithACapture(t, time.Hour)
+	s.seed(acme, acmeKey)
+	if _, err := s.writeSomeReceipts(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	path := "/v1/payments/" + cmd.PaymentID + "/receipt"
+	if r := s.ownAPI(path, acmeKey); r.Code != http.StatusOK {
+		t.Errorf("%d %s", r.Code, r.Body)
+	}
+	if err := s.receipts.Bucket.WriteAll(t.Context(), s.payment(cmd).ReceiptName, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	if r := s.ownAPI(path, acmeKey); r.Code != http.StatusInternalServerError || r.Header().Get("Cache-Control") == "private, max-age=31536000, immutable" {
+		t.Errorf("%d, Cache-Control %q", r.Code, r.Header().Get("Cache-Control"))
 	}
 }

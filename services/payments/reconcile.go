@@ -10,7 +10,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"example.com/failwell/shared/pattern/outbox"
-	"example.com/failwell/shared/pattern/outoforder"
 	"example.com/failwell/shared/pattern/reconciliation"
 	"example.com/failwell/shared/platform/money"
 	"example.com/failwell/shared/platform/postgres"
@@ -108,8 +107,10 @@ func (s *service) judge(ctx context.Context, p reconciliation.Pair) (reconciliat
 	return s.judgeEntry(ctx, p)
 }
 
+// young tells whether one side may only be on its way to the other. What is dated further
+// ahead than clocks differ is not: its difference would be hidden until then.
 func (s *service) young(side *reconciliation.Side) bool {
-	return side != nil && time.Since(side.At) < s.cfg.ReconcileGrace
+	return side != nil && time.Since(side.At).Abs() < s.cfg.ReconcileGrace
 }
 
 // judgeCharge: captures and refunds at the processor.
@@ -251,99 +252,52 @@ func (s *service) postRefundsAgain(ctx context.Context, paymentID uuid.UUID) err
 // missedAtOnce bounds one look for missed webhooks.
 const missedAtOnce = 1000
 
-// missedCaptures and missedRefunds select lines of the processor's report that are
-// older than $1, of which we have applied no news. They begin with what has not
-// settled here: that is little, however long the report is, and it has no lower
-// bound of age, so that nothing is forgotten because it was missed for too long.
-// What was taken from the report before is left out, or the same full batch would
-// be all that is ever looked at.
+// findMissedNews makes up for webhooks that never came. The report of the processor shows a
+// capture or a refund that is long settled, and no news of it was applied: the news is put
+// into the log as if it had come, under an id of its own. Should the webhook come after
+// all, the log knows the operation.
 //
-// A line's id is a text, and is not cast: one that is no UUID would stop every run. Such
-// lines come last, so that they are in nobody's way.
-const (
-	strangeID      = `l.line_id !~* '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$'`
-	missedCaptures = `
-		SELECT ` + strangeID + `, l.line_id, l.kind, l.reference, l.minor, l.currency, l.merchant_id, l.at
-		  FROM payments p
-		  JOIN statement_lines l ON l.subject = p.id AND l.source = 'processor' AND l.kind = 'capture'
-		 WHERE p.status = 'captured'
-		   AND p.settled_at IS NULL
-		   AND p.updated_at < now() - $1::interval
-		   AND l.at < now() - $1::interval
-		   AND NOT EXISTS (SELECT FROM sequence_events WHERE event_id = 'report:' || lower(l.line_id))
-		 ORDER BY 1, p.updated_at
-		 LIMIT $2`
-	missedRefunds = `
-		SELECT DISTINCT ` + strangeID + `, l.line_id, l.kind, l.reference, l.minor, l.currency, l.merchant_id, l.at
-		  FROM refunds r
-		  JOIN statement_lines l ON l.subject = r.payment_id AND l.source = 'processor' AND l.kind = 'refund'
-		 WHERE r.decision = 'succeeded'
-		   AND r.settled_at IS NULL
-		   AND r.created_at < now() - $1::interval
-		   AND l.at < now() - $1::interval
-		   AND NOT EXISTS (SELECT FROM refunds o WHERE o.payment_id = r.payment_id AND o.settled_operation::text = lower(l.line_id))
-		   AND NOT EXISTS (SELECT FROM sequence_events WHERE event_id = 'report:' || lower(l.line_id))
-		 ORDER BY 1, l.at
-		 LIMIT $2`
-)
-
-// findMissedNews makes up for webhooks that never came. The report of the
-// processor shows a capture or a refund that is long settled, and no news of it
-// was applied: the news is put into the log as if it had come, under an id of
-// its own. Should the webhook come after all, the log knows the operation.
+// It begins with what has not settled here: that is little, however long the report is, and
+// it has no lower bound of age, so that nothing is forgotten because it was missed for too
+// long. What was taken from the report before is left out, or the same full batch would be
+// all that is ever looked at.
 func (s *service) findMissedNews(ctx context.Context) error {
-	for _, missed := range []string{missedCaptures, missedRefunds} {
-		for full := true; full; {
-			found, err := s.takeMissedNews(ctx, missed)
-			if err != nil {
-				return err
-			}
-			full = found == missedAtOnce
+	for found := int64(missedAtOnce); found == missedAtOnce; {
+		tag, err := s.db.Exec(ctx, `
+			WITH missed AS (
+			     SELECT 'charge.settled' AS type, 1 AS rank, l.*
+			       FROM payments p
+			       JOIN statement_lines l ON l.subject = p.id AND l.source = 'processor' AND l.kind = 'capture'
+			      WHERE p.status = 'captured'
+			        AND p.settled_at IS NULL
+			        AND p.updated_at < now() - $1::interval
+			     UNION
+			     SELECT 'refund.settled', 2, l.*
+			       FROM refunds r
+			       JOIN statement_lines l ON l.subject = r.payment_id AND l.source = 'processor' AND l.kind = 'refund'
+			      WHERE r.decision = 'succeeded'
+			        AND r.settled_at IS NULL
+			        AND r.created_at < now() - $1::interval
+			        AND NOT EXISTS (SELECT FROM refunds o WHERE o.payment_id = r.payment_id AND o.settled_operation::text = lower(l.line_id)))
+			INSERT INTO sequence_events (event_id, stream, rank, happened_at, type, body)
+			SELECT 'report:' || lower(line_id), reference, rank, at, type,
+			       convert_to(jsonb_build_object('type', type, 'timestamp', at, 'data', jsonb_build_object(
+			           'operation_id', line_id, 'reference', reference, 'merchant_id', merchant_id,
+			           'amount', jsonb_build_object('minor', minor, 'currency', currency)))::text, 'UTF8')
+			  FROM missed
+			 WHERE at NOT BETWEEN now() - $1::interval AND now() + $1::interval -- that far ahead, the date is wrong
+			   AND NOT EXISTS (SELECT FROM sequence_events WHERE event_id = 'report:' || lower(line_id))
+			 ORDER BY at
+			 LIMIT $2
+			    ON CONFLICT (event_id) DO NOTHING`,
+			s.cfg.SettlementOverdue, missedAtOnce)
+		if err != nil {
+			return err
+		}
+		if found = tag.RowsAffected(); found > 0 {
+			s.log.WarnContext(ctx, "webhooks never came; taken from the processor's report", "news", found)
 		}
 	}
 	s.events.Notify()
 	return nil
-}
-
-func (s *service) takeMissedNews(ctx context.Context, missed string) (found int, err error) {
-	rows, err := s.db.Query(ctx, missed, s.cfg.SettlementOverdue, missedAtOnce)
-	if err != nil {
-		return 0, err
-	}
-	strange := []string{}
-	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (n news, err error) {
-		var isStrange bool
-		var id, kind string
-		err = row.Scan(&isStrange, &id, &kind, &n.Data.Reference, &n.Data.Amount.Minor, &n.Data.Amount.Currency, &n.Data.MerchantID, &n.Timestamp)
-		n.Type = map[string]string{"capture": chargeSettled, "refund": refundSettled}[kind]
-		if isStrange {
-			strange = append(strange, id)
-		} else if err == nil {
-			n.Data.OperationID, err = uuid.Parse(id)
-		}
-		return n, err
-	})
-	if err != nil {
-		return 0, err
-	}
-	if len(strange) > 0 {
-		s.log.Error("settled by the processor's report, in lines whose id names no operation; not taken", "lines", len(strange), "first", strange[0])
-		all = all[:len(all)-len(strange)]
-	}
-	for _, n := range all {
-		body, err := n.encode()
-		if err != nil {
-			return 0, err
-		}
-		isNew, err := s.events.Append(ctx, outoforder.Event{
-			ID: "report:" + n.Data.OperationID.String(), Stream: n.Data.Reference, Rank: rankOf[n.Type], HappenedAt: n.Timestamp, Type: n.Type, Body: body,
-		})
-		if err != nil {
-			return 0, err
-		}
-		if isNew {
-			s.log.Warn("a webhook never came; taken from the processor's report", "type", n.Type, "payment_id", n.Data.Reference)
-		}
-	}
-	return len(all), nil
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"example.com/failwell/shared/pattern/reconciliation"
 )
@@ -85,7 +86,11 @@ func (s *shop) reconciled(key string) (v reconciliationView) {
 		s.t.Fatal(err)
 	}
 	eventually(s.t, "the run is finished", func() bool {
-		answer := s.ownAPI("/v1/reconciliations/rec_"+id.String(), key)
+		path := "/v1/reconciliations/rec_"
+		if key == s.cfg.ServiceKey {
+			path = "/v1/platform/reconciliations/rec_"
+		}
+		answer := s.ownAPI(path+id.String(), key)
 		if err := json.Unmarshal(answer.Body.Bytes(), &v); err != nil {
 			s.t.Fatal(err)
 		}
@@ -94,9 +99,9 @@ func (s *shop) reconciled(key string) (v reconciliationView) {
 	return v
 }
 
-// A bank knows no merchants. Its line is still nobody's business but the merchant's
-// whose payout it is; only what is nobody's is shown to all.
-func TestReconciliation_HidesAnotherMerchantsPayout(t *testing.T) {
+// A bank knows no merchants. Its line is still for the merchant only whose payout it is,
+// and what belongs to none is for the platform only.
+func TestReconciliation_ShowsAMerchantItsOwnDifferencesOnly(t *testing.T) {
 	t.Parallel()
 	s, _ := newBanking(t)
 	s.seed(other, otherKey)
@@ -119,10 +124,35 @@ func TestReconciliation_HidesAnotherMerchantsPayout(t *testing.T) {
 		return found
 	}
 	theirs := s.reconciled(otherKey)
-	same(t, "shown to the other", of(theirs), map[string]string{stranger: "unknown-transfer"})
-	same(t, "counted for the other", theirs.Unresolved, 1)
+	same(t, "shown to the other", of(theirs), map[string]string{})
+	same(t, "counted for the other", theirs.Unresolved, 0)
 	same(t, "without a statement", theirs.NotCompared, []string{fromLedger}) // this one has no journal
-	same(t, "shown to its own", of(s.reconciled(acmeKey)), map[string]string{stranger: "unknown-transfer", "pyo_" + failed.String(): "sent-though-failed"})
+	same(t, "shown to its own", of(s.reconciled(acmeKey)), map[string]string{"pyo_" + failed.String(): "sent-though-failed"})
+	all := map[string]string{stranger: "unknown-transfer", "pyo_" + failed.String(): "sent-though-failed"}
+	same(t, "shown to the platform", of(s.reconciled(s.cfg.ServiceKey)), all)
+}
+
+// Any merchant could make the platform fetch and compare everything that ever was.
+func TestCreateReconciliation_BoundsSinceForMerchants(t *testing.T) {
+	t.Parallel()
+	s := newShop(t).with(func(cfg *settings) { cfg.ReconcileOverlap, cfg.RequestTimeout = 24*time.Hour, time.Second })
+	s.seed(acme, acmeKey)
+	ask := func(path, key string, since time.Time) int {
+		body := `{"since":"` + since.Format(time.RFC3339) + `"}`
+		request := httptest.NewRequestWithContext(t.Context(), http.MethodPost, path, strings.NewReader(body))
+		request.Header.Set("Authorization", "Bearer "+key)
+		request.Header.Set("Content-Type", "application/json")
+		recorder := httptest.NewRecorder()
+		s.routes(t.Context(), prometheus.NewRegistry(), nil).ServeHTTP(recorder, request)
+		return recorder.Code
+	}
+	const merchants, platform = "/v1/reconciliations", "/v1/platform/reconciliations"
+	same(t, "a merchant: from the beginning", ask(merchants, acmeKey, time.Time{}), http.StatusUnprocessableEntity)
+	same(t, "a merchant: two days ago", ask(merchants, acmeKey, time.Now().Add(-48*time.Hour)), http.StatusUnprocessableEntity)
+	same(t, "a merchant: an hour ago", ask(merchants, acmeKey, time.Now().Add(-time.Hour)), http.StatusAccepted)
+	same(t, "a merchant, as the platform", ask(platform, acmeKey, time.Now()), http.StatusUnauthorized)
+	same(t, "the platform: from the beginning", ask(platform, s.cfg.ServiceKey, time.Time{}), http.StatusAccepted)
+	same(t, "runs that wait", s.count(`SELECT count(*) FROM reconciliations`), 1)
 }
 
 // A hundred yen are not a hundred pounds.
@@ -146,31 +176,6 @@ func TestJudgeTransfer_AnotherCurrencyIsNotOurPayout(t *testing.T) {
 	same(t, "judgement", judgement.Finding+" "+string(judgement.Verdict), "outcome-unknown resolved")
 }
 
-// A line of the processor's report whose id is no UUID names no operation, so its
-// settlement cannot be told. The others are taken all the same.
-func TestReconcile_StrangeLineDoesNotStopTheOthers(t *testing.T) {
-	t.Parallel()
-	s := newShop(t).with(func(cfg *settings) { cfg.SettlementOverdue = 72 * time.Hour })
-	s.exec(`
-		WITH planted AS (
-		    INSERT INTO payments (id, order_id, merchant_id, status, amount_minor, currency, charge_id, updated_at)
-		    SELECT gen_random_uuid(), gen_random_uuid(), 'mer_acme', 'captured', 100, 'GBP', 'ch', now() - interval '5 days'
-		      FROM generate_series(1, 3)
-		    RETURNING id),
-		given AS (
-		    INSERT INTO refunds (id, payment_id, merchant_id, amount_minor, currency, recovery_point, decision, created_at)
-		    SELECT gen_random_uuid(), id, 'mer_acme', 100, 'GBP', 'finished', 'succeeded', now() - interval '5 days' FROM planted)
-		INSERT INTO statement_lines (source, line_id, kind, reference, subject, merchant_id, sign, minor, currency, at)
-		SELECT 'processor', CASE row_number() OVER (PARTITION BY kind) WHEN 2 THEN 'txn_' || kind ELSE gen_random_uuid()::text END, kind, 'pay_' || id, id, 'mer_acme', 1, 100, 'GBP', now() - interval '5 days'
-		  FROM planted, unnest(ARRAY['capture', 'refund']) AS kind`)
-	for range 2 {
-		if err := s.findMissedNews(t.Context()); err != nil {
-			t.Errorf("the run broke off: %v", err)
-		}
-		same(t, "made up for", s.count(`SELECT count(*) FROM sequence_events`), 4)
-	}
-}
-
 // A line that makes no sense is a difference of its own, and the rest is compared.
 func TestReconcile_UnreadableLineIsADifference(t *testing.T) {
 	t.Parallel()
@@ -184,19 +189,23 @@ func TestReconcile_UnreadableLineIsADifference(t *testing.T) {
 			line(uuid.NewString(), "pay_x", `"a lot"`),
 			line(uuid.NewString(), "pay_x", "9223372036854775807"),
 			line(strings.Repeat("x", 100_000), "pay_x", "100"),
-			line("txn_1", "pay_"+good.String(), "100"),
+			line("txn_1", "pay_"+good.String(), "100"), // names no operation, so its settlement could not be told
+			line(uuid.NewString(), "pay_"+good.String(), "100"),
 		}, ",") + `]}`))
 	}))
 	t.Cleanup(report.Close)
 	s := newShop(t)
 	s.seed(acme, acmeKey)
-	s = s.with(func(cfg *settings) { cfg.ProcessorURL, cfg.EventsPoll = report.URL, 5*time.Millisecond })
+	s = s.with(func(cfg *settings) {
+		cfg.ProcessorURL, cfg.EventsPoll, cfg.SettlementOverdue = report.URL, 5*time.Millisecond, 72*time.Hour
+	})
 	s.exec(`
-		INSERT INTO payments (id, order_id, merchant_id, status, amount_minor, currency, charge_id)
-		VALUES ($1, $1, $2, 'captured', 100, 'GBP', 'ch')`, good, acme)
+		INSERT INTO payments (id, order_id, merchant_id, status, amount_minor, currency, charge_id, updated_at)
+		VALUES ($1, $1, $2, 'captured', 100, 'GBP', 'ch', now() - interval '5 days')`, good, acme)
 	found := map[string]int{}
-	for _, d := range s.reconciled(acmeKey).Differences {
+	for _, d := range s.reconciled(s.cfg.ServiceKey).Differences {
 		found[d.Finding+" "+d.Verdict]++
 	}
-	same(t, "differences", found, map[string]int{"unreadable-line unresolvable": 4})
+	same(t, "differences", found, map[string]int{"unreadable-line unresolvable": 5})
+	same(t, "settlements taken from the report", s.count(`SELECT count(*) FROM sequence_events`), 1)
 }

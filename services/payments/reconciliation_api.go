@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -17,14 +18,13 @@ import (
 
 // newReconciliation is the body of POST /v1/reconciliations; it may be empty.
 type newReconciliation struct {
-	// Since is from when on both sides are looked at, at the latest: a run is shared
-	// with whoever asked for one that has not begun. Absent: since the last run, and
-	// some time before it.
+	// Since is from when on both sides are looked at, at the latest: a run goes on from the
+	// last one, and is shared by all who ask before it has begun.
 	Since *time.Time `json:"since"`
 }
 
-// reconciliationView is a reconciliation as JSON. A merchant sees its own
-// differences, and those of which nobody knows whose they are.
+// reconciliationView is a reconciliation as JSON. A merchant sees its own differences. The
+// platform, with the service key, sees all of them.
 type reconciliationView struct {
 	ID          string           `json:"id"`
 	Status      string           `json:"status"` // running or finished
@@ -63,13 +63,17 @@ func (s *service) createReconciliation(c echo.Context) error {
 			return err
 		}
 	}
+	// A merchant must not make the platform look at all of its past again.
+	if oldest := time.Now().Add(-s.cfg.ReconcileOverlap); web.MerchantID(c) != "" && in.Since != nil && in.Since.Before(oldest) {
+		return invalid("since", "At most "+s.cfg.ReconcileOverlap.String()+" ago. What is older, the platform looks at.")
+	}
 	ctx, cancel := context.WithTimeout(c.Request().Context(), s.cfg.RequestTimeout)
 	defer cancel()
 	id, err := s.reconciler.Request(ctx, in.Since)
 	if err != nil {
 		return err
 	}
-	c.Response().Header().Set(echo.HeaderLocation, "/v1/reconciliations/rec_"+id.String())
+	c.Response().Header().Set(echo.HeaderLocation, strings.TrimSuffix(c.Request().URL.Path, "/")+"/rec_"+id.String())
 	for {
 		v, err := s.loadReconciliation(context.WithoutCancel(ctx), id, web.MerchantID(c))
 		switch {
@@ -96,15 +100,16 @@ func (s *service) getReconciliation(c echo.Context) error {
 	return c.JSON(http.StatusOK, v)
 }
 
+// loadReconciliation reads a run with the differences of a merchant; "": of all.
 func (s *service) loadReconciliation(ctx context.Context, id uuid.UUID, merchant string) (reconciliationView, error) {
 	rows, _ := s.db.Query(ctx, `
 		SELECT 'rec_' || r.id, CASE r.status WHEN 'requested' THEN 'running' ELSE r.status END,
-		       r.since, r.requested_at, r.finished_at, r.subjects, r.not_compared,
+		       NULLIF(r.since, '0001-01-01 00:00:00+00'), r.requested_at, r.finished_at, r.subjects, r.not_compared,
 		       count(*) FILTER (WHERE d.verdict = 'pending'),
 		       count(*) FILTER (WHERE d.verdict = 'resolved'),
 		       count(*) FILTER (WHERE d.verdict = 'unresolvable')
 		  FROM reconciliations r
-		  LEFT JOIN reconciliation_differences d ON d.run_id = r.id AND d.merchant_id IN ($2, '')
+		  LEFT JOIN reconciliation_differences d ON d.run_id = r.id AND $2 IN (d.merchant_id, '')
 		 WHERE r.id = $1
 		 GROUP BY r.id`,
 		id, merchant)
@@ -116,7 +121,7 @@ func (s *service) loadReconciliation(ctx context.Context, id uuid.UUID, merchant
 		SELECT source, kind, reference, finding, verdict, note, COALESCE(ours, 'null'), COALESCE(theirs, 'null')
 		  FROM reconciliation_differences
 		 WHERE run_id = $1
-		   AND merchant_id IN ($2, '')
+		   AND $2 IN (merchant_id, '')
 		 ORDER BY verdict DESC, source, kind, reference
 		 LIMIT $3`,
 		id, merchant, shownDifferences)

@@ -8,8 +8,11 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
+
+	"github.com/google/uuid"
 
 	"example.com/failwell/shared/pattern/reconciliation"
 	"example.com/failwell/shared/platform/money"
@@ -39,14 +42,18 @@ type statement struct {
 
 	// read turns a line into one that can be compared; false leaves it out.
 	read func(l statementLine) (reconciliation.Line, bool)
+
+	// uuids is set where an id that is no UUID makes no sense: the processor's names an
+	// operation, of which news may be made (see findMissedNews).
+	uuids bool
 }
 
 func (s *service) statements() []reconciliation.Source {
 	client := web.Client(s.cfg.CallTimeout)
 	return []reconciliation.Source{
-		{Name: fromProcessor, Fetch: statement{s.cfg.ProcessorURL + "/v1/report", s.cfg.ProcessorKey, client, s.log, processorLine}.fetch},
-		{Name: fromBank, Fetch: statement{s.cfg.BankURL + "/bank/statement", "", client, s.log, bankLine}.fetch},
-		{Name: fromLedger, Fetch: statement{s.cfg.LedgerURL + "/v1/journal", s.cfg.ServiceKey, client, s.log, ledgerLine}.fetch},
+		{Name: fromProcessor, Fetch: statement{s.cfg.ProcessorURL + "/v1/report", s.cfg.ProcessorKey, client, s.log, processorLine, true}.fetch},
+		{Name: fromBank, Fetch: statement{s.cfg.BankURL + "/bank/statement", "", client, s.log, bankLine, false}.fetch},
+		{Name: fromLedger, Fetch: statement{s.cfg.LedgerURL + "/v1/journal", s.cfg.ServiceKey, client, s.log, ledgerLine, false}.fetch},
 	}
 }
 
@@ -72,7 +79,7 @@ func (st statement) fetch(ctx context.Context, since time.Time, cursor string) (
 	for _, raw := range page.Data {
 		// Line by line: one that makes no sense must not keep the others from being compared.
 		var l statementLine
-		if err := json.Unmarshal(raw, &l); err != nil || !l.readable() {
+		if err := json.Unmarshal(raw, &l); err != nil || !l.readable() || st.uuids && uuid.Validate(l.ID) != nil {
 			name := fmt.Sprintf("line-%x", sha256.Sum256(raw)) // the same in every run
 			lines = append(lines, reconciliation.Line{ID: name, Kind: unreadable, Reference: name, Sign: 1})
 			st.log.ErrorContext(ctx, "a statement has a line that makes no sense", "url", st.url, "name", name, "line", string(raw[:min(len(raw), maxStatementText)]))
@@ -100,8 +107,7 @@ func (l statementLine) line(kind string, sign int) reconciliation.Line {
 }
 
 // unreadable is the kind of a line that makes no sense. Nothing of ours is of that kind,
-// so the line is a difference. What it says is in the log only: every merchant is shown
-// the differences that belong to none.
+// so the line is a difference. What it says is in the log only.
 const unreadable = "unreadable"
 
 // What PostgreSQL takes, in a text and in a sum; no honest line comes near.
@@ -110,13 +116,14 @@ const (
 	maxStatementMinor = 1_000_000_000_000_000
 )
 
+// storable tells whether PostgreSQL takes each of these texts.
+func storable(texts ...string) bool {
+	return !slices.ContainsFunc(texts, func(text string) bool { return len(text) > maxStatementText || strings.ContainsRune(text, 0) })
+}
+
 func (l statementLine) readable() bool {
-	for _, text := range []string{l.ID, l.Kind, l.Reference, l.MerchantID, l.Amount.Currency} {
-		if len(text) > maxStatementText || strings.ContainsRune(text, 0) {
-			return false
-		}
-	}
-	return l.ID != "" && -maxStatementMinor <= l.Amount.Minor && l.Amount.Minor <= maxStatementMinor
+	return l.ID != "" && storable(l.ID, l.Kind, l.Reference, l.MerchantID, l.Amount.Currency) && l.At.Year() > 0 &&
+		-maxStatementMinor <= l.Amount.Minor && l.Amount.Minor <= maxStatementMinor
 }
 
 // processorLine: holds and releases move no money.

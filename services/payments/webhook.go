@@ -42,8 +42,6 @@ func decodeNews(body []byte) (n news, err error) {
 	return n, err
 }
 
-func (n news) encode() ([]byte, error) { return json.Marshal(n) }
-
 // settled is what both kinds of news tell.
 type settled struct {
 	OperationID uuid.UUID   `json:"operation_id"`

@@ -2,6 +2,7 @@ package audit_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -244,6 +245,21 @@ func TestNoDanglingReference_OrphanOnlyAfterTheGrace(t *testing.T) {
 		}
 	}
 	d.Grace = 0
+	wantRed(t, d, "no-dangling-reference")
+}
+
+func TestNoDanglingReference_EmptiedDocument(t *testing.T) {
+	t.Parallel()
+	d := planted(t)
+	name := "receipts/stamp-7-" + strings.Repeat("0", 64)
+	run(t, d.Payments, `UPDATE payments SET receipt_name = '`+name+`' WHERE receipt_name = '`+audittest.Receipt(3)+`'`)
+	if err := errors.Join(store(t.Context(), d, name), d.Receipts.Delete(t.Context(), audittest.Receipt(3))); err != nil {
+		t.Fatal(err)
+	}
+	wantRed(t, d)
+	if err := d.Receipts.WriteAll(t.Context(), name, nil, nil); err != nil {
+		t.Fatal(err)
+	}
 	wantRed(t, d, "no-dangling-reference")
 }
 

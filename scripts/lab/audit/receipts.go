@@ -42,18 +42,18 @@ func documents(ctx context.Context, bucket *blob.Bucket) iter.Seq2[*blob.ListObj
 // audit was not told where the documents are. Which are older than the grace is
 // decided now: those that are not may be gone when the table is looked at.
 func stageDocuments(ctx context.Context, d *Databases, conn *pgx.Conn, grace time.Duration) error {
-	if _, err := conn.Exec(ctx, `CREATE TEMPORARY TABLE documents (name text, old bool)`); err != nil || d.Receipts == nil {
+	if _, err := conn.Exec(ctx, `CREATE TEMPORARY TABLE documents (name text, old bool, size bigint)`); err != nil || d.Receipts == nil {
 		return err
 	}
 	old := time.Now().Add(-grace)
 	next, stop := iter.Pull2(documents(ctx, d.Receipts))
 	defer stop()
-	_, err := conn.CopyFrom(ctx, pgx.Identifier{"documents"}, []string{"name", "old"}, pgx.CopyFromFunc(func() ([]any, error) {
+	_, err := conn.CopyFrom(ctx, pgx.Identifier{"documents"}, []string{"name", "old", "size"}, pgx.CopyFromFunc(func() ([]any, error) {
 		object, err, more := next()
 		if err != nil || !more {
 			return nil, err
 		}
-		return []any{object.Key, object.ModTime.Before(old)}, nil
+		return []any{object.Key, object.ModTime.Before(old), object.Size}, nil
 	}))
 	if err != nil {
 		return fmt.Errorf("stage documents: %w", err)
@@ -63,8 +63,8 @@ func stageDocuments(ctx context.Context, d *Databases, conn *pgx.Conn, grace tim
 }
 
 // noDanglingReference: a confirmed order names its receipt, its payment names the
-// document, the document is there, and no document that is older than the grace is
-// there for nobody.
+// document, the document is there and as long as its name says, and each document that is
+// older than the grace is named by a payment.
 func (a *auditor) noDanglingReference(ctx context.Context) (int, []string, error) {
 	checks := []string{`
 		SELECT format('ord_%s is %s, its receipt is %L instead of rcp_%s', id, status, receipt_id, payment_id)
@@ -83,6 +83,10 @@ func (a *auditor) noDanglingReference(ctx context.Context) (int, []string, error
 		  LEFT JOIN documents d ON d.name = p.receipt_name
 		 WHERE p.receipt_name <> ''
 		   AND d.name IS NULL`, `
+		SELECT format('%s: its receipt %s has %s bytes', p.id, d.name, d.size)
+		  FROM paid p
+		  JOIN documents d ON d.name = p.receipt_name
+		 WHERE d.size <> (regexp_match(d.name, '-([0-9]+)-[0-9a-f]{64}$'))[1]::bigint`, `
 		SELECT format('%s is older than the grace, and nobody refers to it', d.name)
 		  FROM documents d
 		  LEFT JOIN paid p ON p.receipt_name = d.name

@@ -75,6 +75,12 @@ func (r *run) unknownPayout(ctx context.Context) (scene, error) {
 	if err != nil {
 		return scene{}, err
 	}
+	// The statements lie, too: in lines that make no sense, and in dates.
+	err = r.Shop.Misbehave(ctx, `{"rules":[{"contract":"report","fault":"bad_line","times":1},
+		{"contract":"bank.statement","fault":"wrong_date","times":1},{"contract":"bank.statement","fault":"bad_line","times":1}]}`)
+	if err != nil {
+		return scene{}, err
+	}
 	var unknown struct{ ID string }
 	if err := json.Unmarshal(a.Body, &unknown); err != nil {
 		return scene{}, err

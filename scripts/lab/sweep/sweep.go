@@ -60,6 +60,10 @@ func (w *World) One(ctx context.Context, c Combination) error {
 	if err := audit.WaitQuiet(ctx, w.Truth); err != nil {
 		return err
 	}
+	// A retry may come when the processor has forgotten the keys. It must not ask it again.
+	if err := w.Shop.ForgetKeys(ctx, "0s"); err != nil {
+		return err
+	}
 	var answered error
 	if scene.askAgain != nil {
 		answered = scene.askAgain(ctx)

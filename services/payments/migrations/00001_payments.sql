@@ -172,18 +172,18 @@ CREATE TABLE statement_lines (
     minor       bigint      NOT NULL,
     currency    text        NOT NULL,
     at          timestamptz NOT NULL,
+    run_id      uuid,                   -- the run that has seen it last
     PRIMARY KEY (source, line_id)
 );
 
+CREATE INDEX statement_lines_of_run ON statement_lines (run_id, subject);
 CREATE INDEX statement_lines_of_subject ON statement_lines (subject);
-CREATE INDEX statement_lines_by_time ON statement_lines (source, at);
 
 -- Runs of the reconciliation.
 CREATE TABLE reconciliations (
     id           uuid        PRIMARY KEY,
     status       text        NOT NULL DEFAULT 'requested' CHECK (status IN ('requested', 'finished')),
-    since        timestamptz,            -- from when on both sides are looked at; NULL: from the beginning
-    regular      boolean     NOT NULL DEFAULT true, -- false: somebody chose where it begins, and the next run does not go on from it
+    since        timestamptz NOT NULL DEFAULT '0001-01-01 00:00:00+00', -- from when on both sides are looked at; the default: from the beginning
     requested_at timestamptz NOT NULL DEFAULT now(),
     started_at   timestamptz,
     finished_at  timestamptz,
@@ -191,16 +191,9 @@ CREATE TABLE reconciliations (
     not_compared text[]      NOT NULL DEFAULT '{}'  -- the sources that made no statement
 );
 
--- One waits at most; whoever asks meanwhile shares it.
+-- One waits at most; a caller that asks meanwhile shares it.
 CREATE UNIQUE INDEX reconciliations_waiting ON reconciliations (status) WHERE status = 'requested' AND started_at IS NULL;
 CREATE INDEX reconciliations_by_time ON reconciliations (requested_at);
-
--- What a run has to look at.
-CREATE TABLE reconciliation_subjects (
-    run_id  uuid NOT NULL REFERENCES reconciliations ON DELETE CASCADE,
-    subject uuid NOT NULL,
-    PRIMARY KEY (run_id, subject)
-);
 
 -- What a run found, with both sides.
 CREATE TABLE reconciliation_differences (

@@ -3,6 +3,7 @@ package callback
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -103,6 +104,18 @@ func (w *Worker) claim(b *pgx.Batch, limit int, inWork map[string]int, due *[]cl
 		})
 		return err
 	})
+}
+
+// recall makes due again what is further away than any honest try: the database's clock
+// was ahead once, or a row was edited.
+func (w *Worker) recall(ctx context.Context) error {
+	_, err := w.DB.Exec(ctx, `
+		UPDATE callbacks
+		   SET next_attempt_at = now()
+		 WHERE state = 'pending'
+		   AND next_attempt_at > now() + $1::interval`,
+		2*max(maxRetryAfter, slices.Max(w.Delays), w.Lease))
+	return err
 }
 
 // attemptResult is a try and what became of it.

@@ -52,6 +52,10 @@ const (
 	idleFactor = 4
 	maxIdle    = time.Second
 
+	// recallEvery is how often to look for deliveries whose time is too far away: it reads
+	// the index of all that wait.
+	recallEvery = time.Hour
+
 	// jitter spreads tries, so that an endpoint that comes back is not met by
 	// everything that failed at the same moment.
 	jitter = 0.2
@@ -153,7 +157,14 @@ func (w *Worker) Wake() {
 // Pattern: callback (the sending half)
 // Pattern: reliable-retries
 func (w *Worker) Run(ctx context.Context) {
+	var recalled time.Time
 	for {
+		if time.Since(recalled) > recallEvery {
+			if err := w.recall(ctx); err != nil {
+				w.Logger.Warn("callbacks: not looked for what is too far away", "error", err)
+			}
+			recalled = time.Now()
+		}
 		begun, stopping := time.Now(), ctx.Err() != nil
 		// Neither a round nor a try in work is cut off by the end of ctx: what it has
 		// sent would only be sent again.

@@ -49,6 +49,17 @@ func counted(t *testing.T, registry *prometheus.Registry, outcome string) float6
 	return 0
 }
 
+// The clock of the database was ahead once, or a person has edited the row.
+func TestWorker_SendsWhatIsFurtherAwayThanAnyTry(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	e := w.endpoint(status(http.StatusOK))
+	id := w.enqueue("acme", e.url, "{}")
+	w.exec(`UPDATE callbacks SET next_attempt_at = now() + interval '100 years'`)
+	w.start(w.config())
+	w.becomes(id, "delivered")
+}
+
 func TestWorker_CutsOffAnEndpointThatNeverAnswers(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

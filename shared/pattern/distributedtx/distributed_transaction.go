@@ -212,7 +212,7 @@ func (c *Coordinator) Recover(ctx context.Context) error {
 		SELECT gid
 		  FROM twophase_decisions
 		 WHERE finished_at IS NULL
-		   AND decided_at < now() - $1::interval
+		   AND decided_at NOT BETWEEN now() - $1::interval AND now() + interval '1 minute' -- ahead: the clock was wrong
 		 ORDER BY decided_at
 		 LIMIT $2`,
 		c.Timeout, recoverBatch)

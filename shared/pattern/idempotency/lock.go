@@ -50,6 +50,11 @@ type LockOptions struct {
 	Wait time.Duration
 }
 
+// lockHeld is true of a key that has a holder; $4 is a lease. A lock that ends later than
+// any honest one (the database's clock was ahead once, or a row was edited) belongs to no
+// process.
+const lockHeld = `locked_until BETWEEN now() AND now() + 10 * $4::interval`
+
 // row is a key as it stands.
 type row struct {
 	Fingerprint []byte
@@ -83,7 +88,7 @@ func (r Request) Acquire(ctx context.Context, db *pgxpool.Pool, options LockOpti
 		if !errors.Is(err, ErrKeyInUse) {
 			return answer, lock, err
 		}
-		if err := r.awaitRelease(ctx, db, giveUp); err != nil {
+		if err := r.awaitRelease(ctx, db, options.Lease, giveUp); err != nil {
 			return Recorded{}, Lock{}, err
 		}
 	}
@@ -92,7 +97,7 @@ func (r Request) Acquire(ctx context.Context, db *pgxpool.Pool, options LockOpti
 // awaitRelease returns when the key is held no more, and ErrKeyInUse when it still is at
 // giveUp. It only reads. A try costs an INSERT and a row lock: as a poll, it would be
 // forty write transactions a second for each retry that waits.
-func (r Request) awaitRelease(ctx context.Context, db *pgxpool.Pool, giveUp time.Time) error {
+func (r Request) awaitRelease(ctx context.Context, db *pgxpool.Pool, lease time.Duration, giveUp time.Time) error {
 	for pause := firstPause; ; pause = min(2*pause, lastPause) {
 		left := time.Until(giveUp)
 		if left <= 0 {
@@ -111,8 +116,8 @@ func (r Request) awaitRelease(ctx context.Context, db *pgxpool.Pool, giveUp time
 			          AND operation = $2
 			          AND key = $3
 			          AND status IS NULL
-			          AND locked_until > now())`,
-			r.Merchant, r.Operation, r.Key).Scan(&held)
+			          AND `+lockHeld+`)`,
+			r.Merchant, r.Operation, r.Key, lease).Scan(&held)
 		if err != nil || !held {
 			return err
 		}
@@ -142,7 +147,7 @@ func (r Request) try(ctx context.Context, db *pgxpool.Pool, lease time.Duration,
 			r.Merchant, r.Operation, r.Key, r.Fingerprint[:], r.Retention)
 		var now row
 		if err == nil {
-			now, err = r.read(ctx, tx)
+			now, err = r.read(ctx, tx, lease)
 		}
 		if postgres.LockTimedOut(err) {
 			return ErrKeyInUse // its row, not its lock: the first request is in a transaction that lasts
@@ -185,16 +190,16 @@ func (r Request) try(ctx context.Context, db *pgxpool.Pool, lease time.Duration,
 }
 
 // read locks the row of the key until the end of the transaction.
-func (r Request) read(ctx context.Context, tx pgx.Tx) (row, error) {
+func (r Request) read(ctx context.Context, tx pgx.Tx, lease time.Duration) (row, error) {
 	rows, err := tx.Query(ctx, `
 		SELECT fingerprint, status, headers, body, work_id,
-		       COALESCE(locked_until > now(), false), expires_at <= now()
+		       COALESCE(`+lockHeld+`, false), expires_at <= now()
 		  FROM idempotency_keys
 		 WHERE merchant_id = $1
 		   AND operation = $2
 		   AND key = $3
 		   FOR UPDATE`,
-		r.Merchant, r.Operation, r.Key)
+		r.Merchant, r.Operation, r.Key, lease)
 	if err != nil {
 		return row{}, err
 	}
@@ -276,7 +281,7 @@ func ClaimAbandoned(ctx context.Context, db *pgxpool.Pool, operation string, lea
 		         FROM idempotency_keys
 		        WHERE operation = $1
 		          AND status IS NULL
-		          AND locked_until < now() - $3::interval
+		          AND locked_until NOT BETWEEN now() - $3::interval AND now() + 10 * $2::interval
 		        ORDER BY locked_until
 		        LIMIT $4
 		          FOR UPDATE SKIP LOCKED))

@@ -292,6 +292,27 @@ func TestRelease_LetsTheNextRequestWorkAtOnce(t *testing.T) {
 	}
 }
 
+// The clock of the database was ahead once, or a person has edited the row.
+func TestAcquire_DoesNotBelieveALockThatEndsTooFarAway(t *testing.T) {
+	t.Parallel()
+	db := open(t)
+	lock := take(t, db, options)
+	far := func() {
+		t.Helper()
+		if _, err := db.Exec(t.Context(), `UPDATE idempotency_keys SET locked_until = now() + interval '100 years'`); err != nil {
+			t.Fatal(err)
+		}
+	}
+	far()
+	if _, next, err := refund(1).Acquire(t.Context(), db, options, never(t)); err != nil || next.OperationID != lock.OperationID {
+		t.Errorf("work %v, want %v; %v", next.OperationID, lock.OperationID, err)
+	}
+	far()
+	if locks, err := idempotency.ClaimAbandoned(t.Context(), db, "POST /v1/refunds", time.Minute, time.Hour, 10); err != nil || len(locks) != 1 {
+		t.Errorf("%d taken over by the completer, %v", len(locks), err)
+	}
+}
+
 func TestAcquire_LeavesTheKeyFreeWhenTheWorkCannotBegin(t *testing.T) {
 	t.Parallel()
 	db := open(t)

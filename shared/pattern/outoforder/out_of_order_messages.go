@@ -145,9 +145,9 @@ func (l *Log) runOnce(ctx context.Context) (more bool, err error) {
 		SELECT DISTINCT stream
 		  FROM sequence_events
 		 WHERE applied_at IS NULL
-		   AND look_at <= now()
+		   AND look_at NOT BETWEEN now() AND now() + 2 * $2::interval -- no honest one is further away
 		 LIMIT $1`,
-		streamsAtOnce)
+		streamsAtOnce, maxPostponement)
 	streams, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
 		return false, err

@@ -2,6 +2,9 @@ package reconciliation
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -11,45 +14,23 @@ import (
 
 // compare looks at the subjects of a run in the order of their ids, but not at
 // what the sources say that made no statement: all of theirs would seem to be missing.
-func (r *Reconciler) compare(ctx context.Context, id uuid.UUID, notCompared []string) error {
-	found := map[[2]string]int{}
-	total, after := 0, uuid.Nil
-	for {
-		rows, _ := r.DB.Query(ctx, `
-			SELECT subject
-			  FROM reconciliation_subjects
-			 WHERE run_id = $1
-			   AND subject >= $2
-			 ORDER BY subject
-			 LIMIT $3`,
-			id, after, chunk)
-		subjects, err := pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
-		if err != nil {
-			return err
-		}
-		if len(subjects) == 0 {
-			break
-		}
-		total, after = total+len(subjects), subjects[len(subjects)-1]
+func (r *Reconciler) compare(ctx context.Context, id uuid.UUID, since time.Time, notCompared []string) error {
+	found, total := map[[2]string]int{}, 0
+	for subjects := []uuid.UUID{uuid.Nil}; len(subjects) > 0; { // the first stands for all that is nothing of ours
 		pairs, err := r.differing(ctx, subjects, notCompared)
+		if err == nil {
+			err = r.judge(ctx, id, pairs, found)
+		}
+		if err == nil {
+			err = r.keepLease(ctx)
+		}
+		if err == nil {
+			subjects, err = r.subjects(ctx, id, since, subjects[len(subjects)-1])
+		}
 		if err != nil {
 			return err
 		}
-		if err := r.judge(ctx, id, pairs, found); err != nil {
-			return err
-		}
-		// Done with; should this run break off, it notes them again.
-		_, err = r.DB.Exec(ctx, `
-			DELETE FROM reconciliation_subjects
-			 WHERE run_id = $1
-			   AND subject = ANY($2)`,
-			id, subjects)
-		if err != nil {
-			return err
-		}
-		if err := r.keepLease(ctx); err != nil {
-			return err
-		}
+		total += len(subjects)
 	}
 	_, err := r.DB.Exec(ctx, `
 		UPDATE reconciliations
@@ -71,6 +52,43 @@ func (r *Reconciler) compare(ctx context.Context, id uuid.UUID, notCompared []st
 	}
 	r.Logger.Info("reconciliation finished", "reconciliation_id", id, "subjects", total, "not_compared", notCompared)
 	return fault.Point(ctx, fault.ReconcileAfterFinish)
+}
+
+// subjects are the next to look at after one: what a line of this run speaks of, what we
+// have touched ourselves, and what was different before and not mended: in the last run
+// that compared everything, and in those since.
+func (r *Reconciler) subjects(ctx context.Context, id uuid.UUID, since time.Time, after uuid.UUID) ([]uuid.UUID, error) {
+	rows, _ := r.DB.Query(ctx, `
+		(SELECT DISTINCT subject
+		   FROM statement_lines
+		  WHERE run_id = $2
+		    AND subject > $3
+		  ORDER BY subject
+		  LIMIT $4)
+		 UNION
+		(SELECT subject
+		   FROM (`+r.Changed+`) AS changed (subject)
+		  WHERE subject > $3
+		  ORDER BY subject
+		  LIMIT $4)
+		 UNION
+		(SELECT DISTINCT d.subject
+		   FROM reconciliation_differences d
+		   JOIN reconciliations r ON r.id = d.run_id
+		  WHERE d.verdict <> 'resolved'
+		    AND d.subject > $3
+		    AND r.status = 'finished'
+		    AND r.requested_at >= COALESCE(
+		        (SELECT max(requested_at)
+		           FROM reconciliations
+		          WHERE status = 'finished'
+		            AND not_compared = '{}'), '-infinity')
+		  ORDER BY d.subject
+		  LIMIT $4)
+		 ORDER BY subject
+		 LIMIT $4`,
+		since, id, after, chunk)
+	return pgx.CollectRows(rows, pgx.RowTo[uuid.UUID])
 }
 
 // differing holds both sides of some subjects against each other, in the
@@ -144,4 +162,67 @@ func (r *Reconciler) judge(ctx context.Context, id uuid.UUID, pairs []Pair, foun
 		}
 	}
 	return nil
+}
+
+// errNoStatement means: a source does not make its statement now.
+var errNoStatement = errors.New("reconciliation: no statement")
+
+// fetch keeps one side's lines; false when that side does not make its whole statement.
+// The lines that it did give stay.
+func (r *Reconciler) fetch(ctx context.Context, id uuid.UUID, source Source, since time.Time) (whole bool, err error) {
+	for cursor := ""; ; {
+		lines, next, err := r.page(ctx, source, since, cursor)
+		if errors.Is(err, errNoStatement) {
+			r.Logger.Error("reconciliation: one side is not compared in this run", "source", source.Name, "error", err)
+			return false, nil
+		}
+		if err == nil {
+			err = r.keep(ctx, id, source.Name, lines)
+		}
+		if err != nil || next == "" {
+			return err == nil, err
+		}
+		cursor = next
+	}
+}
+
+// page asks for one page until it is there, with growing pauses, and gives up with
+// errNoStatement.
+func (r *Reconciler) page(ctx context.Context, source Source, since time.Time, cursor string) (lines []Line, next string, err error) {
+	for try, pause := 1, r.Poll; ; try, pause = try+1, 2*pause {
+		if err := r.keepLease(ctx); err != nil {
+			return nil, "", err
+		}
+		lines, next, err = source.Fetch(ctx, since, cursor)
+		if err == nil && next != "" && next == cursor {
+			err = errors.New("its cursor does not move")
+		}
+		switch {
+		case err == nil || ctx.Err() != nil:
+			return lines, next, err
+		case try == pageTries:
+			return nil, "", fmt.Errorf("%w: %w", errNoStatement, err)
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (r *Reconciler) keep(ctx context.Context, id uuid.UUID, source string, lines []Line) error {
+	if len(lines) == 0 {
+		return nil
+	}
+	for i := range lines {
+		lines[i].Source, lines[i].Run = source, id
+	}
+	_, err := r.DB.Exec(ctx, `
+		INSERT INTO statement_lines
+		SELECT DISTINCT ON (line_id) * -- they may give a line twice
+		  FROM jsonb_populate_recordset(NULL::statement_lines, $1)
+		    ON CONFLICT (source, line_id) DO UPDATE
+		   SET run_id = EXCLUDED.run_id`,
+		lines)
+	return err
 }

@@ -21,8 +21,8 @@
 // The next run begins where the last one did that left nobody out. A difference whose
 // mending fails is pending, and hides no other.
 //
-// One run waits at most, whoever asks how often. Whoever chooses where a run begins
-// does not choose it for the next.
+// One run waits at most, however often it is asked for. A caller can make a run begin
+// earlier, and never later.
 //
 // # What it does not promise
 //
@@ -31,8 +31,7 @@
 //
 // # Tables needed
 //
-// statement_lines, reconciliations, reconciliation_subjects and
-// reconciliation_differences, see [Schema]; leases, see postgres.LeasesSchema.
+// statement_lines, reconciliations and reconciliation_differences, see [Schema]; leases, see postgres.LeasesSchema.
 //
 // # Built on
 //

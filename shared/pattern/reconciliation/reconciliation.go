@@ -19,7 +19,8 @@ import (
 
 // Line is a line of somebody's statement.
 type Line struct {
-	Source     string    `json:"source"` // the Reconciler sets it
+	Source     string    `json:"source"` // the Reconciler sets it, and the run that has seen the line last
+	Run        uuid.UUID `json:"run_id"`
 	ID         string    `json:"line_id"`
 	Kind       string    `json:"kind"`
 	Reference  string    `json:"reference"`
@@ -126,8 +127,8 @@ const (
 	// lease is how long a replica runs reconciliations without a sign of life.
 	lease = 15 * time.Second
 
-	// chunk bounds how many subjects one statement notes, compares or deletes: a
-	// day's payments in one statement would not end within its time-out.
+	// chunk bounds how many subjects one statement compares: a day's payments in one
+	// statement would not end within its time-out.
 	chunk = 5_000
 
 	// pageTries is how often a page of a statement is asked for before its source
@@ -158,11 +159,13 @@ func New(cfg Config) *Reconciler {
 	return r
 }
 
-// Request asks for a run and returns its id. since overrides where it begins; the
-// next run does not care about such a one, or whoever asks for "since now" would
-// keep everybody's past from being looked at.
+// beginning is the start of a run that looks at everything: time.Time's zero.
+const beginning = `'0001-01-01 00:00:00+00'`
+
+// Request asks for a run and returns its id. A run goes on from the last one that compared
+// everything, some time before it; since makes it begin earlier.
 //
-// One run waits at most, and whoever asks while it does shares it: it begins at
+// One run waits at most, and a caller that asks while it does shares it: it begins at
 // the earliest time that any of them wants. A run that has begun is not shared, it
 // may be past what this caller wants to have looked at.
 func (r *Reconciler) Request(ctx context.Context, since *time.Time) (uuid.UUID, error) {
@@ -171,17 +174,14 @@ func (r *Reconciler) Request(ctx context.Context, since *time.Time) (uuid.UUID, 
 		return id, err
 	}
 	err = r.DB.QueryRow(ctx, `
-		INSERT INTO reconciliations AS r (id, regular, since)
-		VALUES ($1, $2::timestamptz IS NULL, COALESCE($2::timestamptz,
+		INSERT INTO reconciliations AS r (id, since)
+		VALUES ($1, LEAST($2, COALESCE(
 		       (SELECT max(requested_at) - $3::interval
 		          FROM reconciliations
 		         WHERE status = 'finished'
-		           AND regular
-		           AND not_compared = '{}')))
+		           AND not_compared = '{}'), `+beginning+`)))
 		    ON CONFLICT (status) WHERE status = 'requested' AND started_at IS NULL DO UPDATE
-		   SET regular = r.regular OR EXCLUDED.regular,
-		       since   = CASE WHEN r.since < EXCLUDED.since THEN r.since
-		                      WHEN r.since IS NOT NULL THEN EXCLUDED.since END -- NULL is the beginning of time
+		   SET since = LEAST(r.since, EXCLUDED.since)
 		RETURNING id`,
 		id, since, r.Overlap).Scan(&id)
 	select {
@@ -214,8 +214,17 @@ func (r *Reconciler) Run(ctx context.Context) {
 	}
 }
 
+// executeNext executes the run that waits, or one that is due. What is due is read from
+// the table: with a clock of its own, each replica would make its own runs, and one that
+// is restarted all the time none.
 func (r *Reconciler) executeNext(ctx context.Context) error {
-	waiting, due, err := r.look(ctx)
+	var waiting, due bool
+	err := r.DB.QueryRow(ctx, `
+		SELECT EXISTS (SELECT FROM reconciliations WHERE status = 'requested'),
+		       $1::interval > '0' AND NOT EXISTS (
+		       SELECT FROM reconciliations
+		        WHERE requested_at BETWEEN now() - $1::interval AND now())`,
+		r.Every).Scan(&waiting, &due)
 	if err != nil || !waiting && !due {
 		return err
 	}
@@ -225,16 +234,13 @@ func (r *Reconciler) executeNext(ctx context.Context) error {
 	} else if err != nil {
 		return err
 	}
-	// Looked at again under the lease: another replica may have found the same, and
-	// be done with it.
-	if _, due, err = r.look(ctx); err == nil && due {
-		_, err = r.Request(ctx, nil)
-	}
-	if err != nil {
-		return err
+	if !waiting {
+		if _, err := r.Request(ctx, nil); err != nil {
+			return err
+		}
 	}
 	var id uuid.UUID
-	var since time.Time // zero: from the beginning
+	var since time.Time
 	err = r.DB.QueryRow(ctx, `
 		UPDATE reconciliations
 		   SET started_at = now()
@@ -243,7 +249,7 @@ func (r *Reconciler) executeNext(ctx context.Context) error {
 		              WHERE status = 'requested'
 		              ORDER BY requested_at
 		              LIMIT 1)
-		RETURNING id, COALESCE(since, '0001-01-01 00:00:00+00')`).Scan(&id, &since)
+		RETURNING id, since`).Scan(&id, &since)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil
 	}
@@ -251,20 +257,6 @@ func (r *Reconciler) executeNext(ctx context.Context) error {
 		return err
 	}
 	return r.execute(ctx, id, since)
-}
-
-// look tells whether somebody has asked for a run, and whether one is due. That is
-// read from the table: with a clock of its own, each replica would make its own runs,
-// and one that is restarted all the time none.
-func (r *Reconciler) look(ctx context.Context) (waiting, due bool, err error) {
-	err = r.DB.QueryRow(ctx, `
-		SELECT EXISTS (SELECT FROM reconciliations WHERE status = 'requested'),
-		       $1::interval > '0' AND NOT EXISTS (
-		       SELECT FROM reconciliations
-		        WHERE regular
-		          AND requested_at > now() - $1::interval)`,
-		r.Every).Scan(&waiting, &due)
-	return waiting, due, err
 }
 
 // keepLease extends our lease when a third of it has passed, and fails when it is
@@ -291,8 +283,7 @@ func (r *Reconciler) keepLease(ctx context.Context) error {
 //  1. Fetch the statements. Each page is kept before the next is asked for. Who
 //     does not answer is left out of the comparison: a bank that is down must not
 //     keep us from seeing what the processor says.
-//  2. Note every subject that there is something to compare of.
-//  3. Compare them, chunk by chunk, and judge what differs.
+//  2. Compare what there is something to compare of, chunk by chunk, and judge what differs.
 //
 // Pattern: reconciliation
 func (r *Reconciler) execute(ctx context.Context, id uuid.UUID, since time.Time) error {
@@ -314,11 +305,5 @@ func (r *Reconciler) execute(ctx context.Context, id uuid.UUID, since time.Time)
 			return fmt.Errorf("when fetched: %w", err)
 		}
 	}
-	if err := r.noteChanged(ctx, id, since); err != nil {
-		return fmt.Errorf("what changed: %w", err)
-	}
-	if err := r.noteDifferent(ctx, id); err != nil {
-		return fmt.Errorf("what was different: %w", err)
-	}
-	return r.compare(ctx, id, notCompared)
+	return r.compare(ctx, id, since, notCompared)
 }

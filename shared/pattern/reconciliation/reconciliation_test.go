@@ -233,6 +233,18 @@ func TestReconciler_RunThatBreaksOffFindsTheSame(t *testing.T) {
 	}
 }
 
+func TestReconciler_LineThatIsGivenTwiceCountsOnce(t *testing.T) {
+	t.Parallel()
+	db, b := database(t, payments), &bank{}
+	b.says(pay(t, db, 100, time.Now()), 1, 100)
+	b.lines = append(b.lines, b.lines[0], b.lines[0]) // in one page, and in the next
+	r := reconciler(db, b, "a")
+	start(t, r)
+	if subjects, found := result(t, db, request(t, r)); subjects != 1 || len(found) != 0 {
+		t.Errorf("looked at %d, found %v", subjects, found)
+	}
+}
+
 // Two replicas: each run is executed by one of them.
 func TestReconciler_OneReplicaExecutesARun(t *testing.T) {
 	t.Parallel()

@@ -143,7 +143,7 @@ func ClaimOverdue(ctx context.Context, db *pgxpool.Pool, limit int, lease time.D
 		       SELECT id
 		         FROM sagas
 		        WHERE phase IN ('forward', 'compensating')
-		          AND resend_at < now()
+		          AND resend_at NOT BETWEEN now() AND now() + interval '1 day' -- an honest one is at most an hour away
 		        LIMIT $1
 		          FOR UPDATE SKIP LOCKED))
 		RETURNING id`,

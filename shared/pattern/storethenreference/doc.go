@@ -9,7 +9,8 @@
 // # What it guarantees
 //
 // A reference that is committed leads to its document. Each write has a name of
-// its own, nothing is overwritten, so a document never changes under a reader.
+// its own, nothing is overwritten, so a document never changes under a reader. The name
+// holds the document's length and digest: what was damaged in the store is not shown.
 // What a crash leaves behind is a document that no row speaks of; Sweep removes it
 // after a time of grace. A writer that was slower than half of that time is
 // refused its reference, so the sweep and a write in progress cannot meet.

@@ -2,6 +2,7 @@ package storethenreference
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -25,6 +26,9 @@ var ErrInTransaction = errors.New("storethenreference: store inside a database t
 // ErrTooLate means: so much time has passed since the database's time was read that
 // the sweep may have gone past it. Read the time again, and store again.
 var ErrTooLate = errors.New("storethenreference: the moment of the document is too long ago")
+
+// ErrDamaged means: what is stored is not what was put there. It must not be shown.
+var ErrDamaged = errors.New("storethenreference: the document is not the one that was stored")
 
 // Config is what a Store needs. All of it is required.
 type Config struct {
@@ -50,7 +54,7 @@ func New(cfg Config) Store {
 
 // Ref names a stored document.
 type Ref struct {
-	Name string
+	Name string // ends with the length and the SHA-256 of the document, see Get
 
 	// CommitBy is the latest time, by the database's clock, at which a reference
 	// may be committed.
@@ -87,7 +91,7 @@ func (s Store) Put(ctx context.Context, at ClockReading, contentType string, bod
 	}
 	now := at.Database.UTC()
 	ref := Ref{
-		Name:     path.Join(s.Dir, now.Format(minuteLayout), now.Format(stampLayout)+"-"+uuid.NewString()),
+		Name:     path.Join(s.Dir, now.Format(minuteLayout), now.Format(stampLayout)+"-"+uuid.NewString()+seal(body)),
 		CommitBy: now.Add(s.Grace / 2),
 	}
 	err := s.Bucket.WriteAll(ctx, ref.Name, body, &blob.WriterOptions{ContentType: contentType, DisableContentTypeDetection: true})
@@ -97,7 +101,12 @@ func (s Store) Put(ctx context.Context, at ClockReading, contentType string, bod
 	return ref, nil
 }
 
-// Get reads a document.
+// seal ends the name of a document, so that whoever holds the reference can tell whether
+// the document is whole.
+func seal(body []byte) string { return fmt.Sprintf("-%d-%x", len(body), sha256.Sum256(body)) }
+
+// Get reads a document, and returns ErrDamaged when it is not the one that was stored
+// under this name: cut off, emptied or exchanged.
 func (s Store) Get(ctx context.Context, name string) ([]byte, error) {
 	if txmark.InTransaction(ctx) {
 		return nil, ErrInTransaction
@@ -105,6 +114,9 @@ func (s Store) Get(ctx context.Context, name string) ([]byte, error) {
 	body, err := s.Bucket.ReadAll(ctx, name)
 	if err != nil {
 		return nil, fmt.Errorf("storethenreference: read %s: %w", name, err)
+	}
+	if !strings.HasSuffix(name, seal(body)) {
+		return nil, fmt.Errorf("%w: %s has %d bytes", ErrDamaged, name, len(body))
 	}
 	return body, nil
 }
@@ -179,7 +191,7 @@ func (s Store) span(ctx context.Context, db *pgxpool.Pool) (from, until time.Tim
 	if err != nil {
 		return from, until, err
 	}
-	if swept != nil {
+	if swept != nil && !swept.After(until) { // one that lies ahead would keep the sweep from running until then
 		return swept.UTC(), until, nil
 	}
 	hours := s.Bucket.List(&blob.ListOptions{Prefix: s.Dir + "/", Delimiter: "/"})

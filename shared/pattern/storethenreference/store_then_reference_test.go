@@ -83,6 +83,20 @@ func TestStore_DocumentNeverChangesUnderItsReader(t *testing.T) {
 	}
 }
 
+func TestGet_RefusesWhatIsNotTheDocumentThatWasStored(t *testing.T) {
+	t.Parallel()
+	s := newStore(t)
+	ref := put(t, s, time.Now(), "receipt")
+	for _, damaged := range []string{"", "receip", "receipT", "receipt "} {
+		if err := s.Bucket.WriteAll(t.Context(), ref.Name, []byte(damaged), nil); err != nil {
+			t.Fatal(err)
+		}
+		if body, err := s.Get(t.Context(), ref.Name); !errors.Is(err, storethenreference.ErrDamaged) || body != nil {
+			t.Errorf("%q: %q, %v", damaged, body, err)
+		}
+	}
+}
+
 func TestSweep_RemovesOnlyOldDocumentsWithoutAReference(t *testing.T) {
 	t.Parallel()
 	db, s := database(t, documents), newStore(t)
@@ -106,6 +120,19 @@ func TestSweep_RemovesOnlyOldDocumentsWithoutAReference(t *testing.T) {
 		if got := stored(t, s, name); got != want {
 			t.Errorf("%s is there: %v", name, got)
 		}
+	}
+}
+
+// The clock of the database was ahead once, or a person has edited the row.
+func TestSweep_DoesNotBelieveThatItHasSweptTheFuture(t *testing.T) {
+	t.Parallel()
+	db, s := database(t, documents), newStore(t)
+	orphan := put(t, s, time.Now().Add(-5*time.Hour), "orphan")
+	if _, err := db.Exec(t.Context(), `INSERT INTO storeref_sweeps VALUES ('receipts', now() + interval '100 years')`); err != nil {
+		t.Fatal(err)
+	}
+	if n := sweep(t, s, db, 100); n != 1 || stored(t, s, orphan.Name) {
+		t.Errorf("%d removed", n)
 	}
 }
 

@@ -430,3 +430,20 @@ func TestTryLease_HasOneHolderUntilItEnds(t *testing.T) {
 		t.Error("a lease that has ended has not passed on")
 	}
 }
+
+// The clock of the database was ahead once, or a person has edited the row.
+func TestTryLease_DoesNotBelieveAnEndThatIsTooFarAway(t *testing.T) {
+	t.Parallel()
+	db, _ := database(t)
+	for end, want := range map[string]bool{"4 minutes": false, "59 minutes": true, "100 years": true} {
+		_, err := db.Exec(t.Context(), `
+			INSERT INTO leases (name, holder, expires_at) VALUES ('job', 'dead', now() + $1::interval)
+			    ON CONFLICT (name) DO UPDATE SET holder = 'dead', expires_at = EXCLUDED.expires_at`, end)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ours, err := postgres.TryLease(t.Context(), db, "job", "alive", 30*time.Second); err != nil || ours != want {
+			t.Errorf("it ends in %s: %v, %v", end, ours, err)
+		}
+	}
+}

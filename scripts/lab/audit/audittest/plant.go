@@ -132,7 +132,7 @@ SELECT {other}, 'msg_' || n, 'mer_acme', 'ord_' || {order}, true,
 var ledger = `
 INSERT INTO accounts (id, kind, merchant_id, currency)
 VALUES ('card_receivable:GBP', 'card_receivable', '', 'GBP'), ('platform_fee:GBP', 'platform_fee', '', 'GBP'), ('cash:GBP', 'cash', '', 'GBP'),
-       ('processor_clearing:GBP', 'processor_clearing', '', 'GBP'), ('payouts_in_transit:GBP', 'payouts_in_transit', '', 'GBP'),
+       ('processor_clearing:GBP', 'processor_clearing', '', 'GBP'), ('payouts_in_transit:mer_acme:GBP', 'payouts_in_transit', 'mer_acme', 'GBP'),
        ('merchant_pending:mer_acme:GBP', 'merchant_pending', 'mer_acme', 'GBP'), ('merchant_available:mer_acme:GBP', 'merchant_available', 'mer_acme', 'GBP')
     ON CONFLICT DO NOTHING` +
 	book("sale", "{sale}", "'ord_' || {order}", "'pay_' || {payment}", "true",
@@ -146,9 +146,9 @@ VALUES ('card_receivable:GBP', 'card_receivable', '', 'GBP'), ('platform_fee:GBP
 	book("refund-settlement", "{settled}", "'op_' || {given_back}", "'pay_' || {payment}", "n % 10 = 1",
 		`(1, 'card_receivable:GBP', -1000), (2, 'processor_clearing:GBP', 1000)`) +
 	book("payout", "{payout}", "'pyo_' || {payout_id}", "'pyo_' || {payout_id}", "n % 10 = 2",
-		`(1, 'merchant_available:mer_acme:GBP', -100), (2, 'payouts_in_transit:GBP', 100)`) +
+		`(1, 'merchant_available:mer_acme:GBP', -100), (2, 'payouts_in_transit:mer_acme:GBP', 100)`) +
 	book("payout-sent", "{sent}", "'pyo_' || {payout_id}", "'pyo_' || {payout_id}", "n % 10 = 2",
-		`(1, 'payouts_in_transit:GBP', -100), (2, 'cash:GBP', 100)`) + `;
+		`(1, 'payouts_in_transit:mer_acme:GBP', -100), (2, 'cash:GBP', 100)`) + `;
 UPDATE accounts SET balance_minor = (SELECT COALESCE(sum(amount_minor), 0) FROM postings WHERE account_id = accounts.id)`
 
 func book(kind, id, source, reference, which, lines string) string {
