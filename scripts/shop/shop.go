@@ -68,6 +68,7 @@ type Item struct {
 	Quantity int    `json:"quantity"`
 }
 
+// String is how a person says it: 1 mug.
 func (i Item) String() string { return fmt.Sprintf("%d %s", i.Quantity, i.SKU) }
 
 // Token has a card turned into a single-use token, as the customer's browser does.

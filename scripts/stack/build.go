@@ -125,7 +125,8 @@ func (s *Stack) binaries(root string, overlay map[string]string) (dir string, un
 	content := sha256.New()
 	fmt.Fprintln(content, root)
 	for _, file := range slices.Sorted(maps.Keys(overlay)) {
-		if fmt.Fprintf(content, "%s\n%s\n", s.tenant, file); s.tenant == "" {
+		fmt.Fprintf(content, "%s\n%s\n", s.tenant, file)
+		if s.tenant == "" {
 			fmt.Fprintln(content, overlay[file])
 		}
 	}

@@ -19,7 +19,7 @@ var transactionalOutbox = Experiment{
 	Breaks: "orders that payments has heard of",
 	Ask: []Question{
 		{
-			Text: "The order is in the database and its message was never published. Orders is started again, and left alone. Of how many orders has payments heard?",
+			Text: "The order is in the database and its message was never published. Orders is started again. Of how many orders has payments heard?",
 			Of:   "orders that payments has heard of", Choices: []string{"0", "1"},
 			Why: "Nothing in the database says that a message is owed, so a restart has nothing to go by.",
 		},

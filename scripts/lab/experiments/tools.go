@@ -105,13 +105,10 @@ func together(n int, do func(i int)) {
 }
 
 // within waits until holds, but no longer than most: what is taken away never comes.
-func (w *World) within(ctx context.Context, most time.Duration, holds func() bool) bool {
-	for end := time.Now().Add(most); !holds(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) || ctx.Err() != nil {
-			return false
-		}
+func (w *World) within(ctx context.Context, most time.Duration, holds func() bool) {
+	for end := time.Now().Add(most); !holds() && time.Now().Before(end) && ctx.Err() == nil; {
+		time.Sleep(20 * time.Millisecond)
 	}
-	return true
 }
 
 // orderIn is the order that an answer shows.
