@@ -193,11 +193,12 @@ func (s *service) routes(ctx context.Context, registry *prometheus.Registry, bro
 	v1.POST("/reconciliations", s.createReconciliation)
 	v1.GET("/reconciliations/:id", s.getReconciliation)
 
-	ours := e.Group("/v1", web.RequireServiceKey(s.cfg.ServiceKey))
-	ours.POST("/payouts/:id/resolve", s.endUnknownPayout)
-	ours.POST("/platform/reconciliations", s.createReconciliation)
-	ours.GET("/platform/reconciliations/:id", s.getReconciliation)
+	// Not a group: a second one of /v1 would answer for every path that is not there.
+	ours := web.RequireServiceKey(s.cfg.ServiceKey)
+	e.POST("/v1/payouts/:id/resolve", s.endUnknownPayout, ours)
+	e.POST("/v1/platform/reconciliations", s.createReconciliation, ours)
+	e.GET("/v1/platform/reconciliations/:id", s.getReconciliation, ours)
 	e.POST("/webhooks/processor", s.webhook) // its signature is its key
-	e.GET("/2pc/:gid", s.decisionOn, web.RequireServiceKey(s.cfg.ServiceKey))
+	e.GET("/2pc/:gid", s.decisionOn, ours)
 	return e
 }
