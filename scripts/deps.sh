@@ -13,7 +13,7 @@ have_binaries() {
 # An engine without the images, and without a registry to pull them from, is no source.
 have_docker() {
   command -v docker >/dev/null && docker info >/dev/null 2>&1 &&
-    for image in "${POSTGRES_IMAGE:-postgres:18.1}" "${RABBITMQ_IMAGE:-rabbitmq:4.2.1-management}"; do
+    for image in "${POSTGRES_IMAGE:-postgres:18.6}" "${RABBITMQ_IMAGE:-rabbitmq:4.3.6-management}"; do
       docker image inspect "$image" >/dev/null 2>&1 || docker pull --quiet "$image" >/dev/null 2>&1 || return 1
     done
 }

@@ -14,6 +14,7 @@ import (
 
 	"example.com/failwell/scripts/shop"
 	"example.com/failwell/scripts/stack"
+	"example.com/failwell/shared/testenv"
 )
 
 // destroyer breaks things, each kind at its own pace.
@@ -102,10 +103,10 @@ func (d *destroyer) kill(dice *rand.Rand) func(context.Context, int) {
 func (d *destroyer) pause(dice *rand.Rand) func(context.Context, int) {
 	return func(ctx context.Context, _ int) {
 		victim, long := stack.Services[dice.IntN(len(stack.Services))], time.Duration(200+dice.IntN(4800))*time.Millisecond
-		if d.system.Signal(victim, syscall.SIGSTOP) {
+		if d.system.Signal(victim, testenv.Pause) {
 			d.note("paused " + victim)
 			wait(ctx, long)
-			d.system.Signal(victim, syscall.SIGCONT)
+			d.system.Signal(victim, testenv.Resume)
 		}
 	}
 }

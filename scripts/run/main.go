@@ -4,7 +4,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -14,6 +13,7 @@ import (
 	"syscall"
 
 	"example.com/failwell/scripts/stack"
+	"example.com/failwell/shared/testenv"
 )
 
 func main() {
@@ -98,17 +98,10 @@ func lock(dir string) (unlock func(), err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // the lab's addresses are no secret
 		return nil, err
 	}
-	file, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600) //nolint:gosec // the path is ours
+	file, err := testenv.TryLock(filepath.Join(dir, "lock"))
 	if err != nil {
-		return nil, err
-	}
-	err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-	if errors.Is(err, syscall.EWOULDBLOCK) {
-		err = fmt.Errorf("the system is running already from this directory, its addresses are in %s; stop that one first (Ctrl-C), or copy the repository", filepath.Join(dir, "env"))
-	}
-	if err != nil {
-		_ = file.Close()
-		return nil, err
+		return nil, fmt.Errorf("the system is running already from this directory, its addresses are in %s; stop that one first (Ctrl-C), or copy the repository (%w)",
+			filepath.Join(dir, "env"), err)
 	}
 	return func() { _ = file.Close() }, nil
 }

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"example.com/failwell/shared/testenv"
 )
 
 // A process that dies is started again at once: recovery is what we want to
@@ -40,8 +42,8 @@ func (s *supervisor) run() error {
 	}
 	s.idle = make(chan struct{})
 	go func() {
-		// Pdeathsig is tied to the thread that starts the child: were it to end,
-		// the kernel would kill the service.
+		// A child's life is tied to the thread that starts it: were that to end, the
+		// kernel would kill the service.
 		runtime.LockOSThread()
 		defer close(s.idle)
 		defer log.Close() //nolint:errcheck // nothing is written to it by us
@@ -65,9 +67,7 @@ func (s *supervisor) live(log *os.File) bool {
 	cmd.Env = s.env
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.WaitDelay = time.Second
-	// Its own group, so that Ctrl-C in the terminal reaches only us and we stop
-	// the services in order; and no service outlives us, however we die.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	testenv.Child(cmd) // Ctrl-C reaches only us, and we stop the services in order
 
 	s.mu.Lock()
 	if s.stopping {
@@ -116,7 +116,7 @@ func (s *supervisor) stop(patience time.Duration) {
 	if s.idle == nil {
 		return // never started
 	}
-	s.signal(syscall.SIGCONT) // a paused process would not hear the next one
+	s.signal(testenv.Resume) // a paused process would not hear the next one
 	s.signal(syscall.SIGTERM)
 	select {
 	case <-s.idle:

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"sync"
-	"syscall"
 	"testing"
 
 	"github.com/google/uuid"
@@ -52,10 +51,10 @@ func startSandbox(t *testing.T) string {
 	cmd.Env = []string{
 		"HTTP_ADDR=" + address, "DATABASE_URL=" + testenv.Postgres(t, os.DirFS("../../scripts/sandbox")), "PROCESSOR_KEY=" + processorKey, "REPORT_LAG=1ms",
 	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} // it does not outlive us, however we die
+	testenv.Child(cmd) // it does not outlive us, however we die
 	started, ended := make(chan error, 1), make(chan struct{})
 	go func() {
-		runtime.LockOSThread() // Pdeathsig is tied to the thread
+		runtime.LockOSThread() // its life is tied to the thread
 		defer close(ended)
 		err := cmd.Start()
 		started <- err

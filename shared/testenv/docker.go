@@ -17,8 +17,8 @@ import (
 // The images, the same as in docker-compose.yml; POSTGRES_IMAGE and
 // RABBITMQ_IMAGE replace them.
 const (
-	postgresImage = "postgres:18.1"
-	rabbitImage   = "rabbitmq:4.2.1-management"
+	postgresImage = "postgres:18.6"
+	rabbitImage   = "rabbitmq:4.3.6-management"
 )
 
 // Labels of our containers: the machine of their owner, and the directory that is

@@ -86,7 +86,7 @@ func (e *Env) localPostgres(ctx context.Context, initdb string, settings []strin
 	// it. The server itself runs with fsync on.
 	cmd := exec.CommandContext(ctx, initdb, "-N", "-D", data, "-U", "postgres",
 		"--pwfile", pwfile, "-A", "scram-sha-256", "-E", "UTF8", "--locale=C")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as}
+	as.as(cmd)
 	cmd.Dir = dir
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("initdb: %w: %s", err, out)
@@ -97,22 +97,25 @@ func (e *Env) localPostgres(ctx context.Context, initdb string, settings []strin
 	return e.process(process{args: args, dir: dir, log: filepath.Join(dir, "log"), as: as}, syscall.SIGQUIT), nil
 }
 
+// account is a user to run a server as.
+type account struct{ uid, gid uint32 }
+
 // dropRoot gives dir to a user who is not root, because PostgreSQL refuses to run as root.
 // nil: we are not root ourselves.
-func dropRoot(dir string) (*syscall.Credential, error) {
+func dropRoot(dir string) (*account, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
 	}
-	account, err := user.Lookup("postgres")
+	found, err := user.Lookup("postgres")
 	if err != nil {
-		account, err = user.Lookup("nobody")
+		found, err = user.Lookup("nobody")
 	}
 	if err != nil {
 		return nil, fmt.Errorf("PostgreSQL must not run as root, and there is neither a user postgres nor nobody: %w", err)
 	}
-	uid, _ := strconv.Atoi(account.Uid) // they are numbers wherever there is a root; 0 would be refused
-	gid, _ := strconv.Atoi(account.Gid)
-	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}, os.Chown(dir, uid, gid) //nolint:gosec // both are small
+	uid, _ := strconv.Atoi(found.Uid) // they are numbers wherever there is a root; 0 would be refused
+	gid, _ := strconv.Atoi(found.Gid)
+	return &account{uint32(uid), uint32(gid)}, os.Chown(dir, uid, gid) //nolint:gosec // both are small
 }
 
 // localRabbit writes the broker's configuration and starts epmd; it does not start the broker.

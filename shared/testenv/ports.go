@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"syscall"
 )
 
 // Ports are taken from below the range from which the kernel serves outgoing
@@ -33,7 +32,7 @@ func HoldPort() (port int, release func(), err error) {
 	_ = os.Chmod(dir, os.ModeSticky|0o777)
 	for range 200 {
 		port := lowestPort + rand.IntN(highestPort-lowestPort) //nolint:gosec // avoiding collisions needs no secrecy
-		file, err := tryLock(filepath.Join(dir, strconv.Itoa(port)))
+		file, err := TryLock(filepath.Join(dir, strconv.Itoa(port)))
 		if err != nil {
 			continue // held, or made by another user whose umask lets nobody read it
 		}
@@ -59,14 +58,14 @@ func openLock(path string) (*os.File, error) {
 	return file, err
 }
 
-// tryLock locks a file, or fails at once when somebody else holds the lock. Closing the
+// TryLock locks a file, or fails at once when somebody else holds the lock. Closing the
 // file gives it up, and so does the end of this process.
-func tryLock(path string) (*os.File, error) {
+func TryLock(path string) (*os.File, error) {
 	file, err := openLock(path)
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	if err := flock(file, false); err != nil {
 		_ = file.Close()
 		return nil, err
 	}

@@ -15,8 +15,8 @@ type process struct {
 	args []string
 	env  []string // nil: ours
 	dir  string
-	log  string              // the file of its output
-	as   *syscall.Credential // nil: as ourselves
+	log  string   // the file of its output
+	as   *account // nil: as ourselves
 
 	cmd  *exec.Cmd
 	done chan struct{} // closed when it has ended and was waited for
@@ -32,8 +32,8 @@ func (e *Env) process(p process, sig syscall.Signal) *process {
 	return &p
 }
 
-// run starts the process. The kernel kills it when we die, however we die. That is tied
-// to the thread that started it, so a thread of its own stays with it until it ends.
+// run starts the process. Where its life is tied to ours it is tied to the thread that
+// started it, so a thread of its own stays with it until it ends.
 func (p *process) run() error {
 	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o666)
 	if err != nil {
@@ -42,7 +42,8 @@ func (p *process) run() error {
 	cmd := exec.Command(p.args[0], p.args[1:]...) //nolint:noctx // it outlives this call
 	cmd.Env, cmd.Dir, cmd.Stdout, cmd.Stderr = p.env, p.dir, log, log
 	cmd.WaitDelay = time.Second
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Credential: p.as}
+	p.as.as(cmd)
+	Child(cmd)
 	started, done := make(chan error), make(chan struct{})
 	go func() {
 		runtime.LockOSThread()
@@ -80,11 +81,13 @@ func (p *process) signal(ctx context.Context, sig syscall.Signal) error {
 	if p.ended() {
 		return nil
 	}
-	pid := p.cmd.Process.Pid
+	var err error
 	if sig == syscall.SIGKILL {
-		pid = -pid
+		err = kill(p.cmd.Process)
+	} else {
+		err = p.cmd.Process.Signal(sig)
 	}
-	if err := syscall.Kill(pid, sig); err != nil {
+	if err != nil {
 		return err
 	}
 	select {

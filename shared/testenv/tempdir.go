@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"syscall"
 )
 
 // tempDir makes a directory that is ours as long as we live, and sweeps up those
@@ -19,12 +18,12 @@ func tempDir() (dir string, remove func(), err error) {
 		return "", nil, err
 	}
 	defer turn.Close() //nolint:errcheck // closing gives up the lock
-	if err := syscall.Flock(int(turn.Fd()), syscall.LOCK_EX); err != nil {
+	if err := flock(turn, true); err != nil {
 		return "", nil, err
 	}
 	old, _ := filepath.Glob(ours + "-*")
 	for _, d := range old {
-		if lock, err := tryLock(filepath.Join(d, "lock")); err == nil {
+		if lock, err := TryLock(filepath.Join(d, "lock")); err == nil {
 			_ = os.RemoveAll(d)
 			_ = lock.Close()
 		}
@@ -32,7 +31,7 @@ func tempDir() (dir string, remove func(), err error) {
 	if dir, err = os.MkdirTemp("", filepath.Base(ours)+"-"); err != nil {
 		return "", nil, err
 	}
-	lock, err := tryLock(filepath.Join(dir, "lock"))
+	lock, err := TryLock(filepath.Join(dir, "lock"))
 	if err != nil {
 		return "", nil, err
 	}
