@@ -4,6 +4,8 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 
 GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
 .PHONY: help
 help: ## List the targets.
@@ -30,10 +32,30 @@ test-long: deps ## All tests, with the race detector: also a crash at every faul
 	@go run ./scripts/testenv -- go test -race -timeout 30m ./...
 
 .PHONY: lint
-lint: ## gofmt, go vet, golangci-lint (import arrows included). The first time it compiles golangci-lint, which takes minutes.
+lint: ## gofmt, go vet, golangci-lint (import arrows included), actionlint. The first time it compiles golangci-lint, which takes minutes.
 	@test -z "$$(gofmt -l services shared scripts)" || { echo "not gofmt clean:"; gofmt -l services shared scripts; exit 1; }
 	@go vet ./...
 	@go run $(GOLANGCI_LINT) run
+	@go run $(ACTIONLINT)
+
+.PHONY: vet-others
+vet-others: ## What can be known here of macOS and Windows: vet all of it, build the services.
+	@for os in darwin windows; do GOOS=$$os go vet ./...; GOOS=$$os go build ./services/...; done
+
+.PHONY: vulncheck
+vulncheck: ## Hold what we call in other modules against the Go vulnerability database (vuln.go.dev).
+	@go run $(GOVULNCHECK) ./...
+
+.PHONY: dist
+dist: ## Build conform and ops for Linux, macOS and Windows into bin/dist, with their checksums.
+	@rm -rf bin/dist; mkdir -p bin/dist
+	@for command in $(wildcard scripts/conform scripts/ops); do \
+		for target in linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64; do \
+			export CGO_ENABLED=0 GOOS=$${target%/*} GOARCH=$${target#*/}; \
+			go build -trimpath -ldflags="-s -w" -o bin/dist/$${command#*/}-$$GOOS-$$GOARCH$$(go env GOEXE) ./$$command; \
+		done; \
+	done
+	@cd bin/dist && sha256sum * >SHA256SUMS
 
 .PHONY: up
 up: ## docker compose: build and start everything, wait until healthy.

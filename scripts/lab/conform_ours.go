@@ -62,7 +62,7 @@ func conformOurs(ctx context.Context, skip []string) error {
 	var running sync.WaitGroup
 	for i, e := range endpoints {
 		all += len(e.cases)
-		running.Go(func() { failed[i] = check(ctx, &printed[i], e.name, e.target, e.cases, skip) })
+		running.Go(func() { failed[i] = conform.Check(ctx, &printed[i], e.name, e.target, e.cases, skip) })
 	}
 	running.Wait()
 	failures := 0
