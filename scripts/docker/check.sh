@@ -27,7 +27,7 @@ root=$PWD
 work=$(mktemp -d)
 # Ports other than the defaults and a name of our own: a system that is up is left alone.
 export COMPOSE_PROJECT_NAME=failwell-check
-export LAB_PORT=18080 ORDERS_PORT=18081 PAYMENTS_PORT=18082 LEDGER_PORT=18083 SANDBOX_PORT=18084 LOYALTY_PORT=18085 RABBITMQ_PORT=18672
+export LAB_PORT=18080 ORDERS_PORT=18090-18099 PAYMENTS_PORT=18082 LEDGER_PORT=18083 SANDBOX_PORT=18084 LOYALTY_PORT=18085 RABBITMQ_PORT=18672
 
 # states shows each container: whether it lives, and what it died of.
 states() {
@@ -41,6 +41,7 @@ cleanup() {
   status=$?
   trap - ERR
   set +e
+  docker rm -f failwell-check-door >/dev/null 2>&1
   if [ "$status" -ne 0 ] && docker info >/dev/null 2>&1; then
     scripts/docker/compose.sh logs --tail 15 2>&1 | cut -c1-300
     states
@@ -60,7 +61,8 @@ if ! docker info >/dev/null 2>&1; then
   own_engine=yes
   step "private Docker engine $(docker version -f '{{.Server.Version}}')"
 fi
-if ! docker image inspect postgres:18.1 >/dev/null 2>&1 && ! timeout 60 docker pull -q postgres:18.1 >"$work/pull" 2>&1; then
+postgres=$(sed -n 's/.*{POSTGRES_IMAGE:-\([^}]*\)}.*/\1/p' docker-compose.yml)
+if ! docker image inspect "$postgres" >/dev/null 2>&1 && ! timeout 60 docker pull -q "$postgres" >"$work/pull" 2>&1; then
   vars=$(scripts/docker/standins.sh 2>"$work/standins") || { tail -n 20 "$work/standins"; die "neither a registry ($(tail -n 1 "$work/pull")) nor stand-ins"; }
   eval "$vars"
   step "no registry ($(tail -n 1 "$work/pull" | cut -c1-100)): stand-ins $POSTGRES_IMAGE $RABBITMQ_IMAGE $BUILDER_IMAGE"
@@ -70,6 +72,11 @@ fi
 # build for it alone would compile everything once more.
 scripts/docker/fourth.sh "$work/copy"
 cd "$work/copy"
+# Orders believe one more authority than the public ones: the one of the https callback.
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=check -addext subjectAltName=DNS:sandbox \
+  -keyout "$work/key.pem" -out "$work/cert.pem" 2>"$work/said" || { cat "$work/said"; die "no certificate"; }
+chmod 644 "$work/key.pem" && chmod 755 "$work" # for the container's user
+printf 'services: {orders: {volumes: ["%s/cert.pem:/etc/ssl/certs/check.pem:ro"]}}\n' "$work" >docker-compose.override.yml
 step "a fourth service, as docs/fork.md adds it"
 
 try "what an earlier run left" scripts/docker/compose.sh down
@@ -78,7 +85,10 @@ step "images built: $(docker image inspect -f '{{.Size}}' failwell/orders | awk 
 try "not healthy" scripts/docker/compose.sh up
 step "all healthy"
 
-key=sk_lab_acme_public
+key=$(sed -n 's/^MERCHANTS=[^:]*:\([^:]*\):.*/\1/p' scripts/lab.env)
+# The port that was taken out of the range.
+orders=http://$(docker port "$(scripts/docker/compose.sh ps -q orders)" 8080 | head -n 1)
+callback=http://sandbox:8080
 run=$(date +%s)-$$ # keys that no earlier run has used
 # ask METHOD URL…: the answer's body; where it is an error, that is shown.
 ask() { curl -sS --fail-with-body --max-time 30 -X "$@" || { echo "(curl: $?, $2)" >&2; return 1; }; }
@@ -86,9 +96,9 @@ order() { # order IDEMPOTENCY_KEY: prints the order's id
   local token answer
   answer=$(ask POST "http://127.0.0.1:$SANDBOX_PORT/v1/tokens" -H 'Content-Type: application/json' -d '{"card":"4242424242424242"}') || { echo "$answer" >&2; return 1; }
   token=$(sed 's/.*"token":"\([^"]*\)".*/\1/' <<<"$answer")
-  answer=$(ask POST "http://127.0.0.1:$ORDERS_PORT/v1/orders" -H "Authorization: Bearer $key" -H "Idempotency-Key: $1" \
+  answer=$(ask POST "$orders/v1/orders" -H "Authorization: Bearer $key" -H "Idempotency-Key: $1" \
     -H 'Content-Type: application/json' \
-    -d '{"customer_id":"cus_1","items":[{"sku":"mug","quantity":1}],"payment_token":"'"$token"'","callback_url":"http://sandbox:8080/merchant/webhooks/mer_acme"}') || { echo "$answer" >&2; return 1; }
+    -d '{"customer_id":"cus_1","items":[{"sku":"mug","quantity":1}],"payment_token":"'"$token"'","callback_url":"'$callback'/merchant/webhooks/mer_acme"}') || { echo "$answer" >&2; return 1; }
   sed 's/.*"id":"\(ord_[^"]*\)".*/\1/' <<<"$answer"
 }
 # within SECONDS WANTED URL…: asks until the answer contains it; shows the last answer otherwise.
@@ -103,7 +113,7 @@ within() {
   echo "no $wanted in: $answer"
   return 1
 }
-confirmed() { within 120 '"status":"confirmed"' "http://127.0.0.1:$ORDERS_PORT/v1/orders/$1" -H "Authorization: Bearer $key"; }
+confirmed() { within 120 '"status":"confirmed"' "$orders/v1/orders/$1" -H "Authorization: Bearer $key"; }
 
 first=$(order "check-$run-1") || die "order not accepted"
 confirmed "$first" || die "order $first not confirmed within 120 s"
@@ -114,9 +124,41 @@ step "the merchant was called back"
 # The page's stream of the order: its recording has begun with it.
 within 30 '"log of ledger":""' "http://127.0.0.1:$LAB_PORT/api/events" --max-time 3 || die "the live page does not watch"
 step "the live page reads the databases' logs, the broker's copies and the sandbox's calls"
-
 within 60 '{"orders":1,"points":12}' "http://127.0.0.1:$LOYALTY_PORT/v1/points" -H "Authorization: Bearer $key" || die "no points for $first within 60 s"
 step "the fourth service gave points for it"
+
+# The same over TLS: the sandbox's own network gets a second door, on 8443. It is ours from
+# end to end; no request leaves the network of these containers.
+authorities=$(docker cp "$(scripts/docker/compose.sh ps -q orders)":/etc/ssl/certs/ca-certificates.crt - | tar -xO | grep -c BEGIN)
+[ "$authorities" -gt 100 ] || die "the image believes $authorities authorities"
+mkdir "$work/door"
+cat >"$work/door/main.go" <<'GO'
+package main
+
+import (
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+)
+
+func main() {
+	to := &url.URL{Scheme: "http", Host: "127.0.0.1:8080"}
+	panic(http.ListenAndServeTLS(":8443", "/tls/cert.pem", "/tls/key.pem", httputil.NewSingleHostReverseProxy(to)))
+}
+GO
+try "door" env CGO_ENABLED=0 go build -o "$work/door/door" "$work/door/main.go"
+try "door" docker run -d --rm --name failwell-check-door --network "container:$(scripts/docker/compose.sh ps -q sandbox)" -v "$work:/tls:ro" --entrypoint /tls/door/door failwell/orders
+callback=https://sandbox:8443
+over=$(order "check-$run-tls") || die "order not accepted"
+within 60 '"signature_valid":true' "http://127.0.0.1:$SANDBOX_PORT/merchant/callbacks?order_id=$over" || die "no https callback for $over within 60 s"
+docker rm -f failwell-check-door >/dev/null
+callback=http://sandbox:8080
+step "and over https, by $authorities authorities and one of ours"
+
+try "two processes of orders" scripts/docker/compose.sh up -d --no-recreate --scale orders=2
+[ "$(scripts/docker/compose.sh ps -q orders | wc -l)" -eq 2 ] || die "there are not two processes of orders"
+try "one again" scripts/docker/compose.sh up -d --no-recreate --scale orders=1
+step "two processes of orders, each with its port"
 
 container=$(scripts/docker/compose.sh ps -q payments)
 before=$(docker inspect -f '{{.RestartCount}}' "$container")
@@ -132,6 +174,23 @@ try "down" scripts/docker/compose.sh down
 [ -z "$(docker ps -aq)" ] || [ -z "$own_engine" ] || { docker ps -a; die "containers left behind"; }
 step "down"
 cd "$root"
+
+# The file for production: refuses to start without its settings, and knows nothing of the lab.
+plain() { env -i PATH="$PATH" HOME="$HOME" DOCKER_HOST="${DOCKER_HOST:-}" "$@" "$root/scripts/docker/compose.sh" -f scripts/docker/production.yml config >"$work/said" 2>&1; }
+if plain; then die "production.yml starts without settings"; fi
+grep -q IMAGES "$work/said" || { cat "$work/said"; die "production.yml does not say what is missing"; }
+given=()
+for name in $(grep -o '\${[A-Z_]*:?' scripts/docker/production.yml | tr -d '${:?'); do given+=("$name=x"); done
+plain "${given[@]}" || { cat "$work/said"; die "production.yml"; }
+if grep -iE 'lab|fault|sandbox|private' "$work/said"; then die "production.yml has something of the lab"; fi
+step "production.yml: without its settings it refuses, with them nothing of the lab is in it"
+
+# The dev container's script, in a Debian with Go. What is compiled already need not be again.
+builder=${BUILDER_IMAGE:-$(sed -n 's/.*{BUILDER_IMAGE:-\([^}]*\)}.*/\1/p' docker-compose.yml | head -n 1)}
+try "dev container" docker run --rm --network host -v "$work/copy:$root" -v "$(go env GOCACHE):/root/.cache/go-build" -v "$(go env GOMODCACHE):/root/go/pkg/mod" \
+  -w "$root" "$builder" bash .devcontainer/setup.sh
+grep -q 'Every invariant held' "$work/said" || { tail "$work/said"; die "the dev container's demo does not say that it held"; }
+step "the dev container's script: $(tail -n 1 "$work/said")"
 
 # The same images serve the tests through dockertest. After the others: two brokers at
 # once are more than a small machine starts in time.

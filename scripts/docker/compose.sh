@@ -28,8 +28,21 @@ healthy() {
   [ "$n" -eq "$1" ]
 }
 
+# here VARIABLE: the image that it names, or that the file names in its place, is here or
+# can be had.
+here() {
+  local said image=${!1:-$(sed -n "s/.*{$1:-\([^}]*\)}.*/\1/p" docker-compose.yml | head -n 1)}
+  docker image inspect "$image" >/dev/null 2>&1 && return
+  echo "pulling $image"
+  said=$(docker pull -q "$image" 2>&1) || {
+    echo "compose: no $image ($(tail -n 1 <<<"$said" | cut -c1-120)): set $1 to an image that you have, or, as root on Debian: eval \"\$(scripts/docker/standins.sh)\"" >&2
+    exit 1
+  }
+}
+
 case "${1:-}" in
   up)
+    for image in POSTGRES_IMAGE RABBITMQ_IMAGE BUILDER_IMAGE; do here "$image"; done
     "${compose[@]}" build
     "${compose[@]}" up -d
     services=$("${compose[@]}" config --services | wc -l)

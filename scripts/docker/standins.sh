@@ -55,11 +55,13 @@ if ! have failwell/rabbitmq:local "$(recipe rabbitmq.sh)"; then
   packaged failwell/rabbitmq:local rabbitmq.sh rabbitmq-server
 fi
 
-# The builder carries the modules of this go.mod, so it is as old as go.sum.
-sum=$(sha256sum go.mod go.sum | sha256sum | cut -c1-12)
+# The builder carries the modules of this go.mod, so it is as old as go.sum and this recipe.
+sum=$(sha256sum go.mod go.sum scripts/docker/standins.sh | sha256sum | cut -c1-12)
 if ! docker image inspect "failwell/builder:$sum" >/dev/null 2>&1; then
   base
   say "failwell/builder:$sum"
+  cp /etc/resolv.conf "$work/base/etc/resolv.conf"
+  chroot "$work/base" apt-get install -y --no-install-recommends ca-certificates >"$work/log" 2>&1 || { tail -n 5 "$work/log" >&2; exit 1; }
   root=$(go env GOROOT)
   # Taken from the modules that are here already; only what is missing is fetched.
   GOMODCACHE=$work/modules GOFLAGS=-modcacherw GOPROXY="file://$(go env GOMODCACHE)/cache/download,$(go env GOPROXY)" GONOSUMDB='*' GONOSUMCHECK=1 \
