@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -59,6 +60,9 @@ func run(ctx context.Context) error {
 		return err
 	}
 	defer os.Remove(path) //nolint:errcheck // addresses of processes that are gone; harmless if it stays
+	if err := writeRequests(filepath.Join(".run", "requests.http"), s.Env()); err != nil {
+		return err
+	}
 
 	fmt.Print("\nEverything is up.\n\n")
 	for _, name := range stack.Processes {
@@ -91,6 +95,7 @@ Place an order (paste into another terminal, in this directory):
     -d '{"customer_id":"cus_1","items":[{"sku":"mug","quantity":2}],"payment_token":"'$TOKEN'","callback_url":"'$SANDBOX_URL'/merchant/webhooks/mer_acme"}'
 
 Send the last command again: the same answer, and Idempotent-Replayed: true.
+More to send, in an editor: .run/requests.http
 `
 
 // lock makes the directory ours until unlock, or until we die.
@@ -104,6 +109,19 @@ func lock(dir string) (unlock func(), err error) {
 			filepath.Join(dir, "env"), err)
 	}
 	return func() { _ = file.Close() }, nil
+}
+
+// writeRequests writes docs/requests.http with the addresses of this run.
+func writeRequests(path string, env map[string]string) error {
+	text, err := os.ReadFile(filepath.Join("docs", "requests.http"))
+	if err != nil {
+		return err
+	}
+	env["MERCHANT_ENDPOINT"] = env["SANDBOX_URL"]
+	for name, value := range env {
+		text = regexp.MustCompile(`(?m)^@`+name+` = .*`).ReplaceAllLiteral(text, []byte("@"+name+" = "+value))
+	}
+	return os.WriteFile(path, text, 0o644) //nolint:gosec // the lab's addresses and keys are no secret
 }
 
 // writeEnv writes KEY='value' lines that a shell can source.
