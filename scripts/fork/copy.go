@@ -89,6 +89,8 @@ func (c copier) copy(from, to string) error {
 		text = labInCompose.ReplaceAllString(text, "")
 	case path.Ext(from) == ".md":
 		text = c.page(from, text)
+	case strings.HasPrefix(from, ".github/"):
+		text = c.workflow(text)
 	}
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil { //nolint:gosec // source code
 		return err
@@ -153,6 +155,7 @@ func (c copier) steps(text string) string {
 
 var (
 	link      = regexp.MustCompile(`!?\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)`)
+	listed    = regexp.MustCompile(`^(?:\||- )`) // loses lines, not the whole
 	directive = regexp.MustCompile(`(?m)^<!-- [a-z]+(?: .*)? -->\n`)
 )
 
@@ -165,7 +168,7 @@ func (c copier) page(from, text string) string {
 	}
 	var paragraphs []string
 	for _, paragraph := range strings.Split(text, "\n\n") {
-		if !strings.HasPrefix(paragraph, "|") && c.needsMissing(paragraph) {
+		if !listed.MatchString(paragraph) && c.needsMissing(paragraph) {
 			continue
 		}
 		rows := slices.DeleteFunc(strings.Split(paragraph, "\n"), c.needsMissing)
@@ -182,7 +185,23 @@ func (c copier) page(from, text string) string {
 }
 
 func (c copier) needsMissing(text string) bool {
-	return slices.ContainsFunc(goRun.FindAllStringSubmatch(text, -1), func(m []string) bool { return !c.runs(m[1]) })
+	dead := func(m []string) bool { return !strings.Contains(c.makefile(c.kept["Makefile"]), "\n"+m[1]+":") }
+	return slices.ContainsFunc(goRun.FindAllStringSubmatch(text, -1), func(m []string) bool { return !c.runs(m[1]) }) ||
+		slices.ContainsFunc(makes.FindAllStringSubmatch(text, -1), dead)
+}
+
+var (
+	ourFile = regexp.MustCompile(`\b(?:services|shared|scripts)/[\w/.-]*\w`)
+	makes   = regexp.MustCompile("(?:^|`)make ([a-z][a-z-]*)")
+)
+
+// workflow drops the paragraphs of a workflow, each a job or a kind of update, that need
+// what was left out.
+func (c copier) workflow(text string) string {
+	paragraphs := slices.DeleteFunc(strings.Split(text, "\n\n"), func(p string) bool {
+		return slices.ContainsFunc(ourFile.FindAllString(p, -1), func(file string) bool { return !c.here(file) })
+	})
+	return strings.TrimRight(strings.Join(paragraphs, "\n\n"), "\n") + "\n"
 }
 
 // readme is a first page for a fork without ours.

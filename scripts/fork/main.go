@@ -4,6 +4,9 @@
 package main
 
 import (
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -36,10 +39,11 @@ var cli struct {
 // tests need the lab's audit and sweep.
 var parts = map[string][]string{
 	"lab": {
-		"scripts/lab/", "scripts/catalogue/", "scripts/fork/", "scripts/live/", "scripts/run/live.go", "docs/live", "docs/patterns/", "docs/system.svg", "README.md",
+		"scripts/lab/", "scripts/conform/", "scripts/catalogue/", "scripts/fork/", "scripts/live/", "scripts/run/live.go", "docs/live", "docs/patterns/",
+		"docs/system.svg", "docs/survived.svg", "README.md", ".github/CONTRIBUTING.md",
 		"docs/README.md", "docs/choosing.md", "docs/conformance.md", "docs/holes.md", "docs/sweep.md", "docs/track-record.md",
 	},
-	"demo":       {"scripts/demo/"},
+	"demo":       {"scripts/demo/", ".devcontainer/"},
 	"bench":      {"scripts/bench/", "docs/performance."},
 	"e2e":        {"scripts/e2e/", "scripts/large/", "scripts/smoke/"},
 	"containers": {"scripts/docker/", "docker-compose.yml", ".dockerignore"},
@@ -94,18 +98,19 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	c := copier{kept: kept, renamed: strings.NewReplacer(
+	delete(kept, changelog) // it tells of our versions
+	c := copier{kept: kept, renamed: strings.NewReplacer(append(newKeys(kept["scripts/lab.env"]),
 		ourModule, cli.Module,
 		strings.ToUpper(ourName), strings.ToUpper(cli.Name),
 		title(ourName), title(cli.Name),
 		ourName, cli.Name,
-	)}
+	)...)}
 	for file := range kept {
 		if err := c.copy(file, filepath.Join(dir, file)); err != nil {
 			return err
 		}
 	}
-	written := map[string]string{"forked-from.txt": origin()}
+	written := map[string]string{"forked-from.txt": origin(), changelog: "# Changes\n\n## v0.1.0\n\nThe first version.\n"}
 	if !c.here("README.md") {
 		written["README.md"] = c.readme()
 	}
@@ -128,6 +133,29 @@ func run() error {
 	fmt.Printf("%d files copied to %s as module %s; it builds.\n", len(kept), dir, cli.Module)
 	fmt.Printf("Next: cd %s && git init && make test\n", dir)
 	return nil
+}
+
+const changelog = "docs/CHANGELOG.md"
+
+var secret = regexp.MustCompile(`\b(whsec_[A-Za-z0-9+/=]+|(?:sk|svc)_\w+)`)
+
+// newKeys draws another key for each one of the lab: ours are public, and a fork that kept
+// them would open to everybody who has read this repository. They come in pairs, the old
+// one and the new one; the longest first, should one be the beginning of another.
+func newKeys(labEnv string) (pairs []string) {
+	keys := secret.FindAllString(labEnv, -1)
+	slices.SortFunc(keys, func(a, b string) int { return len(b) - len(a) })
+	for _, key := range slices.Compact(keys) {
+		drawn := make([]byte, 24)
+		_, _ = rand.Read(drawn) // never fails
+		kind, _, _ := strings.Cut(key, "_")
+		text := hex.EncodeToString(drawn)
+		if kind == "whsec" {
+			text = base64.StdEncoding.EncodeToString(drawn)
+		}
+		pairs = append(pairs, key, kind+"_"+text)
+	}
+	return pairs
 }
 
 // title is a name as it stands at the beginning of a sentence.

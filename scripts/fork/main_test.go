@@ -56,10 +56,18 @@ func must(t *testing.T, dir, name string, args ...string) string {
 	return out
 }
 
-// nothingOfOurs looks for our name in every file.
+// nothingOfOurs looks for our name, and for the lab's keys, in every file.
 func nothingOfOurs(t *testing.T, dir string) {
 	t.Helper()
-	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+	labEnv, err := os.ReadFile("scripts/lab.env")
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := secret.FindAll(labEnv, -1)
+	if len(keys) != 7 {
+		t.Errorf("scripts/lab.env has %d keys", len(keys))
+	}
+	err = filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
@@ -70,6 +78,11 @@ func nothingOfOurs(t *testing.T, dir string) {
 		if bytes.Contains(bytes.ToLower(text), []byte(ourName)) {
 			t.Errorf("%s still speaks of %s", path, ourName)
 		}
+		for _, key := range keys {
+			if bytes.Contains(text, key) {
+				t.Errorf("%s has our key %s", path, key)
+			}
+		}
 		return err
 	})
 	if err != nil {
@@ -79,9 +92,7 @@ func nothingOfOurs(t *testing.T, dir string) {
 
 var (
 	target = regexp.MustCompile(`(?m)^([a-z][a-z-]*):`)
-	named  = regexp.MustCompile("(?:^|`)make ([a-z][a-z-]*)")
 	page   = regexp.MustCompile(`\bdocs/[\w/-]+\.md\b`)
-	file   = regexp.MustCompile(`\b(?:services|shared|scripts)/[\w/.-]*\w`)
 )
 
 // nothingDead looks for links, commands and targets that lead nowhere.
@@ -104,7 +115,7 @@ func nothingDead(t *testing.T, dir string) {
 			return err
 		}
 		toDo := d.Name() == "fork.md" || d.Name() == "fourth.sh" // they speak of what is to be deleted, or yet to be written
-		for _, name := range append(page.FindAllString(string(text), -1), file.FindAllString(string(text), -1)...) {
+		for _, name := range append(page.FindAllString(string(text), -1), ourFile.FindAllString(string(text), -1)...) {
 			if _, err := os.Stat(filepath.Join(dir, name)); err != nil && !toDo && !strings.HasSuffix(path, "_test.go") {
 				t.Errorf("%s speaks of %s, which is not there", path, name)
 			}
@@ -122,7 +133,7 @@ func nothingDead(t *testing.T, dir string) {
 				t.Errorf("%s: no command %s", path, m[1])
 			}
 		}
-		for _, m := range append(named.FindAllStringSubmatch(string(text), -1), makeTarget.FindAllStringSubmatch(string(text), -1)...) {
+		for _, m := range append(makes.FindAllStringSubmatch(string(text), -1), makeTarget.FindAllStringSubmatch(string(text), -1)...) {
 			if !slices.Contains(targets, m[1]) && !toDo {
 				t.Errorf("%s: no target %s", path, m[1])
 			}
@@ -134,11 +145,27 @@ func nothingDead(t *testing.T, dir string) {
 	}
 }
 
+// workflowsHold runs what `make lint` runs over .github.
+func workflowsHold(t *testing.T, dir string) {
+	t.Helper()
+	must(t, dir, "git", "init", "-q")
+	lint := regexp.MustCompile(`ACTIONLINT := (\S+)`)
+	makefile, err := os.ReadFile(filepath.Join(dir, "Makefile"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	must(t, dir, "go", "run", lint.FindStringSubmatch(string(makefile))[1])
+}
+
 // A fork of everything bears no name of ours, its pages are as its code is, its tests
 // pass, and a fourth service can be added as docs/fork.md says.
 func TestFork_OfEverythingWorks(t *testing.T) {
 	dir := forked(t)
 	nothingOfOurs(t, dir)
+	if changes, err := os.ReadFile(filepath.Join(dir, changelog)); err != nil || !strings.HasPrefix(string(changes), "# Changes\n\n## v0.1.0\n\nThe first version.") {
+		t.Errorf("its changelog: %s, %v", changes, err)
+	}
+	workflowsHold(t, dir)
 	must(t, dir, "go", "run", "./scripts/catalogue", "check")
 	must(t, dir, "go", "test", "./shared/platform/rabbit")
 	addService(t, dir)
@@ -161,6 +188,7 @@ func TestFork_WithoutAllPartsWorks(t *testing.T) {
 	dir := forked(t, slices.Collect(maps.Keys(parts))...)
 	nothingOfOurs(t, dir)
 	nothingDead(t, dir)
+	workflowsHold(t, dir)
 	entries, err := os.ReadDir(filepath.Join(dir, "scripts", "lab"))
 	if err != nil || len(entries) != 1 || entries[0].Name() != "audit" { // scripts/ops needs that
 		t.Errorf("of the lab there are %v, %v", entries, err)
