@@ -4,16 +4,18 @@
 # two packages when none of these is there. Their system services are not started:
 # everything of ours runs as private instances on free ports.
 set -euo pipefail
+cd "$(dirname "$0")/.."
 
 have_given() { [ -n "${FAILWELL_POSTGRES_URL:-}" ] && [ -n "${FAILWELL_AMQP_URL:-}" ]; }
 have_binaries() {
   { compgen -G '/usr/lib/postgresql/*/bin/initdb' || compgen -G '/usr/pgsql-*/bin/initdb' || command -v initdb; } >/dev/null &&
     compgen -G '/usr/lib/rabbitmq/lib/rabbitmq_server-*/sbin/rabbitmq-server' >/dev/null
 }
+named() { sed -n "s/.*$1 *= \"\(.*\)\"/\1/p" shared/testenv/docker.go; }
 # An engine without the images, and without a registry to pull them from, is no source.
 have_docker() {
   command -v docker >/dev/null && docker info >/dev/null 2>&1 &&
-    for image in "${POSTGRES_IMAGE:-postgres:18.6}" "${RABBITMQ_IMAGE:-rabbitmq:4.3.6-management}"; do
+    for image in "${POSTGRES_IMAGE:-$(named postgresImage)}" "${RABBITMQ_IMAGE:-$(named rabbitImage)}"; do
       docker image inspect "$image" >/dev/null 2>&1 || docker pull --quiet "$image" >/dev/null 2>&1 || return 1
     done
 }
