@@ -155,9 +155,9 @@ docker rm -f failwell-check-door >/dev/null
 callback=http://sandbox:8080
 step "and over https, by $authorities authorities and one of ours"
 
-try "two processes of orders" scripts/docker/compose.sh up -d --scale orders=2
+try "two processes of orders" scripts/docker/compose.sh up --scale orders=2
 [ "$(scripts/docker/compose.sh ps -q orders | wc -l)" -eq 2 ] || die "there are not two processes of orders"
-try "one again" scripts/docker/compose.sh up -d --scale orders=1
+try "one again" scripts/docker/compose.sh up --scale orders=1
 step "two processes of orders, each with its port"
 
 container=$(scripts/docker/compose.sh ps -q payments)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # docker compose, whichever version is here: `compose.sh up` builds, starts and
-# waits until everything is healthy; `compose.sh down` removes it with its data;
+# waits until everything is healthy (more is for compose: `compose.sh up --scale orders=2`); `compose.sh down` removes it with its data;
 # anything else is handed on.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -25,7 +25,7 @@ healthy() {
     [ "$(docker inspect -f '{{if .State.Health}}{{.State.Health.Status}}{{end}}' "$id")" = healthy ] || return 1
     n=$((n + 1))
   done
-  [ "$n" -eq "$1" ]
+  [ "$n" -ge "$1" ]
 }
 
 # here VARIABLE: the image that it names, or that the file names in its place, is here or
@@ -44,7 +44,7 @@ case "${1:-}" in
   up)
     for image in POSTGRES_IMAGE RABBITMQ_IMAGE BUILDER_IMAGE; do here "$image"; done
     "${compose[@]}" build
-    "${compose[@]}" up -d
+    "${compose[@]}" up -d "${@:2}"
     services=$("${compose[@]}" config --services | wc -l)
     deadline=$((SECONDS + 120))
     while [ "$SECONDS" -lt "$deadline" ]; do
