@@ -103,7 +103,7 @@ func lock(dir string) (unlock func(), err error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // the lab's addresses are no secret
 		return nil, err
 	}
-	file, err := testenv.TryLock(filepath.Join(dir, "lock"))
+	file, err := testenv.Lock(filepath.Join(dir, "lock"), false)
 	if err != nil {
 		return nil, fmt.Errorf("the system is running already from this directory, its addresses are in %s; stop that one first (Ctrl-C), or copy the repository (%w)",
 			filepath.Join(dir, "env"), err)

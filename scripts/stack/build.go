@@ -13,8 +13,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
+
+	"example.com/failwell/shared/testenv"
 )
 
 // keepBinaries is for how long a binary that nobody starts is kept.
@@ -134,11 +135,8 @@ func (s *Stack) binaries(root string, overlay map[string]string) (dir string, un
 	if err := os.MkdirAll(dir, 0o750); err != nil {
 		return "", nil, err
 	}
-	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	lock, err := testenv.Lock(filepath.Join(dir, "lock"), true)
 	if err != nil {
-		return "", nil, err
-	}
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil { //nolint:gosec // a file descriptor
 		return "", nil, err
 	}
 	now := time.Now()

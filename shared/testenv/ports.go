@@ -32,7 +32,7 @@ func HoldPort() (port int, release func(), err error) {
 	_ = os.Chmod(dir, os.ModeSticky|0o777)
 	for range 200 {
 		port := lowestPort + rand.IntN(highestPort-lowestPort) //nolint:gosec // avoiding collisions needs no secrecy
-		file, err := TryLock(filepath.Join(dir, strconv.Itoa(port)))
+		file, err := Lock(filepath.Join(dir, strconv.Itoa(port)), false)
 		if err != nil {
 			continue // held, or made by another user whose umask lets nobody read it
 		}
@@ -58,14 +58,14 @@ func openLock(path string) (*os.File, error) {
 	return file, err
 }
 
-// TryLock locks a file, or fails at once when somebody else holds the lock. Closing the
-// file gives it up, and so does the end of this process.
-func TryLock(path string) (*os.File, error) {
+// Lock locks a file until it is closed, or until this process ends. Without wait it fails
+// at once when somebody else holds the lock.
+func Lock(path string, wait bool) (*os.File, error) {
 	file, err := openLock(path)
 	if err != nil {
 		return nil, err
 	}
-	if err := flock(file, false); err != nil {
+	if err := flock(file, wait); err != nil {
 		_ = file.Close()
 		return nil, err
 	}

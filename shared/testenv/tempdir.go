@@ -13,17 +13,14 @@ func tempDir() (dir string, remove func(), err error) {
 	// One at a time: between the making of a directory and its lock it looks dead.
 	// Each user has names of its own: another's files cannot be opened, or removed.
 	ours := filepath.Join(os.TempDir(), fmt.Sprintf("failwell-env-%d", os.Getuid()))
-	turn, err := openLock(ours + ".lock")
+	turn, err := Lock(ours+".lock", true)
 	if err != nil {
 		return "", nil, err
 	}
 	defer turn.Close() //nolint:errcheck // closing gives up the lock
-	if err := flock(turn, true); err != nil {
-		return "", nil, err
-	}
 	old, _ := filepath.Glob(ours + "-*")
 	for _, d := range old {
-		if lock, err := TryLock(filepath.Join(d, "lock")); err == nil {
+		if lock, err := Lock(filepath.Join(d, "lock"), false); err == nil {
 			_ = os.RemoveAll(d)
 			_ = lock.Close()
 		}
@@ -31,7 +28,7 @@ func tempDir() (dir string, remove func(), err error) {
 	if dir, err = os.MkdirTemp("", filepath.Base(ours)+"-"); err != nil {
 		return "", nil, err
 	}
-	lock, err := TryLock(filepath.Join(dir, "lock"))
+	lock, err := Lock(filepath.Join(dir, "lock"), false)
 	if err != nil {
 		return "", nil, err
 	}
