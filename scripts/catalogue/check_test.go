@@ -14,7 +14,7 @@ import (
 func copied(t *testing.T) {
 	t.Helper()
 	dir := t.TempDir()
-	for _, what := range []string{"services", "shared", "scripts", "docs", "README.md", "LICENSE", "Makefile", "docker-compose.yml", "go.mod", "go.sum"} {
+	for _, what := range []string{"services", "shared", "scripts", "docs", ".github", "README.md", "AGENTS.md", "LICENSE", "Makefile", "docker-compose.yml", "go.mod", "go.sum"} {
 		if out, err := exec.CommandContext(t.Context(), "cp", "-r", filepath.Join("..", "..", what), dir).CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
