@@ -16,6 +16,7 @@ import (
 	"example.com/failwell/scripts/shop"
 	"example.com/failwell/scripts/stack"
 	"example.com/failwell/shared/platform/fault"
+	"example.com/failwell/shared/testenv"
 )
 
 const (
@@ -205,7 +206,7 @@ func (p *Page) process(ctx context.Context, in asked) (any, error) {
 	if p.url(in.Name) == "" || in.Name == stack.Sandbox {
 		return nil, fmt.Errorf("%w: no service %q", errAsked, in.Name)
 	}
-	sig, ok := map[string]syscall.Signal{"kill": syscall.SIGKILL, "pause": syscall.SIGSTOP, "resume": syscall.SIGCONT}[in.Do]
+	sig, ok := map[string]syscall.Signal{"kill": syscall.SIGKILL, "pause": testenv.Pause, "resume": testenv.Resume}[in.Do]
 	if !ok {
 		return nil, fmt.Errorf("%w: %q is none of kill, pause, resume", errAsked, in.Do)
 	}

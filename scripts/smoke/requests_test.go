@@ -89,7 +89,7 @@ func TestRequests_AreAnsweredAsTheFileSays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	env := world.System.Env()
+	env := whole.System.Env()
 	values := map[string]string{}
 	for _, m := range setting.FindAllStringSubmatch(string(text), -1) {
 		values[m[1]] = m[2]
