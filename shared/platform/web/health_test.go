@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"example.com/failwell/shared/platform/web"
 	"example.com/failwell/shared/testenv"
 )
@@ -63,13 +65,19 @@ func TestHealth_ReadyWhenEveryCheckPasses(t *testing.T) {
 // A server that was demoted, or that its administrator made read-only, answers a ping.
 func TestHealth_ReadOnlyDatabaseIsNotReady(t *testing.T) {
 	t.Parallel()
-	url := testenv.Postgres(t, merchantsTable)
-	check := web.Database(open(t, url))
+	db := open(t, testenv.Postgres(t, merchantsTable))
+	check := web.Database(db)
 	if err := check.Probe(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	check = web.Database(open(t, url+"&default_transaction_read_only=on"))
-	if err := check.Probe(t.Context()); err == nil {
-		t.Error("ready, and cannot write")
+	config := db.Config()
+	config.ConnConfig.RuntimeParams["default_transaction_read_only"] = "on"
+	readOnly, err := pgxpool.NewWithConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(readOnly.Close)
+	if err := web.Database(readOnly).Probe(t.Context()); err == nil || !strings.Contains(err.Error(), "read-only") {
+		t.Errorf("it cannot write, and the check says: %v", err)
 	}
 }
