@@ -37,7 +37,7 @@ var variants = map[string]variant{
 			"column lock_token uuid",
 			"column locked_until timestamp with time zone",
 			"column status smallint",
-			"column work_id uuid",
+			"column operation_id uuid",
 			"index idempotency_keys_unfinished btree (operation, locked_until) WHERE (status IS NULL)",
 			"option fillfactor=70",
 		},

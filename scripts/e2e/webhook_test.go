@@ -164,7 +164,7 @@ func TestWebhook_BeforeOurOwnRecordIsHeld(t *testing.T) {
 		var status string
 		var news int
 		err := truth.Payments.QueryRow(ctx, `
-			SELECT p.status, (SELECT count(*) FROM sequence_events WHERE stream = 'pay_' || p.id AND applied_at IS NULL)
+			SELECT p.status, (SELECT count(*) FROM received_events WHERE stream = 'pay_' || p.id AND applied_at IS NULL)
 			  FROM payments p WHERE 'ord_' || p.order_id = $1`, o.ID).Scan(&status, &news)
 		held = held || err == nil && status == "authorised" && news == 1
 		finished = status == "captured"
@@ -189,7 +189,7 @@ func TestWebhook_WithoutAValidSignatureIsRefused(t *testing.T) {
 		t.Errorf("a copy of an old one: %d", status)
 	}
 	var stored int
-	if err := truth.Payments.QueryRow(ctx, `SELECT count(*) FROM sequence_events WHERE event_id = $1`, "evt_"+n.ID.String()).Scan(&stored); err != nil || stored != 0 {
+	if err := truth.Payments.QueryRow(ctx, `SELECT count(*) FROM received_events WHERE event_id = $1`, "evt_"+n.ID.String()).Scan(&stored); err != nil || stored != 0 {
 		t.Errorf("%d were stored, %v", stored, err)
 	}
 }
@@ -203,7 +203,7 @@ func TestWebhook_OfAnUnknownPaymentIsKept(t *testing.T) {
 		t.Errorf("status %d", status)
 	}
 	var held bool
-	if err := truth.Payments.QueryRow(ctx, `SELECT applied_at IS NULL FROM sequence_events WHERE event_id = $1`, "evt_"+n.ID.String()).Scan(&held); err != nil || !held {
+	if err := truth.Payments.QueryRow(ctx, `SELECT applied_at IS NULL FROM received_events WHERE event_id = $1`, "evt_"+n.ID.String()).Scan(&held); err != nil || !held {
 		t.Errorf("held %v, %v", held, err)
 	}
 	allHolds(ctx, t)

@@ -30,7 +30,7 @@ func TestAudit_FindsTheOneWrongOrderAmongMany(t *testing.T) {
 		`TRUNCATE orders, order_lines, sagas, idempotency_keys, callbacks`,
 		`UPDATE products SET available = initial, reserved = 0, sold = 0`)
 	run(ctx, t, truth.Payments,
-		`TRUNCATE payments, refunds, payouts, idempotency_keys, sequence_events, twophase_decisions`,
+		`TRUNCATE payments, refunds, payouts, idempotency_keys, received_events, twophase_decisions`,
 		// The sweep for documents has been everywhere: its turns are not measured here.
 		`INSERT INTO storeref_sweeps VALUES ('receipts', now()) ON CONFLICT (dir) DO UPDATE SET swept_until = EXCLUDED.swept_until`)
 	run(ctx, t, truth.Sandbox,

@@ -110,7 +110,7 @@ func TestRecord_RefundBeginsWithItsRequest(t *testing.T) {
 		Event{At: at.Add(1), Kind: Call, Lane: "payments", From: "client", refs: []string{paymentA, key}},
 		Event{At: at.Add(2), Kind: Commit, Lane: "payments", Rows: []Row{
 			row("refunds", "INSERT", refundA, "id", refundA, "payment_id", paymentA, "recovery_point", "started"),
-			row("idempotency_keys", "INSERT", key, "key", key, "work_id", refundA),
+			row("idempotency_keys", "INSERT", key, "key", key, "operation_id", refundA),
 		}},
 	)
 	if got, _ := r.timeline("rfd_" + refundA); len(got) != 2 || got[0].Kind != Call {

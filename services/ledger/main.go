@@ -91,7 +91,6 @@ func run(ctx context.Context, cfg settings) error {
 		Bindings: []string{"ledger.post-sale", "ledger.reverse-sale", "ledger.settle", "ledger.payout-sent", "ledger.payout-returned"},
 
 		Workers: cfg.Workers, Delays: cfg.RetryDelays, Handle: s.receive, Logger: log, Metrics: registry,
-		Defer: postgres.IsBusy, Outage: postgres.IsOutage,
 	})
 	collector := garbagecollection.New(garbagecollection.Config{
 		DB: db, Logger: log, Metrics: registry, Holder: cfg.InstanceName(), Every: cfg.GarbageEvery, Rules: s.garbageRules(),

@@ -83,10 +83,7 @@ func (s *service) place(ctx context.Context, request idempotency.Request, mercha
 	if err != nil {
 		return idempotency.Recorded{}, err
 	}
-	o, err := newPending(merchant, in, lines, total)
-	if err != nil {
-		return idempotency.Recorded{}, err
-	}
+	o := newPending(merchant, in, lines, total)
 	begin := orderPlan.Begin()
 	command, err := s.compose(ctx, o, begin.Step)
 	if err != nil {
@@ -135,22 +132,14 @@ func (o order) accepted() (idempotency.Response, error) {
 // so the response can be composed, and recorded, in the transaction itself. The
 // payment's id too: it is the name under which a void finds an authorisation
 // whose answer never came.
-func newPending(merchant string, in newOrder, lines []priced, total money.Money) (order, error) {
-	id, err := uuid.NewV7()
-	if err != nil {
-		return order{}, err
-	}
-	paymentID, err := uuid.NewV7()
-	if err != nil {
-		return order{}, err
-	}
+func newPending(merchant string, in newOrder, lines []priced, total money.Money) order {
 	return order{
-		ID: id, PaymentID: paymentID, MerchantID: merchant, CustomerID: in.CustomerID,
+		ID: uuid.Must(uuid.NewV7()), PaymentID: uuid.Must(uuid.NewV7()), MerchantID: merchant, CustomerID: in.CustomerID,
 		Status: statusPending, PaymentToken: in.PaymentToken, Total: total,
 		CallbackURL: in.CallbackURL, Lines: lines,
 		// PostgreSQL keeps microseconds: rounded now, later reads show the same time.
 		CreatedAt: time.Now().UTC().Truncate(time.Microsecond),
-	}, nil
+	}
 }
 
 // insert queues the order. reserveLines queues its lines.

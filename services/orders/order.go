@@ -174,6 +174,21 @@ type page[T any] struct {
 	NextCursor string `json:"next_cursor,omitempty"`
 }
 
+// newPage shows the first rows, up to limit. The one after them is only read to tell
+// whether there is another page. The cursor is the last row shown: unlike an offset it
+// neither skips nor repeats one when new ones arrive in between, and a far page costs no
+// more than the first.
+func newPage[R, V any](rows []R, limit int, view func(R) V, cursor func(R) string) page[V] {
+	out := page[V]{Data: []V{}}
+	if len(rows) > limit {
+		rows, out.NextCursor = rows[:limit], cursor(rows[limit-1])
+	}
+	for _, row := range rows {
+		out.Data = append(out.Data, view(row))
+	}
+	return out
+}
+
 func pageLimit(c echo.Context) (int, error) {
 	raw := c.QueryParam("limit")
 	if raw == "" {
@@ -186,11 +201,8 @@ func pageLimit(c echo.Context) (int, error) {
 	return n, nil
 }
 
-// list shows a merchant's orders, newest first: GET /v1/orders?limit&cursor. The
-// cursor is the last id seen: unlike an offset it neither skips nor repeats an
-// order when new ones arrive in between, and a far page costs no more than the first.
+// list shows a merchant's orders, newest first: GET /v1/orders?limit&cursor.
 func (s *service) list(c echo.Context) error {
-	ctx := c.Request().Context()
 	limit, err := pageLimit(c)
 	if err != nil {
 		return err
@@ -203,26 +215,15 @@ func (s *service) list(c echo.Context) error {
 		}
 		before = id
 	}
-	rows, err := s.db.Query(ctx, selectOrder+`
+	rows, _ := s.db.Query(c.Request().Context(), selectOrder+`
 		 WHERE o.merchant_id = $1
 		   AND o.id < $2
 		 ORDER BY o.id DESC
 		 LIMIT $3`,
-		web.MerchantID(c), before, limit+1) // one more tells whether there is another page
-	if err != nil {
-		return err
-	}
+		web.MerchantID(c), before, limit+1)
 	orders, err := pgx.CollectRows(rows, scanOrder)
 	if err != nil {
 		return err
 	}
-	out := page[orderView]{Data: []orderView{}}
-	for i, o := range orders {
-		if i == limit {
-			out.NextCursor = orders[limit-1].wireID()
-			break
-		}
-		out.Data = append(out.Data, o.view())
-	}
-	return c.JSON(http.StatusOK, out)
+	return c.JSON(http.StatusOK, newPage(orders, limit, order.view, order.wireID))
 }

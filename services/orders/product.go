@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/labstack/echo/v4"
 
 	"example.com/failwell/shared/platform/money"
@@ -43,6 +42,10 @@ func (p product) view() productView {
 // not wipe out the three that were sold meanwhile.
 func (p product) etag() string { return `"` + strconv.FormatInt(p.Version, 10) + `"` }
 
+const selectProduct = `
+	SELECT sku, name, price_minor, currency, available, version
+	  FROM products`
+
 func scanProduct(row pgx.CollectableRow) (product, error) {
 	var p product
 	err := row.Scan(&p.SKU, &p.Name, &p.Price.Minor, &p.Price.Currency, &p.Available, &p.Version)
@@ -51,9 +54,7 @@ func scanProduct(row pgx.CollectableRow) (product, error) {
 
 // loadProducts queues the read of some products into found, by SKU.
 func loadProducts(b *pgx.Batch, merchant string, skus []string, found map[string]product) {
-	b.Queue(`
-		SELECT sku, name, price_minor, currency, available, version
-		  FROM products
+	b.Queue(selectProduct+`
 		 WHERE merchant_id = $1
 		   AND sku = ANY($2)`,
 		merchant, skus,
@@ -87,15 +88,10 @@ func (s *service) getProduct(c echo.Context) error {
 }
 
 func (s *service) findProduct(ctx context.Context, merchant, sku string) (product, error) {
-	rows, err := s.db.Query(ctx, `
-		SELECT sku, name, price_minor, currency, available, version
-		  FROM products
+	rows, _ := s.db.Query(ctx, selectProduct+`
 		 WHERE merchant_id = $1
 		   AND sku = $2`,
 		merchant, sku)
-	if err != nil {
-		return product{}, err
-	}
 	p, err := pgx.CollectExactlyOneRow(rows, scanProduct)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return p, web.NewProblem(http.StatusNotFound, "no-such-product", "No such product", fmt.Sprintf("There is no product %q.", sku))
@@ -114,30 +110,17 @@ func (s *service) listProducts(c echo.Context) error {
 	if after != "" && text("cursor", after) != nil {
 		return invalid("cursor", "Must be the next_cursor of an earlier page.")
 	}
-	rows, err := s.db.Query(c.Request().Context(), `
-		SELECT sku, name, price_minor, currency, available, version
-		  FROM products
+	rows, _ := s.db.Query(c.Request().Context(), selectProduct+`
 		 WHERE merchant_id = $1
 		   AND sku > $2
 		 ORDER BY sku
 		 LIMIT $3`,
-		web.MerchantID(c), after, limit+1) // one more tells whether there is another page
-	if err != nil {
-		return err
-	}
+		web.MerchantID(c), after, limit+1)
 	products, err := pgx.CollectRows(rows, scanProduct)
 	if err != nil {
 		return err
 	}
-	out := page[productView]{Data: []productView{}}
-	for i, p := range products {
-		if i == limit {
-			out.NextCursor = products[limit-1].SKU
-			break
-		}
-		out.Data = append(out.Data, p.view())
-	}
-	return c.JSON(http.StatusOK, out)
+	return c.JSON(http.StatusOK, newPage(products, limit, product.view, func(p product) string { return p.SKU }))
 }
 
 // editProduct is the body of PUT /v1/products/{sku}.
@@ -189,34 +172,40 @@ func (s *service) putProduct(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	if c.Request().Header.Get("If-None-Match") == "*" {
-		return s.createProduct(c, sku, in)
-	}
-	match := strings.Join(c.Request().Header.Values("If-Match"), ",")
-	if match == "" {
+	values := []any{web.MerchantID(c), sku, in.Name, in.Price.Minor, in.Price.Currency, *in.Stock}
+	// Condition and write are one statement: of two editors who saw the same version, the
+	// row's lock lets one go first, and the other finds no such version any more.
+	write := `
+		UPDATE products
+		   SET name        = $3,
+		       price_minor = $4,
+		       currency    = $5,
+		       initial     = initial + $6 - available,
+		       available   = $6,
+		       version     = version + 1
+		 WHERE merchant_id = $1
+		   AND sku = $2
+		   AND ($7::bigint[] IS NULL OR version = ANY($7))
+		RETURNING sku, name, price_minor, currency, available, version`
+	create, match := c.Request().Header.Get("If-None-Match") == "*", strings.Join(c.Request().Header.Values("If-Match"), ",")
+	switch {
+	case create:
+		write = `
+		INSERT INTO products (merchant_id, sku, name, price_minor, currency, available, initial)
+		VALUES ($1, $2, $3, $4, $5, $6, $6)
+		    ON CONFLICT DO NOTHING
+		RETURNING sku, name, price_minor, currency, available, version`
+	case match == "":
 		return web.NewProblem(http.StatusPreconditionRequired, "precondition-required", "If-Match required",
 			"Send the ETag of the version you edited in If-Match, or If-None-Match: * to create the product.")
+	case match == "*":
+		values = append(values, nil) // whatever its version is
+	default:
+		values = append(values, versionsOf(match))
 	}
-
-	// The condition and the write are one statement: of two editors who saw the
-	// same version, the row's lock lets one go first, and the other finds no
-	// such version any more.
 	var written []product
 	err = postgres.Write(ctx, s.db, func(b *pgx.Batch) {
-		b.Queue(`
-			UPDATE products
-			   SET name        = $4,
-			       price_minor = $5,
-			       currency    = $6,
-			       initial     = initial + $7 - available,
-			       available   = $7,
-			       version     = version + 1
-			 WHERE merchant_id = $1
-			   AND sku = $2
-			   AND (version = ANY($3) OR $8)
-			RETURNING sku, name, price_minor, currency, available, version`,
-			web.MerchantID(c), sku, versionsOf(match), in.Name, in.Price.Minor, in.Price.Currency, *in.Stock, match == "*",
-		).Query(func(rows pgx.Rows) (err error) {
+		b.Queue(write, values...).Query(func(rows pgx.Rows) (err error) {
 			written, err = pgx.CollectRows(rows, scanProduct)
 			return err
 		})
@@ -227,9 +216,12 @@ func (s *service) putProduct(c echo.Context) error {
 	if len(written) == 0 {
 		return s.whyNoMatch(c, sku)
 	}
-	p := written[0]
-	c.Response().Header().Set("ETag", p.etag())
-	return c.JSON(http.StatusOK, p.view())
+	c.Response().Header().Set("ETag", written[0].etag())
+	if create {
+		c.Response().Header().Set(echo.HeaderLocation, "/v1/products/"+url.PathEscape(sku))
+		return c.JSON(http.StatusCreated, written[0].view())
+	}
+	return c.JSON(http.StatusOK, written[0].view())
 }
 
 // versionsOf reads a list of ETags. One that we never gave out matches nothing.
@@ -254,29 +246,4 @@ func (s *service) whyNoMatch(c echo.Context, sku string) error {
 	c.Response().Header().Set("ETag", p.etag())
 	return web.NewProblem(http.StatusPreconditionFailed, "stale-version", "The product has changed",
 		"Somebody changed the product, or a unit was sold, since you read it. Read it again and repeat your edit.")
-}
-
-func (s *service) createProduct(c echo.Context, sku string, in editProduct) error {
-	var created bool
-	err := postgres.Write(c.Request().Context(), s.db, func(b *pgx.Batch) {
-		b.Queue(`
-			INSERT INTO products (merchant_id, sku, name, price_minor, currency, available, initial)
-			VALUES ($1, $2, $3, $4, $5, $6, $6)
-			ON CONFLICT DO NOTHING`,
-			web.MerchantID(c), sku, in.Name, in.Price.Minor, in.Price.Currency, *in.Stock,
-		).Exec(func(tag pgconn.CommandTag) error {
-			created = tag.RowsAffected() == 1
-			return nil
-		})
-	})
-	if err != nil {
-		return err
-	}
-	if !created {
-		return s.whyNoMatch(c, sku)
-	}
-	p := product{SKU: sku, Name: in.Name, Price: in.Price, Available: *in.Stock, Version: 1}
-	c.Response().Header().Set("ETag", p.etag())
-	c.Response().Header().Set(echo.HeaderLocation, "/v1/products/"+url.PathEscape(sku))
-	return c.JSON(http.StatusCreated, p.view())
 }

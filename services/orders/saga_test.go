@@ -12,9 +12,11 @@ import (
 	"time"
 
 	"github.com/cloudevents/sdk-go/v2/event"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"example.com/failwell/shared/pattern/reliableretries"
 	"example.com/failwell/shared/pattern/saga"
+	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/testenv"
 )
 
@@ -248,4 +250,27 @@ func TestShedLoad_TurnsAwayWhileTooManyAreUnfinished(t *testing.T) {
 	}
 	full(false)
 	b.accept("3")
+}
+
+// No handler takes a database that is away for a fault of its message.
+func TestReceive_DatabaseAwayIsAnOutage(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, 4)
+	reply := b.message(b.accept("key"), "authorise")
+	receipts := b.message("ord_none", "")
+	receipts.SetType("orders.receipts")
+	if err := receipts.SetData(event.ApplicationJSON, receiptNews{}); err != nil {
+		t.Fatal(err)
+	}
+	away, err := pgxpool.New(t.Context(), "postgres://orders@127.0.0.1:1/orders")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(away.Close)
+	b.s.db = away
+	for _, e := range []event.Event{reply, receipts} {
+		if err := b.s.receive(t.Context(), e); !postgres.IsOutage(err) {
+			t.Errorf("%s: %v", e.Type(), err)
+		}
+	}
 }

@@ -30,10 +30,10 @@ func (s *service) garbageRules() []garbagecollection.Rule {
 			          FOR UPDATE SKIP LOCKED))`),
 		garbagecollection.SQL(s.db, "inbox", s.cfg.InboxRetention, changerecord.DeleteOld("/orders")),
 		garbagecollection.SQL(s.db, "applied-events", s.cfg.InboxRetention, `
-			DELETE FROM sequence_events
+			DELETE FROM received_events
 			 WHERE ctid = ANY(ARRAY(
 			       SELECT ctid
-			         FROM sequence_events
+			         FROM received_events
 			        WHERE applied_at <= now() - $1::interval
 			        ORDER BY applied_at
 			        LIMIT $2))`),

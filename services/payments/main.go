@@ -104,7 +104,6 @@ func run(ctx context.Context, cfg settings) error {
 	commands := reliableretries.NewConsumer(reliableretries.Config{
 		Conn: broker, Queue: "payments.commands", Bindings: []string{"payments.authorise", "payments.capture", "payments.void"},
 		Workers: cfg.Workers, Delays: cfg.RetryDelays, Handle: s.receive, Logger: log, Metrics: registry,
-		Defer: postgres.IsBusy, Outage: postgres.IsOutage,
 	})
 
 	finisher := completer.New(completer.Config{

@@ -279,14 +279,14 @@ func (s *service) findMissedNews(ctx context.Context) error {
 			        AND r.settled_at IS NULL
 			        AND r.created_at < now() - $1::interval
 			        AND NOT EXISTS (SELECT FROM refunds o WHERE o.payment_id = r.payment_id AND o.settled_operation::text = lower(l.line_id)))
-			INSERT INTO sequence_events (event_id, stream, rank, happened_at, type, body)
+			INSERT INTO received_events (event_id, stream, rank, happened_at, type, body)
 			SELECT 'report:' || lower(line_id), reference, rank, at, type,
 			       convert_to(jsonb_build_object('type', type, 'timestamp', at, 'data', jsonb_build_object(
 			           'operation_id', line_id, 'reference', reference, 'merchant_id', merchant_id,
 			           'amount', jsonb_build_object('minor', minor, 'currency', currency)))::text, 'UTF8')
 			  FROM missed
 			 WHERE at NOT BETWEEN now() - $1::interval AND now() + $1::interval -- that far ahead, the date is wrong
-			   AND NOT EXISTS (SELECT FROM sequence_events WHERE event_id = 'report:' || lower(line_id))
+			   AND NOT EXISTS (SELECT FROM received_events WHERE event_id = 'report:' || lower(line_id))
 			 ORDER BY at
 			 LIMIT $2
 			    ON CONFLICT (event_id) DO NOTHING`,

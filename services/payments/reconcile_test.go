@@ -69,8 +69,8 @@ func TestFindMissedNews_MakesUpForEachMissedWebhookOnce(t *testing.T) {
 		if err := s.findMissedNews(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		same(t, "captures", s.count(`SELECT count(*) FROM sequence_events WHERE type = 'charge.settled'`), 2*missedAtOnce+1)
-		same(t, "refunds", s.count(`SELECT count(*) FROM sequence_events WHERE type = 'refund.settled'`), 1)
+		same(t, "captures", s.count(`SELECT count(*) FROM received_events WHERE type = 'charge.settled'`), 2*missedAtOnce+1)
+		same(t, "refunds", s.count(`SELECT count(*) FROM received_events WHERE type = 'refund.settled'`), 1)
 	}
 }
 
@@ -207,5 +207,5 @@ func TestReconcile_UnreadableLineIsADifference(t *testing.T) {
 		found[d.Finding+" "+d.Verdict]++
 	}
 	same(t, "differences", found, map[string]int{"unreadable-line unresolvable": 5})
-	same(t, "settlements taken from the report", s.count(`SELECT count(*) FROM sequence_events`), 1)
+	same(t, "settlements taken from the report", s.count(`SELECT count(*) FROM received_events`), 1)
 }

@@ -66,7 +66,7 @@ func TestWebhook_WhatCannotBeStoredIsRefusedForGood(t *testing.T) {
 			t.Errorf("%s: %d, want %d", what, c.got, c.want)
 		}
 	}
-	if n := s.count(`SELECT count(*) FROM sequence_events`); n != 1 {
+	if n := s.count(`SELECT count(*) FROM received_events`); n != 1 {
 		t.Errorf("%d stored, want the first alone", n)
 	}
 }

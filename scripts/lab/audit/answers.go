@@ -39,13 +39,13 @@ func (a *auditor) sameAnswer(ctx context.Context) (int, []string, error) {
 	}
 	n, more, err := violations(ctx, a.Payments,
 		`SELECT count(*) FROM idempotency_keys WHERE status IS NOT NULL`,
-		`SELECT format('key %s of %s was answered with %s, its work is %s', key, operation, convert_from(body, 'UTF8')::jsonb ->> 'id', work_id)
+		`SELECT format('key %s of %s was answered with %s, its work is %s', key, operation, convert_from(body, 'UTF8')::jsonb ->> 'id', operation_id)
 		   FROM idempotency_keys
-		  WHERE CASE WHEN status < 300 THEN substr(convert_from(body, 'UTF8')::jsonb ->> 'id', 5) <> work_id::text END
+		  WHERE CASE WHEN status < 300 THEN substr(convert_from(body, 'UTF8')::jsonb ->> 'id', 5) <> operation_id::text END
 		  UNION ALL
-		 SELECT format('%s is the work of %s keys', work_id, count(*))
+		 SELECT format('%s is the work of %s keys', operation_id, count(*))
 		   FROM idempotency_keys
-		  GROUP BY work_id
+		  GROUP BY operation_id
 		 HAVING count(*) > 1`)
 	return checked + n, append(wrong, more...), err
 }

@@ -170,7 +170,7 @@ func TestAudit_EachViolationTurnsItsInvariantRed(t *testing.T) {
 		{"nothing-in-doubt", "a decision that is not carried out", payments, `UPDATE twophase_decisions SET finished_at = NULL`},
 		{"nothing-in-doubt", "a payout half-way", payments, `UPDATE payouts SET recovery_point = 'booked'`},
 		{"nothing-in-doubt", "a key without an answer", payments, `UPDATE idempotency_keys SET status = NULL WHERE operation = 'POST /v1/refunds'`},
-		{"nothing-in-doubt", "news that is held back", payments, `INSERT INTO sequence_events (event_id, stream, rank, happened_at, type, body) VALUES ('evt', 'pay_` + payment(3) + `', 1, now(), 'charge.settled', '')`},
+		{"nothing-in-doubt", "news that is held back", payments, `INSERT INTO received_events (event_id, stream, rank, happened_at, type, body) VALUES ('evt', 'pay_` + payment(3) + `', 1, now(), 'charge.settled', '')`},
 		{"nothing-in-doubt", "a reconciliation that nobody runs", payments, `INSERT INTO reconciliations (id) VALUES (gen_random_uuid())`},
 
 		{"no-dangling-reference", "an order without its receipt", orders, `UPDATE orders SET receipt_id = '' WHERE id = '` + order(3) + `'`},
@@ -187,7 +187,7 @@ func TestAudit_EachViolationTurnsItsInvariantRed(t *testing.T) {
 		{"same-answer", "an answer that leads nowhere", orders, `UPDATE idempotency_keys SET body = convert_to(replace(convert_from(body, 'UTF8'), '` + order(3) + `', '` + payment(3) + `'), 'UTF8'), headers = '{"Location": "/v1/orders/ord_` + payment(3) + `"}' WHERE key = 'order-3'`},
 		{"same-answer", "another location", orders, `UPDATE idempotency_keys SET headers = '{"Location": "/v1/orders/ord_x"}' WHERE key = 'order-3'`},
 		{"same-answer", "one order for two keys", orders, `INSERT INTO idempotency_keys SELECT merchant_id, operation, 'x', fingerprint, status, headers, body, created_at, expires_at FROM idempotency_keys WHERE key = 'order-3'`},
-		{"same-answer", "an answer to other work", payments, `UPDATE idempotency_keys SET work_id = gen_random_uuid()`},
+		{"same-answer", "an answer to other work", payments, `UPDATE idempotency_keys SET operation_id = gen_random_uuid()`},
 	} {
 		t.Run(c.invariant+"/"+c.what, func(t *testing.T) {
 			t.Parallel()

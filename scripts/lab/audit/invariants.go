@@ -83,7 +83,7 @@ func (a *auditor) nothingInDoubt(ctx context.Context) (int, []string, error) {
 	checked, all, err := violations(ctx, a.Payments,
 		`SELECT (SELECT count(*) FROM outbox) + (SELECT count(*) FROM payments) + (SELECT count(*) FROM refunds) + (SELECT count(*) FROM payouts)
 		      + (SELECT count(*) FROM idempotency_keys) + (SELECT count(*) FROM pg_prepared_xacts) + (SELECT count(*) FROM twophase_decisions)
-		      + (SELECT count(*) FROM sequence_events) + (SELECT count(*) FROM reconciliations)`,
+		      + (SELECT count(*) FROM received_events) + (SELECT count(*) FROM reconciliations)`,
 		`SELECT format('payments: message %s was not sent', message_id) FROM outbox
 		  UNION ALL SELECT format('pay_%s is %s', id, status) FROM payments WHERE status IN ('authorising', 'voiding')
 		  UNION ALL SELECT format('refund rfd_%s stands at %s', id, recovery_point) FROM refunds WHERE recovery_point <> 'finished'
@@ -91,7 +91,7 @@ func (a *auditor) nothingInDoubt(ctx context.Context) (int, []string, error) {
 		  UNION ALL SELECT format('key %s of %s has no answer', key, operation) FROM idempotency_keys WHERE status IS NULL
 		  UNION ALL SELECT format('%s is prepared and not decided', gid) FROM pg_prepared_xacts
 		  UNION ALL SELECT format('%s of %s is not carried out', decision, gid) FROM twophase_decisions WHERE finished_at IS NULL
-		  UNION ALL SELECT format('%s of %s is held back', type, stream) FROM sequence_events
+		  UNION ALL SELECT format('%s of %s is held back', type, stream) FROM received_events
 		             WHERE applied_at IS NULL AND stream IN (SELECT 'pay_' || id FROM payments)
 		  UNION ALL SELECT format('reconciliation rec_%s is %s', id, status) FROM reconciliations WHERE status <> 'finished'`)
 	if err != nil {

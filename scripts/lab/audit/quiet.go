@@ -55,7 +55,7 @@ func GoingOn(ctx context.Context, d *Databases) (string, error) {
 		{d.Sandbox, `SELECT count(*), 'webhooks of the processor to deliver' FROM processor_events WHERE delivered_at IS NULL`},
 		{d.Payments, `SELECT count(*), 'receipts to write' FROM payments WHERE status = 'captured' AND receipt_name = ''`},
 		{d.Orders, `SELECT count(*), 'receipts to note' FROM orders WHERE status = 'confirmed' AND receipt_id = ''`},
-		{d.Payments, `SELECT count(*), 'webhooks held back' FROM sequence_events WHERE applied_at IS NULL AND stream IN (SELECT 'pay_' || id FROM payments)`},
+		{d.Payments, `SELECT count(*), 'webhooks held back' FROM received_events WHERE applied_at IS NULL AND stream IN (SELECT 'pay_' || id FROM payments)`},
 		{d.Payments, `SELECT count(*), 'refunds and payouts unfinished' FROM idempotency_keys WHERE status IS NULL`},
 		{d.Payments, `SELECT count(*), 'prepared transactions' FROM pg_prepared_xacts`},
 		{d.Payments, `SELECT count(*), 'decisions to carry out' FROM twophase_decisions WHERE finished_at IS NULL`},

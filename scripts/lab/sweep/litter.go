@@ -46,9 +46,9 @@ var heaps = []heap{
 	},
 	{
 		service: stack.Payments, rule: "applied-events",
-		scatter: `INSERT INTO sequence_events (event_id, stream, rank, happened_at, type, body, applied_at)
+		scatter: `INSERT INTO received_events (event_id, stream, rank, happened_at, type, body, applied_at)
 		          SELECT 'litter-' || n, 'litter', 1, '1970-01-01', 'litter', '', '1970-01-01' FROM generate_series(1, $1) n`,
-		left: `SELECT count(*) FROM sequence_events WHERE stream = 'litter'`,
+		left: `SELECT count(*) FROM received_events WHERE stream = 'litter'`,
 	},
 	{
 		service: stack.Payments, rule: "twophase-decisions",

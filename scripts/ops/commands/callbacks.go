@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"example.com/failwell/shared/pattern/callback"
 )
@@ -29,11 +30,11 @@ type ReplayCallback struct {
 
 // Run shows the callbacks that were parked.
 func (ListCallbacks) Run(ctx context.Context) error {
-	db, err := pool(ctx, "orders")
+	db, err := connect(ctx, "orders")
 	if err != nil {
 		return err
 	}
-	defer db.Close()
+	defer db.Close(ctx) //nolint:errcheck // only read
 	rows, err := db.Query(ctx, `
 		SELECT id, merchant_id, subject, url, attempts, created_at, last_error
 		  FROM callbacks
@@ -63,7 +64,11 @@ func (ListCallbacks) Run(ctx context.Context) error {
 
 // Run makes a parked callback due again.
 func (c ReplayCallback) Run(ctx context.Context) error {
-	db, err := pool(ctx, "orders")
+	at, err := address("orders")
+	if err != nil {
+		return err
+	}
+	db, err := pgxpool.New(ctx, at)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/jackc/pgx/v5"
@@ -126,10 +127,8 @@ func decisionOn(ctx context.Context, gid string) (string, error) {
 
 // bare is a name without the prefix of the participant.
 func bare(gid string) string {
-	for i := range gid {
-		if gid[i] == ':' {
-			return gid[i+1:]
-		}
+	if _, without, ok := strings.Cut(gid, ":"); ok {
+		return without
 	}
 	return gid
 }

@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // serverTimeout is how long a server may take to answer.
@@ -61,12 +60,4 @@ func connect(ctx context.Context, database string) (*pgx.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, serverTimeout)
 	defer cancel()
 	return pgx.Connect(ctx, at)
-}
-
-func pool(ctx context.Context, database string) (*pgxpool.Pool, error) {
-	at, err := address(database)
-	if err != nil {
-		return nil, err
-	}
-	return pgxpool.New(ctx, at)
 }

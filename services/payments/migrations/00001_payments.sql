@@ -104,7 +104,7 @@ CREATE TABLE idempotency_keys (
     expires_at  timestamptz NOT NULL,
 
     -- For work that spans systems only: what the key stands for, and who works on it.
-    work_id      uuid,
+    operation_id uuid,
     lock_token   uuid,
     locked_until timestamptz,
 
@@ -138,7 +138,7 @@ CREATE INDEX twophase_decisions_unfinished ON twophase_decisions (decided_at) WH
 CREATE INDEX twophase_decisions_finished ON twophase_decisions (finished_at) WHERE finished_at IS NOT NULL;
 
 -- The processor's webhooks as they came, and which of them have been applied.
-CREATE TABLE sequence_events (
+CREATE TABLE received_events (
     event_id    text        PRIMARY KEY,
     stream      text        NOT NULL,   -- what it is about; events of one stream depend on each other
     rank        smallint    NOT NULL,   -- its place among the events of a stream
@@ -150,9 +150,9 @@ CREATE TABLE sequence_events (
     applied_at  timestamptz
 );
 
-CREATE INDEX sequence_events_held ON sequence_events (look_at) WHERE applied_at IS NULL;
-CREATE INDEX sequence_events_of_stream ON sequence_events (stream) WHERE applied_at IS NULL;
-CREATE INDEX sequence_events_applied ON sequence_events (applied_at) WHERE applied_at IS NOT NULL;
+CREATE INDEX received_events_held ON received_events (look_at) WHERE applied_at IS NULL;
+CREATE INDEX received_events_of_stream ON received_events (stream) WHERE applied_at IS NULL;
+CREATE INDEX received_events_applied ON received_events (applied_at) WHERE applied_at IS NOT NULL;
 
 -- How far the sweep for documents without a reference has come.
 CREATE TABLE storeref_sweeps (

@@ -2,6 +2,7 @@ package changerecord
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"strings"
@@ -10,6 +11,11 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
+
+// Schema creates the table of this package. Copy it into a migration.
+//
+//go:embed schema.sql
+var Schema string
 
 // Message is the identity of a received message.
 type Message struct {
@@ -58,14 +64,6 @@ func (m Message) Seen(b *pgx.Batch, seen *bool) {
 			   AND message_id = $2)`,
 		m.Source, m.ID,
 	).QueryRow(func(row pgx.Row) error { return row.Scan(seen) })
-}
-
-// SeenTx is Seen for a transaction that is not a batch.
-func (m Message) SeenTx(ctx context.Context, tx pgx.Tx) (seen bool, err error) {
-	b := &pgx.Batch{}
-	m.Seen(b, &seen)
-	err = tx.SendBatch(ctx, b).Close()
-	return seen, err
 }
 
 // IsDuplicate tells whether a batch or a transaction failed because the message has made

@@ -24,8 +24,7 @@
 //
 // # Built on
 //
-// pgx and google/uuid, and nothing else of ours. [Message.RecordTx] and [Message.SeenTx]
-// take any pgx.Tx.
+// pgx and google/uuid, and nothing else of ours. [Message.RecordTx] takes any pgx.Tx.
 //
 // # Used at
 //

@@ -176,7 +176,7 @@ func (r Request) try(ctx context.Context, db *pgxpool.Pool, lease time.Duration,
 			   SET fingerprint  = $4,
 			       status       = NULL,
 			       created_at   = now(),
-			       work_id      = $5,
+			       operation_id = $5,
 			       lock_token   = $6,
 			       locked_until = now() + $7::interval,
 			       expires_at   = now() + $8::interval
@@ -192,7 +192,7 @@ func (r Request) try(ctx context.Context, db *pgxpool.Pool, lease time.Duration,
 // read locks the row of the key until the end of the transaction.
 func (r Request) read(ctx context.Context, tx pgx.Tx, lease time.Duration) (row, error) {
 	rows, err := tx.Query(ctx, `
-		SELECT fingerprint, status, headers, body, work_id,
+		SELECT fingerprint, status, headers, body, operation_id,
 		       COALESCE(`+lockHeld+`, false), expires_at <= now()
 		  FROM idempotency_keys
 		 WHERE merchant_id = $1
@@ -285,7 +285,7 @@ func ClaimAbandoned(ctx context.Context, db *pgxpool.Pool, operation string, lea
 		        ORDER BY locked_until
 		        LIMIT $4
 		          FOR UPDATE SKIP LOCKED))
-		RETURNING merchant_id, key, work_id, lock_token`,
+		RETURNING merchant_id, key, operation_id, lock_token`,
 		operation, lease, grace, limit)
 	if err != nil {
 		return nil, fmt.Errorf("idempotency: abandoned keys: %w", err)

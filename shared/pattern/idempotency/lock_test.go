@@ -377,7 +377,7 @@ func TestClaimAbandoned_SharesTheWorkAmongReplicas(t *testing.T) {
 	t.Parallel()
 	db := open(t)
 	_, err := db.Exec(t.Context(), `
-		INSERT INTO idempotency_keys (merchant_id, operation, key, fingerprint, work_id, lock_token, locked_until, expires_at)
+		INSERT INTO idempotency_keys (merchant_id, operation, key, fingerprint, operation_id, lock_token, locked_until, expires_at)
 		SELECT 'acme', 'POST /v1/refunds', i, '', gen_random_uuid(), gen_random_uuid(), now() - interval '1 hour', now() + interval '1 hour'
 		  FROM generate_series(1, 100) i`)
 	if err != nil {

@@ -10,7 +10,7 @@ CREATE TABLE idempotency_keys (
     expires_at  timestamptz NOT NULL,
 
     -- For work that spans systems only: what the key stands for, and who works on it.
-    work_id      uuid,
+    operation_id uuid,
     lock_token   uuid,
     locked_until timestamptz,
 

@@ -24,7 +24,7 @@
 //
 // # Tables needed
 //
-// sequence_events, see [Schema].
+// received_events, see [Schema].
 //
 // # Built on
 //

@@ -2,6 +2,7 @@ package outoforder
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -11,10 +12,16 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/platform/required"
 )
+
+// Schema creates the table of this package. Copy it into a migration.
+//
+//go:embed schema.sql
+var Schema string
 
 // ErrNotYet means: what this event builds on has not happened here. Hold it.
 var ErrNotYet = errors.New("outoforder: not yet")
@@ -72,14 +79,10 @@ func NewLog(cfg Config) *Log {
 	required.Fields("outoforder.Config", map[string]bool{
 		"DB": cfg.DB != nil, "Logger": cfg.Logger != nil, "Apply": cfg.Apply != nil, "Poll": cfg.Poll > 0, "Overdue": cfg.Overdue > 0,
 	})
-	l := &Log{Config: cfg, wake: make(chan struct{}, 1), overdue: prometheus.NewGauge(prometheus.GaugeOpts{
+	return &Log{Config: cfg, wake: make(chan struct{}, 1), overdue: promauto.With(cfg.Metrics).NewGauge(prometheus.GaugeOpts{
 		Name: "failwell_events_overdue",
 		Help: "Events that have been held for longer than they should: what they build on does not happen.",
 	})}
-	if cfg.Metrics != nil {
-		cfg.Metrics.MustRegister(l.overdue)
-	}
-	return l
 }
 
 // Append keeps e, and tells whether it is new. Acknowledge the sender after this
@@ -88,7 +91,7 @@ func NewLog(cfg Config) *Log {
 // Pattern: change-record (the event's id)
 func (l *Log) Append(ctx context.Context, e Event) (isNew bool, err error) {
 	tag, err := l.DB.Exec(ctx, `
-		INSERT INTO sequence_events (event_id, stream, rank, happened_at, type, body)
+		INSERT INTO received_events (event_id, stream, rank, happened_at, type, body)
 		VALUES ($1, $2, $3, $4, $5, $6)
 		    ON CONFLICT (event_id) DO NOTHING`,
 		e.ID, e.Stream, e.Rank, e.HappenedAt, e.Type, e.Body)
@@ -99,7 +102,7 @@ func (l *Log) Append(ctx context.Context, e Event) (isNew bool, err error) {
 // transaction that makes what they may be waiting for. Call Notify afterwards.
 func QueueRecheck(b *pgx.Batch, stream string) {
 	b.Queue(`
-		UPDATE sequence_events
+		UPDATE received_events
 		   SET look_at = now()
 		 WHERE stream = $1
 		   AND applied_at IS NULL`,
@@ -143,7 +146,7 @@ func (l *Log) Run(ctx context.Context) {
 func (l *Log) runOnce(ctx context.Context) (more bool, err error) {
 	rows, _ := l.DB.Query(ctx, `
 		SELECT DISTINCT stream
-		  FROM sequence_events
+		  FROM received_events
 		 WHERE applied_at IS NULL
 		   AND look_at NOT BETWEEN now() AND now() + 2 * $2::interval -- no honest one is further away
 		 LIMIT $1`,
@@ -192,12 +195,12 @@ func (l *Log) apply(ctx context.Context, streams ...string) (events []held, err 
 		// events side by side would each miss what the other is doing.
 		b := &pgx.Batch{}
 		b.Queue(`
-			SELECT pg_advisory_xact_lock(hashtextextended('sequence:' || stream, 0))
+			SELECT pg_advisory_xact_lock(hashtextextended('received_events:' || stream, 0))
 			  FROM unnest($1::text[]) AS stream`,
 			streams)
 		b.Queue(`
 			SELECT event_id, stream, rank, happened_at, type, body, look_at
-			  FROM sequence_events
+			  FROM received_events
 			 WHERE stream = ANY($1)
 			   AND applied_at IS NULL
 			 ORDER BY stream, rank, happened_at, event_id`,
@@ -227,7 +230,7 @@ func (l *Log) apply(ctx context.Context, streams ...string) (events []held, err 
 			}
 		}
 		_, err := tx.Exec(ctx, `
-			UPDATE sequence_events
+			UPDATE received_events
 			   SET applied_at = now()
 			 WHERE event_id = ANY($1)`,
 			applied)
@@ -257,7 +260,7 @@ func postpone(ctx context.Context, tx pgx.Tx, stream string, events []held) erro
 		seen[i] = e.LookAt
 	}
 	_, err := tx.Exec(ctx, `
-		UPDATE sequence_events
+		UPDATE received_events
 		   SET look_at = now() + LEAST(GREATEST(now() - received_at, interval '100 milliseconds'), $2::interval)
 		 WHERE stream = $1
 		   AND applied_at IS NULL
@@ -270,7 +273,7 @@ func (l *Log) count(ctx context.Context) error {
 	var overdue int
 	err := l.DB.QueryRow(ctx, `
 		SELECT count(*)
-		  FROM sequence_events
+		  FROM received_events
 		 WHERE applied_at IS NULL
 		   AND received_at < now() - $1::interval`,
 		l.Overdue).Scan(&overdue)

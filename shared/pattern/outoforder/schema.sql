@@ -1,4 +1,4 @@
-CREATE TABLE sequence_events (
+CREATE TABLE received_events (
     event_id    text        PRIMARY KEY,
     stream      text        NOT NULL,   -- what it is about; events of one stream depend on each other
     rank        smallint    NOT NULL,   -- its place among the events of a stream
@@ -10,6 +10,6 @@ CREATE TABLE sequence_events (
     applied_at  timestamptz
 );
 
-CREATE INDEX sequence_events_held ON sequence_events (look_at) WHERE applied_at IS NULL;
-CREATE INDEX sequence_events_of_stream ON sequence_events (stream) WHERE applied_at IS NULL;
-CREATE INDEX sequence_events_applied ON sequence_events (applied_at) WHERE applied_at IS NOT NULL;
+CREATE INDEX received_events_held ON received_events (look_at) WHERE applied_at IS NULL;
+CREATE INDEX received_events_of_stream ON received_events (stream) WHERE applied_at IS NULL;
+CREATE INDEX received_events_applied ON received_events (applied_at) WHERE applied_at IS NOT NULL;

@@ -9,9 +9,8 @@
 // # What it guarantees
 //
 // A message whose handling failed comes back after a delay that grows with each
-// try, while the messages behind it go on. A try that failed for a reason outside of the
-// message (Config.Defer) is not counted, and in an outage of our own consuming pauses
-// (Config.Outage). After the last try, or at once when
+// try, while the messages behind it go on. A try that failed because others were in the way
+// is not counted, and while our own database is away consuming pauses. After the last try, or at once when
 // trying again is pointless ([Permanent]), it is parked in `<queue>.dead` with
 // its error, where a person reads it and [Replay] puts it back. At no moment is
 // it in no queue: the copy is confirmed before the original is acknowledged.
@@ -27,9 +26,8 @@
 //
 // # Built on
 //
-// shared/platform/rabbit, the CloudEvents SDK, OpenTelemetry's API for the trace, and
-// Prometheus. The exchange is an option of the connection. Its metrics begin with
-// failwell_; prometheus.WrapRegistererWithPrefix puts another word in front.
+// shared/platform/rabbit, shared/platform/postgres (which errors say what), the CloudEvents SDK, OpenTelemetry's API for the trace, and
+// Prometheus. Its metrics begin with failwell_; prometheus.WrapRegistererWithPrefix puts another word in front.
 //
 // # Used at
 //

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
+
+	"example.com/failwell/shared/platform/rabbit"
 )
 
 // noDeliveryLimit is as good as none: the consumer counts the tries, and the broker must
@@ -38,7 +40,7 @@ func (c *Consumer) Declare(ch *amqp.Channel) error {
 		return fmt.Errorf("queue %s: %w", c.Queue, err)
 	}
 	for _, key := range c.Bindings {
-		if err := ch.QueueBind(c.Queue, key, c.Conn.Exchange(), false, nil); err != nil {
+		if err := ch.QueueBind(c.Queue, key, rabbit.Exchange, false, nil); err != nil {
 			return fmt.Errorf("bind %s to %s: %w", key, c.Queue, err)
 		}
 	}

@@ -9,10 +9,12 @@ import (
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	amqp "github.com/rabbitmq/amqp091-go"
 	"go.opentelemetry.io/otel/propagation"
 
 	"example.com/failwell/shared/platform/fault"
+	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/platform/rabbit"
 	"example.com/failwell/shared/platform/required"
 )
@@ -56,19 +58,12 @@ type Config struct {
 	Delays []time.Duration
 
 	// Handle does the work. nil acknowledges. An error means: try again later,
-	// unless it is Permanent. It must cope with the same message twice.
+	// unless it is Permanent. It must cope with the same message twice. Two kinds of error
+	// say nothing about the message, and its try is not counted. Others were in the way
+	// (postgres.IsBusy): it comes again later. Our database is away (postgres.IsOutage): it
+	// stays with its worker, which tries it again each second. Soon all workers wait like
+	// this, so consuming pauses, and goes on when the outage is over.
 	Handle func(ctx context.Context, e event.Event) error
-
-	// Defer tells whether an error says nothing about the message: a row stays locked,
-	// for instance. The message comes again, and the try is not counted. Without this, a
-	// lock that lasts longer than all delays would park innocent messages. nil: each counts.
-	Defer func(err error) bool
-
-	// Outage tells whether an error says that nothing could be handled now: our own
-	// database is away. The message stays with its worker, which tries it again each second
-	// and counts no try. Soon all workers wait like this, so consuming pauses, and goes on
-	// when the outage is over. nil: none is.
-	Outage func(err error) bool
 
 	Logger  *slog.Logger
 	Metrics prometheus.Registerer // nil: none
@@ -107,16 +102,14 @@ func NewConsumer(cfg Config) *Consumer {
 		"Conn": cfg.Conn != nil, "Queue": cfg.Queue != "", "Bindings": len(cfg.Bindings) > 0, "Workers": cfg.Workers > 0,
 		"Handle": cfg.Handle != nil, "Logger": cfg.Logger != nil,
 	})
-	c := &Consumer{Config: cfg, publisher: cfg.Conn.Publisher(), handled: prometheus.NewCounterVec(prometheus.CounterOpts{
+	auto := promauto.With(cfg.Metrics)
+	c := &Consumer{Config: cfg, publisher: cfg.Conn.Publisher(), handled: auto.NewCounterVec(prometheus.CounterOpts{
 		Name: "failwell_messages_handled_total",
-		Help: "Deliveries by what became of them: done, retried, deferred (the try is not counted), parked. paused: a second's wait for our database or the broker.",
-	}, []string{"queue", "outcome"}), consuming: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Help: "Deliveries by what became of them: done, retried, deferred (the try is not counted), parked; paused is a second's wait for our database or the broker.",
+	}, []string{"queue", "outcome"}), consuming: auto.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "failwell_queue_consumed", Help: "1 while this process consumes from the queue, 0 while it cannot.",
 	}, []string{"queue"})}
 	c.consuming.WithLabelValues(c.Queue).Set(0)
-	if cfg.Metrics != nil {
-		cfg.Metrics.MustRegister(c.handled, c.consuming)
-	}
 	return c
 }
 
@@ -141,7 +134,7 @@ func (c *Consumer) deliver(running, ctx context.Context, d amqp.Delivery) {
 	tries := triesOf(d)
 	log := c.Logger.With("queue", c.Queue, "message_id", d.MessageId, "type", d.RoutingKey, "tries", tries+1)
 	err := c.handle(ctx, d)
-	for c.Outage != nil && c.Outage(err) {
+	for postgres.IsOutage(err) {
 		log.Warn("outage, the message waits for its end", "error", err)
 		if !c.pause(running, d) {
 			return
@@ -160,7 +153,7 @@ func (c *Consumer) deliver(running, ctx context.Context, d amqp.Delivery) {
 	next, outcome := c.Queue+".dead", "parked"
 	var delay time.Duration
 	switch {
-	case c.Defer != nil && c.Defer(err) && len(c.Delays) > 0:
+	case postgres.IsBusy(err) && len(c.Delays) > 0:
 		outcome, delay = "deferred", c.Delays[min(deferDelay, len(c.Delays)-1)]
 	case !IsPermanent(err) && tries < len(c.Delays):
 		outcome, delay = "retried", c.Delays[tries]

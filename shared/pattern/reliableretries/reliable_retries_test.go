@@ -12,6 +12,7 @@ import (
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/prometheus/client_golang/prometheus"
 	amqp "github.com/rabbitmq/amqp091-go"
 
@@ -193,8 +194,8 @@ func TestConsumer_ParksPoisonAtOnceAndGoesOn(t *testing.T) {
 	w.await("three parked", func() bool { return len(w.parked()) == 3 })
 	w.await("the good one", func() bool { return strings.Contains(w.all(), "good") })
 	for _, p := range w.parked() {
-		if p.Tries != 1 {
-			t.Errorf("%s was tried %d times", p.MessageID, p.Tries)
+		if p.Tries != 1 || p.Error == "" {
+			t.Errorf("%s was tried %d times, error %q", p.MessageID, p.Tries, p.Error)
 		}
 	}
 }
@@ -339,9 +340,9 @@ func TestParked_MessageIsNotLostByBeingRead(t *testing.T) {
 }
 
 // More tries than there are delays are not the message's fault. It has all of its own left.
-func TestDefer_TryIsNotCounted(t *testing.T) {
+func TestConsumer_BusyTryIsNotCounted(t *testing.T) {
 	t.Parallel()
-	errLocked := errors.New("the row is locked")
+	errLocked := &pgconn.PgError{Code: "55P03", Message: "the row is locked"}
 	w := newWorld(t, func(_ string, nth int) error {
 		switch {
 		case nth <= 4:
@@ -351,7 +352,6 @@ func TestDefer_TryIsNotCounted(t *testing.T) {
 		}
 		return nil
 	})
-	w.consumer.Defer = func(err error) bool { return errors.Is(err, errLocked) }
 	w.publish(message("m"))
 	w.run()
 	w.await("the seventh try", func() bool { return w.all() == "m m m m m m m" })
@@ -363,16 +363,15 @@ func TestDefer_TryIsNotCounted(t *testing.T) {
 
 // The database is away for more tries than a message has. None is counted, nothing is
 // parked, and what is behind it waits as well: it would fail too.
-func TestOutage_PausesConsumingAndCostsNoTry(t *testing.T) {
+func TestConsumer_OutagePausesAndCostsNoTry(t *testing.T) {
 	t.Parallel()
-	errAway := errors.New("the database is away")
+	errAway := &pgconn.PgError{Code: "57P01", Message: "the database is away"}
 	w := newWorld(t, func(_ string, nth int) error {
 		if nth <= 3 {
 			return fmt.Errorf("read: %w", errAway)
 		}
 		return nil
 	})
-	w.consumer.Outage = func(err error) bool { return errors.Is(err, errAway) }
 	w.publish(message("a"), message("b"))
 	w.run()
 	w.await("all", func() bool { return w.all() == "a a a a b b b b" })

@@ -22,29 +22,15 @@ type Parked struct {
 
 // List returns up to limit messages of queue's dead-letter queue and leaves
 // them there. Their order may change.
-func List(conn *rabbit.Conn, queue string, limit int) ([]Parked, error) {
-	ch, err := conn.Channel()
-	if err != nil {
-		return nil, err
-	}
-	defer ch.Close() //nolint:errcheck // hands back whatever was not acknowledged
-	var parked []Parked
-	var last uint64
-	for len(parked) < limit {
-		d, ok, err := ch.Get(queue+".dead", false)
-		if err != nil {
-			return nil, fmt.Errorf("read %s.dead: %w", queue, err)
-		}
-		if !ok {
-			break
-		}
-		last = d.DeliveryTag
-		parked = append(parked, parkedFrom(d))
-	}
-	if last == 0 {
-		return nil, nil
-	}
-	return parked, ch.Nack(last, true, true)
+func List(conn *rabbit.Conn, queue string, limit int) (parked []Parked, err error) {
+	err = eachParked(conn, queue, limit, func(d amqp.Delivery) error {
+		p := Parked{MessageID: d.MessageId, Body: d.Body, Tries: triesOf(d)}
+		p.Error, _ = d.Headers[HeaderError].(string)
+		p.Since, _ = d.Headers[HeaderSince].(string)
+		parked = append(parked, p)
+		return nil
+	})
+	return parked, err
 }
 
 // Replayed is what Replay has done.
@@ -53,50 +39,62 @@ type Replayed struct {
 	TooOld int // were left where they are
 }
 
-// Replay moves up to limit parked messages back to queue with a fresh count of tries. It
-// looks at those that are parked when it begins, each once: one that fails again meanwhile
-// stays parked. A crash in between leaves a message in both queues; the receiver's inbox
-// makes that harmless. The inbox forgets: what is older than maxAge, which is the
-// receiver's retention of change records, may have been handled, and is left.
+// Replay looks at up to limit parked messages and moves them back to queue with a fresh
+// count of tries. One that fails again meanwhile stays parked. A crash in between leaves a
+// message in both queues; the receiver's inbox makes that harmless. The inbox forgets: what
+// is older than maxAge, which is the receiver's retention of change records, may have been
+// handled, and is left.
 func Replay(ctx context.Context, conn *rabbit.Conn, queue string, limit int, maxAge time.Duration) (r Replayed, err error) {
-	ch, err := conn.Channel()
-	if err != nil {
-		return r, err
-	}
-	defer ch.Close() //nolint:errcheck // hands back whatever was not acknowledged
-	dead, err := ch.QueueDeclarePassive(queue+".dead", true, false, false, false, nil)
-	if err != nil {
-		return r, fmt.Errorf("read %s.dead: %w", queue, err)
-	}
 	publisher := conn.Publisher()
-	for range dead.Messages {
-		d, ok, err := ch.Get(dead.Name, false)
-		if err != nil {
-			return r, fmt.Errorf("read %s: %w", dead.Name, err)
-		}
-		if !ok || r.Moved == limit {
-			break
-		}
+	err = eachParked(conn, queue, limit, func(d amqp.Delivery) error {
 		if madeAt(d).Before(time.Now().Add(-maxAge)) {
 			r.TooOld++
-			continue
+			return nil
 		}
 		headers := amqp.Table{}
 		if tp, ok := d.Headers[traceparent].(string); ok {
 			headers[traceparent] = truncate(tp)
 		}
-		_, err = publisher.Publish(ctx, []rabbit.Message{{
+		_, err := publisher.Publish(ctx, []rabbit.Message{{
 			ID: d.MessageId, ContentType: d.ContentType, Body: d.Body, Headers: headers, Queue: queue,
 		}})
-		if err != nil {
-			return r, err
+		if err == nil {
+			err = d.Ack(false)
 		}
-		if err := d.Ack(false); err != nil {
-			return r, fmt.Errorf("acknowledge %s: %w", d.MessageId, err)
+		if err == nil {
+			r.Moved++
 		}
-		r.Moved++
+		return err
+	})
+	return r, err
+}
+
+// eachParked takes up to limit parked messages, and only then looks at each: what look puts
+// back may be parked again at once, and would be taken for another one. What look does not
+// acknowledge is handed back at the end.
+func eachParked(conn *rabbit.Conn, queue string, limit int, look func(d amqp.Delivery) error) error {
+	ch, err := conn.Channel()
+	if err != nil {
+		return err
 	}
-	return r, nil
+	defer ch.Close() //nolint:errcheck // hands back what was not answered
+	var taken []amqp.Delivery
+	for len(taken) < limit {
+		d, ok, err := ch.Get(queue+".dead", false)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			break
+		}
+		taken = append(taken, d)
+	}
+	for _, d := range taken {
+		if err := look(d); err != nil {
+			return fmt.Errorf("message %s: %w", d.MessageId, err)
+		}
+	}
+	return ch.Nack(0, true, true) // all that were not acknowledged
 }
 
 // madeAt is when a message was made, by its UUIDv7, as the inbox goes by it; otherwise
@@ -105,13 +103,7 @@ func madeAt(d amqp.Delivery) time.Time {
 	if id, err := uuid.Parse(d.MessageId); err == nil && id.Version() == 7 {
 		return time.Unix(id.Time().UnixTime())
 	}
-	since, _ := time.Parse(time.RFC3339, parkedFrom(d).Since) // zero, and so too old, when nobody knows
+	text, _ := d.Headers[HeaderSince].(string)
+	since, _ := time.Parse(time.RFC3339, text) // zero, and so too old, when nobody knows
 	return since
-}
-
-func parkedFrom(d amqp.Delivery) Parked {
-	p := Parked{MessageID: d.MessageId, Body: d.Body, Tries: triesOf(d)}
-	p.Error, _ = d.Headers[HeaderError].(string)
-	p.Since, _ = d.Headers[HeaderSince].(string)
-	return p
 }

@@ -2,6 +2,7 @@ package saga
 
 import (
 	"context"
+	_ "embed"
 	"fmt"
 	"strings"
 	"time"
@@ -12,6 +13,11 @@ import (
 
 	"example.com/failwell/shared/platform/postgres"
 )
+
+// Schema creates the table of this package. Copy it into a migration.
+//
+//go:embed schema.sql
+var Schema string
 
 // Row is a saga as it was read.
 type Row struct {
@@ -47,13 +53,6 @@ func Insert(b *pgx.Batch, id uuid.UUID, s State, timeout time.Duration) {
 		id, s.Phase, s.Step, timeout)
 }
 
-// InsertTx is Insert for a transaction that is not a batch.
-func InsertTx(ctx context.Context, tx pgx.Tx, id uuid.UUID, s State, timeout time.Duration) error {
-	b := &pgx.Batch{}
-	Insert(b, id, s, timeout)
-	return tx.SendBatch(ctx, b).Close()
-}
-
 // Load queues the read of a saga. row stays as it is when there is none.
 func Load(b *pgx.Batch, id uuid.UUID, row *Row) {
 	b.Queue(`
@@ -69,14 +68,6 @@ func Load(b *pgx.Batch, id uuid.UUID, row *Row) {
 		}
 		return rows.Err()
 	})
-}
-
-// LoadTx is Load for a transaction that is not a batch.
-func LoadTx(ctx context.Context, tx pgx.Tx, id uuid.UUID) (row Row, err error) {
-	b := &pgx.Batch{}
-	Load(b, id, &row)
-	err = tx.SendBatch(ctx, b).Close()
-	return row, err
 }
 
 // Advance queues t, on condition that no other writer has advanced the saga since its
@@ -100,14 +91,6 @@ func Advance(b *pgx.Batch, t Transition, timeout time.Duration) {
 		       version   = CASE WHEN version = $2 THEN version + 1 ELSE -1 END
 		 WHERE id = $1`,
 		t.From.ID, t.From.Version, t.To.Phase, t.To.Step, t.Cause(), attempts, backoff(timeout, attempts))
-}
-
-// AdvanceTx is Advance for a transaction that is not a batch. After IsStale the
-// transaction can only be rolled back.
-func AdvanceTx(ctx context.Context, tx pgx.Tx, t Transition, timeout time.Duration) error {
-	b := &pgx.Batch{}
-	Advance(b, t, timeout)
-	return tx.SendBatch(ctx, b).Close()
 }
 
 // IsStale tells whether a transaction failed because another writer has advanced the

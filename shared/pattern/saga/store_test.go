@@ -198,35 +198,6 @@ func resendIn(t *testing.T, db *pgxpool.Pool, want time.Duration) {
 	}
 }
 
-// The same steps with an ordinary transaction of pgx.
-func TestAdvanceTx_MovesASagaOnceInAnOrdinaryTransaction(t *testing.T) {
-	t.Parallel()
-	db := database(t)
-	id := uuid.New()
-	var row saga.Row
-	err := pgx.BeginFunc(t.Context(), db, func(tx pgx.Tx) (err error) {
-		if err := saga.InsertTx(t.Context(), tx, id, plan.Begin(), time.Hour); err != nil {
-			return err
-		}
-		row, err = saga.LoadTx(t.Context(), tx, id)
-		return err
-	})
-	if want := (saga.Row{ID: id, State: plan.Begin(), Attempts: 1, Version: 1}); err != nil || row != want {
-		t.Fatalf("%+v, %v", row, err)
-	}
-	next := saga.Transition{From: row, To: saga.State{Phase: saga.Forward, Step: "post"}}
-	move := func(tx pgx.Tx) error { return saga.AdvanceTx(t.Context(), tx, next, time.Hour) }
-	if err := pgx.BeginFunc(t.Context(), db, move); err != nil {
-		t.Fatal(err)
-	}
-	if err := pgx.BeginFunc(t.Context(), db, move); !saga.IsStale(err) {
-		t.Errorf("from the same row again: %v", err)
-	}
-	if got := load(t, db, id); got.State != next.To || got.Version != 2 {
-		t.Errorf("%+v", got)
-	}
-}
-
 // What the plan does not have any more stops the start; what has ended does not matter.
 func TestCheckOpen_NamesTheStepsThatThePlanDoesNotHave(t *testing.T) {
 	t.Parallel()

@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 )
@@ -32,10 +31,6 @@ type Options struct {
 	// Name is shown on the broker's management page. Required.
 	Name string
 
-	// Exchange is the topic exchange between the services of a system. Two systems on one
-	// virtual host need two. Default: the constant Exchange.
-	Exchange string
-
 	// Logger hears of every lost and regained connection. Required.
 	Logger *slog.Logger
 }
@@ -53,7 +48,6 @@ type Conn struct {
 // Dial starts connecting in the background and returns at once: a service is
 // useful without its broker (orders are still accepted), so it does not wait.
 func Dial(opts Options) *Conn {
-	opts.Exchange = cmp.Or(opts.Exchange, Exchange)
 	to := func(purpose string) *link {
 		o := opts
 		o.Name += ", " + purpose
@@ -117,24 +111,38 @@ func (c *Conn) Wait(ctx context.Context) error {
 	return c.consuming.wait(ctx)
 }
 
-// Exchange is the exchange between the services.
-func (c *Conn) Exchange() string { return c.opts.Exchange }
-
 // Channel opens a channel to declare, to look or to consume; it dies with its
 // connection. To publish there is Publisher.
 func (c *Conn) Channel() (*amqp.Channel, error) { return c.consuming.channel() }
 
-// closeWithTimeout closes a channel, and does not wait long for it: Close is a question to
-// the broker, and one that does not read will not answer. The channel is given up
-// either way; the question ends with its answer, or with the connection.
+// closeWithTimeout closes a channel that is given up. It does not wait long for that, and a
+// failure adds nothing.
 func closeWithTimeout(ch *amqp.Channel) {
-	closed := make(chan struct{})
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	_, _ = ask(ctx, func() (*amqp.Channel, error) { return ch, ch.Close() }, func(*amqp.Channel) {})
+}
+
+// ask waits until ctx ends for the answer to a question to the broker: the library's take
+// no deadline, and a broker that does not read will not answer. late gets an answer that
+// comes after that.
+func ask(ctx context.Context, question func() (*amqp.Channel, error), late func(*amqp.Channel)) (*amqp.Channel, error) {
+	var ch *amqp.Channel
+	var err error
+	answered := make(chan struct{})
 	go func() {
-		defer close(closed)
-		_ = ch.Close() // it is given up: a failure adds nothing
+		defer close(answered)
+		ch, err = question()
 	}()
 	select {
-	case <-closed:
-	case <-time.After(closeTimeout):
+	case <-answered:
+		return ch, err
+	case <-ctx.Done():
+		go func() {
+			if <-answered; err == nil {
+				late(ch)
+			}
+		}()
+		return nil, fmt.Errorf("%w: %w", ErrNotConnected, ctx.Err())
 	}
 }

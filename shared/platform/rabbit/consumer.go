@@ -112,5 +112,5 @@ func work(ctx context.Context, deliveries <-chan amqp.Delivery, handle func(cont
 
 // DeclareExchange declares the exchange. Declaring what exists already is free.
 func (c *Conn) DeclareExchange(ch *amqp.Channel) error {
-	return ch.ExchangeDeclare(c.opts.Exchange, amqp.ExchangeTopic, true, false, false, false, nil)
+	return ch.ExchangeDeclare(Exchange, amqp.ExchangeTopic, true, false, false, false, nil)
 }

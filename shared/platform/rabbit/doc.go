@@ -12,7 +12,7 @@
 // the connection breaks before that, the broker delivers it again.
 package rabbit
 
-// Exchange is the one topic exchange between the services, unless Options name another.
-// The routing key of a message is its type, so who listens to what is the receiver's
-// business.
+// Exchange is the one topic exchange between the services; another system has another
+// virtual host. The routing key of a message is its type, so who listens to what is the
+// receiver's business.
 const Exchange = "failwell"

@@ -107,32 +107,12 @@ func (p *Publisher) open(ctx context.Context) error {
 	if p.ch != nil && !p.ch.IsClosed() {
 		return nil
 	}
-	// Three questions to the broker, of which none takes a deadline. When nobody
-	// answers, they end with the connection, and nobody waits for that.
-	type opened struct {
-		ch  *amqp.Channel
-		err error
+	ch, err := ask(ctx, p.conn.publishingChannel, closeWithTimeout)
+	if err != nil {
+		return err
 	}
-	answered := make(chan opened, 1)
-	go func() {
-		ch, err := p.conn.publishingChannel()
-		answered <- opened{ch, err}
-	}()
-	select {
-	case now := <-answered:
-		if now.err != nil {
-			return now.err
-		}
-		p.ch, p.returns = now.ch, now.ch.NotifyReturn(make(chan amqp.Return, maxPipeline))
-		return nil
-	case <-ctx.Done():
-		go func() {
-			if late := <-answered; late.err == nil {
-				closeWithTimeout(late.ch)
-			}
-		}()
-		return fmt.Errorf("%w: %w", ErrNotConnected, ctx.Err())
-	}
+	p.ch, p.returns = ch, ch.NotifyReturn(make(chan amqp.Return, maxPipeline))
+	return nil
 }
 
 // publishingChannel opens a channel in confirm mode.
@@ -162,7 +142,7 @@ func (p *Publisher) drop() {
 func (p *Publisher) send(ctx context.Context, msgs []Message) ([]*amqp.DeferredConfirmation, error) {
 	confirms := make([]*amqp.DeferredConfirmation, 0, len(msgs))
 	for _, m := range msgs {
-		exchange, key := p.conn.Exchange(), m.RoutingKey
+		exchange, key := Exchange, m.RoutingKey
 		if m.Queue != "" {
 			exchange, key = "", m.Queue
 		}

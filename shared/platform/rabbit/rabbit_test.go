@@ -50,7 +50,7 @@ func queue(t *testing.T, conn *rabbit.Conn, name string, args amqp.Table) *amqp.
 		_, err = ch.QueueDeclare(name, true, false, false, false, args)
 	}
 	if err == nil {
-		err = ch.QueueBind(name, name, conn.Exchange(), false, nil)
+		err = ch.QueueBind(name, name, rabbit.Exchange, false, nil)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -93,24 +93,6 @@ func TestPublisher_ConfirmsAWholePipeline(t *testing.T) {
 	}
 	if _, err := conn.Publisher().Publish(t.Context(), messages(1001, "q")); err == nil {
 		t.Error("more than fit were taken")
-	}
-}
-
-// Two systems on one virtual host do not hear each other.
-func TestConn_ExchangeIsTheOneOfItsOptions(t *testing.T) {
-	t.Parallel()
-	url := testenv.Rabbit(t)
-	ours := connectWith(t, rabbit.Options{URL: url})
-	theirs := connectWith(t, rabbit.Options{URL: url, Exchange: "theirs"})
-	here, there := queue(t, ours, "here", nil), queue(t, theirs, "there", nil)
-	if err := there.QueueBind("there", "here", theirs.Exchange(), false, nil); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := theirs.Publisher().Publish(t.Context(), messages(1, "here")); err != nil {
-		t.Fatal(err)
-	}
-	if n, m := ready(t, here, "here"), ready(t, there, "there"); n != 0 || m != 1 {
-		t.Errorf("published to theirs: %d messages with us, %d with them", n, m)
 	}
 }
 

@@ -107,7 +107,7 @@ SELECT {refund_id}, {payment}, 'mer_acme', 1000, 'GBP', 'finished', 'succeeded',
 INSERT INTO payouts (id, merchant_id, amount_minor, currency, recovery_point, outcome, attempt)
 SELECT {payout_id}, 'mer_acme', 100, 'GBP', 'finished', 'sent', 1 FROM generate_series(1, {n}) n WHERE n % 10 = 2;
 INSERT INTO twophase_decisions (gid, decision, finished_at) SELECT 'pyo_' || {payout_id} || '.1', 'commit', now() FROM generate_series(1, {n}) n WHERE n % 10 = 2;
-INSERT INTO idempotency_keys (merchant_id, operation, key, fingerprint, status, body, work_id, expires_at)
+INSERT INTO idempotency_keys (merchant_id, operation, key, fingerprint, status, body, operation_id, expires_at)
 SELECT 'mer_acme', w.operation, w.operation || n, '\x00', 201, convert_to('{"id":"' || w.prefix || w.id || '"}', 'UTF8'), w.id, now() + interval '1 day'
   FROM generate_series(1, {n}) n
   JOIN LATERAL (VALUES (1, 'POST /v1/refunds', 'rfd_', {refund_id}), (2, 'POST /v1/payouts', 'pyo_', {payout_id})) w (nth, operation, prefix, id) ON w.nth = n % 10`

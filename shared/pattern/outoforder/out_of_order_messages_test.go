@@ -125,7 +125,7 @@ func TestRecheckTx_LooksAtAWaitingStreamAtOnce(t *testing.T) {
 	}
 	// As if it had waited for days, and was to be looked at in ten minutes.
 	for held := false; !held; {
-		tag, err := db.Exec(t.Context(), `UPDATE sequence_events SET look_at = now() + interval '10 minutes' WHERE look_at > now()`)
+		tag, err := db.Exec(t.Context(), `UPDATE received_events SET look_at = now() + interval '10 minutes' WHERE look_at > now()`)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -183,7 +183,7 @@ func TestRecheckTx_DuringAPostponementIsNotLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	// As if it had waited for days already: then it is put off by ten minutes.
-	if _, err := db.Exec(t.Context(), `UPDATE sequence_events SET received_at = now() - interval '3 days'`); err != nil {
+	if _, err := db.Exec(t.Context(), `UPDATE received_events SET received_at = now() - interval '3 days'`); err != nil {
 		t.Fatal(err)
 	}
 	close(ready)
