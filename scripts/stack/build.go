@@ -97,7 +97,7 @@ var madeOf = sync.OnceValues(func() (map[string][]string, error) {
 	}
 	packages := map[string][]string{}
 	for _, name := range Processes {
-		cmd := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Deps " "}}`, packageOf(name)) //nolint:noctx // a second
+		cmd := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Deps " "}}`, packageOf(name))
 		cmd.Dir = root
 		out, err := cmd.Output()
 		if err != nil {

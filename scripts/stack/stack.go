@@ -197,7 +197,7 @@ func (s *Stack) createDatabases(ctx context.Context, root string) error {
 			statement = database.ReplaceAllString(statement, "${1}_"+s.tenant)
 		}
 		var pgErr *pgconn.PgError
-		if _, err := conn.Exec(ctx, statement); err != nil && !(s.tenant != "" && errors.As(err, &pgErr) && pgErr.Code == "42710") { // the roles are all tenants'
+		if _, err := conn.Exec(ctx, statement); err != nil && (s.tenant == "" || !errors.As(err, &pgErr) || pgErr.Code != "42710") { // the roles are all tenants'
 			return fmt.Errorf("stack: %s: %w", strings.TrimSpace(statement), err)
 		}
 	}
