@@ -51,7 +51,7 @@ func whoPasses(name string) []string {
 }
 
 var (
-	constant = regexp.MustCompile(`^\s*(\w+)\s*= "([a-z0-9.-]+)"`)
+	constant = regexp.MustCompile(`^\s*(\w+)\s*= point\("([a-z0-9.-]+)"`)
 	mention  = regexp.MustCompile(`fault\.([A-Z]\w+)`)
 )
 

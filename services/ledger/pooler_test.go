@@ -58,7 +58,7 @@ ignore_startup_parameters = tcp_keepalives_idle, tcp_keepalives_interval, tcp_ke
 	if os.Getuid() == 0 {
 		args = []string{"-u", "nobody", config} // it refuses to run as root
 	}
-	run := exec.Command(binary, args...) //nolint:noctx // killed below
+	run := exec.Command(binary, args...)
 	if err := run.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -64,8 +64,8 @@ func TestMain_SecondSignalEndsAtOnce(t *testing.T) {
 	t.Parallel()
 	cmd, _ := start(t)
 	begin := time.Now()
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	ended := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(ended) }()
 	for {
 		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Fatal(err)

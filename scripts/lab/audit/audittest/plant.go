@@ -83,7 +83,7 @@ func sqlID(kind string) string {
 }
 
 const orders = `
-INSERT INTO merchants VALUES ('mer_acme', '\x01', 'whsec_') ON CONFLICT DO NOTHING;
+INSERT INTO merchants (merchant_id, webhook_secret) VALUES ('mer_acme', 'whsec_') ON CONFLICT DO NOTHING;
 INSERT INTO products (merchant_id, sku, name, price_minor, currency, available, sold, initial)
 SELECT 'mer_acme', 'planted', 'Planted', 1000, 'GBP', {n} / 10, {n} - {n} / 10, {n};
 INSERT INTO orders (id, merchant_id, customer_id, status, payment_id, payment_token, total_minor, currency, callback_url, created_at, receipt_id)
