@@ -140,7 +140,10 @@ var Bugs = []Bug{
 		FoundBy: "a line of the processor's report with the id txn_1",
 		Broke:   "the id was cast to a UUID in SQL: one such line ended every reconciliation with an error, and no missed webhook was ever made up for again",
 		Mended:  "a line of the processor's whose id is no UUID makes no sense: it is a difference by itself",
-		Edits:   []Edit{{"services/payments/statements.go", ` || st.uuids && uuid.Validate(l.ID) != nil`, ``}},
+		Edits: []Edit{
+			{"services/payments/statements.go", ` || st.uuids && uuid.Validate(l.ID) != nil`, ``},
+			{"services/payments/statements.go", "\t\"github.com/google/uuid\"\n", ``},
+		},
 		Package: "./services/payments", Test: "TestReconcile_UnreadableLineIsADifference",
 	},
 	{

@@ -12,7 +12,7 @@ func Example() {
 	plan := saga.Plan{
 		{Action: "authorise", Compensation: "void"},
 		{Action: "post-sale", Compensation: "reverse-sale"},
-		{Action: "capture"}, // the pivot: from here on there is no way back
+		{Action: "capture"}, // the pivot: once it is done there is no way back
 	}
 	s := plan.Begin()
 	for _, answer := range []struct {
@@ -22,7 +22,7 @@ func Example() {
 		{"authorise", saga.Done},
 		{"authorise", saga.Done}, // delivered twice
 		{"post-sale", saga.Refused},
-		{"post-sale", saga.Done}, // an older try, overtaken by its own refusal
+		{"post-sale", saga.Done}, // a late reply of an earlier attempt
 		{"void", saga.Done},
 	} {
 		next, expected := plan.Next(s, answer.step, answer.outcome)
