@@ -79,6 +79,9 @@ func (s *service) accept(c echo.Context) error {
 // Pattern: atomic-read-then-write (the constraint decides: the stock that was
 // read may be gone by the time we write, the price may be another one)
 func (s *service) place(ctx context.Context, request idempotency.Request, merchant string, in newOrder, products map[string]product) (idempotency.Recorded, error) {
+	if err := s.shedLoad(); err != nil {
+		return idempotency.Recorded{}, err
+	}
 	lines, total, err := price(in.Items, products)
 	if err != nil {
 		return idempotency.Recorded{}, err

@@ -5,8 +5,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/labstack/echo/v4"
-
 	"example.com/failwell/shared/pattern/saga"
 	"example.com/failwell/shared/platform/web"
 )
@@ -40,16 +38,15 @@ func (s *service) countBacklog(ctx context.Context) {
 	}
 }
 
-// shedLoad turns new orders away while too many are unfinished. Without it, more orders than
+// shedLoad turns a new order away while too many are unfinished. Without it, more orders than
 // the system can finish would wait for each other, their commands would be sent again for
-// want of a reply, and the repeats would take the place of the work.
-func (s *service) shedLoad(next echo.HandlerFunc) echo.HandlerFunc {
-	return func(c echo.Context) error {
-		if s.full.Load() {
-			s.metrics.shed.Inc()
-			return web.NewProblem(http.StatusServiceUnavailable, "overloaded", "Too many orders are unfinished",
-				"Nothing was done. Repeat the request with the same Idempotency-Key.").WithRetryAfter(backlogRetryAfter)
-		}
-		return next(c)
+// want of a reply, and the repeats would take the place of the work. The retry of an order that
+// was accepted is not turned away: it gets its answer.
+func (s *service) shedLoad() error {
+	if !s.full.Load() {
+		return nil
 	}
+	s.metrics.shed.Inc()
+	return web.NewProblem(http.StatusServiceUnavailable, "overloaded", "Too many orders are unfinished",
+		"Nothing was done. Repeat the request with the same Idempotency-Key.").WithRetryAfter(backlogRetryAfter)
 }

@@ -117,7 +117,7 @@ func (s *service) routes(ctx context.Context, registry *prometheus.Registry, bro
 		web.Check{Name: "broker", Probe: func(context.Context) error { return broker.Ready() }, Background: true})
 
 	v1 := e.Group("/v1", web.RequireMerchant(s.db))
-	v1.POST("/orders", s.accept, s.shedLoad)
+	v1.POST("/orders", s.accept)
 	v1.GET("/orders", s.list)
 	v1.GET("/orders/:id", s.get)
 	v1.POST("/orders/:id/cancel", s.cancel)

@@ -245,6 +245,10 @@ func TestShedLoad_TurnsAwayWhileTooManyAreUnfinished(t *testing.T) {
 	if answer := b.place("3"); answer.Code != http.StatusServiceUnavailable || answer.Header().Get("Retry-After") != "5" {
 		t.Errorf("%d %s", answer.Code, answer.Body)
 	}
+	// What was accepted is not turned away: its retry gets the answer.
+	if answer := b.place("1"); answer.Code != http.StatusAccepted {
+		t.Errorf("the retry of an accepted order: %d %s", answer.Code, answer.Body)
+	}
 	for _, step := range []string{"authorise", "post-sale", "capture"} {
 		b.answer(first, step)
 	}

@@ -71,8 +71,8 @@ func (s *service) perform(c echo.Context, op operation, start func(ctx context.C
 	return idempotency.Fresh(response).Answer(c.Response())
 }
 
-// resume runs an operation, for a request or for the completer. What no further try can
-// help is reported.
+// resume runs an operation, for a request or for the completer. What another try is not
+// likely to help is reported to a person, each time.
 func (s *service) resume(ctx context.Context, op operation, lock idempotency.Lock) (idempotency.Response, error) {
 	answer, err := op.resume(ctx, lock)
 	if errors.Is(err, errContradiction) {
@@ -100,7 +100,7 @@ func (s *service) answerPending(c echo.Context, op operation, request idempotenc
 	// Not the request's context: it may be what ran out.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), time.Second)
 	defer cancel()
-	s.log.WarnContext(ctx, "operation not finished, it will be", "operation", op.name, "id", lock.OperationID, "error", cause)
+	s.log.WarnContext(ctx, "operation not finished, a later run goes on with it", "operation", op.name, "id", lock.OperationID, "error", cause)
 	if err := lock.Release(ctx, s.db); err != nil {
 		s.log.WarnContext(ctx, "lock not released, its lease will end", "operation", op.name, "id", lock.OperationID, "error", err)
 	}

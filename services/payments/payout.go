@@ -104,6 +104,8 @@ func (s *service) resumePayout(ctx context.Context, lock idempotency.Lock) (answ
 			err = s.payAtBank(ctx, lock, &p)
 		case p.Point == payoutDecided:
 			answer, err = s.finishPayout(ctx, lock, &p)
+		default: // of a newer version, which runs beside this one
+			err = fmt.Errorf("payout %s: recovery point %q is not known to this process", p.wireID(), p.Point)
 		}
 	}
 	return answer, err
@@ -111,7 +113,8 @@ func (s *service) resumePayout(ctx context.Context, lock idempotency.Lock) (answ
 
 // bookPayout sets the money aside in the ledger and moves our row's point, both or
 // neither: the point is part of what the distributed transaction commits (see
-// prepareHere), so a run that finds "booked" knows that the ledger has it too.
+// prepareHere), so a run that finds "booked" knows that the ledger has it too, or has
+// prepared it and will be told to commit.
 //
 // An earlier run may have left a transaction behind: prepared, half committed, or still on
 // its way. That one is ended before another begins.
@@ -178,13 +181,16 @@ func (s *service) payAtBank(ctx context.Context, lock idempotency.Lock, p *payou
 	}
 	declined, ok := errors.AsType[*refusal](answer)
 	switch {
+	// Logged before it is written: if the write fails, no later run learns the bank's answer,
+	// and the payout stays unknown until the statement or a person tells.
 	case answer == nil:
+		s.log.InfoContext(ctx, "payout: the bank has sent it", "payout_id", p.wireID())
 		return s.decidePayout(ctx, lock, p, payoutSent, "")
 	case ok:
-		s.log.WarnContext(ctx, "payout: the bank has not sent it, it returns to the merchant", "payout_id", p.wireID(), "error", answer)
+		s.log.WarnContext(ctx, "payout: the bank has refused it", "payout_id", p.wireID(), "error", answer)
 		return s.decidePayout(ctx, lock, p, payoutFailed, declined.code)
 	}
-	s.log.ErrorContext(ctx, "payout: the bank's answer is not known", "payout_id", p.wireID(), "error", answer)
+	s.log.WarnContext(ctx, "payout: the bank gave no answer", "payout_id", p.wireID(), "error", answer)
 	return s.decidePayout(ctx, lock, p, payoutUnknown, "")
 }
 
@@ -207,7 +213,7 @@ func (s *service) decidePayout(ctx context.Context, lock idempotency.Lock, p *pa
 		return s.publishPayoutResult(ctx, tx, *p, outcome)
 	})
 	s.relay.Wake() // also after an error: only the answer to the commit may be lost
-	if outcome == payoutUnknown {
+	if outcome == payoutUnknown && err == nil {
 		s.log.ErrorContext(ctx, "payout: outcome unknown, the bank may have sent it", "payout_id", p.wireID())
 	}
 	p.Point, p.Outcome, p.Failure = payoutDecided, outcome, failure

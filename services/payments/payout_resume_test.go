@@ -145,3 +145,28 @@ func TestResumePayout_OfTooMuchIsRefusedAndTellsTheLedgerNothing(t *testing.T) {
 	same(t, "transfers", s.transfers(p), 0)
 	same(t, "prepared here", s.preparedHere(), 0)
 }
+
+// A newer version runs beside this one and knows one point more. Without an end for what it
+// does not know, the loop would turn for ever, and the completer would do nothing else.
+func TestResume_PointOfANewerVersionEndsTheRun(t *testing.T) {
+	t.Parallel()
+	s, _ := newBanking(t)
+	_, refund := s.startedRefund(500)
+	payout := s.startedPayout()
+	_, err := s.db.Exec(t.Context(), `
+		ALTER TABLE refunds DROP CONSTRAINT refunds_recovery_point_check;
+		ALTER TABLE payouts DROP CONSTRAINT payouts_recovery_point_check;
+		UPDATE refunds SET recovery_point = 'weighed';
+		UPDATE payouts SET recovery_point = 'weighed'`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if _, err := s.resumeRefund(ctx, refund); err == nil || ctx.Err() != nil {
+		t.Errorf("refund: %v", err)
+	}
+	if _, err := s.resumePayout(ctx, payout); err == nil || ctx.Err() != nil {
+		t.Errorf("payout: %v", err)
+	}
+}

@@ -59,8 +59,8 @@ func (s *service) refunds() operation {
 }
 
 // createRefund gives money back: POST /v1/refunds. It spans three systems: our database,
-// the processor, the ledger. 201 when it is finished. 202 when a system on the way does not
-// answer: then it will be finished without the client.
+// the processor, the ledger. 201 when it is finished: succeeded, or failed. 202 when a system on
+// the way does not answer: then it is finished without the client.
 func (s *service) createRefund(c echo.Context) error {
 	return s.perform(c, s.refunds(), func(ctx context.Context, tx pgx.Tx, body []byte) (uuid.UUID, error) {
 		in, err := web.Decode[newRefund](body)
@@ -143,6 +143,8 @@ func (s *service) resumeRefund(ctx context.Context, lock idempotency.Lock) (answ
 			err = s.bookRefund(ctx, lock, &r)
 		case r.Point == refundPosted:
 			answer, err = s.finishRefund(ctx, lock, &r)
+		default: // of a newer version, which runs beside this one
+			err = fmt.Errorf("refund %s: recovery point %q is not known to this process", r.wireID(), r.Point)
 		}
 	}
 	return answer, err

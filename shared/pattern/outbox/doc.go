@@ -13,7 +13,7 @@
 // not return it. A message that the broker refuses stays, and holds up no other; one
 // that no broker would take is refused before it is written. A message that its writer
 // does not publish within Config.Takeover is published by another replica, if there is
-// one with a broker.
+// one with a broker that is not busy with messages of its own.
 //
 // # What it does not promise
 //

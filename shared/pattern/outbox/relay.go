@@ -151,7 +151,7 @@ func (r *Relay) publishBatch(ctx context.Context) (n int, err error) {
 		SELECT id, message_id, type, body, traceparent
 		  FROM outbox
 		 WHERE writer = $1
-		   AND due_at NOT BETWEEN now() AND now() + $2::interval
+		   AND due_at NOT BETWEEN now() AND now() + $2::interval -- not postponed; further ahead, the clock was set back
 		 ORDER BY id
 		 LIMIT $3`,
 		r.writer, refusedMax, batchSize)
