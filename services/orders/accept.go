@@ -20,8 +20,9 @@ import (
 
 // accept takes an order: POST /v1/orders.
 //
-// The client may send the same request any number of times, at once or days
-// later; it gets one order and one answer. Two round trips to the database:
+// The client may send the same request any number of times, at once or later, for
+// as long as its key is kept; it gets one order and one answer. Two round trips to
+// the database:
 //
 //  1. Read the response that is recorded for the key, if any, and the products.
 //     Power fails here: nothing happened.
@@ -45,7 +46,9 @@ func (s *service) accept(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	in, invalid := web.Decode[newOrder](body) // told after the record was looked for: we may have become stricter since
+	// Reported only when no answer is recorded: a retry gets its answer even if today's
+	// checks would refuse the request.
+	in, invalid := web.Decode[newOrder](body)
 	if invalid == nil {
 		invalid = s.checkCallback(in.CallbackURL)
 	}
@@ -71,9 +74,9 @@ func (s *service) accept(c echo.Context) error {
 	return answer.Answer(c.Response())
 }
 
-// place writes the order. ErrStale means that a constraint decided against us,
-// and that reading again will tell why: another request committed the same key
-// first, another buyer took the stock, the price has changed, or the product is gone.
+// place writes the order with all that belongs to it. ErrStale means that a constraint
+// refused the write. Reading again shows the reason: another request committed the same
+// key first, another buyer took the stock, the price has changed, or the product is gone.
 //
 // Pattern: acid-transaction
 // Pattern: atomic-read-then-write (the constraint decides: the stock that was
@@ -102,8 +105,8 @@ func (s *service) place(ctx context.Context, request idempotency.Request, mercha
 		o.insert(b)
 		saga.Insert(b, o.ID, begin, s.cfg.SagaStepTimeout)
 		command.Append(b)
-		// The stock goes last: all buyers of a product queue for its row, and so
-		// it is locked for the shortest time.
+		// The stock goes last: all buyers of a product wait for its row, so it is locked
+		// as late as possible.
 		reserveLines(b, o)
 	})
 	switch {

@@ -19,10 +19,10 @@ import (
 	"example.com/failwell/shared/platform/postgres"
 )
 
-// orderPlan is the way of an order. The stock was reserved when the order was
+// orderPlan lists the steps of an order. The stock was reserved when the order was
 // accepted, in the same transaction that started the saga; it is released when
-// the saga ends compensated. The capture is the pivot: money that was taken is given
-// back by a refund, not by a compensation.
+// the saga ends compensated. The capture is the pivot: after it there is no
+// compensation, and money goes back only by a refund.
 //
 // Pattern: saga
 var orderPlan = saga.Plan{
@@ -77,7 +77,7 @@ func (s *service) receive(ctx context.Context, e event.Event) error {
 // writer has moved the saga in between, the write is refused and all starts over.
 //
 //	Power fails before the commit: the reply comes again, everything is decided anew.
-//	Power fails after it: the reply comes again, and the saga does not wait for it any more.
+//	Power fails after it: the reply comes again, and the saga has moved on, so the reply is ignored.
 func (s *service) proceed(ctx context.Context, e event.Event) error {
 	reply, err := saga.DecodeReply(e)
 	if err != nil {
@@ -134,7 +134,7 @@ func (s *service) unexpected(o order, row saga.Row, reply saga.Reply) {
 }
 
 // advance commits a step of an order's saga: its next state, and the next command or the
-// end of the order. reply is what moves the saga; nil when it is a cancellation, or silence.
+// end of the order. reply is what moves the saga; nil for a cancellation, or when no reply came in time.
 // The error is postgres.ErrStale when another writer has moved the saga since it was read.
 //
 // Pattern: saga

@@ -64,8 +64,8 @@ func (s *service) payouts() operation {
 // createPayout pays a merchant out: POST /v1/payouts.
 //
 // The ledger sets the money aside and our row says that it is booked: both, or
-// neither. That is a distributed transaction. Then the bank is asked, which
-// takes no key and would pay twice: an at-most-once guard. 201 when the bank has
+// neither. That is a distributed transaction. The bank takes no
+// idempotency key, so a second call would pay twice: an at-most-once guard prevents it. 201 when the bank has
 // sent it, 202 when the outcome is unknown; then reconciliation finds out.
 func (s *service) createPayout(c echo.Context) error {
 	return s.perform(c, s.payouts(), func(ctx context.Context, tx pgx.Tx, body []byte) (uuid.UUID, error) {
@@ -196,8 +196,8 @@ func (s *service) payAtBank(ctx context.Context, lock idempotency.Lock, p *payou
 
 // decidePayout writes the outcome, and tells the ledger in the same transaction: money
 // that was sent leaves "in transit", money that was refused returns to the merchant, and
-// of the unknown nothing moves until it is known. Of a payout that was never booked the
-// ledger has nothing to move.
+// while the outcome is unknown nothing moves. If the payout was never booked, the ledger
+// has nothing to undo.
 func (s *service) decidePayout(ctx context.Context, lock idempotency.Lock, p *payout, outcome, failure string) error {
 	err := recoverypoint.Commit(ctx, s.db, lock, fault.PaymentsPayoutAfterDecided, func(ctx context.Context, tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, `

@@ -151,7 +151,7 @@ func (s *service) resumeRefund(ctx context.Context, lock idempotency.Lock) (answ
 }
 
 // refundAtProcessor has the processor give the money back, or finds out whether it has:
-// see forgotten.go. A refused amount is set free: it can be asked for again.
+// see forgotten.go. When the processor refuses, the amount is released: it can be asked for again.
 //
 // Pattern: idempotency-key-external (the refund's id)
 func (s *service) refundAtProcessor(ctx context.Context, lock idempotency.Lock, r *refund) (err error) {

@@ -45,7 +45,7 @@ type Config struct {
 	Poll time.Duration
 
 	// Takeover is how long a message may be due before another process publishes it. It
-	// must exceed Poll, or processes take from each other what is in good hands. Default: 1 s.
+	// must exceed Poll, or processes take over messages that their writer would have sent in time. Default: 1 s.
 	Takeover time.Duration
 }
 
@@ -180,8 +180,8 @@ func (r *Relay) publishBatch(ctx context.Context) (n int, err error) {
 	}
 
 	// Exactly what was confirmed. A delete that is lost costs a duplicate, which the
-	// receivers' inboxes take. So it need not wait for the disk; but it need not be lost
-	// because ctx ends either.
+	// receivers' inboxes take. So it does not wait for the disk. But a stop must not
+	// cancel it.
 	deleting, cancel := context.WithTimeout(context.WithoutCancel(ctx), queryTimeout)
 	defer cancel()
 	b := &pgx.Batch{}
