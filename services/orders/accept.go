@@ -49,9 +49,6 @@ func (s *service) accept(c echo.Context) error {
 	// Reported only when no answer is recorded: a retry gets its answer even if today's
 	// checks would refuse the request.
 	in, invalid := web.Decode[newOrder](body)
-	if invalid == nil {
-		invalid = s.checkCallback(in.CallbackURL)
-	}
 	var answer idempotency.Recorded
 	err = postgres.RetryStale(ctx, func() error {
 		products := map[string]product{}
@@ -82,6 +79,9 @@ func (s *service) accept(c echo.Context) error {
 // Pattern: atomic-read-then-write (the constraint decides: the stock that was
 // read may be gone by the time we write, the price may be another one)
 func (s *service) place(ctx context.Context, request idempotency.Request, merchant string, in newOrder, products map[string]product) (idempotency.Recorded, error) {
+	if err := s.checkCallback(in.CallbackURL); err != nil {
+		return idempotency.Recorded{}, err
+	}
 	if err := s.shedLoad(); err != nil {
 		return idempotency.Recorded{}, err
 	}
