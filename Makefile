@@ -49,10 +49,11 @@ vulncheck: ## Hold what we call in other modules against the Go vulnerability da
 .PHONY: dist
 dist: ## Build conform and ops for Linux, macOS and Windows into bin/dist, with their checksums.
 	@rm -rf bin/dist; mkdir -p bin/dist
-	@for command in $(wildcard scripts/conform scripts/ops); do \
+	@for command in conform ops; do \
+		test -d scripts/$$command || continue; \
 		for target in linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64; do \
 			export CGO_ENABLED=0 GOOS=$${target%/*} GOARCH=$${target#*/}; \
-			go build -trimpath -ldflags="-s -w" -o bin/dist/$${command#*/}-$$GOOS-$$GOARCH$$(go env GOEXE) ./$$command; \
+			go build -trimpath -ldflags="-s -w" -o bin/dist/$$command-$$GOOS-$$GOARCH$$(go env GOEXE) ./scripts/$$command; \
 		done; \
 	done
 	@cd bin/dist && sha256sum * >SHA256SUMS

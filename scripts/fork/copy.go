@@ -87,6 +87,8 @@ func (c copier) copy(from, to string) error {
 		text = c.steps(text)
 	case from == "docker-compose.yml" && !c.here("scripts/live"):
 		text = labInCompose.ReplaceAllString(text, "")
+	case from == "scripts/docker/Dockerfile" && !c.here("scripts/live"):
+		text = strings.Replace(text, " ./scripts/live/lab", "", 1)
 	case path.Ext(from) == ".md":
 		text = c.page(from, text)
 	case strings.HasPrefix(from, ".github/"):

@@ -98,7 +98,7 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	delete(kept, changelog) // it tells of our versions
+	kept[changelog] = "# Changes\n\n## v0.1.0\n\nThe first version.\n" // ours tells of our versions
 	c := copier{kept: kept, renamed: strings.NewReplacer(append(newKeys(kept["scripts/lab.env"]),
 		ourModule, cli.Module,
 		strings.ToUpper(ourName), strings.ToUpper(cli.Name),
@@ -110,7 +110,7 @@ func run() error {
 			return err
 		}
 	}
-	written := map[string]string{"forked-from.txt": origin(), changelog: "# Changes\n\n## v0.1.0\n\nThe first version.\n"}
+	written := map[string]string{"forked-from.txt": origin()}
 	if !c.here("README.md") {
 		written["README.md"] = c.readme()
 	}

@@ -186,10 +186,9 @@ var Bugs = []Bug{
 		Broke:     "the body was validated before its key was looked up: the client of an accepted order got 422 and no id",
 		Invariant: "same-answer",
 		Mended:    "the look-up compares the body as it was sent; only a new request is validated",
-		Edits: []Edit{{"services/orders/accept.go", `	if invalid == nil {
-		invalid = s.checkCallback(in.CallbackURL)
-	}
-`, `	if invalid != nil {
+		Edits: []Edit{{"services/orders/accept.go", `	in, invalid := web.Decode[newOrder](body)
+`, `	in, invalid := web.Decode[newOrder](body)
+	if invalid != nil {
 		return invalid
 	}
 `}},
