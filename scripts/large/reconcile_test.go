@@ -77,7 +77,8 @@ func plantAgreement(t *testing.T) {
 		INSERT INTO accounts (id, kind, merchant_id, currency)
 		VALUES ('card_receivable:GBP', 'card_receivable', '', 'GBP'), ('platform_fee:GBP', 'platform_fee', '', 'GBP'),
 		       ('processor_clearing:GBP', 'processor_clearing', '', 'GBP'),
-		       ('merchant_pending:mer_acme:GBP', 'merchant_pending', 'mer_acme', 'GBP'), ('merchant_available:mer_acme:GBP', 'merchant_available', 'mer_acme', 'GBP')
+		       ('merchant_pending:mer_acme:GBP', 'merchant_pending', 'mer_acme', 'GBP'), ('merchant_available:mer_acme:GBP', 'merchant_available', 'mer_acme', 'GBP'),
+		       ('payouts_in_transit:mer_acme:GBP', 'payouts_in_transit', 'mer_acme', 'GBP')
 		    ON CONFLICT DO NOTHING`)
 	book := func(kind, source, of string, missing int, lines string) {
 		run(ctx, t, truth.Ledger,
@@ -170,8 +171,8 @@ func plantDrift(t *testing.T) map[string]string {
 	return want
 }
 
-// plantTransfers plants drift at the bank. Nothing of these payouts is in the
-// books, which is a difference of its own.
+// plantTransfers plants drift at the bank. The books have the payouts whose end can be told
+// again; of the others they have nothing, which is a difference of its own.
 func plantTransfers(t *testing.T, finds func(source, kind, reference, finding, verdict string), pyo func(int) string) {
 	ctx := limit(t)
 	at := planted.Format(time.RFC3339)
@@ -198,7 +199,14 @@ func plantTransfers(t *testing.T, finds func(source, kind, reference, finding, v
 				INSERT INTO payouts (id, merchant_id, amount_minor, currency, recovery_point, outcome, failure, attempt, created_at, finished_at)
 				VALUES ('%s', 'mer_acme', 100, 'GBP', 'finished', '%s', '%s', 1, '%[4]s', '%[4]s')`, id(otherIDs, n), p.outcome, failure, at))
 		}
-		if p.outcome == "unknown" || p.outcome == "sent" {
+		if booked := p.outcome == "sent" || p.verdict == "resolved"; booked {
+			run(ctx, t, truth.Ledger, fmt.Sprintf(`
+				WITH e AS (INSERT INTO entries VALUES ('%[1]s', 'payout', '%[2]s', '%[2]s', 'mer_acme', '%[3]s') RETURNING id)
+				INSERT INTO postings
+				SELECT id, 1, 'merchant_available:mer_acme:GBP', -100 FROM e
+				 UNION ALL
+				SELECT id, 2, 'payouts_in_transit:mer_acme:GBP', 100 FROM e`, id(otherIDs, n*10+5), pyo(n), at))
+		} else if p.outcome == "unknown" {
 			finds("ledger", "payout", pyo(n), "missing-in-ledger", "unresolvable")
 		}
 		if p.outcome == "sent" {
