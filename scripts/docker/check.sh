@@ -171,7 +171,7 @@ step "payments died with the answer in its hands, came back (restarts $before ->
 if [ "$(docker inspect -f '{{.Config.User}}' "$container")" != 65534:65534 ]; then die "a service runs as root"; fi
 
 try "down" scripts/docker/compose.sh down
-[ -z "$(docker ps -aq)" ] || [ -z "$own_engine" ] || { docker ps -a; die "containers left behind"; }
+[ -z "$(docker ps -aq --filter name=failwell)" ] || { docker ps -a; die "containers left behind"; }
 step "down"
 cd "$root"
 

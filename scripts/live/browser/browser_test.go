@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -75,6 +76,9 @@ type visitor struct {
 
 func visit(t *testing.T, width int64) visitor {
 	t.Helper()
+	for _, service := range []string{"ORDERS_URL", "PAYMENTS_URL", "LEDGER_URL"} { // the test before may have killed one
+		awaitReady(t, system.Env()[service]+"/readyz")
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	ctx, end := chromedp.NewExecAllocator(ctx, append(chromedp.DefaultExecAllocatorOptions[:], chromedp.NoSandbox)...) // we are root in a container
 	ctx, closeTab := chromedp.NewContext(ctx)
@@ -82,7 +86,24 @@ func visit(t *testing.T, width int64) visitor {
 	v := visitor{t, ctx}
 	v.do(chromedp.EmulateViewport(width, 1000), chromedp.Navigate(page))
 	v.until(`document.querySelector("#sources").textContent === "recording"`)
+	v.until(`document.forms.arm.elements.service.value !== ""`) // the fault points are there
 	return v
+}
+
+func awaitReady(t *testing.T, url string) {
+	t.Helper()
+	for begun := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+		resp, err := http.Get(url) //nolint:gosec // a service of ours
+		if err == nil {
+			_ = resp.Body.Close()
+			if resp.StatusCode == http.StatusOK {
+				return
+			}
+		}
+		if time.Since(begun) > time.Minute {
+			t.Fatalf("%s: not ready: %v", url, err)
+		}
+	}
 }
 
 func (v visitor) do(steps ...chromedp.Action[chromedp.Void]) {
