@@ -104,7 +104,7 @@ const products = 500
 // for work that there is not.
 var production = []string{
 	"LAB_FAULTS=false", "LOG_LEVEL=warn", "CALLBACK_POLL=1s", "CALLBACK_LEASE=25s", "SAGA_STEP_TIMEOUT=15m", "SAGA_SWEEP=15s",
-	"MAX_UNFINISHED_ORDERS=10000000", // accept is measured by itself
+	"MAX_UNFINISHED_ORDERS=0", // accept is measured by itself
 	"OUTBOX_TAKEOVER=1s", "OUTBOX_POLL=500ms", "COMPLETER_EVERY=15s", "TWOPHASE_SWEEP=15s", "EVENTS_POLL=1s", "WEBHOOK_POLL=1s",
 	"RECEIPT_POLL=1s", "RECEIPT_GRACE=1h", "GARBAGE_EVERY=1m", "JOURNAL_LAG=1s", "REPORT_LAG=1s",
 }

@@ -18,8 +18,11 @@ const (
 	backlogRetryAfter = 5 * time.Second
 )
 
-// countBacklog counts the unfinished orders until ctx ends.
+// countBacklog counts the unfinished orders until ctx ends, if there is a limit to them.
 func (s *service) countBacklog(ctx context.Context) {
+	if s.cfg.MaxUnfinishedOrders == 0 {
+		return
+	}
 	tick := time.NewTicker(backlogEvery)
 	defer tick.Stop()
 	for {

@@ -24,7 +24,7 @@ type settings struct {
 	SagaStepTimeout time.Duration `env:"SAGA_STEP_TIMEOUT" envDefault:"15m"`
 
 	// MaxUnfinishedOrders is how many orders may be under way before new ones are turned
-	// away (503). Set it to what the system finishes in half a minute.
+	// away (503). Set it to what the system finishes in half a minute. 0: no limit.
 	MaxUnfinishedOrders int `env:"MAX_UNFINISHED_ORDERS" envDefault:"5000"`
 
 	// SagaSweep is how often to look for orders whose reply is overdue.
