@@ -28,7 +28,7 @@ test: deps ## The tests, on a real PostgreSQL and RabbitMQ. Under five minutes.
 	@go run ./scripts/testenv -- go test -timeout 10m $$(go list ./... | grep -vE '/scripts/(e2e|large|fork|live/browser)$$')
 
 .PHONY: test-long
-test-long: deps ## All tests, with the race detector: also a crash at every fault point, large tables, whole forks. About ten minutes.
+test-long: deps ## All tests, with the race detector: also a crash at every fault point, large tables, whole forks, the live page in a browser. About a quarter of an hour.
 	@go run ./scripts/testenv -- go test -race -timeout 30m ./...
 
 .PHONY: lint
