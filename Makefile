@@ -71,7 +71,7 @@ check-containers: ## The containers: build, healthy, an order, a crash, down. Wi
 	@scripts/docker/check.sh
 
 .PHONY: lab
-lab: deps ## 24 experiments: each pattern taken away by an edit of the services, under the same fault, and each page as it was run. Two to five minutes.
+lab: deps ## 24 experiments: each pattern taken away by an edit, one client and one real fault against both systems; and each page as it was run. Two minutes.
 	@go run ./scripts/lab run all --compare docs/patterns
 
 .PHONY: sweep
