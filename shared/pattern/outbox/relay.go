@@ -23,15 +23,9 @@ const (
 	// second and not a core.
 	failurePause = 250 * time.Millisecond
 
-	// queryTimeout bounds a question to the database. It is for a connection that broke
-	// without a word, and for the delete, which goes on for a moment after a stop.
+	// queryTimeout bounds a query: a connection may be dead without a word, and the delete
+	// still runs for a moment after a stop.
 	queryTimeout = 2 * time.Second
-
-	// refusedMin and refusedMax bound how long a message that the broker refused is left
-	// alone: as long as it has waited so far. Its receiver may be about to start; and a
-	// hundred thousand of them must not be all that the relay does.
-	refusedMin = 250 * time.Millisecond
-	refusedMax = time.Minute
 )
 
 // Config configures a relay.
@@ -204,53 +198,4 @@ func (r *Relay) publishBatch(ctx context.Context) (n int, err error) {
 func scanEnvelope(from pgx.CollectableRow) (e Envelope, err error) {
 	err = from.Scan(&e.row, &e.ID, &e.Type, &e.Body, &e.Traceparent)
 	return e, err
-}
-
-// postpone queues that refused messages are left alone for a while, by other processes as
-// well, so that the messages behind them get past.
-func (r *Relay) postpone(b *pgx.Batch, refused []int64, why error) {
-	r.failures.Inc()
-	r.Logger.Warn("outbox: the broker refused messages, they are tried again later", "messages", len(refused), "error", why)
-	b.Queue(`
-		UPDATE outbox
-		   SET due_at = now() + LEAST(GREATEST(now() - created_at, $3::interval), $4::interval)
-		 WHERE writer = $1
-		   AND id = ANY($2)`,
-		r.writer, refused, refusedMin, refusedMax)
-}
-
-// adopt takes over messages that their writer has not published in time: it is dead, or
-// cut off from its broker, or has more than it can send. It returns true when there may be more.
-//
-// Two processes never take the same row: one skips what the other has locked, and what is
-// not locked any more has a new writer. The only clock is the database's. When that was set
-// back, the time of a row is ahead of it; far ahead counts as old, or the row would wait
-// until the clock is there again.
-func (r *Relay) adopt(ctx context.Context) (more bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
-	defer cancel()
-	// From the end that the writer comes to last: when it is alive and slow, the work is
-	// shared, and little is published twice.
-	tag, err := r.DB.Exec(ctx, `
-		WITH left_behind AS (
-			SELECT writer, id
-			  FROM outbox
-			 WHERE writer <> $1
-			   AND due_at NOT BETWEEN now() - $2::interval AND now() + $3::interval
-			 ORDER BY writer DESC, id DESC
-			 LIMIT $4
-			   FOR UPDATE SKIP LOCKED)
-		UPDATE outbox o
-		   SET writer = $1,
-		       due_at = now()
-		  FROM left_behind l
-		 WHERE o.writer = l.writer
-		   AND o.id     = l.id`,
-		r.writer, r.Takeover, refusedMax, batchSize)
-	if err != nil || tag.RowsAffected() == 0 {
-		return false, err
-	}
-	r.adopted.Add(float64(tag.RowsAffected()))
-	r.Logger.Warn("outbox: took over messages that were left behind", "messages", tag.RowsAffected())
-	return tag.RowsAffected() == batchSize, nil
 }

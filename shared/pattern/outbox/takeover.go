@@ -1,0 +1,41 @@
+package outbox
+
+import (
+	"context"
+)
+
+// adopt takes over messages that their writer has not published in time: it is dead, or
+// cut off from its broker, or has more than it can send. It returns true when there may be more.
+//
+// Two processes never take the same row: one skips what the other has locked, and what is
+// not locked any more has a new writer. The only clock is the database's. When that was set
+// back, the time of a row is ahead of it; far ahead counts as old, or the row would wait
+// until the clock is there again.
+func (r *Relay) adopt(ctx context.Context) (more bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
+	defer cancel()
+	// From the end that the writer comes to last: when it is alive and slow, the work is
+	// shared, and little is published twice.
+	tag, err := r.DB.Exec(ctx, `
+		WITH left_behind AS (
+			SELECT writer, id
+			  FROM outbox
+			 WHERE writer <> $1
+			   AND due_at NOT BETWEEN now() - $2::interval AND now() + $3::interval
+			 ORDER BY writer DESC, id DESC
+			 LIMIT $4
+			   FOR UPDATE SKIP LOCKED)
+		UPDATE outbox o
+		   SET writer = $1,
+		       due_at = now()
+		  FROM left_behind l
+		 WHERE o.writer = l.writer
+		   AND o.id     = l.id`,
+		r.writer, r.Takeover, refusedMax, batchSize)
+	if err != nil || tag.RowsAffected() == 0 {
+		return false, err
+	}
+	r.adopted.Add(float64(tag.RowsAffected()))
+	r.Logger.Warn("outbox: took over messages that were left behind", "messages", tag.RowsAffected())
+	return tag.RowsAffected() == batchSize, nil
+}
