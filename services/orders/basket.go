@@ -85,8 +85,9 @@ type priced struct {
 }
 
 // price looks up each item among the products read and adds up the total.
-// Lines come back sorted by SKU: every transaction locks the rows of products in that
-// order, so two baskets with the same items cannot deadlock.
+// Lines come back sorted by SKU: every order locks its rows of products in that order, so two
+// baskets with the same items cannot deadlock. (A commit group holds several baskets, one after
+// the other. It waits a moment only, and writes again without the basket that waited.)
 func price(items []item, products map[string]product) (lines []priced, total money.Money, err error) {
 	for i, it := range items {
 		field := fmt.Sprintf("items[%d]", i)

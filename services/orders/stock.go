@@ -11,8 +11,8 @@ import (
 
 // The three moves of a unit of stock. Each is one statement that computes from
 // the row as it is at that moment, under the row's lock; none writes a number
-// that was read before. Lines come sorted by SKU, so the rows are locked in one
-// order by everybody.
+// that was read before. Lines come sorted by SKU, so every order locks its
+// rows in the same order.
 
 // reserveLines takes the units of an order out of what is available, and inserts the order's
 // lines. A line is written from the row that was reserved. When there is no such row,

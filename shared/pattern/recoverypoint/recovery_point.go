@@ -12,7 +12,8 @@ import (
 	"example.com/failwell/shared/platform/postgres"
 )
 
-// commitTimeout bounds the transaction of one recovery point. Together with the call
+// commitTimeout bounds the statements of one recovery point's transaction; the COMMIT itself
+// is never cut off, because its outcome would not be known. Together with the call
 // before it, it must fit into the seconds that a process has for stopping.
 const commitTimeout = 2 * time.Second
 
