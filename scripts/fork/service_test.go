@@ -114,7 +114,7 @@ func addService(t *testing.T, dir string) {
 	write(t, dir, file, text)
 	replace(t, dir, "scripts/stack/options.go", "Payments, Orders}", `Payments, "loyalty", Orders}`)
 	replace(t, dir, "scripts/stack/options.go", "Payments, Ledger}", `Payments, Ledger, "loyalty"}`)
-	replace(t, dir, "scripts/lab/sweep/combinations.go", "sendNothing = []string{}", `sendNothing = []string{"loyalty"}`)
+	replace(t, dir, "scripts/stack/points.go", "sendNothing = []string{}", `sendNothing = []string{"loyalty"}`)
 
 	file, text = block(t, step["8"])
 	compose, err := os.ReadFile(filepath.Join(dir, file)) //nolint:gosec // docker-compose.yml

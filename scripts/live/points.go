@@ -30,24 +30,10 @@ func (p *Page) points(w http.ResponseWriter, _ *http.Request) {
 	}
 	list := []point{}
 	for _, info := range fault.Points {
-		list = append(list, point{info, whoPasses(info.Name), places[info.Name]})
+		list = append(list, point{info, stack.WhoPasses(info.Name), places[info.Name]})
 	}
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(list) // the browser may be gone
-}
-
-// whoPasses are the services that pass a point: a service's own by its name, those of a
-// pattern each service that uses it.
-func whoPasses(name string) []string {
-	switch owner, _, _ := strings.Cut(name, "."); owner {
-	case "orders", "callback":
-		return []string{stack.Orders}
-	case "payments", "twophase", "reconcile":
-		return []string{stack.Payments}
-	case "ledger":
-		return []string{stack.Ledger}
-	}
-	return stack.Services
 }
 
 var (

@@ -2,8 +2,6 @@ package sweep
 
 import (
 	"fmt"
-	"slices"
-	"strings"
 
 	"example.com/failwell/scripts/stack"
 	"example.com/failwell/shared/platform/fault"
@@ -51,30 +49,11 @@ func All(faults ...fault.Action) []Combination {
 			}
 			continue
 		}
-		for _, service := range whoPasses(point.Name) {
+		for _, service := range stack.WhoPasses(point.Name) {
 			for _, f := range faults {
 				all = append(all, Combination{point.Name, "", service, f, Retries}, Combination{point.Name, "", service, f, Gone})
 			}
 		}
 	}
 	return all
-}
-
-// sendNothing are the services without an outbox.
-var sendNothing = []string{}
-
-// whoPasses: a service's own points by its name; those of a pattern by each service
-// that uses it.
-func whoPasses(point string) []string {
-	switch owner, _, _ := strings.Cut(point, "."); owner {
-	case "orders", "callback":
-		return []string{stack.Orders}
-	case "payments", "twophase", "reconcile":
-		return []string{stack.Payments}
-	case "ledger":
-		return []string{stack.Ledger}
-	case "outbox":
-		return slices.DeleteFunc(slices.Clone(stack.Services), func(name string) bool { return slices.Contains(sendNothing, name) })
-	}
-	return stack.Services
 }

@@ -28,8 +28,8 @@ type Filter struct {
 // ErrRefused means: callbacks do not go there.
 var ErrRefused = errors.New("callback: this address is refused")
 
-// ports are those of https.
-var ports = []uint16{443, 8443}
+// internet takes what is out on the internet, at the ports of https.
+var internet = ssrf.New(ssrf.WithPorts(443, 8443))
 
 // metadata is what the registries know as public, and a cloud keeps for itself.
 var metadata = netip.MustParsePrefix("168.63.129.16/32") // Azure
@@ -74,7 +74,7 @@ func (f Filter) check(network, address string, _ syscall.RawConn) error {
 	case slices.ContainsFunc(f.Deny, inside), inside(metadata), isOurs(ip):
 		return fmt.Errorf("%w: %s", ErrRefused, ip)
 	}
-	if err := ssrf.New(ssrf.WithPorts(ports...)).SafeAddrPort(netip.AddrPortFrom(ip, to.Port())); err != nil {
+	if err := internet.SafeAddrPort(netip.AddrPortFrom(ip, to.Port())); err != nil {
 		return fmt.Errorf("%w: %w", ErrRefused, err)
 	}
 	return nil
