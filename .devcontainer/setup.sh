@@ -12,7 +12,7 @@ if [ "${#missing[@]}" -gt 0 ]; then
   apt-get update -q >/dev/null
   apt-get install -qy --no-install-recommends "${missing[@]}" libc6-dev >/dev/null # libc6-dev: for the race detector
 fi
-# Whoever started the container owns the files, and git asks whether that is meant.
+# The user who started the container owns the files, and git asks whether that is meant.
 git config --global --get-all safe.directory 2>/dev/null | grep -qxF "$PWD" || git config --global --add safe.directory "$PWD"
 
 make demo

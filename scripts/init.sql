@@ -18,7 +18,7 @@ REVOKE CONNECT, TEMPORARY ON DATABASE ledger   FROM PUBLIC;
 REVOKE CONNECT, TEMPORARY ON DATABASE sandbox  FROM PUBLIC;
 
 -- No statement of ours takes seconds. One that does is stuck, and is better
--- ended than left to hold its locks; so is a transaction that nobody goes on with.
+-- ended than left to hold its locks; so is a transaction whose client has stalled.
 ALTER ROLE orders   SET statement_timeout = '10s';
 ALTER ROLE payments SET statement_timeout = '10s';
 ALTER ROLE ledger   SET statement_timeout = '10s';

@@ -62,15 +62,15 @@ func (b *bench) replicas(ctx context.Context) error {
 }
 
 // withoutBroker cuts one of the replicas off from the broker, and places orders at all of
-// them. Should nobody else publish what that one writes, it gets its broker back in the end,
+// them. Should no other process publish what that one writes, it gets its broker back in the end,
 // and the orders show how long they have waited.
 func (b *bench) withoutBroker(ctx context.Context, shops []*shop.Shop) error {
-	link, mended := stack.BrokerLink(cutOff), make(chan error, 1)
+	link, fixed := stack.BrokerLink(cutOff), make(chan error, 1)
 	b.system.Network.Cut(link)
-	later := time.AfterFunc(15*time.Second, func() { mended <- b.system.Network.Mend(ctx, link) })
+	later := time.AfterFunc(15*time.Second, func() { fixed <- b.system.Network.Heal(ctx, link) })
 	s, err := b.atRate(ctx, 20, shops...)
 	if err == nil && !later.Stop() {
-		err = <-mended
+		err = <-fixed
 	}
 	b.report.add(row{
 		Line: "order, accepted to confirmed while 1 of 3 replicas has no broker", Unit: "at 20/s, at all three in turn",

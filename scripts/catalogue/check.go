@@ -78,7 +78,11 @@ func (checkCmd) Run() error {
 	if err != nil {
 		return err
 	}
-	gaps = append(append(gaps, deadEnds(pages)...), forgotten...)
+	avoided, err := s.avoidedWords()
+	if err != nil {
+		return err
+	}
+	gaps = slices.Concat(gaps, deadEnds(pages), forgotten, avoided)
 	uses := 0
 	for _, p := range s.places {
 		uses += len(p)

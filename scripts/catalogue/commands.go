@@ -88,7 +88,7 @@ func (n *named) unknown(path, text string) (gaps []string) {
 	return gaps
 }
 
-// remembers are the pages that speak of how it was: the bugs that were mended, with
+// remembers are the pages that speak of how it was: the bugs that were fixed, with
 // the tests of their day (make record runs them).
 var remembers = []string{"docs/track-record.md"}
 

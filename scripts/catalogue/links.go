@@ -41,7 +41,7 @@ func (s source) deadLinks(path, text string) (links int, dead []string) {
 	return links, dead
 }
 
-// deadEnds lists the pages that nobody comes to who starts at the README.
+// deadEnds lists the pages that no path of links from the README reaches.
 func deadEnds(pages map[string]string) (gaps []string) {
 	seen := map[string]bool{"README.md": true}
 	for next := []string{"README.md"}; len(next) > 0; next = next[1:] {

@@ -62,7 +62,7 @@ func (s source) messages(up string) ([]string, error) {
 			return nil, err
 		}
 		if len(senders) == 0 {
-			return nil, fmt.Errorf("%s consumes %s, which nobody sends", c.receiver, c.kind)
+			return nil, fmt.Errorf("%s consumes %s, which no service sends", c.receiver, c.kind)
 		}
 		var links []string
 		for _, p := range senders {

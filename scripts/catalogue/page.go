@@ -26,7 +26,7 @@ import (
 //	<!-- run grep -rn ErrInTransaction shared --> the command and what it prints; check runs it again
 //	<!-- index -->        the table of patterns
 //	<!-- way -->          from a pattern's page to the one before, the next, and up
-//	<!-- record -->       the table of bugs that were found and mended
+//	<!-- record -->       the table of bugs that were found and fixed
 //	<!-- messages -->     the table of messages
 //	<!-- tables -->       the table of tables
 //	<!-- cases -->        the cases that a service can be held against
@@ -140,14 +140,14 @@ func (s source) block(path, id, kind, args string, old []string) ([]string, erro
 
 // record is the table of bugs.
 func record() []string {
-	table := []string{"| when | found by | what broke | invariant | mended | bring it back |", "|---|---|---|---|---|---|"}
+	table := []string{"| when | found by | what broke | invariant | fixed | bring it back |", "|---|---|---|---|---|---|"}
 	for _, b := range mutants.Bugs {
 		invariant := "none of the eleven"
 		if b.Invariant != "" {
 			invariant = "`" + b.Invariant + "`"
 		}
 		table = append(table, fmt.Sprintf("| %s | %s | %s | %s | %s | `go run ./scripts/lab record --only %s` runs `%s` of `%s`: it passes, and with the bug it fails |",
-			b.Date, b.FoundBy, b.Broke, invariant, b.Mended, b.ID, b.Test, b.Package))
+			b.Date, b.FoundBy, b.Broke, invariant, b.Fixed, b.ID, b.Test, b.Package))
 	}
 	return table
 }

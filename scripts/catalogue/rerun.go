@@ -56,7 +56,7 @@ func notRun(path, text string) (gaps []string) {
 	lines := strings.Split(text, "\n")
 	for i, line := range lines {
 		if line == "```console" && (i == 0 || !strings.HasPrefix(lines[i-1], "<!-- run ")) {
-			gaps = append(gaps, fmt.Sprintf("%s:%d: nobody runs this again: put <!-- run command --> before it and %s after it, or show it without console", path, i+1, blockEnd))
+			gaps = append(gaps, fmt.Sprintf("%s:%d: no command runs this again: put <!-- run command --> before it and %s after it, or show it without console", path, i+1, blockEnd))
 		}
 	}
 	return gaps

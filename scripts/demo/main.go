@@ -77,7 +77,7 @@ func (t *tour) works(ctx context.Context) error {
 }
 
 func (t *tour) refused(ctx context.Context) error {
-	t.out.act("Two orders that must be walked back", "One card is declined. The other is held, and then the money cannot be taken: books, hold and stock are undone in reverse.")
+	t.out.act("Two orders that must be compensated", "One card is declined. The other is held, and then the money cannot be taken: books, hold and stock are undone in reverse.")
 	for _, card := range []string{shop.CardDeclined, shop.CardCaptureFails} {
 		if _, err := t.follow(ctx, card); err != nil {
 			return err
@@ -157,7 +157,7 @@ func (t *tour) retry(ctx context.Context) error {
 }
 
 func (t *tour) lastOne(ctx context.Context) error {
-	t.out.act("Twenty buyers, one item", "The database's own constraint decides; nobody reads the stock first and hopes.")
+	t.out.act("Twenty buyers, one item", "The database's own constraint decides; no code reads the stock first and hopes.")
 	answers := make(chan int)
 	for range 20 {
 		go func() {

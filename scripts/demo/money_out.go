@@ -50,7 +50,7 @@ func (t *tour) refund(ctx context.Context) error {
 }
 
 func (t *tour) payout(ctx context.Context) error {
-	t.out.act("The bank sends a payout, and its answer is lost", "It takes no keys: asking again could pay twice. Nobody asks; the bank's statement tells.")
+	t.out.act("The bank sends a payout, and its answer is lost", "It takes no keys: asking again could pay twice. So we do not ask; the bank's statement tells.")
 	quiet, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if err := audit.WaitQuiet(quiet, t.truth); err != nil { // until the sales have settled

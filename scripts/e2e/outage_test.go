@@ -108,7 +108,7 @@ func TestShutdown_LetsARunningRequestFinish(t *testing.T) {
 			before := starts(service)
 			answered := make(chan error, 1)
 			if service == stack.Orders {
-				// A request that is in work when the signal comes.
+				// A request that is in progress when the signal comes.
 				if err := acme.ArmDelay(ctx, system.URL[service], "orders.accept.before-commit", 2*time.Second); err != nil {
 					t.Fatal(err)
 				}
@@ -123,7 +123,7 @@ func TestShutdown_LetsARunningRequestFinish(t *testing.T) {
 					}
 					answered <- err
 				}()
-				eventually(ctx, t, "the request is in work", func() bool {
+				eventually(ctx, t, "the request is in progress", func() bool {
 					a, err := acme.Get(ctx, system.URL[service]+"/lab/faults")
 					return err == nil && !strings.Contains(string(a.Body), `"armed"`)
 				})
@@ -133,7 +133,7 @@ func TestShutdown_LetsARunningRequestFinish(t *testing.T) {
 			start := time.Now()
 			system.Signal(service, syscall.SIGTERM)
 			if err := <-answered; err != nil {
-				t.Errorf("the request in work: %v", err)
+				t.Errorf("the request in progress: %v", err)
 			}
 			eventually(ctx, t, "the process has ended", func() bool { return starts(service) > before })
 			if took := time.Since(start); took > 10*time.Second {

@@ -26,7 +26,7 @@ func ops(ctx context.Context, t *testing.T, args ...string) string {
 	return string(out)
 }
 
-// Nobody knows what became of a payout; a person asks the bank and says what it has
+// The outcome of a payout is unknown; a person asks the bank and says what it has
 // said. Books and bank agree with it afterwards: it is gone, or it is the merchant's again.
 func TestResolvePayout_EndsAnUnknownPayoutAsTheBankSays(t *testing.T) {
 	ctx := limit(t)

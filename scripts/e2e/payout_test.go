@@ -72,8 +72,8 @@ func TestPayout_IsSentOnceAndReplayedByteForByte(t *testing.T) {
 	allHolds(ctx, t)
 }
 
-// The bank's answer is lost, after it has sent the money or before. Nobody knows
-// which, and nobody asks again: at most once.
+// The bank's answer is lost, after it has sent the money or before. We do not know
+// which, and we do not ask again: at most once.
 func TestPayout_WithoutABankAnswerIsUnknownAndSentNoMore(t *testing.T) {
 	ctx := limit(t)
 	for _, mishap := range []string{"lose_answer", "fail_before"} {

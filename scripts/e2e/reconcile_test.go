@@ -42,7 +42,7 @@ func reconciled(ctx context.Context, t *testing.T) []difference {
 }
 
 // unknownPayout makes the bank misbehave and returns the id of the payout of which
-// nobody knows whether it was sent.
+// it is unknown whether it was sent.
 func unknownPayout(ctx context.Context, t *testing.T, mishap string) string {
 	t.Helper()
 	request := payable(ctx, t)

@@ -208,7 +208,7 @@ func awaitLock(ctx context.Context, t *testing.T, key string) {
 			return
 		}
 		if ctx.Err() != nil {
-			t.Fatalf("nobody took the key: %v", err)
+			t.Fatalf("no request took the key: %v", err)
 		}
 		time.Sleep(5 * time.Millisecond)
 	}

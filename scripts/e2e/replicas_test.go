@@ -62,7 +62,7 @@ func TestReplicas_OrdersWaitForNoPollAndForNoReplicaWithoutABroker(t *testing.T)
 		})
 	}
 	placed.Wait()
-	if err := replicas.Network.Mend(ctx, link); err != nil {
+	if err := replicas.Network.Heal(ctx, link); err != nil {
 		t.Fatal(err)
 	}
 	allHoldsIn(ctx, t, truth)

@@ -194,7 +194,7 @@ func TestWebhook_WithoutAValidSignatureIsRefused(t *testing.T) {
 	}
 }
 
-// News of a payment that nobody knows is kept, acknowledged and held.
+// News of a payment that we do not know is kept, acknowledged and held.
 func TestWebhook_OfAnUnknownPaymentIsKept(t *testing.T) {
 	ctx := limit(t)
 	n := processorNews{ID: uuid.New(), Body: fmt.Appendf(nil, `{"type":"charge.settled","timestamp":"2026-01-31T12:00:00Z","data":{"operation_id":%q,"reference":"pay_%s","amount":{"minor":1,"currency":"GBP"}}}`,

@@ -161,7 +161,7 @@ func newKeys(labEnv string) (pairs []string) {
 // title is a name as it stands at the beginning of a sentence.
 func title(name string) string { return strings.ToUpper(name[:1]) + name[1:] }
 
-// origin says where the copy comes from: without it nobody could tell later which of
+// origin says where the copy comes from: without it the owner could not tell later which of
 // our fixes it has.
 func origin() string {
 	commit, err := exec.Command("git", "describe", "--always", "--dirty", "--abbrev=40").Output() //nolint:noctx // over in milliseconds

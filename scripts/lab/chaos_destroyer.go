@@ -39,7 +39,7 @@ func (d *destroyer) dice(stream uint64) *rand.Rand {
 	return rand.New(rand.NewPCG(d.cfg.Seed, stream)) //nolint:gosec // to be repeatable
 }
 
-// run breaks things until ctx ends, and leaves everything mended.
+// run breaks things until ctx ends, and leaves everything fixed.
 func (d *destroyer) run(ctx context.Context) {
 	var all sync.WaitGroup
 	for _, blow := range []struct {
@@ -129,7 +129,7 @@ func (d *destroyer) network(dice *rand.Rand) func(context.Context, int) {
 			err = d.system.Network.Throttle(link, 4+dice.IntN(60))
 		}
 		wait(ctx, long)
-		if err := errors.Join(err, d.system.Network.Mend(context.WithoutCancel(ctx), link)); err != nil {
+		if err := errors.Join(err, d.system.Network.Heal(context.WithoutCancel(ctx), link)); err != nil {
 			d.fail(fmt.Errorf("network %s: %w", link, err))
 		}
 	}
@@ -148,7 +148,7 @@ func (d *destroyer) forget(ctx context.Context, _ int) {
 	}
 }
 
-// server kills a server, then restarts it cleanly, and so on, each time until it
+// server kills a server, then restarts it cleanly, again and again, each time until it
 // answers again. Then it is left alone for a while: RabbitMQ takes so long to come
 // back that it would otherwise be away most of the time, and nothing be at work.
 func (d *destroyer) server(ctx context.Context, name string, kill, stop, start func(context.Context) error) {

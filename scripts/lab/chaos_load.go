@@ -17,7 +17,7 @@ import (
 )
 
 // cards and how often they come. Most orders are meant to work, so that most
-// blows hit work that must be finished, not walked back.
+// blows hit work that must be finished, not compensated.
 var cards = []string{
 	shop.CardWorks, shop.CardWorks, shop.CardWorks, shop.CardWorks, shop.CardWorks,
 	shop.CardDeclined, shop.CardNoFunds, shop.CardCaptureFails, shop.CardFailsOnce, shop.CardLosesAnswer,
@@ -31,7 +31,7 @@ type load struct {
 	rng  *rand.Rand
 
 	clients sync.WaitGroup
-	give    context.CancelFunc // up: nobody is served any more
+	give    context.CancelFunc // up: no client is served any more
 	placing time.Duration      // how long orders were placed
 
 	mu                       sync.Mutex

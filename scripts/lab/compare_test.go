@@ -17,7 +17,7 @@ Fault: the process dies.
 ` + "```" + `
 WITHOUT
   started; given back at the processor
-  ✗ 1 refund unfinished for ever
+  ✗ 1 refund unfinished forever
 
 WITH
   POST again: 202, Location: /v1/orders/ord_01a20e07-488e-7de5-93e0-d13043e1c1fe
@@ -35,7 +35,7 @@ go run ./scripts/lab run completer
 <!-- printed -->
 ` + "```" + `
 …
-without: 1 refund unfinished for ever ✗
+without: 1 refund unfinished forever ✗
 with:    1 refund finished ✓
 
 code:    shared/completer.go
@@ -49,7 +49,7 @@ page:    docs/patterns/completer.md
 func completersRun() experiments.Result {
 	return experiments.Result{
 		ID: "completer", Seed: pagesSeed, Fault: "the process dies", Code: "shared/completer.go", Edit: "go run ./scripts/lab without completer", Page: "docs/patterns/completer.md",
-		Without: experiments.Verdict{Says: "1 refund unfinished for ever"},
+		Without: experiments.Verdict{Says: "1 refund unfinished forever"},
 		With:    experiments.Verdict{Good: true, Says: "1 refund finished"},
 		Left:    []experiments.Line{{AtMS: 14, Text: "started; given back at the processor"}},
 		Right: []experiments.Line{
@@ -71,8 +71,8 @@ func TestCompare_FindsWhereAPageDiffersFromTheRun(t *testing.T) {
 		{"a changed verdict in the timeline", "  ✓ 1 refund", "  ✓ 2 refund", `.md:14: want "  ✓ 2 refund finished", got "  ✓ 1 refund finished"`},
 		{"a changed verdict at the end", "with:    1 refund", "with:    2 refund", `.md:28: want "with:    2 refund finished ✓", got "with:    1 refund finished ✓"`},
 		{"another fault", "the process dies.", "the process sleeps.", `.md:4: want "Fault: the process sleeps."`},
-		{"a line too many", "  ✓ 1 refund finished\n```\n", "  ✓ 1 refund finished\n```\nand so on\n", `.md:16: want "and so on", got "<!-- end -->"`},
-		{"a line too few", "  started; given back at the processor\n", "", `.md:8: want "  ✗ 1 refund unfinished for ever", got "  started; given back`},
+		{"a line too many", "  ✓ 1 refund finished\n```\n", "  ✓ 1 refund finished\n```\nand more\n", `.md:16: want "and more", got "<!-- end -->"`},
+		{"a line too few", "  started; given back at the processor\n", "", `.md:8: want "  ✗ 1 refund unfinished forever", got "  started; given back`},
 		{"a page that ends early", completersPage[strings.Index(completersPage, "code:"):], "", `.md:30: want "", got "code:    shared/completer.go"`},
 		{"nothing of the timelines", "<!-- verdict -->", "", `.md: no <!-- verdict -->`},
 		{"nothing of the end", "<!-- printed -->", "", `.md: no <!-- printed -->`},

@@ -19,7 +19,7 @@ const aboutTheSweep = "# The crash sweep\n\n" +
 	"one request and is not heard of again, and where the process is held up, it hangs up in the middle.\n\n" +
 	"Afterwards the system must become quiet by itself and every invariant must hold. A crash must cost exactly one start of that one process;\n" +
 	"an error or a delay must end none.\n\n" +
-	"A point of a pattern is passed by each service that uses it: \"✓ 3\" means that it held in three. Garbage is nobody's request: there, the number is\n" +
+	"A point of a pattern is passed by each service that uses it: \"✓ 3\" means that it held in three. No request causes the collection of garbage: there, the number is\n" +
 	"that of the collectors' rules, each with something to collect.\n\n"
 
 // report is the table for the documentation: a line for each point, a column for
@@ -34,7 +34,7 @@ func report(all []sweep.Combination, done map[sweep.Combination]swept) string {
 	total := cell{}
 	for _, c := range all {
 		client := c.Client
-		if client == sweep.Nobody {
+		if client == sweep.NoClient {
 			client = sweep.Gone
 		}
 		if cells[c.Point] == nil {

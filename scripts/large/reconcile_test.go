@@ -277,7 +277,7 @@ func TestReconciliation_FindsTheDriftIn100000Payments(t *testing.T) {
 	t.Logf("%d payments and payouts, %d differences: %s; peak memory of the service %s, before %s",
 		first.Subjects, len(want), took.Round(10*time.Millisecond), peakMemory(t), before)
 
-	// What was mended is mended; the rest is as it was. And only what changed is
+	// What was fixed is fixed; the rest is as it was. And only what changed is
 	// looked at again.
 	for what, finding := range want {
 		if strings.HasSuffix(finding, " resolved") {

@@ -26,7 +26,7 @@ const confirmEvery = time.Second
 // killed is in it with all that it has committed, and with nothing else.
 //
 // The slot is temporary: it is gone with our connection, however that ends, and a page
-// that nobody looks at keeps nothing on the disk. It is made for two-phase commit, so a
+// that is not open keeps nothing on the disk. It is made for two-phase commit, so a
 // prepared transaction is seen when it is prepared.
 func decode(ctx context.Context, name, database string, ready func(), tell func(...Event)) error {
 	keys, err := primaryKeys(ctx, database)

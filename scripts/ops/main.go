@@ -1,4 +1,4 @@
-// Command ops is for whoever is on call: see docs/runbook.md.
+// Command ops is for the engineer on call: see docs/runbook.md.
 package main
 
 import (
@@ -18,7 +18,7 @@ var cli struct {
 	Callbacks commands.Callbacks `cmd:"" help:"List the callbacks that were given up, or send one again."`
 	Prepared  commands.Prepared  `cmd:"" help:"List the transactions that are in doubt, or end one by hand."`
 	Audit     commands.Audit     `cmd:"" help:"Check the invariants of a running system."`
-	Payouts   commands.Payouts   `cmd:"" help:"List the payouts of which nobody knows whether the bank has sent them, or say so."`
+	Payouts   commands.Payouts   `cmd:"" help:"List the payouts of which it is unknown whether the bank has sent them, or say what the bank did."`
 }
 
 func main() {

@@ -21,7 +21,7 @@ type processor struct {
 	keyWait time.Duration
 	lag     time.Duration
 
-	// settleAfter is when a webhook is due after its operation; nil: nobody
+	// settleAfter is when a webhook is due after its operation; nil: no client
 	// listens to webhooks, and none are recorded.
 	settleAfter *time.Duration
 }

@@ -156,7 +156,7 @@ func one(rows pgx.Rows, targets ...any) error {
 	return err
 }
 
-// record is queued first: the unique key is the lock, and whoever has to wait
+// record is queued first: the unique key is the lock, and a call that has to wait
 // for it has written nothing else yet.
 func (r request) record(b *pgx.Batch, a answer, claimed *bool) {
 	b.Queue(`

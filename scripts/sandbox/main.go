@@ -3,7 +3,7 @@
 // real ones do, and each contract can be made to misbehave while it runs
 // (PUT /faults), so that one can see what the services make of it.
 //
-// It keeps its state in a database of its own, which nobody else writes: it is
+// It keeps its state in a database of its own, which no other program writes: it is
 // the witness when one asks how often a card was really charged.
 package main
 

@@ -28,7 +28,7 @@ func (f *faults) on(contract string, no answer) echo.MiddlewareFunc {
 			case "lose_answer":
 				wire := c.Response().Writer
 				c.Response().Writer = unheard{http.Header{}}
-				_ = next(c) // done or not, nobody shall hear of it
+				_ = next(c) // done or not, the client gets no answer
 				pause(p.after)
 				return cut(c, wire)
 			}
@@ -104,7 +104,7 @@ func (w lateWriter) WriteHeader(status int) {
 
 func (w lateWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// unheard takes an answer that nobody will get.
+// unheard takes an answer that the client will not get.
 type unheard struct{ header http.Header }
 
 func (u unheard) Header() http.Header         { return u.header }

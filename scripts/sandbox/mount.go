@@ -14,7 +14,7 @@ type writer = postgres.Writer
 // mount puts the three parties and the control port on one server.
 func mount(e *echo.Echo, cfg settings, db *pgxpool.Pool, w writer, f *faults) error {
 	card := &processor{db: db, writer: w, keyWait: cfg.KeyWait, lag: cfg.ReportLag}
-	// Without a listener the events would pile up for ever.
+	// Without a listener the events would pile up forever.
 	if cfg.WebhookTarget != "" {
 		card.settleAfter = &cfg.SettleAfter
 	}

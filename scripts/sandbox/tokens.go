@@ -14,7 +14,7 @@ import (
 	"example.com/failwell/shared/platform/web"
 )
 
-// The test cards. No other number is taken: nobody shall type a real one here.
+// The test cards. No other number is taken: a real one must not be typed here.
 const (
 	cardWorks         = "4242424242424242"
 	cardDeclined      = "4000000000000002" // declined when authorised

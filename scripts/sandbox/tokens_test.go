@@ -31,7 +31,7 @@ func TestToken_IsRedeemedOnceUnderConcurrentCalls(t *testing.T) {
 	equal(t, "redeemed", redeemed.Load(), 1)
 	equal(t, "refused", used.Load(), 19)
 
-	// Whoever lost the answer catches up by reference.
+	// A client that lost the answer catches up by reference.
 	found := w.call("GET", "/v1/payment_methods?reference=pay_7", "", "").list(t)
 	if len(found) != 1 || found[0]["token"] != token.text("token") {
 		t.Errorf("by reference: %v", found)

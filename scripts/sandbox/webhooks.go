@@ -63,7 +63,7 @@ const (
 	sendAtOnce  = 8
 	sendTimeout = 5 * time.Second
 
-	// claimFor is how long a claimed event is left to whoever claimed it. Longer
+	// claimFor is how long a claimed event is left to the process that claimed it. Longer
 	// than a batch of time-outs takes; after a crash it is the wait.
 	claimFor = time.Minute
 
@@ -178,7 +178,7 @@ func (s *sender) deliver(ctx context.Context, e *pending) {
 		return // the network ate it: for the receiver, the try did not happen
 	case "reorder":
 		// Held once at most: a rule that always strikes would otherwise hold
-		// an event for ever, and that is another fault.
+		// an event forever, and that is another fault.
 		if e.attempts == 1 {
 			if misbehave.hold == 0 {
 				misbehave.hold = holdFor

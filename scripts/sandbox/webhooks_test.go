@@ -137,7 +137,7 @@ func TestWebhook_ReorderedIsOvertakenAndNotLost(t *testing.T) {
 	equal(t, "second", l.all()[1].Type, "charge.settled")
 }
 
-// A rule that always strikes holds each webhook once, not for ever.
+// A rule that always strikes holds each webhook once, not forever.
 func TestWebhook_ReorderingAllStillDeliversAll(t *testing.T) {
 	t.Parallel()
 	l := listen(t)
@@ -153,7 +153,7 @@ func TestWebhook_ClaimedByADeadSenderIsSentByTheNext(t *testing.T) {
 	l := listen(t)
 	w := start(t, l.target, func(s *settings) { s.SettleAfter = time.Hour })
 	w.captured()
-	// Claimed once, its time of grace is over, nobody concluded it.
+	// Claimed once, its time of grace is over, no process concluded it.
 	_, err := w.db.Exec(t.Context(), `UPDATE processor_events SET attempts = 1, due_at = now()`)
 	must(t, err)
 	await(t, "delivery", w.quiet)

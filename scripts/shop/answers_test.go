@@ -28,7 +28,7 @@ func TestDefinite_OnlyForAFinalAnswer(t *testing.T) {
 		"an order is accepted":          {ordersURL, answer(202, `{"status":"pending"}`), true},
 		"a refund is finished":          {refundsURL, answer(201, `{"status":"succeeded"}`), true},
 		"a refund is not finished":      {refundsURL, answer(202, `{"status":"pending"}`), false},
-		"nobody knows about a payout":   {refundsURL, answer(202, `{"status":"unknown"}`), true},
+		"the payout is unknown":         {refundsURL, answer(202, `{"status":"unknown"}`), true},
 		"another request is at work":    {refundsURL, answer(409, `{}`, "Retry-After", "1"), false},
 		"a conflict that will not end":  {refundsURL, answer(409, `{}`), true},
 		"refused":                       {ordersURL, answer(422, `{}`), true},

@@ -199,7 +199,7 @@ func (s *Shop) Arm(ctx context.Context, service, point, action string, hit int) 
 	return s.arm(ctx, service, fmt.Appendf(nil, `{"point":%q,"action":%q,"hit":%d}`, point, action, hit))
 }
 
-// ArmDelay makes whoever passes a fault point next wait there.
+// ArmDelay makes the next process that passes a fault point wait there.
 func (s *Shop) ArmDelay(ctx context.Context, service, point string, d time.Duration) error {
 	return s.arm(ctx, service, fmt.Appendf(nil, `{"point":%q,"action":"delay","delay_ms":%d}`, point, d.Milliseconds()))
 }

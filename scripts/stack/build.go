@@ -18,7 +18,7 @@ import (
 	"example.com/failwell/shared/testenv"
 )
 
-// keepBinaries is for how long a binary that nobody starts is kept.
+// keepBinaries is for how long an unused binary is kept.
 const keepBinaries = 24 * time.Hour
 
 // build has a binary of each program in s.Dir. They are built in a directory of the

@@ -51,8 +51,8 @@ func (n *Network) through(link, address string) (string, error) {
 // Cut breaks every connection of a link and lets no new one through.
 func (n *Network) Cut(link string) { n.proxies[link].Stop() }
 
-// Mend lets connections through again, quick and whole.
-func (n *Network) Mend(ctx context.Context, link string) error {
+// Heal lets connections through again, quick and whole.
+func (n *Network) Heal(ctx context.Context, link string) error {
 	n.proxies[link].Toxics.ResetToxics(ctx)
 	if n.proxies[link].Enabled {
 		return nil

@@ -58,7 +58,7 @@ func TestNetwork_DelaysBothDirections(t *testing.T) {
 	if least := late / 2 * time.Millisecond; there.Sub(sent) < least || time.Since(there) < least {
 		t.Errorf("%s there and %s back, want at least %s each way", there.Sub(sent), time.Since(there), least)
 	}
-	if err := n.Mend(t.Context(), "echo"); err != nil {
+	if err := n.Heal(t.Context(), "echo"); err != nil {
 		t.Error(err)
 	}
 }

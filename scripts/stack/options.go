@@ -39,11 +39,11 @@ func packageOf(name string) string {
 
 // Options configures a stack.
 type Options struct {
-	// Out hears what is being started. nil: nobody.
+	// Out hears what is being started. nil: it is not said.
 	Out io.Writer
 
 	// IgnoreGiven starts a PostgreSQL and a RabbitMQ of its own even when
-	// addresses are given: for whoever is going to kill them.
+	// addresses are given: for a caller that is going to kill them.
 	IgnoreGiven bool
 
 	// Servers are PostgreSQL and RabbitMQ that run already, for systems side by side.
@@ -58,7 +58,7 @@ type Options struct {
 	// LogicalDecoding starts a PostgreSQL whose log can be read as rows.
 	LogicalDecoding bool
 
-	// Lives hears when a process starts and when it ends. It must not block. nil: nobody.
+	// Lives hears when a process starts and when it ends. It must not block. nil: it is not told.
 	Lives func(Life)
 
 	// Overlay replaces source files, by their path in the repository, while the

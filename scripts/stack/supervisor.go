@@ -25,7 +25,7 @@ type supervisor struct {
 	name, binary string
 	env          []string
 	logPath      string
-	lives        func(Life) // nil: nobody wants to know
+	lives        func(Life) // nil: not told
 
 	mu       sync.Mutex
 	cmd      *exec.Cmd // nil between two lives
@@ -36,7 +36,7 @@ type supervisor struct {
 }
 
 func (s *supervisor) run() error {
-	log, err := os.OpenFile(s.logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644) //nolint:gosec // for whoever runs the demo
+	log, err := os.OpenFile(s.logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644) //nolint:gosec // for the user who runs the demo
 	if err != nil {
 		return fmt.Errorf("stack: log of %s: %w", s.name, err)
 	}

@@ -17,7 +17,7 @@ import (
 )
 
 // Between sales lie entries that say nothing to the outside, more of them than a
-// page holds. Whoever reads the journal sees all of the rest.
+// page holds. A reader of the journal sees all of the rest.
 func TestJournal_GoesOnPastEntriesThatItLeavesOut(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
@@ -148,7 +148,7 @@ func TestAccount_MayBeAskedForWithEscapedColons(t *testing.T) {
 	same(t, "balance", view.Balance, gbp(100))
 }
 
-// Whoever can send a message on the broker moves only what the books know of.
+// A client that can send a message on the broker moves only what the books know of.
 func TestReceive_AForgedMessageMovesNothing(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)

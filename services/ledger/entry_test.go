@@ -37,7 +37,7 @@ func (e *entry) book(b *pgx.Batch) {
 	e.insert(b)
 }
 
-// The check in Go may be forgotten by whoever writes the next caller of insert.
+// The check in Go may be forgotten in the next caller of insert.
 func TestEntry_UnbalancedIsRefusedByTheDatabase(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)

@@ -92,7 +92,7 @@ func (s *service) journal(c echo.Context) error {
 		cursor := lines[limit-1].ID.String()
 		out.NextCursor = &cursor
 	}
-	// Entries between accounts of which nobody outside knows are left out last: a page
+	// Entries between accounts that are internal are left out last: a page
 	// may be short, or empty, and still have one after it.
 	for _, l := range lines {
 		if l.Amount.Minor != 0 {

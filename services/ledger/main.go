@@ -105,7 +105,7 @@ func run(ctx context.Context, cfg settings) error {
 	err = web.Run(ctx, s.routes(ctx, registry, broker), cfg.Common, log)
 	stop() // also when the server failed by itself
 	background.Wait()
-	s.writer.Close() // last: whoever was at work may still have been writing
+	s.writer.Close() // last: a handler may still have been writing
 	return err
 }
 

@@ -80,7 +80,7 @@ func (s *service) postSale(ctx context.Context, cmd command) error {
 			return s.answer(ctx, cmd, cmd.Done(), nil)
 		case now.State == reversed:
 			// The reversal overtook us. Posting now would leave money on the books
-			// of an order that was walked back.
+			// of an order that was compensated.
 			return s.answer(ctx, cmd, cmd.Refused("reversed"), nil)
 		case now.Closed:
 			return s.answer(ctx, cmd, cmd.Refused("account_closed"), nil)

@@ -18,7 +18,7 @@ import (
 	"example.com/failwell/shared/testenv"
 )
 
-// A request that waited in vain learns what it waited for: the first request with its
+// A request that waited too long learns what it waited for: the first request with its
 // key, or a product that others are buying.
 func TestAccept_SaysWhatItWaitedForInVain(t *testing.T) {
 	t.Parallel()

@@ -9,7 +9,7 @@ import (
 	"example.com/failwell/shared/platform/money"
 )
 
-// An endpoint may take no more than 20 kB, and would refuse a larger callback for ever.
+// An endpoint may take no more than 20 kB, and would refuse a larger callback forever.
 func TestNotify_OfTheLargestOrderIsBelow20KB(t *testing.T) {
 	t.Parallel()
 	now := time.Now()

@@ -12,7 +12,7 @@ import (
 	"example.com/failwell/shared/platform/web"
 )
 
-// cancel turns an order around while it can still be walked back:
+// cancel turns an order around while it can still be compensated:
 // POST /v1/orders/{id}/cancel. It races with the saga's own progress; the
 // version of the saga's row decides who was first. Once the command to capture was
 // sent, the money may have been taken, and the answer is 409.

@@ -96,7 +96,7 @@ func run(ctx context.Context, cfg settings) error {
 		DB: db, Logger: log, Metrics: registry, Holder: cfg.InstanceName(), Every: cfg.GarbageEvery, Rules: s.garbageRules(),
 	})
 
-	// Everything stops when ctx ends and finishes what it has in work. The relay
+	// Everything stops when ctx ends and finishes what it has in progress. The relay
 	// stops by itself as well: what is still in the outbox is sent after the restart.
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -107,7 +107,7 @@ func run(ctx context.Context, cfg settings) error {
 	err = web.Run(ctx, s.routes(ctx, registry, broker), cfg.Common, log)
 	stop() // also when the server failed by itself
 	background.Wait()
-	s.writer.Close() // last: whoever was at work may still have been writing
+	s.writer.Close() // last: a handler may still have been writing
 	return err
 }
 

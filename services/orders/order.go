@@ -42,7 +42,7 @@ type order struct {
 	ReceiptID    string
 }
 
-// Ids carry a prefix outside, so that nobody can pass a payment where an order
+// Ids carry a prefix outside, so that a client cannot pass a payment where an order
 // is meant without being told.
 func (o order) wireID() string        { return "ord_" + o.ID.String() }
 func (o order) wirePaymentID() string { return "pay_" + o.PaymentID.String() }

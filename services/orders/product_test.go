@@ -140,7 +140,7 @@ func TestPrice_AndTotalAreBounded(t *testing.T) {
 }
 
 // cable leads to a database and is cut when the answer comes to a message with that
-// word in it: the database has done it, and nobody hears of it.
+// word in it: the database has done it, and the client gets no answer.
 func cable(t *testing.T, database, word string) string {
 	t.Helper()
 	to, err := url.Parse(database)
@@ -190,7 +190,7 @@ func cable(t *testing.T, database, word string) string {
 	return to.String()
 }
 
-// The write is committed and its answer lost. Whoever is told that it failed writes
+// The write is committed and its answer lost. A client that is told that it failed writes
 // again, over what somebody else has written since.
 func TestPutProduct_LostCommitIsReportedAsUnknown(t *testing.T) {
 	t.Parallel()

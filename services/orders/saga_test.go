@@ -164,7 +164,7 @@ func TestFinish_NotifiesOfWhatTheDatabaseSays(t *testing.T) {
 }
 
 // A new step between the sale and the capture, while both plans run: an order ends by the
-// plan of whoever moves it, none is lost, and no step means another one.
+// plan of the process that moves it, none is lost, and no step means another one.
 func TestProceed_OldAndNewPlanSideBySide(t *testing.T) {
 	old, changed := orderPlan, slices.Insert(slices.Clone(orderPlan), 2, saga.Step{Action: "check-fraud", Compensation: "forget-fraud"})
 	b := newBench(t, 4)

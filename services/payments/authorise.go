@@ -26,7 +26,7 @@ import (
 //
 // The row of step 2 is what a void turns around. Without it, a void that comes
 // while the processor is thinking would find nothing to undo. When the void was
-// first, its tombstone is in the place of the row, and nobody asks for a hold. A void
+// first, its tombstone is in the place of the row, and no code asks for a hold. A void
 // that finds neither knows that nothing is held and nothing will be. Redeeming
 // comes before the row because it moves no money: a token that was redeemed for
 // nothing is no loss.

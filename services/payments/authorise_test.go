@@ -93,7 +93,7 @@ func TestCommand_WithoutAnAnswerOfTheProcessorIsNotRefused(t *testing.T) {
 				}
 				open := step.open
 				if step.kind == toAuthorise && trouble.asker != s && trouble.asker != hasty {
-					open = "" // nobody who cannot reach the processor gets as far as to begin
+					open = "" // a request that cannot reach the processor does not begin
 				}
 				same(t, name+": our record", s.payment(cmd).Status, open)
 				same(t, name+": replies", s.replies(cmd), before)
@@ -260,6 +260,6 @@ func TestPayments_AMerchantSeesItsOwnOnly(t *testing.T) {
 	for _, path := range []string{"/v1/payments/" + cmd.PaymentID, "/v1/payments?order_id=" + cmd.OrderID} {
 		same(t, path+" by its merchant", contains(s.ownAPI(path, "sk_acme"), cmd.PaymentID, "authorised"), true)
 		same(t, path+" by another", contains(s.ownAPI(path, "sk_other"), "authorised"), false)
-		same(t, path+" by nobody", s.ownAPI(path, "sk_wrong").Code, http.StatusUnauthorized)
+		same(t, path+" with an unknown key", s.ownAPI(path, "sk_wrong").Code, http.StatusUnauthorized)
 	}
 }

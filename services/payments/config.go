@@ -82,7 +82,7 @@ type settings struct {
 	ReceiptPoll  time.Duration `env:"RECEIPT_POLL" envDefault:"5s"`
 	ReceiptGrace time.Duration `env:"RECEIPT_GRACE" envDefault:"1h"`
 
-	// ReconcileEvery is the pause between two reconciliations that nobody asked for.
+	// ReconcileEvery is the pause between two reconciliations that no request asked for.
 	// ReconcileOverlap is how far each looks back behind the one before, and
 	// ReconcileGrace the age below which a difference may only be a matter of time.
 	ReconcileEvery   time.Duration `env:"RECONCILE_EVERY" envDefault:"1h"`

@@ -37,7 +37,7 @@ func (s *service) garbageRules() []garbagecollection.Rule {
 			        WHERE applied_at <= now() - $1::interval
 			        ORDER BY applied_at
 			        LIMIT $2))`),
-		// A decision that everybody has carried out is asked for by nobody. A
+		// No process asks for a decision that everybody has carried out. A
 		// prepare that was delayed for longer than this period would be told
 		// "abort", and the books refuse it anyway: they have its source already.
 		garbagecollection.SQL(s.db, "twophase-decisions", s.cfg.InboxRetention, `
@@ -49,7 +49,7 @@ func (s *service) garbageRules() []garbagecollection.Rule {
 			        ORDER BY finished_at
 			        LIMIT $2))`),
 		// The guard of a payout that is finished guards nothing: its recovery point
-		// lets nobody near the bank again.
+		// lets no process near the bank again.
 		garbagecollection.SQL(s.db, "guards", s.cfg.InboxRetention, `
 			DELETE FROM guards
 			 WHERE name = ANY(ARRAY(

@@ -39,7 +39,7 @@ type payment struct {
 	Status      string
 	Reason      string
 	Amount      money.Money
-	Method      string // what the token was redeemed for; empty: nobody has asked for a hold
+	Method      string // what the token was redeemed for; empty: no hold was asked for
 	ChargeID    string
 	Refunded    int64
 	CreatedAt   time.Time

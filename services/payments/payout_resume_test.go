@@ -147,7 +147,7 @@ func TestResumePayout_OfTooMuchIsRefusedAndTellsTheLedgerNothing(t *testing.T) {
 }
 
 // A newer version runs beside this one and knows one point more. Without an end for what it
-// does not know, the loop would turn for ever, and the completer would do nothing else.
+// does not know, the loop would turn forever, and the completer would do nothing else.
 func TestResume_PointOfANewerVersionEndsTheRun(t *testing.T) {
 	t.Parallel()
 	s, _ := newBanking(t)

@@ -208,7 +208,7 @@ func TestResumePayout_WritesTheBanksAnswerAlthoughTheProcessIsStopped(t *testing
 	same(t, "transfers", s.transfers(p), 1)
 }
 
-// Nobody listens at the bank's address: nothing was sent, and that is certain.
+// No server listens at the bank's address: nothing was sent, and that is certain.
 func TestTransfer_ToABankThatCannotBeReachedIsNotSent(t *testing.T) {
 	t.Parallel()
 	s, _ := newBanking(t)
@@ -216,9 +216,9 @@ func TestTransfer_ToABankThatCannotBeReachedIsNotSent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nobody := "http://" + listener.Addr().String()
+	closed := "http://" + listener.Addr().String()
 	_ = listener.Close()
-	for name, url := range map[string]string{"nobody listens": nobody, "no such name": "http://bank.invalid"} {
+	for name, url := range map[string]string{"no server listens": closed, "no such name": "http://bank.invalid"} {
 		status, view := s.with(func(cfg *settings) { cfg.BankURL = url }).payOut(t.Context())
 		same(t, name, []any{status, view.Status, view.Failure}, []any{http.StatusCreated, payoutFailed, "bank_unreachable"})
 	}

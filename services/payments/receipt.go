@@ -147,7 +147,7 @@ func (s *service) writeSomeReceipts(ctx context.Context) (int, error) {
 	}
 	err = postgres.Write(ctx, s.db, func(b *pgx.Batch) {
 		message.Append(b)
-		// Whoever holds one of the rows is waited for here. The time is read after
+		// A transaction that holds one of the rows is waited for here. The time is read after
 		// that: now() is when the transaction began, and would call a reference "in
 		// time" that is written after its document was swept.
 		b.Queue(`

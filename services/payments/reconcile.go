@@ -181,19 +181,19 @@ func (s *service) judgeEntry(ctx context.Context, p reconciliation.Pair) (reconc
 		}
 		return unresolvable("unknown-entry", "The ledger has booked what we know nothing of."), nil
 	}
-	mended := reconciliation.Judgement{Finding: "missing-in-ledger", Verdict: reconciliation.Resolved, Note: "Told again."}
+	fixed := reconciliation.Judgement{Finding: "missing-in-ledger", Verdict: reconciliation.Resolved, Note: "Told again."}
 	switch p.Kind {
 	case "settlement", "refund-settlement":
-		return mended, s.tellSettlementsAgain(ctx, p.Subject)
+		return fixed, s.tellSettlementsAgain(ctx, p.Subject)
 	case "refund":
-		return mended, s.postRefundsAgain(ctx, p.Subject)
+		return fixed, s.postRefundsAgain(ctx, p.Subject)
 	case "payout-sent", "payout-returned":
 		out, err := s.loadPayout(ctx, p.Subject)
 		if err == nil {
 			err = postgres.InTx(ctx, s.db, func(ctx context.Context, tx pgx.Tx) error { return s.publishPayoutResult(ctx, tx, out, out.Outcome) })
 		}
 		s.relay.Wake()
-		return mended, err
+		return fixed, err
 	}
 	return unresolvable("missing-in-ledger", fmt.Sprintf("There is no %s in the books, and nothing of ours could book it now.", p.Kind)), nil
 }

@@ -34,7 +34,7 @@ func (s *service) settlement(ctx context.Context, p payment, kind string, operat
 
 // settle applies one piece of the processor's news, when its time has come: the
 // payment's own record of the capture, or of the refund, must be there first. It
-// marks the payment and tells the ledger. Nobody orchestrates this part: each
+// marks the payment and tells the ledger. No orchestrator drives this part: each
 // service reacts to what the one before it has said.
 //
 // Pattern: out-of-order-messages

@@ -55,8 +55,8 @@ func TestVoid_WhileTheProcessorStillThinksLeavesNothingHeld(t *testing.T) {
 	}
 }
 
-// The token is being redeemed when the void comes. Nobody has asked for a hold, and
-// nobody will: the void's tombstone is there first.
+// The token is being redeemed when the void comes. No hold was asked for, and
+// none will be: the void's tombstone is there first.
 func TestVoid_WhileTheTokenIsBeingRedeemedLeavesNothingHeld(t *testing.T) {
 	t.Parallel()
 	for _, at := range []string{"before", "after"} {
@@ -93,7 +93,7 @@ func TestAuthorise_OneOfTwoIsRefusedTheTokenLeavesNothingHeld(t *testing.T) {
 	s.stands(cmd, declined, none, []string{"authorise refused card_declined", "authorise refused card_declined"})
 }
 
-// No delays: whoever wins, and wherever they meet.
+// No delays: either may win, and they may meet anywhere.
 func TestVoid_AtOnceWithItsAuthoriseLeavesNothingHeld(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)

@@ -126,7 +126,7 @@ func (c *container) about() string { return "docker: container " + c.id[:12] }
 // signal returns when the container has ended; sooner, a start would find it running.
 //
 // It does not ask the engine to stop the container: that sends the signal which dockertest
-// has put into the container's configuration, SIGWINCH. Nobody ends on that, and half a
+// has put into the container's configuration, SIGWINCH. No process ends on that, and half a
 // minute later everybody is killed.
 func (c *container) signal(ctx context.Context, sig syscall.Signal) error {
 	if err := c.client.KillContainer(docker.KillContainerOptions{ID: c.id, Signal: docker.Signal(sig), Context: ctx}); err != nil {

@@ -33,7 +33,7 @@ import (
 // Options says what to start.
 type Options struct {
 	// IgnoreGiven starts private instances even when addresses are given: for
-	// whoever is going to kill them.
+	// a caller that is going to kill them.
 	IgnoreGiven bool
 
 	// WithoutPostgres and WithoutRabbit leave out what is not needed.
@@ -42,7 +42,7 @@ type Options struct {
 	// LogicalDecoding starts a PostgreSQL whose log can be read as rows: for the live page.
 	LogicalDecoding bool
 
-	// Log hears what is being done. nil: nobody.
+	// Log hears what is being done. nil: it is not said.
 	Log io.Writer
 }
 

@@ -82,7 +82,7 @@ func (e *Env) localPostgres(ctx context.Context, initdb string, settings []strin
 	if err := os.WriteFile(pwfile, []byte(password+"\n"), 0o644); err != nil { //nolint:gosec // it stands in the source, too
 		return nil, err
 	}
-	// No sync of the empty cluster (-N): if the machine dies now, nobody misses
+	// No sync of the empty cluster (-N): if the machine dies now, no user misses
 	// it. The server itself runs with fsync on.
 	cmd := exec.CommandContext(ctx, initdb, "-N", "-D", data, "-U", "postgres",
 		"--pwfile", pwfile, "-A", "scram-sha-256", "-E", "UTF8", "--locale=C")
@@ -111,7 +111,7 @@ func dropRoot(dir string) (*account, error) {
 		found, err = user.Lookup("nobody")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("PostgreSQL must not run as root, and there is neither a user postgres nor nobody: %w", err)
+		return nil, fmt.Errorf("PostgreSQL must not run as root, and there is neither a user postgres nor one for services without rights: %w", err)
 	}
 	uid, _ := strconv.Atoi(found.Uid) // they are numbers wherever there is a root; 0 would be refused
 	gid, _ := strconv.Atoi(found.Gid)

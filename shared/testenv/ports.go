@@ -19,7 +19,7 @@ const (
 )
 
 // HoldPort finds a free loopback port and holds it for this process, also while
-// nobody listens on it: a file lock keeps other processes of ours away, so that
+// no process listens on it: a file lock keeps other processes of ours away, so that
 // a server can be killed and come back at the same address. release gives it up.
 func HoldPort() (port int, release func(), err error) {
 	dir := filepath.Join(os.TempDir(), "failwell-ports")
@@ -34,7 +34,7 @@ func HoldPort() (port int, release func(), err error) {
 		port := lowestPort + rand.IntN(highestPort-lowestPort) //nolint:gosec // avoiding collisions needs no secrecy
 		file, err := Lock(filepath.Join(dir, strconv.Itoa(port)), false)
 		if err != nil {
-			continue // held, or made by another user whose umask lets nobody read it
+			continue // held, or made by another user whose umask lets no other user read it
 		}
 		release = func() { _ = file.Close() }
 		if free(port) {

@@ -185,7 +185,7 @@ func TestContainers_ServeWhereAnEngineDoes(t *testing.T) {
 	_ = conn.Close(t.Context())
 }
 
-// The engine does not know that an owner was killed. Whoever starts next sweeps up.
+// The engine does not know that an owner was killed. The next process that starts sweeps up.
 func TestContainers_OfAKilledOwnerAreRemoved(t *testing.T) {
 	t.Parallel()
 	child := exec.Command(os.Args[0])

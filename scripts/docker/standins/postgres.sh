@@ -16,7 +16,7 @@ if [ ! -s "$PGDATA/PG_VERSION" ]; then
   drop initdb -A scram-sha-256 --auth-local=trust -U postgres --pwfile="$password" -E UTF8 --locale=C.UTF-8 >/dev/null
   rm "$password"
   echo 'host all all all scram-sha-256' >>"$PGDATA/pg_hba.conf"
-  # Only on the socket: nobody outside sees the server before it is set up.
+  # Only on the socket: no other container sees the server before it is set up.
   drop pg_ctl -w -o "-c listen_addresses=''" start >/dev/null
   for script in /docker-entrypoint-initdb.d/*.sql; do
     [ -e "$script" ] && drop psql -q -v ON_ERROR_STOP=1 -U postgres -f "$script"

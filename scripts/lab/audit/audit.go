@@ -27,7 +27,7 @@ type Databases struct {
 	// Receipts is where payments stores its documents; nil: not checked.
 	Receipts *blob.Bucket
 
-	// Grace is the age from which a document that nobody refers to must have been
+	// Grace is the age from which a document that no row refers to must have been
 	// removed: the grace of payments, and time enough for its sweep. Open sets it
 	// to what fits the lab's settings.
 	Grace time.Duration

@@ -125,9 +125,9 @@ func TestAudit_EachViolationTurnsItsInvariantRed(t *testing.T) {
 
 		{"charged-once", "a hold beside the capture", sandbox, `INSERT INTO processor_charges SELECT 'ch_x', 'authorised', amount_minor, currency, 0, 0, reference, merchant_id, payment_method, card, created_at FROM processor_charges WHERE id = 'ch_3'`},
 		{"charged-once", "a hold on a cancelled order", sandbox, `UPDATE processor_charges SET status = 'authorised' WHERE id = 'ch_10'`},
-		{"charged-once", "a charge for nobody", sandbox, `INSERT INTO processor_charges SELECT 'ch_x', 'authorised', amount_minor, currency, 0, 0, 'pay_x', merchant_id, payment_method, card, created_at FROM processor_charges WHERE id = 'ch_3'`},
+		{"charged-once", "a charge without a payment", sandbox, `INSERT INTO processor_charges SELECT 'ch_x', 'authorised', amount_minor, currency, 0, 0, 'pay_x', merchant_id, payment_method, card, created_at FROM processor_charges WHERE id = 'ch_3'`},
 
-		{"stock-conserved", "a reservation that nobody has", orders, `UPDATE products SET available = available - 1, reserved = 1`},
+		{"stock-conserved", "a reservation without an order", orders, `UPDATE products SET available = available - 1, reserved = 1`},
 		{"stock-conserved", "more sold than ordered", orders, `UPDATE products SET available = available - 1, sold = sold + 1`},
 
 		{"books-balance", "a balance that was not moved", ledger, `UPDATE accounts SET balance_minor = balance_minor + 1 WHERE id = 'cash:GBP'`},
@@ -161,7 +161,7 @@ func TestAudit_EachViolationTurnsItsInvariantRed(t *testing.T) {
 			ALTER TABLE payments DROP CONSTRAINT payments_refund_bounded; UPDATE payments SET refunded_minor = 1001 WHERE id = '` + payment(3) + `'`},
 
 		{"payout-at-most-once", "a second transfer", sandbox, `INSERT INTO bank_transfers SELECT gen_random_uuid(), reference, amount_minor, currency, account, at FROM bank_transfers LIMIT 1`},
-		{"payout-at-most-once", "a transfer for nobody", sandbox, `INSERT INTO bank_transfers VALUES (gen_random_uuid(), 'rent', 5, 'GBP', 'acct', now())`},
+		{"payout-at-most-once", "a transfer without a payout", sandbox, `INSERT INTO bank_transfers VALUES (gen_random_uuid(), 'rent', 5, 'GBP', 'acct', now())`},
 		{"payout-at-most-once", "a transfer over another amount", sandbox, `UPDATE bank_transfers SET amount_minor = 99`},
 		{"payout-at-most-once", "a payout that the ledger does not have", ledger, rub(`kind = 'payout' AND source = 'pyo_` + audittest.ID(audittest.Payout, 2) + `'`)},
 		{"payout-at-most-once", "a payout whose end the ledger does not have", ledger, rub(`kind = 'payout-sent' AND source = 'pyo_` + audittest.ID(audittest.Payout, 2) + `'`)},
@@ -171,7 +171,7 @@ func TestAudit_EachViolationTurnsItsInvariantRed(t *testing.T) {
 		{"nothing-in-doubt", "a payout half-way", payments, `UPDATE payouts SET recovery_point = 'booked'`},
 		{"nothing-in-doubt", "a key without an answer", payments, `UPDATE idempotency_keys SET status = NULL WHERE operation = 'POST /v1/refunds'`},
 		{"nothing-in-doubt", "news that is held back", payments, `INSERT INTO received_events (event_id, stream, rank, happened_at, type, body) VALUES ('evt', 'pay_` + payment(3) + `', 1, now(), 'charge.settled', '')`},
-		{"nothing-in-doubt", "a reconciliation that nobody runs", payments, `INSERT INTO reconciliations (id) VALUES (gen_random_uuid())`},
+		{"nothing-in-doubt", "a reconciliation that no process runs", payments, `INSERT INTO reconciliations (id) VALUES (gen_random_uuid())`},
 
 		{"no-dangling-reference", "an order without its receipt", orders, `UPDATE orders SET receipt_id = '' WHERE id = '` + order(3) + `'`},
 		{"no-dangling-reference", "an order with the receipt of another", orders, `UPDATE orders SET receipt_id = 'rcp_` + payment(4) + `' WHERE id = '` + order(3) + `'`},
@@ -308,7 +308,7 @@ func TestHeard_ComparesAnswersByteForByte(t *testing.T) {
 	refund := audit.Answer{Merchant: "mer_acme", Operation: "POST /v1/refunds", Key: "POST /v1/refunds1", Status: 201,
 		Body: []byte(`{"id":"rfd_` + audittest.ID(audittest.Refund, 1) + `"}`)}
 	other, anew, unknown := right, right, right
-	other.Body, anew.Status, unknown.Key = append([]byte(" "), right.Body...), 200, "nobody's"
+	other.Body, anew.Status, unknown.Key = append([]byte(" "), right.Body...), 200, "no such key"
 	for _, c := range []struct {
 		what  string
 		heard []audit.Answer

@@ -22,7 +22,7 @@ func violations(ctx context.Context, db *pgxpool.Pool, count, query string) (int
 	return n, found, err
 }
 
-// orderTerminal: an order without a saga is one that nobody goes on with.
+// orderTerminal: an order without a saga is one that no process continues.
 func (a *auditor) orderTerminal(ctx context.Context) (int, []string, error) {
 	return violations(ctx, a.Orders,
 		`SELECT count(*) FROM orders`,

@@ -85,10 +85,10 @@ func GoingOn(ctx context.Context, d *Databases) (string, error) {
 	return "", err
 }
 
-// onTheirWay compares what has happened with what the ledger has booked. Nobody
+// onTheirWay compares what has happened with what the ledger has booked. No process
 // waits for a reply to these messages, so only the two ends show that one is
 // between them. Of captures and refunds the far end is the processor, not
-// payments: news that payments has acknowledged and lost is on its way for ever.
+// payments: news that payments has acknowledged and lost is on its way forever.
 func onTheirWay(ctx context.Context, d *Databases) ([]string, error) {
 	var captures, refunds, ended, bookedCaptures, bookedRefunds, bookedEnds int
 	// Of what is at the processor, only ours: its reference is a payment of ours.

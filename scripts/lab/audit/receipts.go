@@ -87,7 +87,7 @@ func (a *auditor) noDanglingReference(ctx context.Context) (int, []string, error
 		  FROM paid p
 		  JOIN documents d ON d.name = p.receipt_name
 		 WHERE d.size <> (regexp_match(d.name, '-([0-9]+)-[0-9a-f]{64}$'))[1]::bigint`, `
-		SELECT format('%s is older than the grace, and nobody refers to it', d.name)
+		SELECT format('%s is older than the grace, and no row refers to it', d.name)
 		  FROM documents d
 		  LEFT JOIN paid p ON p.receipt_name = d.name
 		 WHERE p.id IS NULL
@@ -102,9 +102,9 @@ func (a *auditor) noDanglingReference(ctx context.Context) (int, []string, error
 // sweptSoon is the longest grace at which the sweep is worth waiting for.
 const sweptSoon = time.Minute
 
-// dueForTheSweep counts documents that nobody refers to and that the sweep is
+// dueForTheSweep counts documents that no row refers to and that the sweep is
 // about to remove. In the lab those are all: a few seconds, and they are gone. With
-// the grace of an hour nobody wants to wait for the young ones; those of half the
+// a test does not wait an hour for the young ones; those of half the
 // grace are due then, because time passes between the quiet and the audit, and a
 // document that is nearly old enough now would be found too old.
 func dueForTheSweep(ctx context.Context, d *Databases) (due int, err error) {

@@ -59,7 +59,7 @@ var everythingElsewhere = []staged{
 		 WHERE order_id <> ''
 		 GROUP BY order_id`},
 	// What an entry moves, by the kind of account. Accounts of more than one merchant
-	// or in more than one currency show as a merchant or currency that nobody has.
+	// or in more than one currency show as a merchant or currency that does not exist.
 	{"entries", "source text, kind text, reference text, merchant_id text, currency text, receivable bigint, clearing bigint, transit bigint, cash bigint, pending bigint, available bigint, fee bigint", ledger, `
 		SELECT e.source, e.kind, e.reference, e.merchant_id || COALESCE(' and ' || NULLIF(p.merchant_id, e.merchant_id), ''), p.currency,
 		       p.receivable, p.clearing, p.transit, p.cash, p.pending, p.available, p.fee

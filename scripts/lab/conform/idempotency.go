@@ -74,7 +74,7 @@ var Idempotency = []Case{
 		return err
 	}},
 	{"mismatch", "the same key with other content is refused with 422", draft + "2.7", mismatch},
-	{"concurrent", "twenty at once under one key are one piece of work: whoever gets an answer gets the same; the others are told to come back (409)", draft + "2.6, 2.7", concurrent},
+	{"concurrent", "twenty at once under one key are one piece of work: every answer is the same; the others are told to come back (409)", draft + "2.6, 2.7", concurrent},
 	{"errors-are-problems", "a refusal is application/problem+json, or links to its description (rel=describedby)", draft + "2.7", func(ctx context.Context, t *Target) error {
 		a, err := t.try(ctx, "")
 		if err != nil {
@@ -86,7 +86,7 @@ var Idempotency = []Case{
 		}
 		return nil
 	}},
-	{"refused-is-not-recorded", "a malformed request does not use its key up: mended, it is worked on", draft + "2.7", func(ctx context.Context, t *Target) error {
+	{"refused-is-not-recorded", "a malformed request does not use its key up: fixed, it is worked on", draft + "2.7", func(ctx context.Context, t *Target) error {
 		key := newKey()
 		a, err := t.post(ctx, []byte(`{`), map[string]string{keyHeader: key})
 		if err != nil {
@@ -96,7 +96,7 @@ var Idempotency = []Case{
 			return fmt.Errorf("malformed: %w", unexpected(a, "4xx"))
 		}
 		if _, _, err = t.first(ctx, key); err != nil {
-			err = fmt.Errorf("mended: %w", err)
+			err = fmt.Errorf("fixed: %w", err)
 		}
 		return err
 	}},

@@ -57,7 +57,7 @@ func everyCaseCanFail(t *testing.T, cases []Case, bad map[string][]string, run f
 
 // How long a keyed endpoint works, and remembers.
 const (
-	worksFor = 400 * time.Millisecond // long enough for twenty to find it in work
+	worksFor = 400 * time.Millisecond // long enough for twenty to find it in progress
 	keptFor  = time.Second
 )
 

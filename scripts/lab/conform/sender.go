@@ -15,7 +15,7 @@ import (
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 )
 
-// Sender are the cases for whoever sends Standard Webhooks. Each listens, has the
+// Sender are the cases for a sender of Standard Webhooks. Each listens, has the
 // sender triggered, answers as it wants, and looks at what comes.
 var Sender = []Case{
 	{"signed", "id, timestamp and a valid signature are there; the body is JSON", standard + "Webhook headers", func(ctx context.Context, t *Target) error {
@@ -115,7 +115,7 @@ func (t *Target) tries(ctx context.Context, answer func(before []received) int) 
 		w.WriteHeader(status)
 	})}
 	go server.Serve(listener) //nolint:errcheck // ends by Close
-	defer server.Close()      //nolint:errcheck // nobody waits for it
+	defer server.Close()      //nolint:errcheck // no client waits for it
 	address := t.ListenAs
 	if address == "" {
 		address = "http://" + listener.Addr().String()

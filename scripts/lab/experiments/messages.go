@@ -54,7 +54,7 @@ var reliableRetries = Experiment{
 		{
 			Text: "The message fails once; the consumer writes a line to its log and takes the next one. How much is booked as settled for the mug of 12.50?",
 			Of:   "booked as settled", Choices: []string{"0.00", "12.50"},
-			Why: "Nobody waits for a reply to a settlement, so nobody sends it again.",
+			Why: "No service waits for a reply to a settlement, so none sends it again.",
 		},
 	},
 	Drive: func(ctx context.Context, w *World, r *Run) {

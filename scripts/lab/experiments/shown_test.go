@@ -17,7 +17,7 @@ func TestMasked_HidesOnlyWhatDiffersFromRunToRun(t *testing.T) {
 		{"4 tries, 4 with a valid signature", "4 tries, 4 with a valid signature"},
 		{"the poison: parked after 5 tries", "the poison: parked after 5 tries"},
 		{"2 sold, the balance moved by 75.00 instead of 50.00", "2 sold, the balance moved by 75.00 instead of 50.00"},
-		{"27000 rows that nobody needs", "27000 rows that nobody needs"},
+		{"27000 rows that are not needed", "27000 rows that are not needed"},
 		{"two at once, for one order: 201, 409", "two at once, for one order: 201, 409"},
 		{"stock reserved → authorised", "stock reserved → authorised"},
 	} {

@@ -50,7 +50,7 @@ func (w *World) asked(ctx context.Context) int {
 	_, err := w.call(ctx, http.MethodGet, w.System.URL[stack.Sandbox]+"/faults", nil, nil, &list)
 	must(err)
 	if len(list.Rules) == 0 {
-		panic(broken{errors.New("nobody counts the calls")})
+		panic(broken{errors.New("no server counts the calls")})
 	}
 	return list.Rules[0].Struck
 }
@@ -77,7 +77,7 @@ func await(ctx context.Context, what string, holds func() bool) {
 		select {
 		case <-time.After(10 * time.Millisecond):
 		case <-ctx.Done():
-			panic(broken{fmt.Errorf("waited in vain for %s: %w", what, ctx.Err())})
+			panic(broken{fmt.Errorf("time-out while waiting for %s: %w", what, ctx.Err())})
 		}
 	}
 }

@@ -188,7 +188,7 @@ var atMostOnceGuard = Experiment{
 		{
 			Text: "The payout of 5.00 is in our database as \"booked\", nothing more. The client sends its request again, with its key. How much does the bank pay out in all?",
 			Of:   "paid out by the bank", Choices: []string{"0.00", "5.00", "10.00"},
-			Why: "Whoever finds \"booked\" must believe that the bank was not asked yet.",
+			Why: "A process that finds \"booked\" must believe that the bank was not asked yet.",
 		},
 		{
 			Text: "And what is the client told in the end?", With: true,

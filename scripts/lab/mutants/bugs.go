@@ -1,6 +1,6 @@
 package mutants
 
-// Bug is a mistake of our own that was found and mended. Its edits bring it back,
+// Bug is a mistake of our own that was found and fixed. Its edits bring it back,
 // and the named test must then fail: the record can be repeated at any time.
 type Bug struct {
 	ID        string
@@ -8,7 +8,7 @@ type Bug struct {
 	FoundBy   string
 	Broke     string // what went wrong, and what it would have cost
 	Invariant string // which of the audit's it broke; "" for none: it broke a promise that no database shows
-	Mended    string
+	Fixed     string
 	Edits     []Edit
 	Package   string
 	Test      string
@@ -20,7 +20,7 @@ var Bugs = []Bug{
 		ID: "accounts-opened-in-any-order", Date: "2026-11-23",
 		FoundBy: "a test that holds two entries at each of their locks in turn",
 		Broke:   "two entries that open the same new accounts in opposite order wait for each other; PostgreSQL ends one of them after a second (40P01), and it is done again: slow, and more slowly the more merchants are new",
-		Mended:  "accounts are opened in the order of their ids, as balances are moved",
+		Fixed:   "accounts are opened in the order of their ids, as balances are moved",
 		Edits: []Edit{{"services/ledger/entry.go", `		 ORDER BY id
 		    ON CONFLICT (id) DO NOTHING` + "`,\n\t\taccounts)", `		    ON CONFLICT (id) DO NOTHING` + "`,\n\t\taccounts)"}},
 		Package: "./services/ledger", Test: "TestEntry_OpeningAccountsInOppositeOrderBothCommit",
@@ -30,7 +30,7 @@ var Bugs = []Bug{
 		FoundBy:   "a table of merchants with no secret, an empty one, and a bare whsec_",
 		Broke:     "a callback to a merchant without a secret was signed with an empty key: a valid signature that anybody can make",
 		Invariant: "called-back",
-		Mended:    "nothing is sent without a secret; each try fails and says why, and after the last the delivery is parked",
+		Fixed:     "nothing is sent without a secret; each try fails and says why, and after the last the delivery is parked",
 		Edits: []Edit{{"shared/pattern/callback/sender.go", `case strings.TrimPrefix(*d.secret, "whsec_") == "":`,
 			`case strings.TrimPrefix(*d.secret, "whsec_") == "never":`}},
 		Package: "./shared/pattern/callback", Test: "TestSender_SendsNothingWithoutASecret",
@@ -39,7 +39,7 @@ var Bugs = []Bug{
 		ID: "private-in-disguise", Date: "2026-11-23",
 		FoundBy: "a table of addresses",
 		Broke:   "a callback URL that resolves to a NAT64, 6to4, Teredo or reserved address passed the check for private networks, and could reach into ours",
-		Mended:  "of IPv6 only what is given out, less the tunnels; of IPv4 not the reserved ranges either",
+		Fixed:   "of IPv6 only what is given out, less the tunnels; of IPv4 not the reserved ranges either",
 		Edits:   []Edit{{"shared/pattern/callback/filter.go", `to.Port())); err != nil {`, `to.Port())); err != nil && ip.IsPrivate() {`}},
 		Package: "./shared/pattern/callback", Test: "TestFilter_RefusesWhatIsNotOnTheInternet",
 	},
@@ -47,7 +47,7 @@ var Bugs = []Bug{
 		ID: "retry-after-overflows", Date: "2026-11-23",
 		FoundBy: "a table of Retry-After values",
 		Broke:   "Retry-After: 10000000000 came out negative and was ignored: the endpoint that asked to be left alone was called again at once",
-		Mended:  "bounded before it is multiplied",
+		Fixed:   "bounded before it is multiplied",
 		Edits: []Edit{{"shared/pattern/callback/sender.go", `time.Duration(min(seconds, uint64(maxRetryAfter/time.Second))) * time.Second`,
 			`time.Duration(seconds) * time.Second`}},
 		Package: "./shared/pattern/callback", Test: "TestSender_HonoursRetryAfterWithinBounds",
@@ -56,7 +56,7 @@ var Bugs = []Bug{
 		ID: "one-merchant-takes-all-places", Date: "2026-11-23",
 		FoundBy: "forty deliveries to an endpoint that hangs",
 		Broke:   "one merchant's backlog took every place that there is for sending; the others' callbacks waited for its time-outs",
-		Mended:  "a merchant has places of its own, a fraction of all",
+		Fixed:   "a merchant has places of its own, a fraction of all",
 		Edits:   []Edit{{"shared/pattern/callback/worker.go", `	perMerchant = 32`, `	perMerchant = 1000`}},
 		Package: "./shared/pattern/callback", Test: "TestWorker_HangingMerchantsDoNotHoldUpOthers",
 	},
@@ -65,7 +65,7 @@ var Bugs = []Bug{
 		FoundBy:   "tests of payments against the sandbox: slow to redeem for one, refusing another",
 		Broke:     "redeeming a card token takes no key, so a refusal of one redemption says nothing about another that is under way. A void whose own redemption was refused said \"nothing is held\", and then the slow one came through and held the money: voided here, authorised at the processor, for as long as the card's bank likes. Two who authorised at once could do the same",
 		Invariant: "charged-once",
-		Mended:    "nobody asks for a hold before the payment is begun in our books by one insert; whoever inserts first decides, the authorisation, a refusal or a void. The void needs no redemption of its own any more",
+		Fixed:     "no code asks for a hold before the payment is begun in our books by one insert; the first insert decides, the authorisation, a refusal or a void. The void needs no redemption of its own any more",
 		Edits: []Edit{
 			{"services/payments/authorise.go", `		case declined:`, `		case "never":`},
 			{"services/payments/authorise.go", `		p.ChargeID, err = s.placeHold(ctx, p)`, `		p.Method = method
@@ -78,7 +78,7 @@ var Bugs = []Bug{
 		FoundBy:   "the sweep, once its delays outlasted those who wait: 16 of 348 combinations, for one delay at payments.refund.after-posted, the client retries",
 		Broke:     "a refund or payout that took too long was answered 202 with whatever its row said by then, \"succeeded\" perhaps, beside the 201 that was recorded under the key: two answers to one request",
 		Invariant: "same-answer",
-		Mended:    "who could not finish looks for the recorded answer before it says \"later\", and says pending when there is none",
+		Fixed:     "who could not finish looks for the recorded answer before it says \"later\", and says pending when there is none",
 		Edits: []Edit{{"services/payments/operation.go", `		return answer.Answer(c.Response())
 	}
 	location, view`, `		answer.Exists = true // and is not given
@@ -90,7 +90,7 @@ var Bugs = []Bug{
 		ID: "gone-and-carried-out", Date: "2026-11-28",
 		FoundBy: "a stream of batches whose callers give up, against one locked row",
 		Broke:   "a batch was written although its caller had given up before it entered a transaction: 894 of them in four seconds; with clients that retry, the work doubles in the moment of trouble",
-		Mended:  "a caller that goes takes its batch with it, as long as it is in no transaction",
+		Fixed:   "a caller that goes takes its batch with it, as long as it is in no transaction",
 		Edits: []Edit{{"shared/platform/postgres/group.go", `func(r *request) bool { return !r.taken.CompareAndSwap(false, true) }`,
 			`func(r *request) bool { r.taken.Store(true); return false }`}},
 		Package: "./shared/platform/postgres", Test: "TestGrouped_BatchOfACallerThatIsGoneIsNotCarriedOut",
@@ -99,7 +99,7 @@ var Bugs = []Bug{
 		ID: "locked-row-holds-up-others", Date: "2026-11-28",
 		FoundBy: "a stream of 160 batches a second that want one locked row",
 		Broke:   "each group met a batch that wanted the row, and every member waited with it: others took 3.1 s and more with every second",
-		Mended:  "a row for which a batch has waited in vain is remembered for a second, and what wants it is left out of the groups",
+		Fixed:   "a row whose lock a batch could not get is remembered for a second, and what wants it is left out of the groups",
 		Edits:   []Edit{{"shared/platform/postgres/group.go", `			row := g.locked.wantedBy(r.queries)`, `			row := (*rowKey)(nil)`}},
 		Package: "./shared/platform/postgres", Test: "TestGrouped_LockedRowDoesNotHoldUpOthers",
 	},
@@ -107,7 +107,7 @@ var Bugs = []Bug{
 		ID: "locked-merchant-takes-all-workers", Date: "2026-11-28",
 		FoundBy: "a stream of sales of a merchant whose account a payout in doubt has locked",
 		Broke:   "each of them kept a worker of the ledger's consumer for five seconds, and the platform's account locked meanwhile: another merchant's sale took 10.7 s",
-		Mended:  "a few handlers wait, the others give up after a tenth of a second, and their messages wait at the broker; merchants' accounts are locked before the platform's",
+		Fixed:   "a few handlers wait, the others give up after a tenth of a second, and their messages wait at the broker; merchants' accounts are locked before the platform's",
 		Edits: []Edit{
 			{"services/ledger/main.go", `	placeWait = 100 * time.Millisecond`, `	placeWait = 5 * time.Second`},
 			{"services/ledger/entry.go", `return cmp.Compare(merchantOf(b), merchantOf(a))`, `return cmp.Compare(a, b)`},
@@ -119,7 +119,7 @@ var Bugs = []Bug{
 		FoundBy:   "a partial refund whose answer was lost, gone on with after the processor has forgotten its key",
 		Broke:     "the processor was asked again and gave the money back a second time: 10.00 there, 5.00 in our row. A month of replays was allowed, against a day for which processors keep keys",
 		Invariant: "refund-bounded",
-		Mended:    "past the retention of keys a refund is looked up by its reference instead of being asked for again",
+		Fixed:     "past the retention of keys a refund is looked up by its reference instead of being asked for again",
 		Edits:     []Edit{{"services/payments/refund.go", `	if s.keyForgotten(r.CreatedAt) {`, `	if s.keyForgotten(r.CreatedAt.AddDate(100, 0, 0)) {`}},
 		Package:   "./services/payments", Test: "TestRefund_IsLookedUpWhenTheProcessorHasForgottenTheKey",
 	},
@@ -128,7 +128,7 @@ var Bugs = []Bug{
 		FoundBy:   "a void of an authorisation whose answer was lost, after the processor has forgotten its key",
 		Broke:     "to find the charge, the void asked for the hold again: that made a second hold, which it released; the first stayed on the customer's card",
 		Invariant: "charged-once",
-		Mended:    "past the retention of keys the holds are looked up by the payment's reference, and all of them are released",
+		Fixed:     "past the retention of keys the holds are looked up by the payment's reference, and all of them are released",
 		Edits: []Edit{
 			{"services/payments/authorise.go", `	if s.keyForgotten(p.CreatedAt) {`, `	if s.keyForgotten(p.CreatedAt.AddDate(100, 0, 0)) {`},
 			{"services/payments/void.go", `	case s.keyForgotten(p.CreatedAt):`, `	case s.keyForgotten(p.CreatedAt.AddDate(100, 0, 0)):`},
@@ -139,7 +139,7 @@ var Bugs = []Bug{
 		ID: "strange-id-stops-reconciliation", Date: "2026-11-28",
 		FoundBy: "a line of the processor's report with the id txn_1",
 		Broke:   "the id was cast to a UUID in SQL: one such line ended every reconciliation with an error, and no missed webhook was ever made up for again",
-		Mended:  "a line of the processor's whose id is no UUID makes no sense: it is a difference by itself",
+		Fixed:   "a line of the processor's whose id is no UUID makes no sense: it is a difference by itself",
 		Edits: []Edit{
 			{"services/payments/statements.go", ` || st.uuids && uuid.Validate(l.ID) != nil`, ``},
 			{"services/payments/statements.go", "\t\"github.com/google/uuid\"\n", ``},
@@ -150,7 +150,7 @@ var Bugs = []Bug{
 		ID: "unreadable-line-hides-the-statement", Date: "2026-11-29",
 		FoundBy: "lines of a report with a zero byte, an amount that is a word, one near the largest int64, and an id of 100,000 letters",
 		Broke:   "a page was decoded as one, so one such line kept the whole statement from being compared; those that could be decoded and not stored ended every reconciliation with an error",
-		Mended:  "lines are decoded and checked one by one; one that makes no sense is a difference by itself",
+		Fixed:   "lines are decoded and checked one by one; one that makes no sense is a difference by itself",
 		Edits: []Edit{{"services/payments/statements.go", `err != nil || !l.readable() ||`,
 			`err != nil { return nil, "", err } else if`}},
 		Package: "./services/payments", Test: "TestReconcile_UnreadableLineIsADifference",
@@ -159,7 +159,7 @@ var Bugs = []Bug{
 		ID: "last-of-two-names-counts", Date: "2026-11-29",
 		FoundBy: "a product with its price twice, the second without a currency",
 		Broke:   "of two equal names in a body the last counted, field by field: 999.00 became 0.01. A gateway that looks at the request may see the first",
-		Mended:  "one decoder for all endpoints, encoding/json v2, refuses a name that stands twice",
+		Fixed:   "one decoder for all endpoints, encoding/json v2, refuses a name that stands twice",
 		Edits: []Edit{{"shared/platform/web/bind.go", `json.RejectUnknownMembers(true)`,
 			`json.RejectUnknownMembers(true), jsontext.AllowDuplicateNames(true)`}},
 		Package: "./shared/platform/web", Test: "TestBind_NamesTheFieldOfABadBody",
@@ -168,7 +168,7 @@ var Bugs = []Bug{
 		ID: "removed-merchant-keeps-its-key", Date: "2026-11-29",
 		FoundBy: "a merchant that was taken out of MERCHANTS",
 		Broke:   "keys were added and replaced at the start, and never taken away: a revoked key went on working",
-		Mended:  "the keys in the database are made those of the configuration, in one transaction",
+		Fixed:   "the keys in the database are made those of the configuration, in one transaction",
 		Edits:   []Edit{{"shared/platform/web/auth.go", "		b.Queue(`DELETE FROM merchant_keys`)\n", ""}},
 		Package: "./shared/platform/web", Test: "TestSyncAPIKeys_TheKeysAreThoseOfTheConfiguration",
 	},
@@ -176,7 +176,7 @@ var Bugs = []Bug{
 		ID: "stop-without-an-end", Date: "2026-11-29",
 		FoundBy: "SIGTERM while PostgreSQL was paused",
 		Broke:   "closing the pool waited for a server that did not answer: 75 seconds, and the orchestrator kills after ten",
-		Mended:  "a process that has not stopped after nine seconds ends as in a crash",
+		Fixed:   "a process that has not stopped after nine seconds ends as in a crash",
 		Edits:   []Edit{{"shared/platform/process/process.go", `		time.Sleep(stopTimeout)`, `		time.Sleep(8 * stopTimeout)`}},
 		Package: "./shared/platform/process", Test: "TestMain_StopEndsWhateverHangs",
 	},
@@ -185,7 +185,7 @@ var Bugs = []Bug{
 		FoundBy:   "a retry, after a deploy, of an order with a field that was no longer taken",
 		Broke:     "the body was validated before its key was looked up: the client of an accepted order got 422 and no id",
 		Invariant: "same-answer",
-		Mended:    "the look-up compares the body as it was sent; only a new request is validated",
+		Fixed:     "the look-up compares the body as it was sent; only a new request is validated",
 		Edits: []Edit{{"services/orders/accept.go", `	in, invalid := web.Decode[newOrder](body)
 `, `	in, invalid := web.Decode[newOrder](body)
 	if invalid != nil {

@@ -117,14 +117,14 @@ var All = []Mutant{
 		Drive: paidOut,
 	},
 	{
-		ID: "nobody-completes", Pattern: "completer", Invariant: "nothing-in-doubt",
+		ID: "completer-idle", Pattern: "completer", Invariant: "nothing-in-doubt",
 		Says:  "what its client gave up on stays as it is",
 		Diff:  "completer",
 		Drive: refundLeft,
 	},
 	{
 		ID: "news-forgotten", Pattern: "callback", Invariant: "called-back",
-		Says:  "the end of an order owes nobody a callback",
+		Says:  "the end of an order writes no callback",
 		Edits: []Edit{{"services/orders/end.go", `		callback.Enqueue(b, *notification)`, `		_ = callback.Enqueue`}},
 		Drive: soldTwice,
 	},
@@ -156,7 +156,7 @@ var All = []Mutant{
 }
 
 // Chosen returns the mutants whose name contains one of the texts, or all when there
-// is none. A text that no name contains is a mistake of whoever wrote it.
+// is none. A text that no name contains is a mistake of the caller.
 func Chosen(only []string) ([]Mutant, error) {
 	return chosen(All, only, func(m Mutant) string { return m.ID })
 }

@@ -18,7 +18,7 @@ import (
 //   - It retries: it asks with the same key until the answer is definite, and once
 //     more when all is quiet. Where the fault is a delay, it does not wait for it:
 //     a second request is sent while the first one hangs.
-//   - It is gone: one request, and nobody hears what came of it. Where the fault is
+//   - It is gone: one request, and no client reads the answer. Where the fault is
 //     a delay, it hangs up in the middle.
 func (r *run) request(url string, body []byte) scene {
 	answers := &shop.Answers{URL: url, Key: uuid.NewString()}
@@ -32,7 +32,7 @@ func (r *run) request(url string, body []byte) scene {
 	if r.Client == Gone {
 		return scene{act: func(ctx context.Context) error {
 			r.goneAfter(ctx, func(ctx context.Context) {
-				_, _ = r.Shop.Post(ctx, url, answers.Key, body) // whatever came of it, nobody hears it
+				_, _ = r.Shop.Post(ctx, url, answers.Key, body) // no client reads the answer
 			})
 			return nil
 		}}

@@ -7,14 +7,14 @@ import (
 	"example.com/failwell/shared/platform/fault"
 )
 
-// Client is what becomes of whoever sent the request.
+// Client is what becomes of the client that sent the request.
 type Client string
 
 // The clients.
 const (
-	Retries Client = "client-retries" // asks until the answer is definite, and then once more
-	Gone    Client = "client-gone"    // sends one request; when that takes long, it hangs up
-	Nobody  Client = "no-client"      // garbage is nobody's request
+	Retries  Client = "client-retries" // asks until the answer is definite, and then once more
+	Gone     Client = "client-gone"    // sends one request; when that takes long, it hangs up
+	NoClient Client = "no-client"      // no request causes the collection of garbage
 )
 
 // Combination is one run of the sweep.
@@ -44,7 +44,7 @@ func All(faults ...fault.Action) []Combination {
 		if point.Name == fault.GarbageAfterBatch {
 			for _, h := range heaps {
 				for _, f := range faults {
-					all = append(all, Combination{point.Name, h.rule, h.service, f, Nobody})
+					all = append(all, Combination{point.Name, h.rule, h.service, f, NoClient})
 				}
 			}
 			continue

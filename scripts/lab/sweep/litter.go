@@ -58,7 +58,7 @@ var heaps = []heap{
 	},
 	{
 		// A guard is garbage when its payout is finished and old. These payouts were
-		// refused before anything was booked: nobody else knows of them.
+		// refused before anything was booked: no other system knows of them.
 		service: stack.Payments, rule: "guards",
 		scatter: `WITH old AS (
 		            INSERT INTO payouts (id, merchant_id, amount_minor, currency, recovery_point, outcome, failure, created_at, finished_at)
@@ -135,7 +135,7 @@ func (r *run) litter(ctx context.Context) error {
 	return err
 }
 
-// orphans are documents that nobody refers to. They are collected once they are as
+// orphans are documents that no row refers to. They are collected once they are as
 // old as RECEIPT_GRACE; the audit waits for that.
 func (r *run) orphans(ctx context.Context) error {
 	at := storethenreference.ClockReading{Read: time.Now()}

@@ -62,7 +62,7 @@ func (r *run) payable(ctx context.Context) error {
 	return audit.WaitQuiet(ctx, r.Truth)
 }
 
-// unknownPayout leaves a difference for a reconciliation to find and mend. Its
+// unknownPayout leaves a difference for a reconciliation to find and fix. Its
 // request carries no key: a client that retries asks for another run.
 func (r *run) unknownPayout(ctx context.Context) (scene, error) {
 	if err := r.payable(ctx); err != nil {

@@ -22,7 +22,7 @@ import (
 // World is a running system to sweep.
 type World struct{ *world.World }
 
-// ErrNotPassed means: nobody passed the point.
+// ErrNotPassed means: no process passed the point.
 var ErrNotPassed = errors.New("nothing passed the point")
 
 // ErrOtherAnswer means: a retry got another answer than the request before it. The
@@ -88,7 +88,7 @@ type scene struct {
 	act func(ctx context.Context) error
 
 	// askAgain sends the request once more when all is quiet, and fails when the
-	// answers to it were not all the same. nil: there is nobody who could.
+	// answers to it were not all the same. nil: no client is there that could.
 	askAgain func(ctx context.Context) error
 }
 

@@ -25,7 +25,7 @@ func TestAll_HasEveryPointWithEveryFaultAndClient(t *testing.T) {
 	for _, p := range fault.Points {
 		clients := []Client{Retries, Gone}
 		if p.Name == fault.GarbageAfterBatch {
-			clients = []Client{Nobody}
+			clients = []Client{NoClient}
 		}
 		for _, f := range faults {
 			for _, client := range clients {

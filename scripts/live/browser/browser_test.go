@@ -257,7 +257,7 @@ func TestPage_BreaksAndMends(t *testing.T) {
 	v.until(step("no-answer", "no answer to POST /v1/charges"))
 	v.until(ended)
 
-	// While payments is paused the order can still be walked back.
+	// While payments is paused the order can still be compensated.
 	v.press("pause payments")
 	v.until(`document.querySelector("#armed").textContent.includes("payments paused")`)
 	v.choose("order", "card", "4242424242424242")

@@ -13,7 +13,7 @@ import (
 // Audit checks the invariants of a running system.
 type Audit struct {
 	Wait         time.Duration `default:"30s" help:"How long to wait until the system is quiet."`
-	ReceiptGrace time.Duration `default:"10s" help:"The age from which a document that nobody refers to must have been removed: RECEIPT_GRACE of payments, and time enough for its sweep."`
+	ReceiptGrace time.Duration `default:"10s" help:"The age from which a document that no row refers to must have been removed: RECEIPT_GRACE of payments, and time enough for its sweep."`
 }
 
 // Run audits the system whose addresses are in the environment or in .run/env. It

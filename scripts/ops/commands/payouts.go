@@ -15,7 +15,7 @@ import (
 	"example.com/failwell/shared/platform/web"
 )
 
-// Payouts is about the payouts of which nobody knows whether the bank has sent them.
+// Payouts is about the payouts of which it is unknown whether the bank has sent them.
 type Payouts struct {
 	List    ListPayouts   `cmd:"" help:"Show the payouts whose outcome is unknown."`
 	Resolve ResolvePayout `cmd:"" help:"Write down what the bank has told you about one."`

@@ -1,5 +1,5 @@
 // Package commands is what an operator can do by hand: look at what was parked, what
-// is in doubt and what nobody knows, and end it.
+// is in doubt and what is unknown, and end it.
 //
 // Each finds the system that `make run` started in this directory by itself. For any
 // other, set the address that it asks for. POSTGRES_URL is that of a role that may

@@ -51,7 +51,7 @@ CREATE TABLE processor_charges (
 CREATE INDEX processor_charges_of_reference ON processor_charges (reference);
 
 -- One row for each time that money was held, taken, let go or given back. The
--- settlement report reads it, and so does whoever counts double charges.
+-- settlement report reads it, and so does the audit, which counts double charges.
 CREATE TABLE processor_operations (
     id           uuid        PRIMARY KEY,
     charge_id    text        NOT NULL REFERENCES processor_charges,

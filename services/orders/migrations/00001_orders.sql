@@ -141,7 +141,7 @@ CREATE TABLE callbacks (
     payload         bytea       NOT NULL,
     state           text        NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'delivered', 'parked')),
     attempts        integer     NOT NULL DEFAULT 0,
-    next_attempt_at timestamptz NOT NULL DEFAULT now(), -- also the end of the lease of whoever is sending it
+    next_attempt_at timestamptz NOT NULL DEFAULT now(), -- also the end of the lease of the process that is sending it
     last_error      text        NOT NULL DEFAULT '',
     created_at      timestamptz NOT NULL DEFAULT now(),
     delivered_at    timestamptz
@@ -154,7 +154,7 @@ CREATE TABLE callbacks (
     vacuum_index_cleanup           = on
 );
 
--- Only what is still to be sent is in the index; it stays small for ever. By merchant:
+-- Only what is still to be sent is in the index; it stays small forever. By merchant:
 -- the worker serves them in turn.
 CREATE INDEX callbacks_due ON callbacks (merchant_id, next_attempt_at) WHERE state = 'pending';
 CREATE INDEX callbacks_of_subject ON callbacks (subject);

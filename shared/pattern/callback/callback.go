@@ -50,7 +50,7 @@ type claimed struct {
 }
 
 // claim queues the claim of at most limit deliveries that are due, and of one merchant
-// at most perMerchant, together with those in work. Their next attempt is pushed
+// at most perMerchant, together with those in progress. Their next attempt is pushed
 // beyond the lease, so if we die, they are due again when it ends. Nothing stays
 // locked or open while a merchant takes its time. SKIP LOCKED lets replicas claim
 // side by side.

@@ -60,7 +60,7 @@ func Example() {
 		})
 	}
 	if err != nil {
-		fmt.Println("not written, and nobody will be told:", err)
+		fmt.Println("not written, and no callback is sent:", err)
 		close(told)
 	}
 	worker.Wake()

@@ -212,7 +212,7 @@ func (e *endpoint) next() try {
 	}
 }
 
-// wantNoMore checks that nobody called who has not been looked at.
+// wantNoMore checks that no call came that has not been looked at.
 func (e *endpoint) wantNoMore() {
 	e.t.Helper()
 	if n := len(e.tries); n > 0 {

@@ -53,7 +53,7 @@ func TestWorker_BacklogLeavesPlacesForOtherMerchants(t *testing.T) {
 }
 
 // Five merchants hang, each with more due than it has places, and older than what
-// the sixth has due. Nobody waits for their time-outs, and none of them gets more
+// the sixth has due. No other merchant waits for their time-outs, and none of them gets more
 // tries at once than are its own.
 func TestWorker_HangingMerchantsDoNotHoldUpOthers(t *testing.T) {
 	t.Parallel()

@@ -152,7 +152,7 @@ func (w *Worker) Wake() {
 	}
 }
 
-// Run sends until ctx ends and the tries in work are over.
+// Run sends until ctx ends and the tries in progress are over.
 //
 // Pattern: callback (the sending half)
 // Pattern: reliable-retries
@@ -166,7 +166,7 @@ func (w *Worker) Run(ctx context.Context) {
 			recalled = time.Now()
 		}
 		begun, stopping := time.Now(), ctx.Err() != nil
-		// Neither a round nor a try in work is cut off by the end of ctx: what it has
+		// Neither a round nor a try in progress is cut off by the end of ctx: what it has
 		// sent would only be sent again.
 		idle, err := w.round(context.WithoutCancel(ctx), stopping)
 		if err != nil {
@@ -232,7 +232,7 @@ func (w *Worker) round(ctx context.Context, stopping bool) (idle bool, err error
 	return idle, nil
 }
 
-// track counts the deliveries to a merchant that are in work.
+// track counts the deliveries to a merchant that are in progress.
 func (w *Worker) track(merchant string, change int, ended ...attemptResult) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -76,13 +76,13 @@ func TestWorker_CutsOffAnEndpointThatNeverAnswers(t *testing.T) {
 	}
 }
 
-// The status has come. Nobody is interested in the rest, least of all in one without end.
+// The status has come. The rest is not read, least of all in one without end.
 func TestWorker_DoesNotReadAnEndlessAnswer(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	over := make(chan struct{})
 	e := w.endpoint(func(_ int, out http.ResponseWriter) {
-		_, _ = out.Write([]byte(strings.Repeat("and so on ", 10_000)))
+		_, _ = out.Write([]byte(strings.Repeat("and more ", 10_000)))
 		_ = http.NewResponseController(out).Flush()
 		<-over
 	})
@@ -208,7 +208,7 @@ func TestWorker_SlowFailureDoesNotEndTheLeaseOfALaterTry(t *testing.T) {
 	e.wantNoMore()
 }
 
-// Cutting off a try that is in work would only send it again.
+// Cutting off a try that is in progress would only send it again.
 func TestWorker_StoppedFinishesWhatItHasBegun(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -295,7 +295,7 @@ func TestWorker_TakesOverFromADeadOneUnderTheSameID(t *testing.T) {
 	}
 	first := e.next()
 	if s := w.standing(id); s.State != "pending" || s.Attempts != 1 {
-		t.Fatalf("it stands as %+v, want one that nobody has noted", s)
+		t.Fatalf("it stands as %+v, want one that no process has noted", s)
 	}
 	var leased time.Time
 	if err := w.db.QueryRow(t.Context(), `SELECT next_attempt_at FROM callbacks`).Scan(&leased); err != nil {

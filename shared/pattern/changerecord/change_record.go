@@ -78,7 +78,7 @@ func IsDuplicate(err error) bool {
 // first 48 bits are the time at which the message was made, so the primary key is
 // in the order of time and no other index is needed.
 //
-// Whoever forgets a message makes its change again when it comes once more.
+// A service that forgets a message makes its change again when it comes once more.
 // Keep longer than a message can be parked, and then some.
 func DeleteOld(sources ...string) string {
 	return `

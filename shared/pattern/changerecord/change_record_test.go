@@ -107,7 +107,7 @@ func TestRecord_TenConcurrentDeliveriesMakeOneChange(t *testing.T) {
 }
 
 // The second delivery must not be acknowledged on the strength of a record that
-// is not committed: when the first is undone after that, nobody makes the change.
+// is not committed: when the first is rolled back after that, neither makes the change.
 func TestRecord_DuplicateOfAnUndoneDeliveryMakesTheChange(t *testing.T) {
 	t.Parallel()
 	db := open(t)

@@ -1,4 +1,4 @@
-// Package garbagecollection finds and deletes what nobody needs any more.
+// Package garbagecollection finds and deletes what is not needed any more.
 //
 // # Failure prevented
 //
@@ -10,7 +10,7 @@
 //
 // What a rule selects is deleted in small batches, each its own transaction, with
 // pauses, by one replica at a time. Traffic beside it meets short locks on rows
-// that nobody uses.
+// that no row uses.
 //
 // # What it does not promise
 //

@@ -68,7 +68,7 @@ func New(cfg Config) *Collector {
 	})
 	c := &Collector{Config: cfg, collected: prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "failwell_garbage_collected_total",
-		Help: "Things deleted because nobody needs them any more, by rule.",
+		Help: "Things deleted because they are not needed any more, by rule.",
 	}, []string{"rule"})}
 	if cfg.Metrics != nil {
 		cfg.Metrics.MustRegister(c.collected)

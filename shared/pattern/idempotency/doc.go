@@ -25,9 +25,9 @@
 //
 // An invariant of the business: a client that uses two keys asks for two things.
 // A record of what never began: requests that fail validation, authentication or
-// the database are not recorded and may be mended and sent again under the same key.
+// the database are not recorded and may be fixed and sent again under the same key.
 // Mutual exclusion: a lease may end while its holder is still in a call, so what it
-// calls must bear being called twice.
+// calls must be idempotent.
 //
 // # Tables needed
 //

@@ -175,7 +175,7 @@ func TestFingerprint_DiffersWhereverTheRequestDiffers(t *testing.T) {
 	})
 }
 
-// Whoever reads the body takes the first or the last of two equal keys; the
+// A reader of the body takes the first or the last of two equal keys; the
 // fingerprint must not be of the other one.
 func TestFingerprint_RefusesADuplicateKeyInAnObject(t *testing.T) {
 	t.Parallel()

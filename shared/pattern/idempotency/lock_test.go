@@ -99,7 +99,7 @@ func TestAcquire_TakesAKeyThatIsCollectedMeanwhileForNew(t *testing.T) {
 	if _, err := db.Exec(t.Context(), `UPDATE idempotency_keys SET expires_at = now() - interval '1 second'`); err != nil {
 		t.Fatal(err)
 	}
-	// The trigger runs between the two: it waits for whoever holds this lock.
+	// The trigger runs between the two: it waits for the holder of this lock.
 	_, err := db.Exec(t.Context(), `
 		CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_xact_lock(7); RETURN NULL; END';
 		CREATE TRIGGER wait AFTER INSERT ON idempotency_keys FOR EACH STATEMENT EXECUTE FUNCTION wait()`)

@@ -119,7 +119,7 @@ func IsDuplicate(err error) bool {
 	return postgres.Violates(err, "idempotency_keys_unused")
 }
 
-// IsInUse tells whether a batch has waited in vain for the request that is writing under
+// IsInUse tells whether a batch waited too long for the request that is writing under
 // the same key. Answer with ErrKeyInUse. PostgreSQL names the table that it waited in.
 func IsInUse(err error) bool {
 	pgErr, ok := errors.AsType[*pgconn.PgError](err)

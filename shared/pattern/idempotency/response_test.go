@@ -152,7 +152,7 @@ func TestRecord_IsKeptForTheRetention(t *testing.T) {
 	s.wantOrders(2)
 }
 
-// A record without its work would answer "done" for ever.
+// A record without its work would answer "done" forever.
 func TestRecord_WorkThatFailsLeavesTheKeyFree(t *testing.T) {
 	t.Parallel()
 	s := newShop(t)

@@ -85,7 +85,7 @@ func (r *Relay) Wake() {
 // Run relays until ctx ends. One batch after the other: while one is under way, the next
 // gathers, so the more there is to do, the less each message costs.
 func (r *Relay) Run(ctx context.Context) {
-	look := time.NewTimer(r.Poll) // for what others have left behind, and for what nobody woke us for
+	look := time.NewTimer(r.Poll) // for what others have left behind, and for what no wake-up came for
 	defer look.Stop()
 	failing := false
 	for ctx.Err() == nil {

@@ -301,7 +301,7 @@ func TestRelay_WithReplicasNoMessageWaitsForAPoll(t *testing.T) {
 	w.silence(arrived)
 }
 
-// A relay looks into the table when it starts: nobody woke it for what its process
+// A relay looks into the table when it starts: no wake-up comes for what its process
 // wrote before the restart.
 func TestRelay_GoesOnAtOnceAfterARestartUnderTheSameName(t *testing.T) {
 	t.Parallel()
@@ -327,7 +327,7 @@ func TestRelay_ARefusedMessageStaysWithItsWriter(t *testing.T) {
 		configs[i].Takeover = 100 * time.Millisecond
 		w.start(writer, configs[i])
 	}
-	w.write("orders-1", "nobody listens")
+	w.write("orders-1", "no consumer")
 	begun := time.Now()
 	eventually(t, "the broker refused it three times, and it could have been taken over often", func() bool {
 		return counter(t, configs[0], "failwell_outbox_failures_total") >= 3 && time.Since(begun) > 10*configs[1].Takeover

@@ -19,7 +19,7 @@
 //
 // # What it does not promise
 //
-// That what an event waits for ever comes. An event that stays held is counted
+// That what an event waits forever comes. An event that stays held is counted
 // and logged, and a person or a reconciliation decides.
 //
 // # Tables needed

@@ -115,7 +115,7 @@ func TestLog_FailingEventDoesNotHoldUpOtherStreams(t *testing.T) {
 	await(t, db, "bad", 1)
 }
 
-// Whoever makes what an event waits for wakes its stream in the same transaction.
+// The code that makes what an event waits for wakes its stream in the same transaction.
 func TestRecheckTx_LooksAtAWaitingStreamAtOnce(t *testing.T) {
 	t.Parallel()
 	db := database(t, applied)

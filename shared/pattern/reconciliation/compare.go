@@ -55,7 +55,7 @@ func (r *Reconciler) compare(ctx context.Context, id uuid.UUID, since time.Time,
 }
 
 // subjects are the next to look at after one: what a line of this run speaks of, what we
-// have touched ourselves, and what was different before and not mended: in the last run
+// have touched ourselves, and what was different before and not fixed: in the last run
 // that compared everything, and in those since.
 func (r *Reconciler) subjects(ctx context.Context, id uuid.UUID, since time.Time, after uuid.UUID) ([]uuid.UUID, error) {
 	rows, _ := r.DB.Query(ctx, `
@@ -126,7 +126,7 @@ func (r *Reconciler) differing(ctx context.Context, subjects []uuid.UUID, notCom
 }
 
 // judge decides on each difference and keeps the decision. A crash between the
-// two finds the difference again, or finds it mended.
+// two finds the difference again, or finds it fixed.
 func (r *Reconciler) judge(ctx context.Context, id uuid.UUID, pairs []Pair, found map[[2]string]int) error {
 	for _, p := range pairs {
 		if err := r.keepLease(ctx); err != nil {
@@ -137,12 +137,12 @@ func (r *Reconciler) judge(ctx context.Context, id uuid.UUID, pairs []Pair, foun
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case err != nil:
-			// One that cannot be mended today must not hide all the others.
+			// One that cannot be fixed today must not hide all the others.
 			r.Logger.Error("reconciliation: a difference could not be looked at", "source", p.Source, "kind", p.Kind, "reference", p.Reference, "error", err)
-			judgement = Judgement{Finding: "mend-failed", Verdict: Pending, Note: "It could not be looked at or mended now; the next run tries again."}
+			judgement = Judgement{Finding: "fix-failed", Verdict: Pending, Note: "It could not be looked at or fixed now; the next run tries again."}
 		}
 		if judgement.Verdict == Resolved {
-			if err := fault.Point(ctx, fault.ReconcileAfterMend); err != nil {
+			if err := fault.Point(ctx, fault.ReconcileAfterFix); err != nil {
 				return err
 			}
 		}

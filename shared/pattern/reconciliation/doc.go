@@ -4,8 +4,8 @@
 // # Failure prevented
 //
 // Two systems that are each right by their own lights drift apart: a webhook was
-// never sent, a transfer left the bank and nobody noted it, a row was edited by
-// hand. Nobody knows until a customer or an auditor does.
+// never sent, a transfer left the bank and was not noted, a row was edited by
+// hand. It stays unknown until a customer or an auditor does.
 //
 // # What it guarantees
 //
@@ -13,12 +13,12 @@
 // compares both sides for every subject that either side has touched since the
 // run before (and some time before that, and whatever was different then). Each
 // difference is judged: pending, when it may only be a matter of time; resolved,
-// when the ordinary code could mend it; unresolvable, when a person must look.
+// when the ordinary code could fix it; unresolvable, when a person must look.
 // Memory is bounded by a page and a chunk, whatever the size of either side. A run
 // that dies is executed again and finds the same.
 //
 // Who makes no statement is left out of the run, and noted; the others are compared.
-// The next run begins where the last one did that left nobody out. A difference whose
+// The next run begins where the last one did that left no subject out. A difference whose
 // mending fails is pending, and hides no other.
 //
 // One run waits at most, however often it is asked for. A caller can make a run begin

@@ -64,7 +64,7 @@ type Verdict string
 // The three kinds.
 const (
 	Pending      Verdict = "pending"      // may be a matter of time; the next run looks again
-	Resolved     Verdict = "resolved"     // mended
+	Resolved     Verdict = "resolved"     // fixed
 	Unresolvable Verdict = "unresolvable" // a person must look
 )
 
@@ -99,7 +99,7 @@ type Config struct {
 	// Fetched is called when the statements are there, before the comparison. nil: nothing is.
 	Fetched func(ctx context.Context) error
 
-	// Judge looks at a pair that differs, and mends it where it can. An error is
+	// Judge looks at a pair that differs, and fixes it where it can. An error is
 	// noted as pending, and the next run looks again.
 	Judge func(ctx context.Context, p Pair) (Judgement, error)
 
@@ -107,7 +107,7 @@ type Config struct {
 	// the time between something happening there and our noting it here.
 	Overlap time.Duration
 
-	// Every is the pause between two runs that nobody asked for; 0: none.
+	// Every is the pause between two runs that no request asked for; 0: none.
 	Every time.Duration
 
 	// Poll is how often to look for runs that were asked for, and the first pause
@@ -192,7 +192,7 @@ func (r *Reconciler) Request(ctx context.Context, since *time.Time) (uuid.UUID, 
 }
 
 // Run executes what is asked for until ctx ends. A run whose process died is
-// still asked for: whoever gets the lease executes it again.
+// still asked for: the next holder of the lease executes it again.
 func (r *Reconciler) Run(ctx context.Context) {
 	pause := r.Poll
 	for ctx.Err() == nil {
@@ -202,7 +202,7 @@ func (r *Reconciler) Run(ctx context.Context) {
 		case err == nil:
 			pause = r.Poll
 		case ctx.Err() == nil:
-			// Whatever it is, more of the same will not mend it.
+			// Whatever it is, more of the same will not fix it.
 			pause, wake = min(2*pause, longestPause), nil
 			r.Logger.Error("reconciliation broke off, will be executed again", "error", err, "in", pause)
 		}

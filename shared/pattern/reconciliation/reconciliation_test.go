@@ -181,7 +181,7 @@ func TestReconciler_FindsExactlyWhatDiffers(t *testing.T) {
 	if fmt.Sprint(found) != fmt.Sprint(want) {
 		t.Errorf("found %v\nwant  %v", found, want)
 	}
-	// The next run: what was mended is gone, what was not is looked at again.
+	// The next run: what was fixed is gone, what was not is looked at again.
 	_, found = result(t, db, request(t, r))
 	delete(want, "missing-here resolved")
 	if fmt.Sprint(found) != fmt.Sprint(want) {
@@ -250,7 +250,7 @@ func TestReconciler_OneReplicaExecutesARun(t *testing.T) {
 	t.Parallel()
 	db, b := database(t, payments), &bank{}
 	for range 3 {
-		b.says(uuid.New(), 1, 100) // mended by an INSERT that cannot be done twice
+		b.says(uuid.New(), 1, 100) // fixed by an INSERT that cannot be done twice
 	}
 	first, second := reconciler(db, b, "a"), reconciler(db, b, "b")
 	start(t, first)

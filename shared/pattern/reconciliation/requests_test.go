@@ -83,7 +83,7 @@ func TestReconciler_FailedRepairDoesNotHideTheOthers(t *testing.T) {
 	}
 	start(t, r)
 	_, found := result(t, db, request(t, r))
-	if fmt.Sprint(found) != "map[mend-failed pending:1 missing-here resolved:3]" {
+	if fmt.Sprint(found) != "map[fix-failed pending:1 missing-here resolved:3]" {
 		t.Errorf("found %v", found)
 	}
 }

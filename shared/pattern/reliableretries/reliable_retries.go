@@ -73,7 +73,7 @@ type permanent struct{ error }
 
 func (p permanent) Unwrap() error { return p.error }
 
-// Permanent marks an error that no retry can mend; the message is parked at once.
+// Permanent marks an error that no retry can fix; the message is parked at once.
 // A time-out is never permanent.
 func Permanent(err error) error { return permanent{err} }
 
@@ -113,7 +113,7 @@ func NewConsumer(cfg Config) *Consumer {
 	return c
 }
 
-// Run consumes until ctx ends and the messages in work are handled.
+// Run consumes until ctx ends and the messages in progress are handled.
 //
 // Pattern: reliable-retries
 func (c *Consumer) Run(ctx context.Context) {

@@ -177,7 +177,7 @@ func TestConsumer_ParksAfterTheLastTryWithTheError(t *testing.T) {
 	}
 }
 
-// What no retry can mend is parked at once, and it does not take the process
+// What no retry can fix is parked at once, and it does not take the process
 // with it.
 func TestConsumer_ParksPoisonAtOnceAndGoesOn(t *testing.T) {
 	t.Parallel()
@@ -245,7 +245,7 @@ func TestReplay_MessagesAreHandledAgain(t *testing.T) {
 	}
 }
 
-// The consumer is not mended: what is put back is parked again before the last one is put
+// The consumer is not fixed: what is put back is parked again before the last one is put
 // back. Each goes back once all the same.
 func TestReplay_PutsEachBackOnce(t *testing.T) {
 	t.Parallel()
@@ -263,7 +263,7 @@ func TestReplay_PutsEachBackOnce(t *testing.T) {
 	w.await("parked again", func() bool { return w.handled("parked") == 2*poison })
 }
 
-// What was made before the inbox's memory begins is left: nobody can tell whether it was handled.
+// What was made before the inbox's memory begins is left: the inbox cannot tell whether it was handled.
 func TestReplay_LeavesWhatTheInboxMayHaveForgotten(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(string, int) error { return reliableretries.Permanent(errors.New("no")) })
@@ -300,7 +300,7 @@ func TestConsumer_UnacknowledgedMessageComesAgain(t *testing.T) {
 	w.empty()
 }
 
-// Whoever reads the parked messages may die with one in hand, as often as it likes.
+// A process that reads the parked messages may die with one in hand, as often as it likes.
 // RabbitMQ 4 drops it the 21st time unless told otherwise; 3.10 does not, so the
 // limit is also looked at.
 func TestParked_MessageIsNotLostByBeingRead(t *testing.T) {

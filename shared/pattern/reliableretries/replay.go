@@ -104,6 +104,6 @@ func madeAt(d amqp.Delivery) time.Time {
 		return time.Unix(id.Time().UnixTime())
 	}
 	text, _ := d.Headers[HeaderSince].(string)
-	since, _ := time.Parse(time.RFC3339, text) // zero, and so too old, when nobody knows
+	since, _ := time.Parse(time.RFC3339, text) // zero, and so too old, when it is unknown
 	return since
 }

@@ -1,11 +1,11 @@
 // Package saga runs a series of transactions in several services that can be
-// walked back.
+// compensated.
 //
 // # Failure prevented
 //
 // The card is declined after the stock was taken; the books refuse after the
 // card was held. Without a saga the steps that were done stay done: stock and
-// money leak with each refusal, and after a crash nobody knows how far it got.
+// money leak with each refusal, and after a crash no record says how far it got.
 //
 // # What it guarantees
 //

@@ -76,7 +76,7 @@ func (p Plan) Next(s State, step string, outcome Outcome) (next State, expected 
 	at := p.position(step)
 	switch {
 	case s.Phase == Compensating && outcome == Refused:
-		// A compensation must not be refused. The saga stands still, which a person
+		// A compensation must not be refused. The saga stops, which a person
 		// can see; to go on would claim that the action was taken back.
 		return s, false
 	case s.Phase == Compensating:

@@ -2,8 +2,8 @@
 //
 // # Failure prevented
 //
-// A row and a document live in two systems. Whoever writes the row first and dies
-// leaves a reference to a document that is not there. Whoever overwrites a
+// A row and a document live in two systems. A process that writes the row first and dies
+// leaves a reference to a document that is not there. A process that overwrites a
 // document under its old name shows readers of the old row the new document.
 //
 // # What it guarantees

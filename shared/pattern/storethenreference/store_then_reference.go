@@ -101,7 +101,7 @@ func (s Store) Put(ctx context.Context, at ClockReading, contentType string, bod
 	return ref, nil
 }
 
-// seal ends the name of a document, so that whoever holds the reference can tell whether
+// seal ends the name of a document, so that the holder of the reference can tell whether
 // the document is whole.
 func seal(body []byte) string { return fmt.Sprintf("-%d-%x", len(body), sha256.Sum256(body)) }
 

@@ -107,7 +107,7 @@ func TestSweep_RemovesOnlyOldDocumentsWithoutAReference(t *testing.T) {
 	if err := reference(t, db, 1, kept); err != nil {
 		t.Fatal(err)
 	}
-	// What somebody else put there is nobody's garbage.
+	// What another program put there is not our garbage.
 	for _, name := range []string{"receipts/README", path.Dir(orphan.Name) + "/README"} {
 		if err := s.Bucket.WriteAll(t.Context(), name, []byte("x"), nil); err != nil {
 			t.Fatal(err)

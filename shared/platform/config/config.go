@@ -59,7 +59,7 @@ func (c Common) SchemaURL() string { return cmp.Or(c.MigrationsURL, c.DatabaseUR
 
 // Broker is for services that send or receive messages; embed it beside Common. Apart
 // from it, because a process that needs a broker and is given none would start,
-// accept work, and try in vain to connect for ever.
+// accept work, and try to connect forever.
 type Broker struct {
 	// AMQPURL is the broker, amqp://…, or several with commas between them: rabbit.Options. Required.
 	AMQPURL string `env:"AMQP_URL,required,notEmpty" scheme:"amqp,amqps"`
@@ -173,7 +173,7 @@ func checkWebhookSecret(text string) error {
 }
 
 // complaint puts the variable's name into an error that only knows the Go
-// field: whoever starts the service sets variables and has not read the struct.
+// field: an operator sets variables and has not read the struct.
 func complaint(settings reflect.Type, err error) string {
 	text := err.Error()
 	var malformed env.ParseError

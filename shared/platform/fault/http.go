@@ -10,7 +10,7 @@ import (
 
 // Handler serves the control of the fault points: GET lists, PUT arms, DELETE
 // disarms all. Mount it under /lab/faults, and only where LAB_FAULTS is set:
-// whoever reaches it can kill the process.
+// a client that reaches it can kill the process.
 func Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.Method {

@@ -145,7 +145,7 @@ func inClass(err *pgconn.PgError, classes ...string) bool {
 
 // maxTries bounds how often a transaction that lost a race is run again. Each
 // loss means that somebody else won, so the system as a whole moves on; the
-// bound keeps a hot row from holding one request for ever.
+// bound keeps a hot row from holding one request forever.
 const maxTries = 10
 
 // RetryStale runs fn again while it returns ErrStale, at most ten times.

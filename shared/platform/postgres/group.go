@@ -234,7 +234,7 @@ func (g *GroupCommitter) commit(members []*request) {
 
 // executeTogether writes members in one transaction, and returns what each member's
 // statements returned. failed is the member whose statement was refused, below zero when
-// it is nobody's or not known whose; row is what it wants when that is locked. The
+// it is no member's, or it is not known whose; row is what it wants when that is locked. The
 // context is not a caller's: the transaction is everybody's.
 func (g *GroupCommitter) executeTogether(members []*request) (results [][]result, failed int, row *rowKey, err error) {
 	ctx, cancel := context.WithTimeout(context.Background(), g.timeout)

@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// rowMemory is how long a row counts as locked after a batch has waited for it in vain.
+// rowMemory is how long a row counts as locked after a batch could not get its lock.
 const rowMemory = time.Second
 
 // rowKey guesses which row a statement wants: an insert the one that it would make, by all
@@ -26,7 +26,7 @@ func keyOf(q *pgx.QueuedQuery) rowKey {
 	return rowKey{sql: q.SQL, arguments: fmt.Sprint(named...)}
 }
 
-// lockedRows are the rows for which a batch has waited in vain a moment ago. Without
+// lockedRows are the rows whose lock a batch could not get a moment ago. Without
 // them, each group would meet a batch that wants such a row, and every member would wait
 // for lockTimeout with it.
 type lockedRows struct {

@@ -194,7 +194,7 @@ func awaitHandedIn(t *testing.T, g *postgres.GroupCommitter, n int) {
 }
 
 // The answer to a common commit is lost: everybody in it hears that it is open
-// what happened, and nobody is told that it failed, or tried again.
+// what happened, and no caller is told that it failed, or tried again.
 func TestGrouped_LostAnswerIsUnknownForAll(t *testing.T) {
 	t.Parallel()
 	db, dbURL := database(t)
@@ -249,7 +249,7 @@ func TestGrouped_SilentConnectionIsGivenUpAfterATimeout(t *testing.T) {
 	g.Close()
 }
 
-// Without a connection nobody would fare better alone.
+// Without a connection no member would fare better alone.
 func TestGrouped_WithoutAConnectionNoneIsTriedAlone(t *testing.T) {
 	t.Parallel()
 	db, _ := database(t)

@@ -19,7 +19,7 @@ CREATE TABLE leases (
 // TryLease takes or extends a lease on a named job, and tells whether it is the
 // holder's. It keeps replicas from doing the same work side by side. It does not
 // keep them from it for certain: a holder that is paused for longer than its
-// lease does not notice. So the work itself must bear being done twice.
+// lease does not notice. So the work itself must be idempotent.
 //
 // A lease that ends later than any honest one (the database's clock was ahead once, or a
 // row was edited) belongs to no process: the job would stand still until then.

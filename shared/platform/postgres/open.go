@@ -43,7 +43,7 @@ const (
 
 // Open returns a pool once the database answers. It waits for a database that
 // is not there yet, until ctx ends, because services and their database start
-// side by side. A refusal that waiting cannot mend (wrong password, no such
+// side by side. A refusal that waiting cannot fix (wrong password, no such
 // database, a server that is set up in another way than we need) is returned at once.
 func Open(ctx context.Context, opts Options) (*pgxpool.Pool, error) {
 	cfg, err := pgxpool.ParseConfig(opts.URL)
@@ -73,7 +73,7 @@ func Open(ctx context.Context, opts Options) (*pgxpool.Pool, error) {
 	retry.InitialInterval, retry.MaxInterval = openFirstRetry, openMaxRetry
 	_, err = backoff.Retry(ctx, func() (struct{}, error) {
 		err := pool.Ping(ctx)
-		if err != nil && hopeless(err) {
+		if err != nil && permanent(err) {
 			return struct{}{}, backoff.Permanent(err)
 		}
 		return struct{}{}, err
@@ -150,15 +150,15 @@ const (
 )
 
 // noticeWhoVanished tells both ends. The server's view of us: it ends our session,
-// and gives back the locks of a transaction that nobody will go on with. Our view of
-// the server: whoever waits for an answer hears that none will come. (What we send
-// to a server that is gone is bounded by the time-out of whoever sends it.)
+// and gives back the locks of a transaction that its client will not continue. Our view of
+// the server: a caller that waits for an answer hears that none will come. (What we send
+// to a server that is gone is bounded by the sender's time-out.)
 func noticeWhoVanished(cfg *pgx.ConnConfig) {
 	inUnits := func(d, unit time.Duration) string { return strconv.Itoa(int(d / unit)) }
 	cfg.RuntimeParams["tcp_keepalives_idle"] = inUnits(keepAliveIdle, time.Second)
 	cfg.RuntimeParams["tcp_keepalives_interval"] = inUnits(keepAliveInterval, time.Second)
 	cfg.RuntimeParams["tcp_keepalives_count"] = strconv.Itoa(keepAliveCount)
-	// For an answer that nobody acknowledges: keep-alive asks nothing while data is on its way.
+	// For an answer that is not acknowledged: keep-alive asks nothing while data is on its way.
 	cfg.RuntimeParams["tcp_user_timeout"] = inUnits(unacknowledged, time.Millisecond)
 
 	dialer := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{
@@ -167,10 +167,10 @@ func noticeWhoVanished(cfg *pgx.ConnConfig) {
 	cfg.DialFunc = dialer.DialContext
 }
 
-// hopeless is true for refusals that time does not mend: 28 wrong credentials,
+// permanent is true for refusals that time does not fix: 28 wrong credentials,
 // 3D no such database, 42501 no right to connect. A database that is starting
 // up or shutting down (57P03) is worth waiting for.
-func hopeless(err error) bool {
+func permanent(err error) bool {
 	var pgErr *pgconn.PgError
 	if !errors.As(err, &pgErr) {
 		return false

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// And we notice a server that vanished, before whoever waits for its answer has
+// And we notice a server that vanished, before a caller that waits for its answer has
 // lost all patience.
 func TestOpen_NoticesAServerThatVanished(t *testing.T) {
 	t.Parallel()

@@ -11,7 +11,7 @@ import (
 	"example.com/failwell/shared/platform/postgres"
 )
 
-// What waiting cannot mend is reported at once; a server that is not there yet
+// What waiting cannot fix is reported at once; a server that is not there yet
 // is waited for.
 func TestOpen_WaitsForAServerButNotForAMissingDatabase(t *testing.T) {
 	t.Parallel()

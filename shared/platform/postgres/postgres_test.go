@@ -148,7 +148,7 @@ func TestInTx_DeadlockIsRunAgain(t *testing.T) {
 }
 
 // cable is a TCP connection to PostgreSQL that is cut once it has passed a
-// message on: the server commits, and nobody hears of it. A silent cut is that of a
+// message on: the server commits, and the client does not hear of it. A silent cut is that of a
 // network: the answer does not come, and neither does an end of the connection.
 func cable(t *testing.T, to string, cutAfter string, silent bool) (address string) {
 	t.Helper()
@@ -306,7 +306,7 @@ func TestIsIndefinite_TellsWhichErrorsLeaveTheOutcomeOpen(t *testing.T) {
 }
 
 // An outage is the database's own. What may be due to one message is none: that message would
-// be tried for ever.
+// be tried forever.
 func TestIsOutage_IsTheDatabaseAwayAndNothingElse(t *testing.T) {
 	t.Parallel()
 	refused := &net.OpError{Op: "dial", Err: errors.New("connection refused")}

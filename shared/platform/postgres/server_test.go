@@ -80,7 +80,7 @@ func everyConnection(t *testing.T, db *pgxpool.Pool, sql string) {
 	all.Wait()
 }
 
-// Each connection has the statement prepared when somebody alters the table. Nobody hears of it.
+// Each connection has the statement prepared when somebody alters the table. No client hears of it.
 func TestWrite_GoesOnWhenATableIsAltered(t *testing.T) {
 	t.Parallel()
 	db, dbURL := database(t)

@@ -62,7 +62,7 @@ var knownParameters = []string{
 }
 
 // CheckURL tells what is wrong with Options.URL. Call it at the start: a connection is tried
-// again for ever. It does not repeat the text, which holds passwords.
+// again forever. It does not repeat the text, which holds passwords.
 func CheckURL(text string) error {
 	for one := range strings.SplitSeq(text, ",") {
 		u, err := url.Parse(one)

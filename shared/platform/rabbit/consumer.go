@@ -37,7 +37,7 @@ type Consumption struct {
 const reconsumePause = 500 * time.Millisecond
 
 // Consume consumes until ctx ends, over any number of connections. When ctx
-// ends it takes no new delivery and returns after those in work are handled;
+// ends it takes no new delivery and returns after those in progress are handled;
 // what was only prefetched goes back to the broker.
 func (c *Conn) Consume(ctx context.Context, what Consumption) {
 	for ctx.Err() == nil {
@@ -104,7 +104,7 @@ func work(ctx context.Context, deliveries <-chan amqp.Delivery, handle func(cont
 			if !ok {
 				return
 			}
-			// A delivery in work is finished, not cut off, when ctx ends.
+			// A delivery in progress is finished, not cut off, when ctx ends.
 			handle(context.WithoutCancel(ctx), d)
 		}
 	}

@@ -152,7 +152,7 @@ func (l *link) dialTCP(network, addr string) (net.Conn, error) {
 
 // writeDeadlineConn is a connection whose writes end. The library's have no deadline, and
 // hold a lock meanwhile: behind one that a broker does not read, every publish and
-// every acknowledgement would wait for ever, and so would a stop.
+// every acknowledgement would wait forever, and so would a stop.
 type writeDeadlineConn struct{ net.Conn }
 
 func (c writeDeadlineConn) Write(b []byte) (int, error) {

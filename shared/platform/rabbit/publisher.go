@@ -94,7 +94,7 @@ func (p *Publisher) Publish(ctx context.Context, msgs []Message) (confirmed []bo
 	}
 	if err != nil {
 		// Confirms of this pipeline may still arrive; a new channel makes sure
-		// that nobody takes them for those of the next.
+		// that they are not taken for those of the next.
 		p.drop()
 	}
 	return confirmed, errors.Join(err, p.takeBackReturned(msgs, confirmed))

@@ -102,7 +102,7 @@ func TestPublisher_UnroutableMessageIsNotConfirmed(t *testing.T) {
 	t.Parallel()
 	conn := connect(t)
 	queue(t, conn, "q", nil)
-	msgs := append(messages(400, "q"), append(messages(300, "nobody"), messages(300, "q")...)...)
+	msgs := append(messages(400, "q"), append(messages(300, "no-such-queue"), messages(300, "q")...)...)
 	for i := range msgs {
 		msgs[i].ID = fmt.Sprint(i)
 	}
@@ -157,7 +157,7 @@ func TestPublisher_SendsNothingWithoutAConnection(t *testing.T) {
 	}
 }
 
-// A consumer that is stopped finishes what is in work and takes nothing new; the
+// A consumer that is stopped finishes what is in progress and takes nothing new; the
 // rest is still there.
 func TestConsume_StoppedFinishesItsWork(t *testing.T) {
 	t.Parallel()

@@ -39,7 +39,7 @@ func MerchantID(c echo.Context) string {
 //
 // which each service's migration creates in its own database.
 //
-// Keys are stored as SHA-256: whoever reads the table cannot use it. A slow
+// Keys are stored as SHA-256: a reader of the table cannot use it. A slow
 // password hash is not needed, because keys are long and random.
 func RequireMerchant(db *pgxpool.Pool) echo.MiddlewareFunc {
 	// Wrong keys are not remembered, so a flood of them cannot fill it.

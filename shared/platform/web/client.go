@@ -37,7 +37,7 @@ type guarded struct{ next http.RoundTripper }
 func (g guarded) RoundTrip(r *http.Request) (*http.Response, error) {
 	if txmark.InTransaction(r.Context()) {
 		if r.Body != nil {
-			_ = r.Body.Close() // whoever gives a body to a transport expects it back closed, also on refusal
+			_ = r.Body.Close() // the caller of a transport expects the body closed, also on refusal
 		}
 		return nil, ErrInTransaction
 	}

@@ -42,7 +42,7 @@ func handleErrors(log *slog.Logger) echo.HTTPErrorHandler {
 		p := problemOf(err)
 		switch {
 		case errors.Is(err, context.Canceled) && ctx.Err() != nil:
-			// The client hung up: no fault of ours, and nobody reads the answer. The
+			// The client hung up: no fault of ours, and no client reads the answer. The
 			// status is for the metrics, where it must not look like an outage.
 			p = NewProblem(statusClientGone, "client-gone", "Client gone", "")
 		case p.Status >= http.StatusInternalServerError:

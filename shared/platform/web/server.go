@@ -41,7 +41,7 @@ const (
 	writeTimeout      = 30 * time.Second
 	idleTimeout       = 2 * time.Minute
 
-	// drainTimeout is how long requests in work may take after the stop signal, the
+	// drainTimeout is how long requests in progress may take after the stop signal, the
 	// stop delay included. With what follows it stays below the ten seconds after
 	// which an orchestrator kills.
 	drainTimeout = 7 * time.Second
@@ -210,7 +210,7 @@ func methodLabel(method string) string {
 
 // Run serves until ctx ends. Then /readyz says 503 (see Health), and new connections are
 // taken for a moment more: a balancer that has not looked yet still sends them. After
-// that they are refused, and Run returns when the requests in work have finished.
+// that they are refused, and Run returns when the requests in progress have finished.
 func Run(ctx context.Context, e *echo.Echo, cfg config.Common, log *slog.Logger) error {
 	var lc net.ListenConfig
 	listener, err := lc.Listen(ctx, "tcp", cfg.HTTPAddr)

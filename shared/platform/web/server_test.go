@@ -268,7 +268,7 @@ func TestServer_HugeBodyIsRefusedWithoutBeingRead(t *testing.T) {
 				n, err := conn.Write(block)
 				sent += n
 				if err != nil {
-					break // what we want: nobody listens any more
+					break // what we want: no server listens any more
 				}
 			}
 			if sent > huge/2 {
@@ -290,7 +290,7 @@ func TestServer_CutsOffASlowClient(t *testing.T) {
 	t.Parallel()
 	s := serve(t, transfers)
 	if s.Server.ReadTimeout == 0 || s.Server.WriteTimeout == 0 || s.Server.IdleTimeout == 0 {
-		t.Errorf("a client can hold a connection for ever: %v, %v, %v", s.Server.ReadTimeout, s.Server.WriteTimeout, s.Server.IdleTimeout)
+		t.Errorf("a client can hold a connection forever: %v, %v, %v", s.Server.ReadTimeout, s.Server.WriteTimeout, s.Server.IdleTimeout)
 	}
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
 	if err != nil {
@@ -340,7 +340,7 @@ func TestRun_StopLetsARunningRequestFinish(t *testing.T) {
 	})
 	select {
 	case err := <-stopped:
-		t.Fatalf("stopped while a request was in work: %v", err)
+		t.Fatalf("stopped while a request was in progress: %v", err)
 	default:
 	}
 	close(finish)
