@@ -42,8 +42,9 @@ func run(ctx context.Context, cfg settings) error {
 	}
 
 	misbehaviour := newFaults(cfg.Seed)
-	e := web.New(web.Options{Logger: logger, Metrics: prometheus.NewRegistry()})
-	web.Health(ctx, e, logger, web.Database(db))
+	registry := prometheus.NewRegistry()
+	e := web.New(web.Options{Logger: logger, Metrics: registry})
+	web.Health(ctx, e, logger, registry, web.Database(db))
 	together := postgres.Grouped(db, postgres.GroupOptions{})
 	defer together.Close()
 	heard := newCalls(ctx.Done())

@@ -111,7 +111,7 @@ func run(ctx context.Context, cfg settings) error {
 
 func (s *service) routes(ctx context.Context, registry *prometheus.Registry, broker *rabbit.Conn) *echo.Echo {
 	e := web.New(web.Options{Logger: s.log, Metrics: registry, LabFaults: s.cfg.LabFaults})
-	web.Health(ctx, e, s.log, web.Database(s.db),
+	web.Health(ctx, e, s.log, registry, web.Database(s.db),
 		web.Check{Name: "broker", Probe: func(context.Context) error { return broker.Ready() }, Background: true})
 
 	merchant, ourselves := web.RequireMerchant(s.db), web.RequireServiceKey(s.cfg.ServiceKey)

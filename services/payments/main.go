@@ -151,7 +151,11 @@ func newService(cfg settings, db *pgxpool.Pool, log *slog.Logger, registry *prom
 		Name: "failwell_person_needed_total",
 		Help: "Answers of others that contradict our own record, by operation. No further try helps: a person must look.",
 	}, []string{"operation"})
-	registry.MustRegister(s.personNeeded, s.unknownPayouts())
+	for _, operation := range []string{"GET /v1/payments/:id/receipt", "POST /v1/refunds", "POST /v1/payouts", "payments.authorise", "payments.capture", "payments.void"} {
+		s.personNeeded.WithLabelValues(operation) // at zero: an alarm sees no increase where there was nothing before
+	}
+	registry.MustRegister(s.personNeeded)
+	s.observePayouts(registry)
 	s.writer = postgres.Grouped(db, postgres.GroupOptions{Metrics: registry}) // or postgres.Direct(db): slower, and nothing else changes
 	s.twophase = distributedtx.NewCoordinator(distributedtx.Config{
 		DB: db, Logger: log, Metrics: registry, LocalPrefix: localPrefix, Timeout: cfg.TwoPhaseTimeout, Sweep: cfg.TwoPhaseSweep,
@@ -178,7 +182,7 @@ func newService(cfg settings, db *pgxpool.Pool, log *slog.Logger, registry *prom
 
 func (s *service) routes(ctx context.Context, registry *prometheus.Registry, broker *rabbit.Conn) *echo.Echo {
 	e := web.New(web.Options{Logger: s.log, Metrics: registry, LabFaults: s.cfg.LabFaults})
-	web.Health(ctx, e, s.log, web.Database(s.db),
+	web.Health(ctx, e, s.log, registry, web.Database(s.db),
 		web.Check{Name: "broker", Probe: func(context.Context) error { return broker.Ready() }, Background: true})
 
 	v1 := e.Group("/v1", web.RequireMerchant(s.db), web.LimitMerchant(s.cfg.merchantLimit()))

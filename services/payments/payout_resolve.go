@@ -3,9 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
-	"math"
 	"net/http"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -99,18 +97,17 @@ func (s *service) resolvePayout(ctx context.Context, id uuid.UUID, outcome strin
 	return changed, err
 }
 
-// unknownPayouts is the metric of what only the bank's statement or a person can end.
-func (s *service) unknownPayouts() prometheus.Collector {
-	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "failwell_payouts_unknown",
-		Help: "Payouts that the bank may have sent or not. NaN: the database does not answer.",
-	}, func() float64 {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		var n float64
-		if err := s.db.QueryRow(ctx, `SELECT count(*) FROM payouts WHERE outcome = 'unknown'`).Scan(&n); err != nil {
-			return math.NaN()
-		}
-		return n
+// observePayouts shows what only the bank's statement or a person can end.
+func (s *service) observePayouts(registry prometheus.Registerer) {
+	postgres.Observe(registry, postgres.Gauges{
+		DB: s.db,
+		SQL: `
+			SELECT (SELECT count(*) FROM (SELECT FROM payouts WHERE outcome = 'unknown' LIMIT 10000) AS unknown),
+			       COALESCE(extract(epoch FROM now() - (
+			           SELECT created_at FROM payouts WHERE outcome = 'unknown' ORDER BY id LIMIT 1)), 0)::float8`,
+		Gauges: []postgres.Gauge{
+			{Name: "failwell_payouts_unknown", Help: "Payouts that the bank may have sent or not, counted up to 10000."},
+			{Name: "failwell_payouts_unknown_oldest_seconds", Help: "Age of the oldest payout that the bank may have sent or not."},
+		},
 	})
 }

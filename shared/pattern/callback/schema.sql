@@ -22,4 +22,5 @@ CREATE TABLE callbacks (
 -- Only what is still to be sent is in the index; it stays small forever. By merchant:
 -- the worker serves them in turn.
 CREATE INDEX callbacks_due ON callbacks (merchant_id, next_attempt_at) WHERE state = 'pending';
+CREATE INDEX callbacks_parked ON callbacks (id) WHERE state = 'parked';
 CREATE INDEX callbacks_of_subject ON callbacks (subject);

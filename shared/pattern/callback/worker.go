@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -117,30 +116,14 @@ func NewWorker(cfg Config) *Worker {
 			Help: "Tries to deliver a callback, by what became of it: delivered, failed (will be tried again), parked.",
 		}, []string{"outcome"}),
 	}
+	for _, outcome := range []string{"delivered", "failed", "parked"} {
+		w.tries.WithLabelValues(outcome) // at zero: an alarm sees no increase where there was nothing before
+	}
 	if cfg.Metrics != nil {
-		cfg.Metrics.MustRegister(w.tries, w.backlog())
+		cfg.Metrics.MustRegister(w.tries)
+		observe(cfg.Metrics, cfg.DB)
 	}
 	return w
-}
-
-// countedAtMost bounds what a look at the backlog costs.
-const countedAtMost = 10_000
-
-// backlog is the metric of what waits to be sent, or to be sent again.
-func (w *Worker) backlog() prometheus.Collector {
-	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "failwell_callback_backlog",
-		Help: "Callbacks that are not delivered and not parked, counted up to 10000. NaN: the database does not answer.",
-	}, func() float64 {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
-		defer cancel()
-		var n float64
-		err := w.DB.QueryRow(ctx, `SELECT count(*) FROM (SELECT FROM callbacks WHERE state = 'pending' LIMIT $1) AS waiting`, countedAtMost).Scan(&n)
-		if err != nil {
-			return math.NaN()
-		}
-		return n
-	})
 }
 
 // Wake tells the worker that a delivery was committed. It never blocks; a lost

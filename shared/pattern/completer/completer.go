@@ -48,6 +48,10 @@ func New(cfg Config) *Completer {
 		Name: "failwell_completer_total",
 		Help: "Abandoned work that was taken over, by operation and by what became of it: finished, failed (will be tried again).",
 	}, []string{"operation", "outcome"})}
+	for operation := range cfg.Finish { // at zero: an alarm sees no increase where there was nothing before
+		c.tries.WithLabelValues(operation, "finished")
+		c.tries.WithLabelValues(operation, "failed")
+	}
 	if cfg.Metrics != nil {
 		cfg.Metrics.MustRegister(c.tries)
 	}

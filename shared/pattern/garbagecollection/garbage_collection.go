@@ -70,8 +70,12 @@ func New(cfg Config) *Collector {
 		Name: "failwell_garbage_collected_total",
 		Help: "Things deleted because they are not needed any more, by rule.",
 	}, []string{"rule"})}
+	for _, rule := range cfg.Rules {
+		c.collected.WithLabelValues(rule.Name) // at zero: an increase from nothing is none
+	}
 	if cfg.Metrics != nil {
 		cfg.Metrics.MustRegister(c.collected)
+		postgres.ObserveLeases(cfg.Metrics, cfg.DB, cfg.Holder)
 	}
 	return c
 }

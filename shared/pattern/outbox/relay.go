@@ -67,6 +67,7 @@ func NewRelay(o Outbox, cfg Config) *Relay {
 	}
 	if cfg.Metrics != nil {
 		cfg.Metrics.MustRegister(r.published, r.failures, r.adopted)
+		observe(cfg.Metrics, cfg.DB)
 	}
 	return r
 }

@@ -43,9 +43,7 @@ func (r *Reconciler) compare(ctx context.Context, id uuid.UUID, since time.Time,
 	if err != nil {
 		return err
 	}
-	r.differences.Reset()
 	for key, n := range found {
-		r.differences.WithLabelValues(key[0], key[1]).Set(float64(n))
 		if key[1] == string(Unresolvable) {
 			r.Logger.Error("reconciliation: differences that a person must look at", "reconciliation_id", id, "source", key[0], "differences", n)
 		}

@@ -118,9 +118,8 @@ type Config struct {
 // Reconciler runs reconciliations.
 type Reconciler struct {
 	Config
-	wake        chan struct{}
-	renewed     time.Time // when our lease was extended last
-	differences *prometheus.GaugeVec
+	wake    chan struct{}
+	renewed time.Time // when our lease was extended last
 }
 
 const (
@@ -149,13 +148,8 @@ func New(cfg Config) *Reconciler {
 		"Changed": cfg.Changed != "", "Expected": cfg.Expected != "", "Owners": cfg.Owners != "",
 		"Judge": cfg.Judge != nil, "Poll": cfg.Poll > 0,
 	})
-	r := &Reconciler{Config: cfg, wake: make(chan struct{}, 1), differences: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "failwell_reconciliation_differences",
-		Help: "Differences of the last reconciliation, by source and verdict.",
-	}, []string{"source", "verdict"})}
-	if cfg.Metrics != nil {
-		cfg.Metrics.MustRegister(r.differences)
-	}
+	r := &Reconciler{Config: cfg, wake: make(chan struct{}, 1)}
+	r.observe()
 	return r
 }
 

@@ -93,6 +93,7 @@ type Consumer struct {
 	publisher *rabbit.Publisher
 	handled   *prometheus.CounterVec
 	consuming *prometheus.GaugeVec
+	messages  *prometheus.GaugeVec
 }
 
 // NewConsumer returns a consumer that is not running yet. It panics when a field is
@@ -108,8 +109,13 @@ func NewConsumer(cfg Config) *Consumer {
 		Help: "Deliveries by what became of them: done, retried, deferred (the try is not counted), parked; paused is a second's wait for our database or the broker.",
 	}, []string{"queue", "outcome"}), consuming: auto.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "failwell_queue_consumed", Help: "1 while this process consumes from the queue, 0 while it cannot.",
-	}, []string{"queue"})}
+	}, []string{"queue"}), messages: auto.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "failwell_queue_messages", Help: "Messages that lie in a queue and its companions, by state: waiting, delayed, parked.",
+	}, []string{"queue", "state"})}
 	c.consuming.WithLabelValues(c.Queue).Set(0)
+	for _, outcome := range []string{"done", "retried", "deferred", "parked", "paused"} {
+		c.handled.WithLabelValues(c.Queue, outcome) // at zero: an alarm sees no increase where there was nothing before
+	}
 	return c
 }
 
@@ -117,6 +123,9 @@ func NewConsumer(cfg Config) *Consumer {
 //
 // Pattern: reliable-retries
 func (c *Consumer) Run(ctx context.Context) {
+	if c.Metrics != nil {
+		go c.observe(ctx) // not waited for: a broker that does not answer must not hold up a stop
+	}
 	c.Conn.Consume(ctx, rabbit.Consumption{
 		Queue:     c.Queue,
 		Declare:   c.Declare,

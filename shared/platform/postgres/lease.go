@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // LeasesSchema creates the table of TryLease. Copy it into a migration.
@@ -34,4 +35,23 @@ func TryLease(ctx context.Context, db *pgxpool.Pool, name, holder string, d time
 		    OR leases.expires_at NOT BETWEEN now() AND now() + 10 * $3::interval`,
 		name, holder, d)
 	return tag.RowsAffected() == 1, err
+}
+
+// ObserveLeases shows who does which job, and for how long no process has done it: one that
+// hangs keeps its job from the others only until its lease ends, but a job whose lease
+// no process takes stands still without an error.
+func ObserveLeases(registry prometheus.Registerer, db *pgxpool.Pool, holder string) {
+	Observe(registry, Gauges{
+		DB: db, Args: []any{holder}, Labels: []string{"lease"},
+		SQL: `
+			SELECT name,
+			       (holder = $1 AND expires_at > now())::int,
+			       GREATEST(0, extract(epoch FROM now() - expires_at))::float8
+			  FROM leases
+			 LIMIT 100`, // a row for each job, some ten
+		Gauges: []Gauge{
+			{"failwell_lease_held", "1 while this process holds the lease of a job that one at a time should do."},
+			{"failwell_lease_expired_seconds", "How long no process has held the lease of a job; 0 while one does."},
+		},
+	})
 }

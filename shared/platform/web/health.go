@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/time/rate"
 )
 
@@ -25,6 +26,21 @@ type Check struct {
 	Background bool
 }
 
+// gauge is the check as a metric.
+func (c Check) gauge() prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "failwell_dependency_up", Help: "1 while a check of /readyz passes, 0 while it fails.",
+		ConstLabels: prometheus.Labels{"dependency": c.Name},
+	}, func() float64 {
+		ctx, cancel := context.WithTimeout(context.Background(), checkTimeout)
+		defer cancel()
+		if c.Probe(ctx) != nil {
+			return 0
+		}
+		return 1
+	})
+}
+
 // checkTimeout bounds each check: "not ready" is an answer, a hanging one is
 // not. Each has its own, or a slow database would make the broker look broken too.
 const checkTimeout = time.Second
@@ -39,7 +55,12 @@ type readiness struct {
 // its callers ask for. Once ctx has ended, the process is stopping, and not ready.
 // Both are open to anybody: why a check fails is told to the log alone, because errors
 // name hosts and users.
-func Health(ctx context.Context, e *echo.Echo, log *slog.Logger, checks ...Check) {
+//
+// Each check is a metric too, made at the scrape: an alarm cannot read /readyz.
+func Health(ctx context.Context, e *echo.Echo, log *slog.Logger, metrics prometheus.Registerer, checks ...Check) {
+	for _, check := range checks {
+		metrics.MustRegister(check.gauge())
+	}
 	e.GET("/healthz", func(c echo.Context) error {
 		return c.JSON(http.StatusOK, map[string]string{"status": "ok"})
 	})

@@ -81,3 +81,16 @@ func TestHealth_ReadOnlyDatabaseIsNotReady(t *testing.T) {
 		t.Errorf("it cannot write, and the check says: %v", err)
 	}
 }
+
+func TestHealth_AFailingCheckIsAMetric(t *testing.T) {
+	t.Parallel()
+	s := serve(t, none,
+		web.Check{Name: "database", Probe: func(context.Context) error { return errors.New("away") }},
+		web.Check{Name: "broker", Probe: passes})
+	a := s.send(t, http.MethodGet, "/metrics", "")
+	for _, want := range []string{`failwell_dependency_up{dependency="database"} 0`, `failwell_dependency_up{dependency="broker"} 1`} {
+		if !strings.Contains(a.body, want) {
+			t.Errorf("no %s in\n%s", want, a.body)
+		}
+	}
+}

@@ -39,10 +39,11 @@ func serve(t *testing.T, routes func(e *echo.Echo), checks ...web.Check) *server
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := web.New(web.Options{Logger: logger, Metrics: prometheus.NewRegistry()})
+	registry := prometheus.NewRegistry()
+	e := web.New(web.Options{Logger: logger, Metrics: registry})
 	routes(e)
 	ctx, cancel := context.WithCancel(context.Background())
-	web.Health(ctx, e, logger, checks...)
+	web.Health(ctx, e, logger, registry, checks...)
 	ended := make(chan error, 1)
 	go func() { ended <- web.Run(ctx, e, config.Common{HTTPAddr: "127.0.0.1:0"}, logger) }()
 	stop := sync.OnceValue(func() error {

@@ -362,7 +362,7 @@ func TestRun_StopIsAnnouncedBeforeTheListenerCloses(t *testing.T) {
 	}
 	e := web.New(web.Options{Logger: logger, Metrics: prometheus.NewRegistry()})
 	ctx, cancel := context.WithCancel(t.Context())
-	web.Health(ctx, e, logger)
+	web.Health(ctx, e, logger, prometheus.NewRegistry())
 	ended := make(chan error, 1)
 	go func() {
 		ended <- web.Run(ctx, e, config.Common{HTTPAddr: "127.0.0.1:0", StopDelay: 2 * time.Second}, logger)

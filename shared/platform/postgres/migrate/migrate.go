@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -14,6 +15,9 @@ import (
 
 // lockID is any number that no other lock of the database has.
 const lockID = 0x6d696772617465
+
+// lockPause is how long a replica waits between two looks whether another one has finished.
+const lockPause = 50 * time.Millisecond
 
 // Up applies the migrations in fsys ("migrations/*.sql") that the database
 // at url has not seen. Replicas that start together take turns behind a lock of the
@@ -35,14 +39,25 @@ func Up(ctx context.Context, url string, fsys fs.FS) error {
 	db := stdlib.OpenDB(*cfg)
 	defer db.Close() //nolint:errcheck // closing a pool that is no longer used has no failure worth reporting
 
-	// Not goose's own lock: the others would look for it every five seconds.
+	// Not goose's own lock: the others would look for it every five seconds. And not a wait
+	// inside the database: CREATE INDEX CONCURRENTLY waits for every statement that is under
+	// way, also for one that waits for this lock, and neither would end.
 	conn, err := db.Conn(ctx)
 	if err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
 	defer conn.Close() //nolint:errcheck // and with db, which gives the lock back
-	if _, err := conn.ExecContext(ctx, `SELECT pg_advisory_lock($1)`, lockID); err != nil {
-		return fmt.Errorf("migrate: lock: %w", err)
+	for ours := false; !ours; {
+		if err := conn.QueryRowContext(ctx, `SELECT pg_try_advisory_lock($1)`, lockID).Scan(&ours); err != nil {
+			return fmt.Errorf("migrate: lock: %w", err)
+		}
+		if !ours {
+			select {
+			case <-time.After(lockPause):
+			case <-ctx.Done():
+				return fmt.Errorf("migrate: lock: %w", ctx.Err())
+			}
+		}
 	}
 	provider, err := goose.NewProvider(goose.DialectPostgres, db, dir)
 	if err != nil {
