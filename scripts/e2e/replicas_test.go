@@ -22,7 +22,7 @@ import (
 // the periods of production give is in docs/performance.md.
 func TestReplicas_OrdersWaitForNoPollAndForNoReplicaWithoutABroker(t *testing.T) {
 	const poll, cutOff = 5 * time.Second, "orders-3"
-	env := []string{"OUTBOX_POLL=" + poll.String(), "OUTBOX_TAKEOVER=1s", "SAGA_STEP_TIMEOUT=15m"}
+	env := []string{"OUTBOX_POLL=" + poll.String(), "OUTBOX_TAKEOVER=6s", "SAGA_STEP_TIMEOUT=15m"}
 	ctx := limit(t)
 	replicas, err := stack.Start(ctx, stack.Options{
 		Out: os.Stderr, IgnoreGiven: true, BrokerLinks: []string{cutOff},

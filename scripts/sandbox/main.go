@@ -32,7 +32,7 @@ func run(ctx context.Context, cfg settings) error {
 	if err != nil {
 		return err
 	}
-	db, err := postgres.Open(ctx, postgres.Options{URL: cfg.DatabaseURL, Logger: logger})
+	db, err := postgres.Open(ctx, postgres.Options{URL: cfg.DatabaseURL, MaxConns: cfg.DatabaseConns, Logger: logger})
 	if err != nil {
 		return err
 	}

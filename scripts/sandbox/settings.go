@@ -24,7 +24,7 @@ type settings struct {
 
 	// SettleAfter is how long after a capture or a refund its webhook is due.
 	// 0 lets it overtake the answer to the call itself.
-	SettleAfter time.Duration `env:"SETTLE_AFTER" envDefault:"2s"`
+	SettleAfter time.Duration `env:"SETTLE_AFTER" envDefault:"2s" zero:"at once"`
 
 	// WebhookPoll is how often to look for webhooks that are due.
 	WebhookPoll time.Duration `env:"WEBHOOK_POLL" envDefault:"200ms"`

@@ -13,22 +13,8 @@ type settings struct {
 	config.Common
 	config.Broker
 
-	// DatabaseConns bounds the pool of database connections.
-	DatabaseConns int32 `env:"DATABASE_CONNS" envDefault:"16"`
-
 	// FeeBasisPoints is the platform's share of a sale in hundredths of a percent.
-	FeeBasisPoints int64 `env:"FEE_BPS" envDefault:"250"`
-
-	// OutboxTakeover and OutboxPoll: see outbox.Config.
-	OutboxTakeover time.Duration `env:"OUTBOX_TAKEOVER" envDefault:"1s"`
-	OutboxPoll     time.Duration `env:"OUTBOX_POLL" envDefault:"500ms"`
-
-	// RetryDelays is how long a message that could not be handled waits before
-	// each further try. After the last it is parked.
-	RetryDelays []time.Duration `env:"RETRY_DELAYS" envDefault:"1s,5s,30s,2m,10m"`
-
-	// Workers is how many messages are handled at the same time.
-	Workers int `env:"WORKERS" envDefault:"32"`
+	FeeBasisPoints int64 `env:"FEE_BPS" envDefault:"250" zero:"no fee"`
 
 	// PaymentsURL is the coordinator of distributed transactions; ServiceKey is our key there.
 	PaymentsURL string `env:"PAYMENTS_URL,required,notEmpty"`
@@ -40,11 +26,6 @@ type settings struct {
 
 	// GarbageEvery is the pause between two rounds of garbage collection.
 	GarbageEvery time.Duration `env:"GARBAGE_EVERY" envDefault:"1m"`
-
-	// InboxRetention is how long it is remembered that a message was handled. It
-	// must exceed the longest time after which one can come again: parked, and
-	// replayed by a person.
-	InboxRetention time.Duration `env:"INBOX_RETENTION" envDefault:"720h"`
 
 	// JournalLag is how old an entry must be before the journal shows it. It has to
 	// exceed the time that a commit can take.

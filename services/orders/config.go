@@ -14,9 +14,6 @@ type settings struct {
 	config.Common
 	config.Broker
 
-	// DatabaseConns bounds the pool of database connections.
-	DatabaseConns int32 `env:"DATABASE_CONNS" envDefault:"16"`
-
 	// SagaStepTimeout is how long an order waits for the reply to a command before
 	// the command is sent again; doubled at each resend, up to an hour. It must
 	// exceed the time that the participant's own retries take (by RETRY_DELAYS 12m36s
@@ -25,24 +22,13 @@ type settings struct {
 
 	// MaxUnfinishedOrders is how many orders may be under way before new ones are turned
 	// away (503). Set it to what the system finishes in half a minute. 0: no limit.
-	MaxUnfinishedOrders int `env:"MAX_UNFINISHED_ORDERS" envDefault:"5000"`
+	MaxUnfinishedOrders int `env:"MAX_UNFINISHED_ORDERS" envDefault:"5000" zero:"no limit"`
 
 	// SagaSweep is how often to look for orders whose reply is overdue.
 	SagaSweep time.Duration `env:"SAGA_SWEEP" envDefault:"15s"`
 
 	// KeyRetention is how long a response is kept for retries of its request.
 	KeyRetention time.Duration `env:"IDEMPOTENCY_RETENTION" envDefault:"24h"`
-
-	// OutboxTakeover and OutboxPoll: see outbox.Config.
-	OutboxTakeover time.Duration `env:"OUTBOX_TAKEOVER" envDefault:"1s"`
-	OutboxPoll     time.Duration `env:"OUTBOX_POLL" envDefault:"500ms"`
-
-	// RetryDelays is how long a message that could not be handled waits before
-	// each further try. After the last it is parked.
-	RetryDelays []time.Duration `env:"RETRY_DELAYS" envDefault:"1s,5s,30s,2m,10m"`
-
-	// Workers is how many messages are handled at the same time.
-	Workers int `env:"WORKERS" envDefault:"32"`
 
 	// CallbackDelays is the schedule of tries at a merchant's webhook.
 	CallbackDelays []time.Duration `env:"CALLBACK_DELAYS" envDefault:"0s,5s,5m,30m,2h,5h,10h,14h,20h,24h"`
@@ -62,11 +48,6 @@ type settings struct {
 
 	// GarbageEvery is the pause between two rounds of garbage collection.
 	GarbageEvery time.Duration `env:"GARBAGE_EVERY" envDefault:"1m"`
-
-	// InboxRetention is how long it is remembered that a message was handled. It
-	// must exceed the longest time after which one can come again: parked, and
-	// replayed by a person.
-	InboxRetention time.Duration `env:"INBOX_RETENTION" envDefault:"720h"`
 
 	// CallbackRetention is how long a delivered callback is kept for those who ask what was sent.
 	CallbackRetention time.Duration `env:"CALLBACK_RETENTION" envDefault:"168h"`

@@ -15,9 +15,6 @@ type settings struct {
 	config.Common
 	config.Broker
 
-	// DatabaseConns bounds the pool of database connections.
-	DatabaseConns int32 `env:"DATABASE_CONNS" envDefault:"16"`
-
 	// ProcessorURL is the card processor's API, and ProcessorKey our key there.
 	ProcessorURL string `env:"PROCESSOR_URL,required,notEmpty"`
 	ProcessorKey string `env:"PROCESSOR_KEY,required,notEmpty"`
@@ -34,7 +31,7 @@ type settings struct {
 	// CallTimeout bounds one call to the processor, the bank or the ledger: long
 	// enough for a card's bank to think, short enough that a worker is not held by
 	// a system that is gone. When it strikes, the outcome is unknown, not "no".
-	CallTimeout time.Duration `env:"CALL_TIMEOUT" envDefault:"5s"`
+	CallTimeout time.Duration `env:"CALL_TIMEOUT" envDefault:"5s" most:"7s, or one that is under way outlasts a stop"`
 
 	// ProcessorKeyRetention is how long after a question was first put to the processor
 	// it may be put again under the same key. Afterwards the key counts as forgotten,
@@ -48,29 +45,29 @@ type settings struct {
 	// KeyLease is how long a request may hold its key without a sign of life. It
 	// must exceed the longest call between two recovery points; a dead request's
 	// key is taken over after it.
-	KeyLease time.Duration `env:"KEY_LEASE" envDefault:"30s"`
+	KeyLease time.Duration `env:"KEY_LEASE" envDefault:"30s" above:"CALL_TIMEOUT, or a request that waits for an answer is taken for dead"`
 
 	// KeyWait is how long a request waits for another one with the same key.
-	KeyWait time.Duration `env:"KEY_WAIT" envDefault:"2s"`
+	KeyWait time.Duration `env:"KEY_WAIT" envDefault:"2s" zero:"none"`
 
 	// RequestTimeout is how long a client of a refund or payout is kept waiting
 	// before it is told that the work will be finished without it.
-	RequestTimeout time.Duration `env:"REQUEST_TIMEOUT" envDefault:"10s"`
+	RequestTimeout time.Duration `env:"REQUEST_TIMEOUT" envDefault:"10s" above:"KEY_WAIT, or a request whose key is in use is not told so" most:"25s, or the server closes the connection first"`
 
 	// CompleterEvery is how often to look for refunds and payouts that no request
 	// works on, and CompleterGrace how long their client has to retry first.
 	CompleterEvery time.Duration `env:"COMPLETER_EVERY" envDefault:"15s"`
-	CompleterGrace time.Duration `env:"COMPLETER_GRACE" envDefault:"30s"`
+	CompleterGrace time.Duration `env:"COMPLETER_GRACE" envDefault:"30s" zero:"none"`
 
 	// TwoPhaseTimeout is how long a distributed transaction may be undecided
 	// before it is aborted, and TwoPhaseSweep how often to look for such.
-	TwoPhaseTimeout time.Duration `env:"TWOPHASE_TIMEOUT" envDefault:"30s"`
+	TwoPhaseTimeout time.Duration `env:"TWOPHASE_TIMEOUT" envDefault:"30s" above:"CALL_TIMEOUT, or a transaction that is being prepared is aborted"`
 	TwoPhaseSweep   time.Duration `env:"TWOPHASE_SWEEP" envDefault:"5s"`
 
 	// EventsPoll is how often to look for held webhooks whose time may have come;
 	// EventsOverdue is the age from which one that is still held is an error.
 	EventsPoll    time.Duration `env:"EVENTS_POLL" envDefault:"1s"`
-	EventsOverdue time.Duration `env:"EVENTS_OVERDUE" envDefault:"1h"`
+	EventsOverdue time.Duration `env:"EVENTS_OVERDUE" envDefault:"1h" above:"EVENTS_POLL, or each event that is held is reported"`
 
 	// ReceiptsURL is where receipts are stored: file:///dir, s3://bucket?region=… or mem://.
 	ReceiptsURL string `env:"RECEIPTS_URL,required,notEmpty"`
@@ -85,7 +82,7 @@ type settings struct {
 	// ReconcileEvery is the pause between two reconciliations that no request asked for.
 	// ReconcileOverlap is how far each looks back behind the one before, and
 	// ReconcileGrace the age below which a difference may only be a matter of time.
-	ReconcileEvery   time.Duration `env:"RECONCILE_EVERY" envDefault:"1h"`
+	ReconcileEvery   time.Duration `env:"RECONCILE_EVERY" envDefault:"1h" zero:"none"`
 	ReconcileOverlap time.Duration `env:"RECONCILE_OVERLAP" envDefault:"24h"`
 	ReconcileGrace   time.Duration `env:"RECONCILE_GRACE" envDefault:"10m"`
 
@@ -95,36 +92,10 @@ type settings struct {
 
 	// GarbageEvery is the pause between two rounds of garbage collection.
 	GarbageEvery time.Duration `env:"GARBAGE_EVERY" envDefault:"1m"`
-
-	// InboxRetention is how long it is remembered that a message was handled. It
-	// must exceed the longest time after which one can come again: parked, and
-	// replayed by a person.
-	InboxRetention time.Duration `env:"INBOX_RETENTION" envDefault:"720h"`
-
-	// OutboxTakeover and OutboxPoll: see outbox.Config.
-	OutboxTakeover time.Duration `env:"OUTBOX_TAKEOVER" envDefault:"1s"`
-	OutboxPoll     time.Duration `env:"OUTBOX_POLL" envDefault:"500ms"`
-
-	// RetryDelays is how long a message that could not be handled waits before
-	// each further try. After the last it is parked.
-	RetryDelays []time.Duration `env:"RETRY_DELAYS" envDefault:"1s,5s,30s,2m,10m"`
-
-	// Workers is how many messages are handled at the same time. Most of the
-	// time of each is spent waiting for the processor.
-	Workers int `env:"WORKERS" envDefault:"32"`
 }
 
-// Validate refuses settings that would make two work on one thing, or one against the other.
+// Validate refuses settings that would make one work against the other.
 func (s settings) Validate() error {
-	if s.CallTimeout <= 0 {
-		return fmt.Errorf("CALL_TIMEOUT (%s) must be above zero, or a call to a system that hangs never ends", s.CallTimeout)
-	}
-	if s.KeyLease <= s.CallTimeout {
-		return fmt.Errorf("KEY_LEASE (%s) must exceed CALL_TIMEOUT (%s), or a request that waits for an answer is taken for dead", s.KeyLease, s.CallTimeout)
-	}
-	if s.TwoPhaseTimeout <= s.CallTimeout {
-		return fmt.Errorf("TWOPHASE_TIMEOUT (%s) must exceed CALL_TIMEOUT (%s), or a transaction that is being prepared is aborted", s.TwoPhaseTimeout, s.CallTimeout)
-	}
 	if s.ReconcileGrace+s.CallTimeout >= s.ProcessorKeyRetention {
 		return fmt.Errorf("PROCESSOR_KEY_RETENTION (%s) must exceed RECONCILE_GRACE (%s) and CALL_TIMEOUT (%s) together, or hardly a call is ever repeated", s.ProcessorKeyRetention, s.ReconcileGrace, s.CallTimeout)
 	}

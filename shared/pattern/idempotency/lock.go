@@ -82,9 +82,6 @@ func (r Request) Acquire(ctx context.Context, db *pgxpool.Pool, options LockOpti
 	giveUp := time.Now().Add(options.Wait)
 	for {
 		answer, lock, err := r.try(ctx, db, options.Lease, start)
-		if errors.Is(err, errExpired) {
-			continue // at once: the next try makes the row
-		}
 		if !errors.Is(err, ErrKeyInUse) {
 			return answer, lock, err
 		}
@@ -129,26 +126,21 @@ func (r Request) awaitRelease(ctx context.Context, db *pgxpool.Pool, lease time.
 var ErrKeyInUse = problem.New(http.StatusConflict, "idempotency-key-in-use", "A request with this key is in progress",
 	"Another request with this key has not finished. Send it again with the same key.").WithRetryAfter(time.Second).WithField(HeaderKey)
 
-// errExpired: the key was there when we wanted to make it, and had expired: it was
-// collected before we could lock it.
-var errExpired = errors.New("idempotency: the key was collected meanwhile")
-
 func (r Request) try(ctx context.Context, db *pgxpool.Pool, lease time.Duration, start func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error)) (Recorded, Lock, error) {
 	var answer Recorded
 	lock := Lock{Request: r, Lease: lease, token: uuid.New()}
 	err := postgres.InTx(ctx, db, func(ctx context.Context, tx pgx.Tx) error {
 		answer = Recorded{} // the transaction may run again
-		// Of two requests that bring a new key, one inserts the row; the other waits
-		// here for its commit and then finds the row below.
-		_, err := tx.Exec(ctx, `
-			INSERT INTO idempotency_keys (merchant_id, operation, key, fingerprint, expires_at)
-			VALUES ($1, $2, $3, $4, now() + $5::interval)
-			    ON CONFLICT (merchant_id, operation, key) DO NOTHING`,
-			r.Merchant, r.Operation, r.Key, r.Fingerprint[:], r.Retention)
-		var now row
-		if err == nil {
-			now, err = r.read(ctx, tx, lease)
-		}
+		// Of two requests that bring a new key, one inserts the row; the other waits here
+		// for its commit, and then has the row, locked until the end of the transaction.
+		rows, _ := tx.Query(ctx, `
+			INSERT INTO idempotency_keys AS k (merchant_id, operation, key, fingerprint, expires_at)
+			VALUES ($1, $2, $3, $5, now() + $6::interval)
+			    ON CONFLICT (merchant_id, operation, key) DO UPDATE
+			   SET key = k.key
+			RETURNING fingerprint, status, headers, body, operation_id, COALESCE(`+lockHeld+`, false), expires_at <= now()`,
+			r.Merchant, r.Operation, r.Key, lease, r.Fingerprint[:], r.Retention)
+		now, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[row])
 		if postgres.LockTimedOut(err) {
 			return ErrKeyInUse // its row, not its lock: the first request is in a transaction that lasts
 		}
@@ -187,27 +179,6 @@ func (r Request) try(ctx context.Context, db *pgxpool.Pool, lease time.Duration,
 		return err
 	})
 	return answer, lock, err
-}
-
-// read locks the row of the key until the end of the transaction.
-func (r Request) read(ctx context.Context, tx pgx.Tx, lease time.Duration) (row, error) {
-	rows, err := tx.Query(ctx, `
-		SELECT fingerprint, status, headers, body, operation_id,
-		       COALESCE(`+lockHeld+`, false), expires_at <= now()
-		  FROM idempotency_keys
-		 WHERE merchant_id = $1
-		   AND operation = $2
-		   AND key = $3
-		   FOR UPDATE`,
-		r.Merchant, r.Operation, r.Key, lease)
-	if err != nil {
-		return row{}, err
-	}
-	now, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[row])
-	if errors.Is(err, pgx.ErrNoRows) {
-		err = errExpired
-	}
-	return now, err
 }
 
 // Renew extends the lease inside the transaction that writes a recovery point.

@@ -38,9 +38,12 @@ type Common struct {
 	// LogLevel is debug, info, warn or error.
 	LogLevel string `env:"LOG_LEVEL" envDefault:"info"`
 
+	// DatabaseConns bounds the pool of database connections.
+	DatabaseConns int32 `env:"DATABASE_CONNS" envDefault:"16"`
+
 	// StopDelay is how long, after the stop signal, connections are still taken while
 	// /readyz says 503: long enough for a load balancer to look once more.
-	StopDelay time.Duration `env:"STOP_DELAY" envDefault:"1s"`
+	StopDelay time.Duration `env:"STOP_DELAY" envDefault:"1s" zero:"none" most:"5s, or what is under way then is cut off"`
 
 	// LabFaults opens /lab/faults. Never in production.
 	LabFaults bool `env:"LAB_FAULTS" envDefault:"false" lab:"anybody can crash this process and read its memory"`
@@ -63,6 +66,21 @@ func (c Common) SchemaURL() string { return cmp.Or(c.MigrationsURL, c.DatabaseUR
 type Broker struct {
 	// AMQPURL is the broker, amqp://…, or several with commas between them: rabbit.Options. Required.
 	AMQPURL string `env:"AMQP_URL,required,notEmpty" scheme:"amqp,amqps"`
+
+	// OutboxTakeover and OutboxPoll: see outbox.Config.
+	OutboxTakeover time.Duration `env:"OUTBOX_TAKEOVER" envDefault:"1s" above:"OUTBOX_POLL, or processes take over what its writer would have sent in time"`
+	OutboxPoll     time.Duration `env:"OUTBOX_POLL" envDefault:"500ms"`
+
+	// RetryDelays is how long a message that could not be handled waits before
+	// each further try. After the last it is parked.
+	RetryDelays []time.Duration `env:"RETRY_DELAYS" envDefault:"1s,5s,30s,2m,10m"`
+
+	// Workers is how many messages are handled at the same time.
+	Workers int `env:"WORKERS" envDefault:"32"`
+
+	// InboxRetention is how long it is remembered that a message was handled. It must exceed
+	// the longest time after which one can come again: parked, and replayed by a person.
+	InboxRetention time.Duration `env:"INBOX_RETENTION" envDefault:"720h" above:"RETRY_DELAYS, or a message is forgotten while it is still tried"`
 }
 
 // Merchant is a client of ours with its secrets.
@@ -110,6 +128,9 @@ func Load[T any]() (T, error) {
 		return cfg, fmt.Errorf("configuration: %w", err)
 	}
 	complaints = append(complaints, malformed(reflect.ValueOf(cfg))...)
+	if len(complaints) == 0 {
+		complaints = outOfBounds(reflect.ValueOf(cfg))
+	}
 	if len(complaints) > 0 {
 		return cfg, fmt.Errorf("configuration: %s", strings.Join(complaints, "; "))
 	}
@@ -140,6 +161,40 @@ func malformed(settings reflect.Value) (complaints []string) {
 		}
 		if err != nil {
 			complaints = append(complaints, variable(field)+" "+err.Error())
+		}
+	}
+	return complaints
+}
+
+// outOfBounds checks the numbers and durations. Each must be above zero, but where a tag zero
+// says what zero means. A tag above names a variable whose value a field must exceed (the sum,
+// of a list), and a tag most its own limit; both say what happens otherwise.
+func outOfBounds(settings reflect.Value) (complaints []string) {
+	values := map[string]time.Duration{}
+	for _, field := range reflect.VisibleFields(settings.Type()) {
+		name := variable(field)
+		switch v := settings.FieldByIndex(field.Index); {
+		case v.CanInt():
+			values[name] = time.Duration(v.Int())
+		case v.Type() == reflect.TypeFor[[]time.Duration]():
+			for i := range v.Len() {
+				values[name] += max(0, time.Duration(v.Index(i).Int()))
+			}
+		}
+	}
+	for _, field := range reflect.VisibleFields(settings.Type()) {
+		name := variable(field)
+		value, isNumber := values[name]
+		other, otherwise, _ := strings.Cut(field.Tag.Get("above"), ", ")
+		most, cutOff, _ := strings.Cut(field.Tag.Get("most"), ", ")
+		limit, _ := time.ParseDuration(most)
+		switch {
+		case isNumber && (value < 0 || value == 0 && field.Tag.Get("zero") == ""):
+			complaints = append(complaints, name+" must be above zero")
+		case other != "" && value <= values[other]:
+			complaints = append(complaints, fmt.Sprintf("%s (%s) must exceed %s (%s), %s", name, value, other, values[other], otherwise))
+		case most != "" && value > limit:
+			complaints = append(complaints, fmt.Sprintf("%s (%s) must be at most %s, %s", name, value, most, cutOff))
 		}
 	}
 	return complaints

@@ -96,7 +96,9 @@ func TestLoad_UsesTheDocumentedDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := settings{
-		Common:   config.Common{HTTPAddr: "127.0.0.1:8080", DatabaseURL: "postgres://127.0.0.1/orders", LogLevel: "info", StopDelay: time.Second},
+		Common: config.Common{
+			HTTPAddr: "127.0.0.1:8080", DatabaseURL: "postgres://127.0.0.1/orders", LogLevel: "info", DatabaseConns: 16, StopDelay: time.Second,
+		},
 		Poll:     time.Second,
 		Upstream: "http://127.0.0.1",
 	}
@@ -157,6 +159,48 @@ func TestLoad_RefusesAnInvalidAddress(t *testing.T) {
 			}
 			if c.database == "x" && !strings.Contains(err.Error(), "DATABASE_URL") {
 				t.Errorf("only one of two is named: %v", err)
+			}
+		})
+	}
+}
+
+// Of two durations that must be ordered, the wrong order works until the day on which it
+// matters: a lease shorter than a call ends while its holder waits for the answer.
+func TestLoad_RefusesWhatMustBeOrdered(t *testing.T) {
+	type service struct {
+		config.Common
+		config.Broker
+		Call  time.Duration `env:"CALL" envDefault:"1s" most:"5s, or a stop is too short for it"`
+		Lease time.Duration `env:"LEASE" envDefault:"2s" above:"CALL, or two work on one thing"`
+		Limit int           `env:"LIMIT" zero:"none"`
+	}
+	for given, wrong := range map[string]string{
+		"LEASE=1001ms":                           "",
+		"LEASE=1s":                               "LEASE (1s) must exceed CALL (1s), or two work on one thing",
+		"CALL=3s":                                "LEASE (2s) must exceed CALL (3s)",
+		"CALL=0s":                                "CALL must be above zero",
+		"CALL=-1s":                               "CALL must be above zero",
+		"CALL=6s LEASE=7s":                       "CALL (6s) must be at most 5s, or a stop is too short for it",
+		"LIMIT=0":                                "",
+		"LIMIT=-1":                               "LIMIT must be above zero",
+		"WORKERS=0":                              "WORKERS must be above zero",
+		"OUTBOX_POLL=2s":                         "OUTBOX_TAKEOVER (1s) must exceed OUTBOX_POLL (2s)",
+		"RETRY_DELAYS=1m,1h INBOX_RETENTION=1h":  "INBOX_RETENTION (1h0m0s) must exceed RETRY_DELAYS (1h1m0s)",
+		"RETRY_DELAYS=1m,1h INBOX_RETENTION=62m": "",
+		"STOP_DELAY=0s":                          "",
+		"STOP_DELAY=6s":                          "STOP_DELAY (6s) must be at most 5s",
+	} {
+		t.Run(given, func(t *testing.T) {
+			clean(t)
+			t.Setenv("DATABASE_URL", "postgres://127.0.0.1/orders")
+			t.Setenv("AMQP_URL", "amqp://127.0.0.1/")
+			for one := range strings.FieldsSeq(given) {
+				name, value, _ := strings.Cut(one, "=")
+				t.Setenv(name, value)
+			}
+			_, err := config.Load[service]()
+			if (err != nil) != (wrong != "") || err != nil && !strings.Contains(err.Error(), wrong) {
+				t.Errorf("got %v, want %q", err, wrong)
 			}
 		})
 	}
