@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"example.com/failwell/shared/pattern/distributedtx"
 	"example.com/failwell/shared/platform/fault"
@@ -137,14 +138,10 @@ func (s *service) end(c echo.Context, carryOut func(ctx context.Context, gid str
 }
 
 func newPreparedAge(registry prometheus.Registerer) prometheus.Gauge {
-	gauge := prometheus.NewGauge(prometheus.GaugeOpts{
+	return promauto.With(registry).NewGauge(prometheus.GaugeOpts{
 		Name: "failwell_prepared_transaction_age_seconds",
 		Help: "Age of the oldest transaction that is prepared and has no decision. It holds locks on accounts.",
 	})
-	if registry != nil {
-		registry.MustRegister(gauge)
-	}
-	return gauge
 }
 
 // resolveInDoubt runs until ctx ends.

@@ -45,7 +45,6 @@ func (s *service) authorise(ctx context.Context, cmd command) error {
 	}
 	return postgres.RetryStale(ctx, func() error {
 		var p payment
-		var handled bool
 		// Pattern: recovery-point
 		err := s.writer.Write(ctx, func(b *pgx.Batch) {
 			b.Queue(`
@@ -54,9 +53,8 @@ func (s *service) authorise(ctx context.Context, cmd command) error {
 				ON CONFLICT (id) DO NOTHING`,
 				cmd.paymentID, cmd.orderID, cmd.MerchantID, begun, reason, cmd.Amount.Minor, cmd.Amount.Currency, method)
 			load(b, cmd.paymentID, &p)
-			cmd.Message.Seen(b, &handled)
 		})
-		if err != nil || handled {
+		if err != nil {
 			return err
 		}
 		switch p.Status {

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 
-	"github.com/jackc/pgx/v5"
-
 	"example.com/failwell/shared/platform/fault"
 	"example.com/failwell/shared/platform/postgres"
 )
@@ -16,13 +14,8 @@ import (
 // So does the charge when the key is forgotten: it is captured once, and says so.
 func (s *service) capture(ctx context.Context, cmd command) error {
 	return postgres.RetryStale(ctx, func() error {
-		var p payment
-		var handled bool
-		err := postgres.Read(ctx, s.db, func(b *pgx.Batch) {
-			load(b, cmd.paymentID, &p)
-			cmd.Message.Seen(b, &handled)
-		})
-		if err != nil || handled {
+		p, err := s.paymentOf(ctx, cmd.paymentID)
+		if err != nil {
 			return err
 		}
 		switch p.Status {

@@ -26,7 +26,6 @@ import (
 func (s *service) void(ctx context.Context, cmd command) error {
 	return postgres.RetryStale(ctx, func() error {
 		var p payment
-		var handled bool
 		err := s.writer.Write(ctx, func(b *pgx.Batch) {
 			b.Queue(`
 				INSERT INTO payments (id, order_id, merchant_id, status, reason, amount_minor, currency)
@@ -38,9 +37,8 @@ func (s *service) void(ctx context.Context, cmd command) error {
 				 WHERE payments.status IN ('authorising', 'authorised', 'capture_failed')`,
 				cmd.paymentID, cmd.orderID, cmd.MerchantID, cmd.Amount.Minor, cmd.Amount.Currency)
 			load(b, cmd.paymentID, &p)
-			cmd.Message.Seen(b, &handled)
 		})
-		if err != nil || handled {
+		if err != nil {
 			return err
 		}
 		switch p.Status {

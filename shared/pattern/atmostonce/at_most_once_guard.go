@@ -2,9 +2,15 @@ package atmostonce
 
 import (
 	"context"
+	_ "embed"
 
 	"github.com/jackc/pgx/v5"
 )
+
+// Schema creates the table of this package. Copy it into a migration.
+//
+//go:embed schema.sql
+var Schema string
 
 // Enter tells whether the caller is the first, and therefore the only one, to
 // pass. Commit tx before doing what the guard is for. When that commit fails in

@@ -2,6 +2,7 @@ package callback
 
 import (
 	"context"
+	_ "embed"
 	"fmt"
 	"slices"
 	"time"
@@ -10,6 +11,11 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
+
+// Schema creates the table of this package. Copy it into a migration.
+//
+//go:embed schema.sql
+var Schema string
 
 // Delivery is one piece of news for a merchant.
 type Delivery struct {

@@ -54,18 +54,6 @@ func (m Message) RecordTx(ctx context.Context, tx pgx.Tx) error {
 	return tx.SendBatch(ctx, b).Close()
 }
 
-// Seen queues a read of whether m has made its change. It saves the work of a
-// duplicate; it cannot replace Record, because the answer may be old by then.
-func (m Message) Seen(b *pgx.Batch, seen *bool) {
-	b.Queue(`
-		SELECT EXISTS (
-			SELECT FROM inbox
-			 WHERE source = $1
-			   AND message_id = $2)`,
-		m.Source, m.ID,
-	).QueryRow(func(row pgx.Row) error { return row.Scan(seen) })
-}
-
 // IsDuplicate tells whether a batch or a transaction failed because the message has made
 // its change before. That is a success: acknowledge.
 func IsDuplicate(err error) bool {

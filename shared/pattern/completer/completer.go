@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"example.com/failwell/shared/pattern/idempotency"
 	"example.com/failwell/shared/platform/required"
@@ -44,16 +45,13 @@ func New(cfg Config) *Completer {
 	required.Fields("completer.Config", map[string]bool{
 		"DB": cfg.DB != nil, "Logger": cfg.Logger != nil, "Finish": len(cfg.Finish) > 0, "Every": cfg.Every > 0, "Lease": cfg.Lease > 0,
 	})
-	c := &Completer{Config: cfg, tries: prometheus.NewCounterVec(prometheus.CounterOpts{
+	c := &Completer{Config: cfg, tries: promauto.With(cfg.Metrics).NewCounterVec(prometheus.CounterOpts{
 		Name: "failwell_completer_total",
 		Help: "Abandoned work that was taken over, by operation and by what became of it: finished, failed (will be tried again).",
 	}, []string{"operation", "outcome"})}
 	for operation := range cfg.Finish { // at zero: an alarm sees no increase where there was nothing before
 		c.tries.WithLabelValues(operation, "finished")
 		c.tries.WithLabelValues(operation, "failed")
-	}
-	if cfg.Metrics != nil {
-		cfg.Metrics.MustRegister(c.tries)
 	}
 	return c
 }

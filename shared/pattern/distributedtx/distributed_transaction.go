@@ -2,6 +2,7 @@ package distributedtx
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,10 +11,16 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"example.com/failwell/shared/platform/fault"
 	"example.com/failwell/shared/platform/required"
 )
+
+// Schema creates the table of this package. Copy it into a migration.
+//
+//go:embed schema.sql
+var Schema string
 
 // Decision is the fate of a distributed transaction.
 type Decision string
@@ -63,14 +70,10 @@ func NewCoordinator(cfg Config) *Coordinator {
 		"DB": cfg.DB != nil, "Logger": cfg.Logger != nil, "Participants": len(cfg.Participants) > 0, "LocalPrefix": cfg.LocalPrefix != "",
 		"Timeout": cfg.Timeout > 0, "Sweep": cfg.Sweep > 0,
 	})
-	c := &Coordinator{Config: cfg, age: prometheus.NewGauge(prometheus.GaugeOpts{
+	return &Coordinator{Config: cfg, age: promauto.With(cfg.Metrics).NewGauge(prometheus.GaugeOpts{
 		Name: "failwell_prepared_transaction_age_seconds",
 		Help: "Age of the oldest transaction of ours that is prepared and has not ended. It holds locks, and keeps vacuum from its work.",
 	})}
-	if cfg.Metrics != nil {
-		cfg.Metrics.MustRegister(c.age)
-	}
-	return c
 }
 
 // endTimeout bounds deciding and telling all participants. Neither ends with the

@@ -1,12 +1,18 @@
 package idempotency
 
 import (
+	_ "embed"
 	"net/http"
 	"strings"
 	"time"
 
 	"example.com/failwell/shared/platform/problem"
 )
+
+// Schema creates the table of this package. Copy it into a migration.
+//
+//go:embed schema.sql
+var Schema string
 
 // HeaderKey is the request header that carries the key.
 const HeaderKey = "Idempotency-Key"

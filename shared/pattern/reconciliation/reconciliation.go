@@ -2,6 +2,7 @@ package reconciliation
 
 import (
 	"context"
+	_ "embed"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,6 +17,11 @@ import (
 	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/platform/required"
 )
+
+// Schema creates the tables of this package. Copy it into a migration.
+//
+//go:embed schema.sql
+var Schema string
 
 // Line is a line of somebody's statement.
 type Line struct {

@@ -3,6 +3,7 @@ package storethenreference
 import (
 	"context"
 	"crypto/sha256"
+	_ "embed"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,11 @@ import (
 	"example.com/failwell/shared/platform/postgres/txmark"
 	"example.com/failwell/shared/platform/required"
 )
+
+// Schema creates the table of this package. Copy it into a migration.
+//
+//go:embed schema.sql
+var Schema string
 
 // ErrInTransaction means: somebody tried to store a document while a transaction
 // was open, which would hold its locks for as long as the store takes.

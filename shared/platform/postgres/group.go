@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"example.com/failwell/shared/platform/postgres/txmark"
 )
@@ -117,20 +118,18 @@ type outcome struct {
 func Grouped(db *pgxpool.Pool, opts GroupOptions) *GroupCommitter {
 	opts.LockWait, opts.PlaceWait = cmp.Or(opts.LockWait, 5*time.Second), cmp.Or(opts.PlaceWait, 5*time.Second)
 	conns := db.Config().MaxConns
+	auto := promauto.With(opts.Metrics)
 	g := &GroupCommitter{
 		GroupOptions: opts, db: db, timeout: commitTimeout, queue: make(chan *request, queueLength),
 		alone: make(chan struct{}, max(1, conns/2)), waiters: make(chan struct{}, max(1, conns/4)),
-		commits: prometheus.NewCounterVec(prometheus.CounterOpts{
+		commits: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: "failwell_group_commits_total",
 			Help: "Transactions by outcome: committed, locked or refused (because of one member), unknown (the answer was lost), unavailable (no connection), alone (of one member that was expelled).",
 		}, []string{"outcome"}),
-		size: prometheus.NewHistogram(prometheus.HistogramOpts{
+		size: auto.NewHistogram(prometheus.HistogramOpts{
 			Name: "failwell_group_size", Help: "Batches in a common transaction.", Buckets: []float64{1, 2, 4, 8, 16, 32, maxGroup}}),
-		waiting: prometheus.NewGauge(prometheus.GaugeOpts{
+		waiting: auto.NewGauge(prometheus.GaugeOpts{
 			Name: "failwell_group_waiting", Help: "Batches that wait for a place to be written alone, or among those that wait for a locked row."}),
-	}
-	if opts.Metrics != nil {
-		opts.Metrics.MustRegister(g.commits, g.size, g.waiting)
 	}
 	g.done.Go(g.run)
 	return g
