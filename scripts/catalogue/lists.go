@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -101,8 +102,10 @@ func (s source) neverForgotten() (gaps []string, err error) {
 }
 
 // senders are the places, a file each, where a service names a message that it does
-// not take: it sends it.
+// not take: it sends it. A saga's plan names it as the participant and the step.
 func (s source) senders(kind string, all []consumed) (senders []place, err error) {
+	participant, step, _ := strings.Cut(kind, ".")
+	named := regexp.MustCompile(fmt.Sprintf(`"%s"|Participant: "%s".*"%s"`, regexp.QuoteMeta(kind), regexp.QuoteMeta(participant), regexp.QuoteMeta(step)))
 	for _, service := range s.services() {
 		if slices.ContainsFunc(all, func(c consumed) bool { return c.receiver == service && c.kind == kind }) {
 			continue
@@ -117,8 +120,8 @@ func (s source) senders(kind string, all []consumed) (senders []place, err error
 			if err != nil {
 				return nil, err
 			}
-			if before, _, found := strings.Cut(string(text), `"`+kind+`"`); found && !strings.HasSuffix(file, "_test.go") {
-				senders = append(senders, place{File: "services/" + service + "/" + filepath.Base(file), Line: strings.Count(before, "\n") + 1})
+			if at := named.FindIndex(text); at != nil && !strings.HasSuffix(file, "_test.go") {
+				senders = append(senders, place{File: "services/" + service + "/" + filepath.Base(file), Line: bytes.Count(text[:at[0]], []byte("\n")) + 1})
 			}
 		}
 	}

@@ -63,7 +63,7 @@ func run(ctx context.Context, cfg settings) error {
 	if err := migrate.Up(ctx, cfg.SchemaURL(), migrations); err != nil {
 		return err
 	}
-	if err := orderPlan.CheckOpen(ctx, db); err != nil {
+	if err := orderPlan.Check(ctx, db); err != nil {
 		return err
 	}
 	broker := rabbit.Dial(rabbit.Options{URL: cfg.AMQPURL, Name: "orders@" + cfg.InstanceName(), Logger: log})

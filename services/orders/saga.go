@@ -15,7 +15,6 @@ import (
 	"example.com/failwell/shared/pattern/reliableretries"
 	"example.com/failwell/shared/pattern/saga"
 	"example.com/failwell/shared/platform/fault"
-	"example.com/failwell/shared/platform/money"
 	"example.com/failwell/shared/platform/postgres"
 )
 
@@ -26,50 +25,9 @@ import (
 //
 // Pattern: saga
 var orderPlan = saga.Plan{
-	{Action: "authorise", Compensation: "void"},
-	{Action: "post-sale", Compensation: "reverse-sale"},
-	{Action: "capture"},
-}
-
-// commandType says which message carries a command, and so which service receives it.
-var commandType = map[string]string{
-	"authorise":    "payments.authorise",
-	"void":         "payments.void",
-	"capture":      "payments.capture",
-	"post-sale":    "ledger.post-sale",
-	"reverse-sale": "ledger.reverse-sale",
-}
-
-// command is the business data of every command. Each carries all that its receiver
-// may need to know of the order: a void may arrive before its authorise.
-type command struct {
-	OrderID      string      `json:"order_id"`
-	PaymentID    string      `json:"payment_id"`
-	MerchantID   string      `json:"merchant_id"`
-	Amount       money.Money `json:"amount"`
-	PaymentToken string      `json:"payment_token,omitempty"`
-}
-
-// compose makes the command that asks for a step. Sent again, it is a new message with the
-// same meaning: the participant knows the work by the payment's or order's id and replies
-// with what it did the first time.
-func (s *service) compose(ctx context.Context, o order, step string) (outbox.Envelope, error) {
-	data := command{OrderID: o.wireID(), PaymentID: o.wirePaymentID(), MerchantID: o.MerchantID, Amount: o.Total}
-	if step == "authorise" {
-		data.PaymentToken = o.PaymentToken
-	}
-	return s.outbox.Envelope(ctx, outbox.Message{Type: commandType[step], Subject: o.wireID(), Data: data})
-}
-
-// receive handles the messages of other services.
-func (s *service) receive(ctx context.Context, e event.Event) error {
-	switch e.Type() {
-	case "orders.saga-reply":
-		return s.proceed(ctx, e)
-	case "orders.receipts":
-		return s.noteReceipts(ctx, e)
-	}
-	return reliableretries.Permanent(fmt.Errorf("unknown type %q", e.Type()))
+	{Participant: "payments", Action: "authorise", Compensation: "void"},
+	{Participant: "ledger", Action: "post-sale", Compensation: "reverse-sale"},
+	{Participant: "payments", Action: "capture"},
 }
 
 // proceed handles a participant's reply: read where the order's saga stands, decide,

@@ -166,7 +166,7 @@ func TestFinish_NotifiesOfWhatTheDatabaseSays(t *testing.T) {
 // A new step between the sale and the capture, while both plans run: an order ends by the
 // plan of the process that moves it, none is lost, and no step means another one.
 func TestProceed_OldAndNewPlanSideBySide(t *testing.T) {
-	old, changed := orderPlan, slices.Insert(slices.Clone(orderPlan), 2, saga.Step{Action: "check-fraud", Compensation: "forget-fraud"})
+	old, changed := orderPlan, slices.Insert(slices.Clone(orderPlan), 2, saga.Step{Participant: "fraud", Action: "check-fraud", Compensation: "forget-fraud"})
 	b := newBench(t, 4)
 	run := func(plan saga.Plan, id, step string, outcome saga.Outcome) error {
 		orderPlan = plan
@@ -184,8 +184,6 @@ func TestProceed_OldAndNewPlanSideBySide(t *testing.T) {
 		}
 		return id
 	}
-	commandType["check-fraud"] = "fraud.check"
-	defer delete(commandType, "check-fraud")
 
 	// The capture is open when the new plan comes: it is still the capture, and the pivot.
 	open := begun("open", "authorise", "post-sale")

@@ -10,9 +10,9 @@ import (
 // authorisation is taken back. A reply that comes twice, or late, changes nothing.
 func Example() {
 	plan := saga.Plan{
-		{Action: "authorise", Compensation: "void"},
-		{Action: "post-sale", Compensation: "reverse-sale"},
-		{Action: "capture"}, // the pivot: once it is done there is no way back
+		{Participant: "payments", Action: "authorise", Compensation: "void"},
+		{Participant: "ledger", Action: "post-sale", Compensation: "reverse-sale"},
+		{Participant: "payments", Action: "capture"}, // the pivot: once it is done there is no way back
 	}
 	s := plan.Begin()
 	for _, answer := range []struct {

@@ -12,9 +12,9 @@ import (
 )
 
 var plan = saga.Plan{
-	{Action: "authorise", Compensation: "void"},
-	{Action: "post", Compensation: "reverse"},
-	{Action: "capture"},
+	{Participant: "payments", Action: "authorise", Compensation: "void"},
+	{Participant: "ledger", Action: "post", Compensation: "reverse"},
+	{Participant: "payments", Action: "capture"},
 }
 
 // The model: the real Plan, participants that follow the rules of doc.go, and a

@@ -4,6 +4,9 @@ import "slices"
 
 // Step is one action at a participant and what takes it back.
 type Step struct {
+	// Participant is the service that carries out both.
+	Participant string
+
 	// Action is the name of the command that lets the participant act.
 	Action string
 
@@ -53,6 +56,10 @@ func (p Plan) Begin() State { return State{Phase: Forward, Step: p[0].Action} }
 
 // Ended tells whether the saga waits for nothing any more.
 func (s State) Ended() bool { return s.Phase == Completed || s.Phase == Compensated }
+
+// MessageType is the type of the message that carries the command of a step: participant and
+// step, "payments.authorise".
+func (p Plan) MessageType(step string) string { return p[p.position(step)].Participant + "." + step }
 
 // Knows tells whether s is a state of this plan. It is not when a process with another
 // plan has moved the saga: leave it to that one.

@@ -146,10 +146,16 @@ func CountOpen(ctx context.Context, db *pgxpool.Pool, limit int) (n int, err err
 	return n, err
 }
 
-// CheckOpen returns an error when sagas are under way at a step that the plan does not
-// have. Call it at the start: this process could not move them, and a reply to one would
-// come again and again. (While an older process still runs they may appear later.)
-func (p Plan) CheckOpen(ctx context.Context, db *pgxpool.Pool) error {
+// Check returns an error when a step lacks its action or participant, or when sagas are under
+// way at a step that the plan does not have. Call it at the start: this process could not move
+// them, and a reply to one would come again and again. (While an older process still runs they
+// may appear later.)
+func (p Plan) Check(ctx context.Context, db *pgxpool.Pool) error {
+	for i, s := range p {
+		if s.Action == "" || s.Participant == "" {
+			return fmt.Errorf("step %d of the saga's plan lacks its action or its participant", i+1)
+		}
+	}
 	rows, _ := db.Query(ctx, `
 		SELECT step, count(*)
 		  FROM sagas

@@ -198,20 +198,29 @@ func resendIn(t *testing.T, db *pgxpool.Pool, want time.Duration) {
 	}
 }
 
+// Its command would have an empty routing key, and wait in the outbox for ever.
+func TestCheck_RefusesAStepWithoutAParticipant(t *testing.T) {
+	t.Parallel()
+	incomplete := saga.Plan{{Participant: "payments", Action: "authorise"}, {Action: "capture"}}
+	if err := incomplete.Check(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "step 2") {
+		t.Errorf("got %v", err)
+	}
+}
+
 // What the plan does not have any more stops the start; what has ended does not matter.
-func TestCheckOpen_NamesTheStepsThatThePlanDoesNotHave(t *testing.T) {
+func TestCheck_NamesTheStepsThatThePlanDoesNotHave(t *testing.T) {
 	t.Parallel()
 	db := database(t)
 	begin(t, db, time.Hour)
-	if err := plan.CheckOpen(t.Context(), db); err != nil {
+	if err := plan.Check(t.Context(), db); err != nil {
 		t.Error(err)
 	}
 	ended := begin(t, db, time.Hour)
 	if err := advance(t, db, saga.Transition{From: ended, To: saga.State{Phase: saga.Completed}}, time.Hour); err != nil {
 		t.Fatal(err)
 	}
-	renamed := saga.Plan{{Action: "authorize", Compensation: "void"}, {Action: "capture"}}
-	if err := renamed.CheckOpen(t.Context(), db); err == nil || !strings.Contains(err.Error(), `1 at "authorise"`) {
+	renamed := saga.Plan{{Participant: "payments", Action: "authorize", Compensation: "void"}, {Participant: "payments", Action: "capture"}}
+	if err := renamed.Check(t.Context(), db); err == nil || !strings.Contains(err.Error(), `1 at "authorise"`) {
 		t.Error(err)
 	}
 }
