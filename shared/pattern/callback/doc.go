@@ -28,9 +28,7 @@
 //
 // The idea of shared/pattern/outbox, with the merchant in place of the broker: written
 // with the data, sent after. It has its own table because each row has a schedule of
-// its own. shared/platform/postgres, Standard Webhooks' library, Prometheus. Its
-// metrics begin with failwell_; prometheus.WrapRegistererWithPrefix puts another word
-// in front.
+// its own. shared/platform/postgres, Standard Webhooks' library, Prometheus.
 //
 // # Used at
 //

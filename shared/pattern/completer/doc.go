@@ -26,9 +26,7 @@
 //
 // shared/pattern/idempotency: a request or a completer that works on a piece of
 // work holds the lock of its key. What it runs is the function that the request runs too,
-// usually one of shared/pattern/recoverypoint.
-// Prometheus: its metrics begin with failwell_, and prometheus.WrapRegistererWithPrefix puts
-// another word in front.
+// usually one of shared/pattern/recoverypoint. Prometheus.
 //
 // # Used at
 //

@@ -31,8 +31,7 @@
 //
 // # Built on
 //
-// shared/platform/postgres and Prometheus. Its metrics begin with failwell_;
-// prometheus.WrapRegistererWithPrefix puts another word in front.
+// shared/platform/postgres and Prometheus.
 //
 // # Used at
 //

@@ -25,8 +25,7 @@
 //
 // # Built on
 //
-// shared/platform/postgres, for its leases, and Prometheus. Its metrics begin with
-// failwell_; prometheus.WrapRegistererWithPrefix puts another word in front.
+// shared/platform/postgres, for its leases, and Prometheus.
 //
 // # Used at
 //

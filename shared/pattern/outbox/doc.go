@@ -30,9 +30,7 @@
 //
 // pgx for the table, the CloudEvents SDK for the message, OpenTelemetry's API for its
 // trace, Prometheus for the counters, shared/platform/fault and shared/platform/required.
-// The broker is behind Publisher; outbox/rabbitpublisher is the one for RabbitMQ. The
-// metrics begin with failwell_; prometheus.WrapRegistererWithPrefix puts another word in
-// front.
+// The broker is behind Publisher; outbox/rabbitpublisher is the one for RabbitMQ.
 //
 // # Used at
 //

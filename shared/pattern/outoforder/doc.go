@@ -28,9 +28,7 @@
 //
 // # Built on
 //
-// shared/platform/postgres and Prometheus. [RecheckTx] takes any pgx.Tx. Its metrics
-// begin with failwell_; prometheus.WrapRegistererWithPrefix puts another word in
-// front.
+// shared/platform/postgres and Prometheus. [RecheckTx] takes any pgx.Tx.
 //
 // # Used at
 //

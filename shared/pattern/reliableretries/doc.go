@@ -26,8 +26,8 @@
 //
 // # Built on
 //
-// shared/platform/rabbit, shared/platform/postgres (which errors say what), the CloudEvents SDK, OpenTelemetry's API for the trace, and
-// Prometheus. Its metrics begin with failwell_; prometheus.WrapRegistererWithPrefix puts another word in front.
+// shared/platform/rabbit, shared/platform/postgres (which errors say what), the CloudEvents SDK, OpenTelemetry's
+// API for the trace, and Prometheus.
 //
 // # Used at
 //
