@@ -198,7 +198,7 @@ func resendIn(t *testing.T, db *pgxpool.Pool, want time.Duration) {
 	}
 }
 
-// Its command would have an empty routing key, and wait in the outbox for ever.
+// Its command would have an empty routing key, and never leave the outbox.
 func TestCheck_RefusesAStepWithoutAParticipant(t *testing.T) {
 	t.Parallel()
 	incomplete := saga.Plan{{Participant: "payments", Action: "authorise"}, {Action: "capture"}}
