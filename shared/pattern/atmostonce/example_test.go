@@ -2,32 +2,76 @@ package atmostonce_test
 
 import (
 	"context"
-	"errors"
+	"fmt"
+	"net/http"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"example.com/failwell/shared/pattern/atmostonce"
-	"example.com/failwell/shared/platform/postgres"
+	"example.com/failwell/shared/testenv"
 )
 
-// The guard is committed before the thing that must not happen twice. Any error,
-// a commit whose answer was lost included, means: do not do it.
+// The bank takes no key: two requests are two transfers. It makes the transfer and its answer
+// is lost; then the payout is run again.
+//
+// Pattern: at-most-once-guard
 func Example() {
-	unknown := errors.New("another run has entered the guard: whether it made the transfer is not known")
-	transferOnce := func(ctx context.Context, db *pgxpool.Pool, payout string, transfer func() error) error {
+	db, done := testenv.ExampleDB(atmostonce.Schema)
+	defer done()
+	bank := testenv.NewOutside()
+	defer bank.Close()
+	bank.Lose = 1
+	ctx := context.Background()
+
+	payOut := func(payout string) (outcome string) {
 		var first bool
-		err := postgres.InTx(ctx, db, func(ctx context.Context, tx pgx.Tx) (err error) {
+		err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) (err error) {
+			// ① INSERT INTO guards (name) VALUES ($1) ON CONFLICT DO NOTHING: one row, or none
 			first, err = atmostonce.Enter(ctx, tx, "bank-transfer:"+payout)
 			return err
 		})
 		if err != nil {
-			return err
+			return "not paid" // ② also when the answer to COMMIT was lost: then the guard may stand, and the call is not made
 		}
 		if !first {
-			return unknown
+			return "unknown" // ③ another run has entered: whether it made the call cannot be known here
 		}
-		return transfer()
+		if _, err := bank.Ask(ctx, http.DefaultClient, "transfer-"+payout, ""); err != nil {
+			return "unknown" // ④ looked up at the bank, by reconciliation or by a person; never asked again
+		}
+		return "sent"
 	}
-	_ = transferOnce
+
+	fmt.Println("first run:", payOut("pyo_1"))
+	fmt.Println("second run:", payOut("pyo_1"))
+	fmt.Println("the bank has made:", bank.Done())
+	// Output:
+	// first run: unknown
+	// second run: unknown
+	// the bank has made: [transfer-pyo_1]
+}
+
+// No guard: what has failed is tried again.
+//
+// Pattern: at-most-once-guard
+func Example_without() {
+	bank := testenv.NewOutside()
+	defer bank.Close()
+	bank.Lose = 1
+	ctx := context.Background()
+
+	payOut := func(payout string) (outcome string) {
+		if _, err := bank.Ask(ctx, http.DefaultClient, "transfer-"+payout, ""); err != nil {
+			return "not paid"
+		}
+		return "sent"
+	}
+
+	fmt.Println("first run:", payOut("pyo_1"))
+	fmt.Println("second run:", payOut("pyo_1"))
+	fmt.Println("the bank has made:", bank.Done())
+	// Output:
+	// first run: not paid
+	// second run: sent
+	// the bank has made: [transfer-pyo_1 transfer-pyo_1]
 }

@@ -1,78 +1,128 @@
 package callback_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
-	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"example.com/failwell/shared/pattern/callback"
-	"example.com/failwell/shared/platform/postgres"
+	"example.com/failwell/shared/testenv"
 )
 
-// The news is written with the change that it reports, and sent after the
-// commit, until the merchant takes it.
-func Example() {
-	db, done := exampleDB()
-	defer done()
+const order = `
+	CREATE TABLE orders (id text PRIMARY KEY, status text NOT NULL);
+	INSERT INTO orders VALUES ('ord_7', 'pending');`
 
-	// The merchant: it fails at the first try and checks the signature.
-	down, told := true, make(chan struct{})
-	merchant := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
+// merchant is down for the first request; told is what it has heard, by webhook-id.
+func merchant() (server *httptest.Server, told map[string]string) {
+	told, first := map[string]string{}, true
+	return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var body bytes.Buffer
+		_, err := body.ReadFrom(r.Body)
 		receiver, _ := standardwebhooks.NewWebhook(acmeSecret)
-		switch err := receiver.Verify(body, r.Header); {
-		case err != nil:
-			http.Error(w, err.Error(), http.StatusUnauthorized)
-		case down:
-			down = false
-			http.Error(w, "back in a moment", http.StatusServiceUnavailable)
-		default:
-			fmt.Printf("the merchant is told: %s\n", body)
-			close(told)
+		if first || err != nil || receiver.Verify(body.Bytes(), r.Header) != nil {
+			first = false
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
 		}
-	}))
-	defer merchant.Close()
+		told[r.Header.Get("webhook-id")] = body.String()
+	})), told
+}
 
-	ctx, cancel := context.WithCancel(context.Background())
-	worker := callback.NewWorker(callback.Config{
-		DB: db, Logger: slog.New(slog.DiscardHandler), Poll: 10 * time.Millisecond,
-		Delays: []time.Duration{0, 10 * time.Millisecond, time.Minute},
-		Filter: lab, // the merchant of this example is on loopback
-	})
-	stopped := make(chan struct{})
-	go func() { worker.Run(ctx); close(stopped) }()
+// post is one try: signed, with the id of the news.
+func post(url string, id uuid.UUID, payload []byte) (status int) {
+	sender, _ := standardwebhooks.NewWebhook(acmeSecret)
+	r, _ := http.NewRequest(http.MethodPost, url, bytes.NewReader(payload))
+	now := time.Now()
+	signature, _ := sender.Sign(id.String(), now, payload)
+	r.Header.Set("webhook-id", id.String())
+	r.Header.Set("webhook-timestamp", fmt.Sprint(now.Unix()))
+	r.Header.Set("webhook-signature", signature)
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return 0
+	}
+	_ = response.Body.Close()
+	return response.StatusCode
+}
 
-	id, err := callback.NewID()
-	if err == nil {
-		err = postgres.Write(ctx, db, func(b *pgx.Batch) {
-			// Here stands the change that the merchant is to hear of.
-			callback.Enqueue(b, callback.Delivery{
-				ID: id, MerchantID: "acme", Subject: "ord_7", URL: merchant.URL,
-				Payload: []byte(`{"type":"order.completed","order":"ord_7"}`),
-			})
+// An order ends while the merchant's endpoint is down.
+//
+// Pattern: callback
+func Example() {
+	db, done := testenv.ExampleDB(callback.Schema + order)
+	defer done()
+	endpoint, told := merchant()
+	defer endpoint.Close()
+	ctx := context.Background()
+
+	confirm := func() error {
+		id, err := callback.NewID() // ① the id of the news, not of the try
+		if err != nil {
+			return err
+		}
+		return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, `UPDATE orders SET status = 'confirmed' WHERE id = 'ord_7'`); err != nil {
+				return err
+			}
+			// ② INSERT INTO callbacks, with the end of the order
+			return callback.EnqueueTx(ctx, tx, callback.Delivery{ID: id, MerchantID: "acme", Subject: "ord_7", URL: endpoint.URL, Payload: []byte(`{"status":"confirmed"}`)})
 		})
 	}
-	if err != nil {
-		fmt.Println("not written, and no callback is sent:", err)
-		close(told)
+	send := func() error { // now and then
+		var d callback.Delivery
+		err := db.QueryRow(ctx, `
+			UPDATE callbacks
+			   SET attempts = attempts + 1, next_attempt_at = now() + interval '25 s' -- ③ claimed for as long as a try takes
+			 WHERE id = (SELECT id FROM callbacks WHERE state = 'pending' AND next_attempt_at <= now() LIMIT 1 FOR UPDATE SKIP LOCKED)
+			RETURNING id, url, payload`).Scan(&d.ID, &d.URL, &d.Payload)
+		if err != nil {
+			return err
+		}
+		if status := post(d.URL, d.ID, d.Payload); status < 200 || status > 299 { // ④ the same id at each try, and no transaction is open
+			_, err = db.Exec(ctx, `UPDATE callbacks SET next_attempt_at = now() WHERE id = $1`, d.ID) // ⑤ later and later; then a person
+			return err
+		}
+		_, err = db.Exec(ctx, `UPDATE callbacks SET state = 'delivered' WHERE id = $1`, d.ID)
+		return err
 	}
-	worker.Wake()
 
-	<-told
-	cancel()
-	<-stopped // it finishes what it has begun
-	var state string
-	var tries int
-	err = db.QueryRow(context.Background(), `SELECT state, attempts FROM callbacks`).Scan(&state, &tries)
-	fmt.Println(state, "after", tries, "tries,", err)
+	fmt.Println(confirm(), send(), send(), send())
+	fmt.Println("callback:", testenv.Read(db, `SELECT state, attempts FROM callbacks`))
+	fmt.Println("the merchant was told:", told[testenv.Read(db, `SELECT id::text FROM callbacks`)])
 	// Output:
-	// the merchant is told: {"type":"order.completed","order":"ord_7"}
-	// delivered after 2 tries, <nil>
+	// <nil> <nil> <nil> no rows in result set
+	// callback: delivered 2
+	// the merchant was told: {"status":"confirmed"}
+}
+
+// The merchant is told once, after the commit.
+//
+// Pattern: callback
+func Example_without() {
+	db, done := testenv.ExampleDB(order)
+	defer done()
+	endpoint, told := merchant()
+	defer endpoint.Close()
+	ctx := context.Background()
+
+	confirm := func() (status int, err error) {
+		if _, err := db.Exec(ctx, `UPDATE orders SET status = 'confirmed' WHERE id = 'ord_7'`); err != nil {
+			return 0, err
+		}
+		return post(endpoint.URL, uuid.New(), []byte(`{"status":"confirmed"}`)), nil
+	}
+
+	fmt.Println(confirm())
+	fmt.Println("the order is", testenv.Read(db, `SELECT status FROM orders`)+", the merchant was told:", told)
+	// Output:
+	// 503 <nil>
+	// the order is confirmed, the merchant was told: map[]
 }

@@ -2,7 +2,6 @@ package callback_test
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -65,27 +64,6 @@ func open(tb testing.TB, url string) *pgxpool.Pool {
 	tb.Cleanup(db.Close)
 	return db
 }
-
-// exampleDB gives an Example, to which no testing.TB is handed, a database of its own.
-func exampleDB() (db *pgxpool.Pool, done func()) {
-	tb := &exampleTB{}
-	return open(tb, testenv.Postgres(tb, migrations)), func() {
-		for i := len(tb.cleanups) - 1; i >= 0; i-- {
-			tb.cleanups[i]()
-		}
-	}
-}
-
-type exampleTB struct {
-	testing.TB
-	cleanups []func()
-}
-
-func (e *exampleTB) Helper()                           {}
-func (e *exampleTB) Cleanup(f func())                  { e.cleanups = append(e.cleanups, f) }
-func (e *exampleTB) Fatal(args ...any)                 { panic(fmt.Sprint(args...)) }
-func (e *exampleTB) Fatalf(format string, args ...any) { panic(fmt.Sprintf(format, args...)) }
-func (e *exampleTB) Errorf(format string, args ...any) { panic(fmt.Sprintf(format, args...)) }
 
 // lab lets callbacks go to the endpoints of these tests.
 var lab = callback.Filter{Allow: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}}

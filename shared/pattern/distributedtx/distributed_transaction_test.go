@@ -289,18 +289,3 @@ func TestPrepare_InsideATransactionIsRefused(t *testing.T) {
 		t.Error(err)
 	}
 }
-
-// A transaction distributed over two databases: each prepares its half, the
-// coordinator decides and tells both.
-func Example() {
-	var coordinator *distributedtx.Coordinator // over its log, with two participants
-	var ledger, payments func(ctx context.Context) error
-	payout := func(ctx context.Context) error {
-		decision, err := coordinator.Run(ctx, "pyo_1.1", ledger, payments)
-		if decision == distributedtx.Committed {
-			return nil // err says who could not be told; Recover tells them
-		}
-		return err
-	}
-	_ = payout
-}

@@ -1,68 +1,408 @@
 package idempotency_test
 
 import (
+	"context"
+	"crypto/sha256"
 	"fmt"
-	"io"
 	"net/http"
-	"net/http/httptest"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"example.com/failwell/shared/pattern/idempotency"
-	"example.com/failwell/shared/platform/postgres"
+	"example.com/failwell/shared/testenv"
 )
 
-// Look for a recorded answer; when there is none, do the work and record its
-// answer in one transaction; when another request was faster, look again.
-func Example() {
-	db, done := exampleDB()
-	defer done()
+const orders = `CREATE TABLE baskets (id int GENERATED ALWAYS AS IDENTITY, basket text NOT NULL, status text NOT NULL DEFAULT 'pending');`
 
-	accept := func(r *http.Request) (recorded idempotency.Recorded, err error) {
-		body, err := io.ReadAll(r.Body)
-		if err != nil {
-			return recorded, err
+// named is a request that its client names; over HTTP, FromRequest makes it.
+func named(key, basket string) idempotency.Request {
+	return idempotency.Request{
+		Merchant: "acme", Operation: "POST /v1/orders", Key: key,
+		Fingerprint: sha256.Sum256([]byte(basket)), Retention: 24 * time.Hour,
+	}
+}
+
+// The answer to an order gets lost, and the client sends the same again.
+//
+// Pattern: idempotency-key
+func Example_idempotencyKey() {
+	db, done := testenv.ExampleDB(idempotency.Schema + orders)
+	defer done()
+	ctx := context.Background()
+
+	place := func(key, basket string) (answer idempotency.Recorded, err error) {
+		r := named(key, basket) // ① the client's name for it
+		for again := true; again; again = idempotency.IsDuplicate(err) {
+			err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+				if answer, err = r.LookupTx(ctx, tx); err != nil || answer.Exists {
+					return err // ② known: the first answer
+				}
+				// ③ INSERT INTO idempotency_keys, before the work: of two requests at once one waits
+				// here for the other's commit, fails as a duplicate, and looks again
+				answer = idempotency.Fresh(idempotency.Response{Status: http.StatusAccepted, Body: []byte("thank you")})
+				if err := r.RecordTx(ctx, tx, answer.Response); err != nil {
+					return err
+				}
+				_, err := tx.Exec(ctx, `INSERT INTO baskets (basket) VALUES ($1)`, basket) // ④ the work, in the same transaction
+				return err
+			})
 		}
-		request, err := idempotency.FromRequest(r, "mer_acme", "POST /v1/orders", body, 24*time.Hour)
-		if err != nil {
-			return recorded, err
-		}
-		err = postgres.RetryStale(r.Context(), func() error {
-			err := postgres.Read(r.Context(), db, func(b *pgx.Batch) { request.Lookup(b, &recorded) })
-			if err != nil || recorded.Exists {
+		return answer, err
+	}
+
+	_, _ = place("k-1", "a mug") // the answer does not arrive
+	answer, err := place("k-1", "a mug")
+	fmt.Println(answer.Status, string(answer.Body), err)
+	fmt.Println("orders:", testenv.Read(db, `SELECT id, basket FROM baskets`))
+	// Output:
+	// 202 thank you <nil>
+	// orders: 1 a mug
+}
+
+// The request has no name.
+//
+// Pattern: idempotency-key
+func Example_idempotencyKey_without() {
+	db, done := testenv.ExampleDB(orders)
+	defer done()
+	ctx := context.Background()
+
+	place := func(basket string) (status int, body string, err error) {
+		_, err = db.Exec(ctx, `INSERT INTO baskets (basket) VALUES ($1)`, basket)
+		return http.StatusAccepted, "thank you", err
+	}
+
+	_, _, _ = place("a mug") // the answer does not arrive
+	fmt.Println(place("a mug"))
+	fmt.Println("orders:", testenv.Read(db, `SELECT id, basket FROM baskets`))
+	// Output:
+	// 202 thank you <nil>
+	// orders: 1 a mug, 2 a mug
+}
+
+// The client's program uses a key again, for another basket.
+//
+// Pattern: reject-non-identical
+func Example_rejectNonIdentical() {
+	db, done := testenv.ExampleDB(idempotency.Schema + orders)
+	defer done()
+	ctx := context.Background()
+
+	place := func(key, basket string) string {
+		fingerprint := sha256.Sum256([]byte(basket)) // ① of the content
+		var was []byte
+		var answer string
+		err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+			new, err := tx.Exec(ctx, `
+				INSERT INTO idempotency_keys (merchant_id, operation, key, fingerprint, status, body, expires_at)
+				VALUES ('acme', 'POST /v1/orders', $1, $2, 202, $3, now() + interval '1 day')
+				    ON CONFLICT DO NOTHING`,
+				key, fingerprint[:], "ordered: "+basket) // ② stored with the key
+			if err != nil {
 				return err
 			}
-			response := idempotency.Response{Status: http.StatusCreated, Body: []byte("thank you")}
-			err = postgres.Write(r.Context(), db, func(b *pgx.Batch) {
-				request.Record(b, response) // first: a second request with this key waits here
-				b.Queue(`INSERT INTO orders VALUES ($1, 'mer_acme', $2)`, uuid.New(), string(body))
-			})
-			if idempotency.IsDuplicate(err) {
-				return postgres.ErrStale
+			if new.RowsAffected() == 1 {
+				if _, err := tx.Exec(ctx, `INSERT INTO baskets (basket) VALUES ($1)`, basket); err != nil {
+					return err
+				}
 			}
-			recorded = idempotency.Fresh(response)
-			return err
+			return tx.QueryRow(ctx, `
+				SELECT fingerprint, convert_from(body, 'UTF8')
+				  FROM idempotency_keys
+				 WHERE merchant_id = 'acme' AND operation = 'POST /v1/orders' AND key = $1`,
+				key).Scan(&was, &answer)
 		})
-		return recorded, err
+		switch {
+		case err != nil:
+			return err.Error()
+		case string(was) != string(fingerprint[:]):
+			return idempotency.ErrKeyReused.Error() // ③ 422: nothing is written, and the client learns of its mistake
+		default:
+			return "202 " + answer // ④ new, or the same again
+		}
 	}
 
-	for _, body := range []string{`{"item":"tea"}`, `{"item":"tea"}`, `{"item":"coffee"}`} {
-		r := httptest.NewRequest(http.MethodPost, "/v1/orders", strings.NewReader(body))
-		r.Header.Set(idempotency.HeaderKey, "basket-7")
-		recorded, err := accept(r)
-		if err != nil {
-			fmt.Println(err)
-			continue
-		}
-		w := httptest.NewRecorder()
-		err = recorded.Answer(w)
-		fmt.Printf("%d %s, replayed: %q %v\n", w.Code, w.Body, w.Header().Get(idempotency.HeaderReplayed), err)
-	}
+	fmt.Println(place("k-1", "a mug"))
+	fmt.Println(place("k-1", "a mug"))
+	fmt.Println(place("k-1", "a teapot"))
+	fmt.Println("orders:", testenv.Read(db, `SELECT id, basket FROM baskets`))
 	// Output:
-	// 201 thank you, replayed: "" <nil>
-	// 201 thank you, replayed: "true" <nil>
+	// 202 ordered: a mug
+	// 202 ordered: a mug
 	// 422 Idempotency-Key used for another request: This key was used for a request with other content. Use a new key for a new request.
+	// orders: 1 a mug
+}
+
+// A key that is known gets the recorded answer, whatever it came with.
+//
+// Pattern: reject-non-identical
+func Example_rejectNonIdentical_without() {
+	db, done := testenv.ExampleDB(idempotency.Schema + orders)
+	defer done()
+	ctx := context.Background()
+
+	place := func(key, basket string) string {
+		var answer string
+		err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+			new, err := tx.Exec(ctx, `
+				INSERT INTO idempotency_keys (merchant_id, operation, key, fingerprint, status, body, expires_at)
+				VALUES ('acme', 'POST /v1/orders', $1, '', 202, $2, now() + interval '1 day')
+				    ON CONFLICT DO NOTHING`,
+				key, "ordered: "+basket)
+			if err != nil {
+				return err
+			}
+			if new.RowsAffected() == 1 {
+				if _, err := tx.Exec(ctx, `INSERT INTO baskets (basket) VALUES ($1)`, basket); err != nil {
+					return err
+				}
+			}
+			return tx.QueryRow(ctx, `
+				SELECT convert_from(body, 'UTF8')
+				  FROM idempotency_keys
+				 WHERE merchant_id = 'acme' AND operation = 'POST /v1/orders' AND key = $1`,
+				key).Scan(&answer)
+		})
+		if err != nil {
+			return err.Error()
+		}
+		return "202 " + answer
+	}
+
+	fmt.Println(place("k-1", "a mug"))
+	fmt.Println(place("k-1", "a mug"))
+	fmt.Println(place("k-1", "a teapot"))
+	fmt.Println("orders:", testenv.Read(db, `SELECT id, basket FROM baskets`))
+	// Output:
+	// 202 ordered: a mug
+	// 202 ordered: a mug
+	// 202 ordered: a mug
+	// orders: 1 a mug
+}
+
+// The order is cancelled between the first answer and the retry.
+//
+// Pattern: response-record
+func Example_responseRecord() {
+	db, done := testenv.ExampleDB(idempotency.Schema + orders)
+	defer done()
+	ctx := context.Background()
+
+	place := func(key, basket string) (answer idempotency.Recorded, err error) {
+		r := named(key, basket)
+		err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+			answer, err = r.LookupTx(ctx, tx) // ① SELECT status, headers, body: the bytes of the first answer
+			if err != nil || answer.Exists {
+				return err
+			}
+			var id int
+			var status string
+			err := tx.QueryRow(ctx, `INSERT INTO baskets (basket) VALUES ($1) RETURNING id, status`, basket).Scan(&id, &status)
+			if err != nil {
+				return err
+			}
+			// ② what is answered, and not what it is made of
+			answer = idempotency.Fresh(idempotency.Response{Status: http.StatusAccepted, Body: fmt.Appendf(nil, "order %d, %s", id, status)})
+			return r.RecordTx(ctx, tx, answer.Response) // ③ in the transaction of the work: there is no work without its answer
+		})
+		return answer, err
+	}
+
+	first, err := place("k-1", "a mug")
+	fmt.Println(first.Status, string(first.Body), err)
+	_, _ = db.Exec(ctx, `UPDATE baskets SET status = 'cancelled'`)
+	again, err := place("k-1", "a mug")
+	fmt.Println(again.Status, string(again.Body), err)
+	fmt.Println("orders:", testenv.Read(db, `SELECT * FROM baskets`))
+	// Output:
+	// 202 order 1, pending <nil>
+	// 202 order 1, pending <nil>
+	// orders: 1 a mug cancelled
+}
+
+// A retry is answered from the order as it stands now.
+//
+// Pattern: response-record
+func Example_responseRecord_without() {
+	db, done := testenv.ExampleDB(`CREATE TABLE baskets (id int GENERATED ALWAYS AS IDENTITY, key text UNIQUE, basket text, status text DEFAULT 'pending');`)
+	defer done()
+	ctx := context.Background()
+
+	place := func(key, basket string) (status int, body string, err error) {
+		var id int
+		var state string
+		_, err = db.Exec(ctx, `INSERT INTO baskets (key, basket) VALUES ($1, $2) ON CONFLICT DO NOTHING`, key, basket)
+		if err == nil {
+			err = db.QueryRow(ctx, `SELECT id, status FROM baskets WHERE key = $1`, key).Scan(&id, &state)
+		}
+		return http.StatusAccepted, fmt.Sprintf("order %d, %s", id, state), err
+	}
+
+	fmt.Println(place("k-1", "a mug"))
+	_, _ = db.Exec(ctx, `UPDATE baskets SET status = 'cancelled'`)
+	fmt.Println(place("k-1", "a mug"))
+	// Output:
+	// 202 order 1, pending <nil>
+	// 202 order 1, cancelled <nil>
+}
+
+// The answer to an order gets lost, and the client asks again what became of it.
+//
+// Pattern: reject-duplicate
+func Example_rejectDuplicate() {
+	db, done := testenv.ExampleDB(idempotency.Schema + orders)
+	defer done()
+	ctx := context.Background()
+
+	place := func(key, basket string) (answer idempotency.Recorded, err error) {
+		r := named(key, basket)
+		err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+			if answer, err = r.LookupTx(ctx, tx); err != nil || answer.Exists {
+				return err // ① a duplicate: the answer of the first one, and no error
+			}
+			answer = idempotency.Fresh(idempotency.Response{Status: http.StatusAccepted, Body: []byte("order " + key)})
+			if err := r.RecordTx(ctx, tx, answer.Response); err != nil {
+				return err
+			}
+			_, err := tx.Exec(ctx, `INSERT INTO baskets (basket) VALUES ($1)`, basket)
+			return err
+		})
+		return answer, err
+	}
+
+	_, _ = place("k-1", "a mug") // the answer does not arrive
+	answer, err := place("k-1", "a mug")
+	fmt.Println(answer.Status, string(answer.Body), err) // ② the client has its order's id
+	_, err = place("k-1", "a teapot")
+	fmt.Println(err) // ③ refused is only what cannot be answered
+	fmt.Println("orders:", testenv.Read(db, `SELECT id, basket FROM baskets`))
+	// Output:
+	// 202 order k-1 <nil>
+	// 422 Idempotency-Key used for another request: This key was used for a request with other content. Use a new key for a new request.
+	// orders: 1 a mug
+}
+
+// The antipattern: a duplicate is an error. The client does what clients do with errors: it
+// tries with a new key.
+//
+// Pattern: reject-duplicate
+func Example_rejectDuplicate_without() {
+	db, done := testenv.ExampleDB(`CREATE TABLE baskets (key text PRIMARY KEY, basket text);`)
+	defer done()
+	ctx := context.Background()
+
+	place := func(key, basket string) (status int, body string) {
+		tag, err := db.Exec(ctx, `INSERT INTO baskets (key, basket) VALUES ($1, $2) ON CONFLICT DO NOTHING`, key, basket)
+		if err != nil {
+			return http.StatusInternalServerError, err.Error()
+		}
+		if tag.RowsAffected() == 0 {
+			return http.StatusConflict, "duplicate order"
+		}
+		return http.StatusAccepted, testenv.Read(db, `SELECT 'order ' || key FROM baskets WHERE key = $1`, key)
+	}
+
+	_, _ = place("k-1", "a mug") // the answer does not arrive
+	fmt.Println(place("k-1", "a mug"))
+	fmt.Println(place("k-2", "a mug"))
+	fmt.Println("orders:", testenv.Read(db, `SELECT key, basket FROM baskets`))
+	// Output:
+	// 409 duplicate order
+	// 202 order k-2
+	// orders: k-1 a mug, k-2 a mug
+}
+
+// A refund calls a slow processor. The client's retry comes while the first request waits.
+//
+// Pattern: idempotency-key-lock
+func Example_idempotencyKeyLock() {
+	db, done := testenv.ExampleDB(idempotency.Schema)
+	defer done()
+	processor := testenv.NewOutside()
+	defer processor.Close()
+	ctx := context.Background()
+
+	refund := func(meanwhile func()) string {
+		r := idempotency.Request{Merchant: "acme", Operation: "POST /v1/refunds", Key: "k-1", Retention: 24 * time.Hour}
+		begin := func(context.Context, pgx.Tx) (uuid.UUID, error) { return uuid.New(), nil } // here the refund's row is written
+		// ① One transaction, committed before the call: the row of the key says who holds it, and until when.
+		answer, lock, err := r.Acquire(ctx, db, idempotency.LockOptions{Lease: 30 * time.Second, Wait: 10 * time.Millisecond}, begin)
+		if err != nil {
+			return err.Error() // ② held by another: 409, come back
+		}
+		if answer.Exists {
+			return "recorded: " + string(answer.Body)
+		}
+		meanwhile()
+		receipt, err := processor.Ask(ctx, http.DefaultClient, "refund-5.00", lock.OperationID.String()) // ③ no transaction is open
+		if err != nil {
+			return err.Error()
+		}
+		err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+			// ④ UPDATE … WHERE lock_token = $1: one that was slow and has been taken over writes nothing
+			return lock.Finish(ctx, tx, idempotency.Response{Status: http.StatusCreated, Body: []byte(receipt)})
+		})
+		if err != nil {
+			return err.Error()
+		}
+		return receipt
+	}
+
+	fmt.Println("first:", refund(func() { fmt.Println("second:", refund(func() {})) }))
+	fmt.Println("third:", refund(func() {}))
+	fmt.Println("the processor has made:", processor.Done())
+	// Output:
+	// second: 409 A request with this key is in progress: Another request with this key has not finished. Send it again with the same key.
+	// first: receipt 1
+	// third: recorded: receipt 1
+	// the processor has made: [refund-5.00]
+}
+
+// Both look, find nothing finished, and go on.
+//
+// Pattern: idempotency-key-lock
+func Example_idempotencyKeyLock_without() {
+	db, done := testenv.ExampleDB(idempotency.Schema)
+	defer done()
+	processor := testenv.NewOutside()
+	defer processor.Close()
+	ctx := context.Background()
+
+	refund := func(meanwhile func()) string {
+		r := idempotency.Request{Merchant: "acme", Operation: "POST /v1/refunds", Key: "k-1", Retention: 24 * time.Hour}
+		var answer idempotency.Recorded
+		err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) (err error) {
+			answer, err = r.LookupTx(ctx, tx)
+			return err
+		})
+		if err != nil {
+			return err.Error()
+		}
+		if answer.Exists {
+			return "recorded: " + string(answer.Body)
+		}
+		meanwhile()
+		receipt, err := processor.Ask(ctx, http.DefaultClient, "refund-5.00", "")
+		if err != nil {
+			return err.Error()
+		}
+		err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+			return r.RecordTx(ctx, tx, idempotency.Response{Status: http.StatusCreated, Body: []byte(receipt)})
+		})
+		if err != nil && !idempotency.IsDuplicate(err) {
+			return err.Error()
+		}
+		return receipt
+	}
+
+	fmt.Println("first:", refund(func() { fmt.Println("second:", refund(func() {})) }))
+	fmt.Println("third:", refund(func() {}))
+	fmt.Println("the processor has made:", processor.Done())
+	// Output:
+	// second: receipt 1
+	// first: receipt 2
+	// third: recorded: receipt 1
+	// the processor has made: [refund-5.00 refund-5.00]
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -45,27 +44,6 @@ func open(tb testing.TB) *pgxpool.Pool {
 	tb.Cleanup(db.Close)
 	return db
 }
-
-// exampleDB gives an Example, to which no testing.TB is handed, a database of its own.
-func exampleDB() (db *pgxpool.Pool, done func()) {
-	tb := &exampleTB{}
-	return open(tb), func() {
-		for i := len(tb.cleanups) - 1; i >= 0; i-- {
-			tb.cleanups[i]()
-		}
-	}
-}
-
-type exampleTB struct {
-	testing.TB
-	cleanups []func()
-}
-
-func (e *exampleTB) Helper()                           {}
-func (e *exampleTB) Cleanup(f func())                  { e.cleanups = append(e.cleanups, f) }
-func (e *exampleTB) Fatal(args ...any)                 { panic(fmt.Sprint(args...)) }
-func (e *exampleTB) Fatalf(format string, args ...any) { panic(fmt.Sprintf(format, args...)) }
-func (e *exampleTB) Errorf(format string, args ...any) { panic(fmt.Sprintf(format, args...)) }
 
 const retention = time.Hour
 

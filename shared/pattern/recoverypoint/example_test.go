@@ -2,47 +2,206 @@ package recoverypoint_test
 
 import (
 	"context"
+	"fmt"
+	"net/http"
+	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"example.com/failwell/shared/pattern/idempotency"
 	"example.com/failwell/shared/pattern/recoverypoint"
+	"example.com/failwell/shared/testenv"
 )
 
-// A booking asks an airline for a ticket and then records its answer. The request that
-// begins it calls resume, and so do each retry of it and the completer.
-func Example() {
-	type booking struct{ Point, Ticket string }
-	var (
-		db   *pgxpool.Pool
-		load func(ctx context.Context, lock idempotency.Lock) (booking, error)
-		buy  func(ctx context.Context, key string) (ticket string, err error)
-	)
-	resume := func(ctx context.Context, lock idempotency.Lock) (answer idempotency.Response, err error) {
-		b, err := load(ctx, lock)
-		if err != nil {
-			return answer, err
-		}
-		if b.Point == "started" {
-			// The key is the booking's id: after a crash before the commit, the airline knows it.
-			if b.Ticket, err = buy(ctx, lock.OperationID.String()); err != nil {
-				return answer, err // not known; the next run asks again
-			}
-			err = recoverypoint.Commit(ctx, db, lock, "", func(ctx context.Context, tx pgx.Tx) error {
-				_, err := tx.Exec(ctx, `UPDATE bookings SET recovery_point = 'bought', ticket = $2 WHERE id = $1`, lock.OperationID, b.Ticket)
-				return err
-			})
+// A refund gives money back at the processor and then books that in the ledger. The ledger's
+// answer gets lost, and the refund is run again. This processor forgets keys.
+//
+// Pattern: recovery-point
+func Example_recoveryPoint() {
+	db, done := testenv.ExampleDB(`
+		CREATE TABLE refunds (id text PRIMARY KEY, recovery_point text NOT NULL, receipt text);
+		INSERT INTO refunds VALUES ('rfd_1', 'started');`)
+	defer done()
+	processor, ledger := testenv.NewOutside(), testenv.NewOutside()
+	defer processor.Close()
+	defer ledger.Close()
+	ledger.Lose, ledger.Keys = 1, true
+	ctx := context.Background()
+
+	run := func() error {
+		var point string
+		err := db.QueryRow(ctx, `SELECT recovery_point FROM refunds WHERE id = 'rfd_1'`).Scan(&point) // ① what is done
+		if err == nil && point == "started" {
+			receipt, err := processor.Ask(ctx, http.DefaultClient, "refund-5.00", "rfd_1") // ② one call, and no transaction is open
 			if err != nil {
-				return answer, err
+				return err // not known: the next run asks again, with the same key
+			}
+			_, err = db.Exec(ctx, `
+				UPDATE refunds
+				   SET recovery_point = 'refunded', -- ③ what the call has answered, and the next point: one commit
+				       receipt        = $1
+				 WHERE id = 'rfd_1'
+				   AND recovery_point = 'started'`,
+				receipt)
+			if err != nil {
+				return err
 			}
 		}
-		answer = idempotency.Response{Status: 201, Body: []byte(b.Ticket)}
-		err = recoverypoint.Finish(ctx, db, lock, answer, "", func(ctx context.Context, tx pgx.Tx) error {
-			_, err := tx.Exec(ctx, `UPDATE bookings SET recovery_point = 'finished' WHERE id = $1`, lock.OperationID)
-			return err
-		})
-		return answer, err
+		if err == nil {
+			_, err = ledger.Ask(ctx, http.DefaultClient, "post-5.00", "rfd_1") // ④ from here on, a run begins here
+		}
+		if err == nil {
+			_, err = db.Exec(ctx, `UPDATE refunds SET recovery_point = 'posted' WHERE id = 'rfd_1'`)
+		}
+		return err
 	}
-	_ = resume
+
+	fmt.Println("first run failed:", run() != nil, "| it stands at:", testenv.Read(db, `SELECT recovery_point, receipt FROM refunds`))
+	fmt.Println("second run failed:", run() != nil, "| it stands at:", testenv.Read(db, `SELECT recovery_point, receipt FROM refunds`))
+	fmt.Println("processor:", processor.Done(), "ledger:", ledger.Done())
+	// Output:
+	// first run failed: true | it stands at: refunded receipt 1
+	// second run failed: false | it stands at: posted receipt 1
+	// processor: [refund-5.00] ledger: [post-5.00]
+}
+
+// Each run begins at the beginning.
+//
+// Pattern: recovery-point
+func Example_recoveryPoint_without() {
+	db, done := testenv.ExampleDB(`
+		CREATE TABLE refunds (id text PRIMARY KEY, finished bool NOT NULL, receipt text);
+		INSERT INTO refunds VALUES ('rfd_1', false);`)
+	defer done()
+	processor, ledger := testenv.NewOutside(), testenv.NewOutside()
+	defer processor.Close()
+	defer ledger.Close()
+	ledger.Lose, ledger.Keys = 1, true
+	ctx := context.Background()
+
+	run := func() error {
+		receipt, err := processor.Ask(ctx, http.DefaultClient, "refund-5.00", "rfd_1")
+		if err == nil {
+			_, err = ledger.Ask(ctx, http.DefaultClient, "post-5.00", "rfd_1")
+		}
+		if err == nil {
+			_, err = db.Exec(ctx, `UPDATE refunds SET finished = true, receipt = $1 WHERE id = 'rfd_1'`, receipt)
+		}
+		return err
+	}
+
+	fmt.Println("first run failed:", run() != nil)
+	fmt.Println("second run failed:", run() != nil)
+	fmt.Println("processor:", processor.Done(), "ledger:", ledger.Done())
+	// Output:
+	// first run failed: true
+	// second run failed: false
+	// processor: [refund-5.00 refund-5.00] ledger: [post-5.00]
+}
+
+const refunds = `CREATE TABLE refunds (id uuid PRIMARY KEY, recovery_point text NOT NULL, receipt text);`
+
+// resumed is the refund that a client asks for, and asks for again.
+var resumed = idempotency.Request{Merchant: "acme", Operation: "POST /v1/refunds", Key: "k-1", Retention: 24 * time.Hour}
+
+// The processor does its work and the answer gets lost; the client asks again, with its key.
+//
+// Pattern: resumable-operation
+func Example_resumableOperation() {
+	db, done := testenv.ExampleDB(idempotency.Schema + refunds)
+	defer done()
+	processor := testenv.NewOutside()
+	defer processor.Close()
+	processor.Lose, processor.Keys = 1, true
+	ctx := context.Background()
+
+	begin := func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error) {
+		id := uuid.New()
+		_, err := tx.Exec(ctx, `INSERT INTO refunds VALUES ($1, 'started')`, id)
+		return id, err
+	}
+	refund := func() (answer idempotency.Response, err error) {
+		// ① A new key: begin writes the row. A known one: its row, wherever the run before has stopped.
+		recorded, lock, err := resumed.Acquire(ctx, db, idempotency.LockOptions{Lease: 30 * time.Second}, begin)
+		if err != nil || recorded.Exists {
+			return recorded.Response, err
+		}
+		defer lock.Release(ctx, db) //nolint:errcheck // a key that is not given back is free when its lease ends
+		for point := ""; point != "finished"; {
+			err := db.QueryRow(ctx, `SELECT recovery_point, COALESCE(receipt, '') FROM refunds WHERE id = $1`, lock.OperationID).Scan(&point, &answer.Body)
+			switch {
+			case err != nil:
+			case point == "started": // ② each phase: one call, and one transaction that moves the point
+				var receipt string
+				if receipt, err = processor.Ask(ctx, http.DefaultClient, "refund-5.00", lock.OperationID.String()); err == nil {
+					err = recoverypoint.Commit(ctx, db, lock, "", func(ctx context.Context, tx pgx.Tx) error {
+						_, err := tx.Exec(ctx, `UPDATE refunds SET recovery_point = 'refunded', receipt = $2 WHERE id = $1`, lock.OperationID, receipt)
+						return err
+					})
+				}
+			case point == "refunded":
+				answer.Status = http.StatusCreated
+				err = recoverypoint.Finish(ctx, db, lock, answer, "", func(ctx context.Context, tx pgx.Tx) error { // ③ the answer, under the key
+					_, err := tx.Exec(ctx, `UPDATE refunds SET recovery_point = 'finished' WHERE id = $1`, lock.OperationID)
+					return err
+				})
+			}
+			if err != nil {
+				return answer, err // ④ it stays where it is: the retry goes on, or the completer
+			}
+		}
+		return answer, nil
+	}
+
+	for range 3 {
+		answer, err := refund()
+		fmt.Println(err != nil, answer.Status, string(answer.Body), "| refunds:", testenv.Read(db, `SELECT recovery_point FROM refunds`))
+	}
+	fmt.Println("processor:", processor.Done())
+	// Output:
+	// true 0  | refunds: started
+	// false 201 receipt 1 | refunds: finished
+	// false 201 receipt 1 | refunds: finished
+	// processor: [refund-5.00]
+}
+
+// A retry finds that the refund exists already, and that is all it can say.
+//
+// Pattern: resumable-operation
+func Example_resumableOperation_without() {
+	db, done := testenv.ExampleDB(`CREATE TABLE refunds (key text PRIMARY KEY, status text NOT NULL, receipt text);`)
+	defer done()
+	processor := testenv.NewOutside()
+	defer processor.Close()
+	processor.Lose, processor.Keys = 1, true
+	ctx := context.Background()
+
+	refund := func(key string) (status int) {
+		tag, err := db.Exec(ctx, `INSERT INTO refunds VALUES ($1, 'pending') ON CONFLICT DO NOTHING`, key)
+		if err == nil && tag.RowsAffected() == 0 {
+			return http.StatusConflict
+		}
+		receipt := ""
+		if err == nil {
+			receipt, err = processor.Ask(ctx, http.DefaultClient, "refund-5.00", key)
+		}
+		if err == nil {
+			_, err = db.Exec(ctx, `UPDATE refunds SET status = 'finished', receipt = $2 WHERE key = $1`, key, receipt)
+		}
+		if err != nil {
+			return http.StatusInternalServerError
+		}
+		return http.StatusCreated
+	}
+
+	for range 3 {
+		fmt.Println(refund("k-1"), "| refunds:", testenv.Read(db, `SELECT status FROM refunds`))
+	}
+	fmt.Println("processor:", processor.Done())
+	// Output:
+	// 500 | refunds: pending
+	// 409 | refunds: pending
+	// 409 | refunds: pending
+	// processor: [refund-5.00]
 }

@@ -4,52 +4,117 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"time"
 
-	"github.com/cloudevents/sdk-go/v2/event"
+	amqp "github.com/rabbitmq/amqp091-go"
 
-	"example.com/failwell/shared/pattern/reliableretries"
-	"example.com/failwell/shared/platform/rabbit"
+	"example.com/failwell/shared/testenv"
 )
 
-// A handler that fails is called again, later each time. The message is never in
-// no queue, and the messages behind it go on meanwhile.
-func Example() {
-	broker, done := exampleBroker()
-	defer done()
-	ctx, stop := context.WithCancel(context.Background())
-	tries := 0
-	consumer := reliableretries.NewConsumer(reliableretries.Config{
-		Conn: broker, Queue: "example.commands", Bindings: []string{"work"}, Workers: 1,
-		Delays: []time.Duration{20 * time.Millisecond, 40 * time.Millisecond, 80 * time.Millisecond},
-		Logger: slog.New(slog.DiscardHandler),
-		Handle: func(context.Context, event.Event) error {
-			if tries++; tries < 3 {
-				fmt.Println("try", tries, "fails")
-				return errors.New("the processor does not answer")
-			}
-			fmt.Println("try", tries, "succeeds")
-			stop()
-			return nil
-		},
+// publish returns when the broker has the message safely in the queue.
+func publish(ch *amqp.Channel, queue, body string, tries int32) error {
+	confirm, err := ch.PublishWithDeferredConfirm("", queue, true, false, amqp.Publishing{
+		DeliveryMode: amqp.Persistent, Headers: amqp.Table{"tries": tries}, Body: []byte(body),
 	})
+	if err == nil && !confirm.Wait() {
+		err = errors.New("refused by the broker")
+	}
+	return err
+}
 
-	// The queue is there before anything is published, as in a running system.
-	ch, err := broker.Channel()
-	if err == nil {
-		err = errors.Join(broker.DeclareExchange(ch), consumer.Declare(ch))
+// handler fails twice for a capture, and always for what it does not understand.
+func handler(done *[]string) func(body string) error {
+	tries := 0
+	return func(body string) error {
+		if tries++; body != "capture" || tries < 3 {
+			return errors.New("the processor does not answer")
+		}
+		*done = append(*done, body)
+		return nil
 	}
-	if err == nil {
-		_, err = broker.Publisher().Publish(ctx, []rabbit.Message{message("msg-1")})
+}
+
+// left is the message that waits in a queue, or "none".
+func left(ch *amqp.Channel, queue string) string {
+	if d, ok, err := ch.Get(queue, true); ok || err != nil {
+		return string(d.Body)
 	}
-	if err != nil {
-		fmt.Println(err)
-		return
+	return "none"
+}
+
+// A message is handled in vain twice. Another one can never be handled.
+//
+// Pattern: reliable-retries
+func Example() {
+	channel, stop := testenv.ExampleRabbit("commands", "commands.dead")
+	defer stop()
+	ch := channel()
+	delays := []int32{20, 40, 80} // milliseconds; in a real system up to hours
+	for _, delay := range delays {
+		// ① A queue for each delay, without a consumer. What was in it for so long goes back to the first queue.
+		_, err := ch.QueueDeclare(fmt.Sprint("commands.retry.", delay), true, false, false, false, amqp.Table{
+			"x-queue-type": "quorum", "x-message-ttl": delay, "x-dead-letter-exchange": "", "x-dead-letter-routing-key": "commands",
+			"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish",
+		})
+		if err != nil {
+			panic(err)
+		}
 	}
-	consumer.Run(ctx)
+	var done []string
+	handle := handler(&done)
+
+	consume := func(d amqp.Delivery) error {
+		tries, _ := d.Headers["tries"].(int32) // ② counted in the message
+		err := handle(string(d.Body))
+		switch {
+		case err == nil:
+		case int(tries) < len(delays):
+			err = publish(ch, fmt.Sprint("commands.retry.", delays[tries]), string(d.Body), tries+1) // ③ later, and later each time
+		default:
+			err = publish(ch, "commands.dead", string(d.Body), tries) // ④ a person looks at it, and puts it back
+		}
+		if err != nil {
+			return err // not acknowledged: the broker delivers it again
+		}
+		return d.Ack(false) // ⑤ only now: at no moment is the message in no queue
+	}
+
+	deliveries, _ := ch.ConsumeWithContext(context.Background(), "commands", "c", false, false, false, false, nil)
+	_ = publish(ch, "commands", "capture", 0)
+	for range 3 {
+		_ = consume(<-deliveries)
+	}
+	_ = publish(ch, "commands", "what?", 0)
+	for range 4 {
+		_ = consume(<-deliveries)
+	}
+	fmt.Println("done:", done, "| parked:", left(ch, "commands.dead"))
 	// Output:
-	// try 1 fails
-	// try 2 fails
-	// try 3 succeeds
+	// done: [capture] | parked: what?
+}
+
+// What was delivered is acknowledged, whatever became of it.
+//
+// Pattern: reliable-retries
+func Example_without() {
+	channel, stop := testenv.ExampleRabbit("commands", "commands.dead")
+	defer stop()
+	ch := channel()
+	var done []string
+	handle := handler(&done)
+
+	consume := func(d amqp.Delivery) error {
+		err := handle(string(d.Body))
+		return errors.Join(err, d.Ack(false))
+	}
+
+	deliveries, _ := ch.ConsumeWithContext(context.Background(), "commands", "c", false, false, false, false, nil)
+	_ = publish(ch, "commands", "capture", 0)
+	fmt.Println(consume(<-deliveries))
+	_ = publish(ch, "commands", "what?", 0)
+	fmt.Println(consume(<-deliveries))
+	fmt.Println("done:", done, "| parked:", left(ch, "commands.dead"), "| still in the queue:", left(ch, "commands"))
+	// Output:
+	// the processor does not answer
+	// the processor does not answer
+	// done: [] | parked: none | still in the queue: none
 }

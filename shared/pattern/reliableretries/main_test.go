@@ -2,7 +2,6 @@ package reliableretries_test
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"testing"
 	"time"
@@ -39,24 +38,3 @@ func message(id string) rabbit.Message {
 	}
 	return rabbit.Message{ID: id, RoutingKey: "work", ContentType: event.ApplicationCloudEventsJSON, Body: body}
 }
-
-// exampleBroker gives an Example, to which no testing.TB is handed, a broker of its own.
-func exampleBroker() (conn *rabbit.Conn, done func()) {
-	tb := &exampleTB{}
-	return connect(tb), func() {
-		for i := len(tb.cleanups) - 1; i >= 0; i-- {
-			tb.cleanups[i]()
-		}
-	}
-}
-
-type exampleTB struct {
-	testing.TB
-	cleanups []func()
-}
-
-func (e *exampleTB) Helper()                           {}
-func (e *exampleTB) Cleanup(f func())                  { e.cleanups = append(e.cleanups, f) }
-func (e *exampleTB) Fatal(args ...any)                 { panic(fmt.Sprint(args...)) }
-func (e *exampleTB) Fatalf(format string, args ...any) { panic(fmt.Sprintf(format, args...)) }
-func (e *exampleTB) Errorf(format string, args ...any) { panic(fmt.Sprintf(format, args...)) }

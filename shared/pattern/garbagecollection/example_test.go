@@ -1,0 +1,69 @@
+package garbagecollection_test
+
+import (
+	"context"
+	"fmt"
+
+	"example.com/failwell/shared/testenv"
+)
+
+// Two thousand requests that were answered and have expired, one that is being worked on,
+// and one of today.
+const keys = `
+	CREATE TABLE keys (key text PRIMARY KEY, status int, expires_at timestamptz NOT NULL);
+	INSERT INTO keys SELECT 'old-' || n, 201, now() - interval '1 hour' FROM generate_series(1, 2000) n;
+	INSERT INTO keys VALUES ('unfinished', NULL, now() - interval '1 hour'), ('today', 201, now() + interval '1 day');`
+
+// A collector deletes what nothing can ask for again, beside a request that works on a row.
+//
+// Pattern: garbage-collection
+func Example() {
+	db, done := testenv.ExampleDB(keys)
+	defer done()
+	ctx := context.Background()
+	request, _ := db.Begin(ctx) // a request that meets an old key, and is at work
+	_, _ = request.Exec(ctx, `SELECT FROM keys WHERE key = 'old-7' FOR UPDATE`)
+
+	collect := func() (batches []int64, err error) { // every minute, in one replica
+		for full := true; full; {
+			tag, err := db.Exec(ctx, `
+				DELETE FROM keys
+				 WHERE ctid = ANY(ARRAY(
+				       SELECT ctid
+				         FROM keys
+				        WHERE expires_at < now()
+				          AND status IS NOT NULL     -- ① old, and never what is unfinished
+				        LIMIT 500                    -- ② a short transaction; the rest in the next one
+				          FOR UPDATE SKIP LOCKED))   -- ③ traffic does not wait for it, nor it for traffic`)
+			if err != nil {
+				return batches, err
+			}
+			batches = append(batches, tag.RowsAffected())
+			full = tag.RowsAffected() == 500 // ④ until a batch is not full
+		}
+		return batches, nil
+	}
+
+	fmt.Println(collect())
+	fmt.Println("left:", testenv.Read(db, `SELECT key FROM keys ORDER BY key`))
+	_ = request.Rollback(ctx)
+	fmt.Println(collect())
+	fmt.Println("left:", testenv.Read(db, `SELECT key FROM keys ORDER BY key`))
+	// Output:
+	// [500 500 500 499] <nil>
+	// left: old-7, today, unfinished
+	// [1] <nil>
+	// left: today, unfinished
+}
+
+// What is not deleted stays.
+//
+// Pattern: garbage-collection
+func Example_without() {
+	db, done := testenv.ExampleDB(keys)
+	defer done()
+
+	fmt.Println("rows:", testenv.Read(db, `SELECT count(*) FROM keys`), "| that a retry could ask for:", testenv.Read(db, `SELECT count(*) FROM keys WHERE status IS NULL OR expires_at > now()`))
+	// Output:
+	// rows: 2002 | that a retry could ask for: 2
+}

@@ -1,0 +1,101 @@
+package storethenreference_test
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"gocloud.dev/blob/memblob"
+
+	"example.com/failwell/shared/pattern/storethenreference"
+	"example.com/failwell/shared/testenv"
+)
+
+const receipts = `
+	CREATE TABLE payments (id text PRIMARY KEY, receipt text NOT NULL DEFAULT '');
+	INSERT INTO payments VALUES ('pay_1');`
+
+// death ends the connection, as the death of the process does.
+const death = `SELECT pg_terminate_backend(pg_backend_pid())`
+
+// A receipt goes into the document store and its name into a row. The process dies between
+// the two.
+//
+// Pattern: store-then-reference
+func Example() {
+	db, done := testenv.ExampleDB(storethenreference.Schema + receipts)
+	defer done()
+	bucket := memblob.OpenBucket(nil)
+	defer bucket.Close() //nolint:errcheck // it is memory
+	store := storethenreference.New(storethenreference.Config{Bucket: bucket, Dir: "receipts", Grace: time.Hour})
+	ctx := context.Background()
+
+	issue := func(then, receipt string) error {
+		now := storethenreference.ClockReading{Read: time.Now()}
+		if err := db.QueryRow(ctx, `SELECT now()`).Scan(&now.Database); err != nil {
+			return err
+		}
+		ref, err := store.Put(ctx, now, "text/plain", []byte(receipt)) // ① the document first, under a name that is new
+		if err != nil {
+			return err
+		}
+		if _, err := db.Exec(ctx, then); err != nil {
+			return err
+		}
+		_, err = db.Exec(ctx, `
+			UPDATE payments
+			   SET receipt = $1        -- ② the reference last
+			 WHERE id = 'pay_1'
+			   AND receipt = ''        -- ③ and never another one
+			   AND now() <= $2`, // ④ not after a sweep could have removed the document
+			ref.Name, ref.CommitBy)
+		return err
+	}
+	show := func() string {
+		name := testenv.Read(db, `SELECT receipt FROM payments`)
+		if name == "" {
+			return "no receipt yet"
+		}
+		document, err := store.Get(ctx, name)
+		if err != nil {
+			return err.Error()
+		}
+		return string(document)
+	}
+
+	fmt.Println("the process dies:", issue(death, "12.50 for a mug") != nil, "|", show())
+	fmt.Println("tried again:", issue(`SELECT 1`, "12.50 for a mug"), "|", show())
+	fmt.Println("tried once more:", issue(`SELECT 1`, "another text"), "|", show())
+	// Output:
+	// the process dies: true | no receipt yet
+	// tried again: <nil> | 12.50 for a mug
+	// tried once more: <nil> | 12.50 for a mug
+}
+
+// The reference is written first.
+//
+// Pattern: store-then-reference
+func Example_without() {
+	db, done := testenv.ExampleDB(receipts)
+	defer done()
+	bucket := memblob.OpenBucket(nil)
+	defer bucket.Close() //nolint:errcheck // it is memory
+	ctx := context.Background()
+
+	issue := func(then, receipt string) error {
+		if _, err := db.Exec(ctx, `UPDATE payments SET receipt = 'receipts/pay_1' WHERE id = 'pay_1'`); err != nil {
+			return err
+		}
+		if _, err := db.Exec(ctx, then); err != nil {
+			return err
+		}
+		return bucket.WriteAll(ctx, "receipts/pay_1", []byte(receipt), nil)
+	}
+
+	fmt.Println("the process dies:", issue(death, "12.50 for a mug") != nil)
+	_, err := bucket.ReadAll(ctx, testenv.Read(db, `SELECT receipt FROM payments`))
+	fmt.Println("the receipt:", err)
+	// Output:
+	// the process dies: true
+	// the receipt: blob (key "receipts/pay_1") (code=NotFound): blob not found
+}
