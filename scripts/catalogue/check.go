@@ -15,7 +15,7 @@ import (
 
 // headings are the parts that every page of a pattern has, in this order.
 var headings = []string{
-	"## The problem", "## How it fails", "## The idea", "## The pattern by itself", "## Take it away", "## In the services",
+	"## The problem", "## How it fails", "## The idea", "## The pattern in forty lines", "## Take it away", "## In the services",
 	"## What it costs", "## When not to use it", "## What else there is", "## See also",
 }
 
@@ -52,7 +52,7 @@ func (checkCmd) Run() error {
 	if err != nil {
 		return err
 	}
-	gaps := s.markersAndPages()
+	gaps := append(s.markersAndPages(), s.exampleGaps()...)
 	links, pages := 0, map[string]string{}
 	err = eachPage(".", func(path, text string) error {
 		pages[path] = text
@@ -138,7 +138,7 @@ func (s source) page(id string) (gaps []string) {
 	gaps = sections(path, string(text))
 	for _, parts := range [][]string{
 		{"<!-- excerpt services/", "<!-- excerpt shared/"},
-		{"<!-- edit -->"},
+		{"<!-- example -->"}, {"<!-- edit -->"},
 		{"<!-- verdict -->"}, {"<!-- places -->"}, {"```mermaid\nsequenceDiagram"}, {"go run ./scripts/lab run " + id}, {sourcePage},
 	} {
 		if !slices.ContainsFunc(parts, func(part string) bool { return strings.Contains(string(text), part) }) {

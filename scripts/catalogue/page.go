@@ -18,9 +18,9 @@ import (
 // <!-- end -->. They are drawn from the code, the experiments and the benchmark:
 //
 //	<!-- excerpt services/orders/accept.go "func (s *service) place(" "^}" -->
+//	<!-- example -->      the pattern by itself, and what its Example_without prints
 //	<!-- edit -->         the diff of the services that takes the pattern away
 //	<!-- verdict -->      what the experiment shows, without and with; `lab run --compare` runs it again
-//	<!-- printed -->      the end of what `lab run` prints of the experiment; as above
 //	<!-- places -->       every place of use
 //	<!-- measured accept, 8 clients --> one sentence for each line of the benchmark that begins so
 //	<!-- run grep -rn ErrInTransaction shared --> the command and what it prints; check runs it again
@@ -32,7 +32,7 @@ import (
 //	<!-- cases -->        the cases that a service can be held against
 //
 // The name ends at the first space or at the end; what follows are its arguments.
-var directive = regexp.MustCompile(`^<!-- (excerpt|edit|verdict|printed|places|measured|run|index|way|record|messages|tables|cases)( .*)? -->$`)
+var directive = regexp.MustCompile(`^<!-- (excerpt|example|edit|verdict|places|measured|run|index|way|record|messages|tables|cases)( .*)? -->$`)
 
 const blockEnd = experiments.BlockEnd
 
@@ -42,6 +42,9 @@ type source struct {
 	places  map[string][]place
 	results map[string]experiments.Result // as `lab run all --json` has written them
 	rows    []measurement                 // as `make bench` has written them
+
+	examples    map[string]pair
+	badExamples []string
 }
 
 // resultsFile keeps the experiments' results for the pages.
@@ -64,7 +67,10 @@ func open(root string) (source, error) {
 	for _, r := range results {
 		s.results[r.ID] = r
 	}
-	s.rows, err = measurements(root)
+	if s.rows, err = measurements(root); err != nil {
+		return s, err
+	}
+	s.examples, s.badExamples, err = examples(root)
 	return s, err
 }
 
@@ -102,15 +108,14 @@ func (s source) block(path, id, kind, args string, old []string) ([]string, erro
 	switch kind {
 	case "excerpt":
 		return s.excerpt(up, args)
+	case "example":
+		return s.example(up, id)
 	case "edit":
 		return s.edit(up, id)
-	case "verdict", "printed":
+	case "verdict":
 		r, ok := s.results[id]
 		if !ok {
 			return nil, fmt.Errorf("%s has no result of %q", resultsFile, id)
-		}
-		if kind == "printed" {
-			return r.Printed(), nil
 		}
 		return r.Timelines(), nil
 	case "measured":

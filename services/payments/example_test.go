@@ -136,7 +136,7 @@ func Example_singleUseTokenRecovery() {
 	// payments: pay_1 pm_visa
 }
 
-// A token that was used is a refusal, whoever has used it.
+// A token that was used is a refusal, also when it was ours.
 //
 // Pattern: single-use-token-recovery
 func Example_singleUseTokenRecovery_without() {

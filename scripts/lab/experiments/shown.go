@@ -21,11 +21,6 @@ func (r Result) Timelines() []string {
 	return append(block, "  "+r.With.Mark()+" "+r.With.Says, "```")
 }
 
-// Printed is what a page shows of a run after <!-- printed -->.
-func (r Result) Printed() []string {
-	return append(append([]string{"```", "…"}, r.Ending()...), "```")
-}
-
 // Ending is what `lab run` prints after the timelines.
 func (r Result) Ending() []string {
 	return []string{

@@ -41,7 +41,7 @@ func left(ch *amqp.Channel, queue string) string {
 	return "none"
 }
 
-// A message is handled in vain twice. Another one can never be handled.
+// The handling of one message fails twice. Another message can never be handled.
 //
 // Pattern: reliable-retries
 func Example() {

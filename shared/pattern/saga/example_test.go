@@ -58,9 +58,9 @@ func Example() {
 	defer done()
 	ctx := context.Background()
 	plan := saga.Plan{ // ① what takes each step back
-		{Action: "authorise", Compensation: "void"},
-		{Action: "post-sale", Compensation: "reverse-sale"},
-		{Action: "capture"}, // ② the pivot: once it is done, there is no way back
+		{Participant: "payments", Action: "authorise", Compensation: "void"},
+		{Participant: "ledger", Action: "post-sale", Compensation: "reverse-sale"},
+		{Participant: "payments", Action: "capture"}, // ② the pivot: once it is done, there is no way back
 	}
 
 	advance := func(order, step string, outcome saga.Outcome) error {
