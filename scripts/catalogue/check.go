@@ -30,6 +30,13 @@ func (generateCmd) Run() error {
 	if err != nil {
 		return err
 	}
+	text, err := s.site()
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(siteFile, text, 0o644); err != nil { //nolint:gosec // documentation
+		return err
+	}
 	return eachPage(".", func(path, text string) error {
 		drawn, err := s.redraw(path, patternOf(path), text)
 		if err != nil || drawn == text {
@@ -52,7 +59,7 @@ func (checkCmd) Run() error {
 	if err != nil {
 		return err
 	}
-	gaps := append(s.markersAndPages(), s.exampleGaps()...)
+	gaps := slices.Concat(s.markersAndPages(), s.exampleGaps(), s.siteGaps())
 	links, pages := 0, map[string]string{}
 	err = eachPage(".", func(path, text string) error {
 		pages[path] = text

@@ -85,10 +85,8 @@ func (c copier) copy(from, to string) error {
 		text = c.makefile(text)
 	case from == ".ci/run":
 		text = c.steps(text)
-	case from == "docker-compose.yml" && !c.here("scripts/live"):
-		text = labInCompose.ReplaceAllString(text, "")
-	case from == "scripts/docker/Dockerfile" && !c.here("scripts/live"):
-		text = strings.Replace(text, " ./scripts/live/lab", "", 1)
+	case slices.Contains(containers, from) && !c.here("scripts/live"):
+		text = strings.Replace(labInContainers.ReplaceAllString(text, ""), " ./scripts/live/lab", "", 1)
 	case path.Ext(from) == ".md":
 		text = c.page(from, text)
 	case strings.HasPrefix(from, ".github/"):
@@ -141,8 +139,11 @@ func (c copier) makefile(text string) string {
 	return strings.TrimRight(strings.Join(blocks, "\n.PHONY: "), "\n") + "\n"
 }
 
-// labInCompose is what stands in docker-compose.yml for the lab alone.
-var labInCompose = regexp.MustCompile(`(?sm)^ *# lab:.*?^ *# end of lab\n`)
+// labInContainers is what stands in these files for the lab alone.
+var (
+	containers      = []string{"docker-compose.yml", "scripts/docker/Dockerfile", ".dockerignore"}
+	labInContainers = regexp.MustCompile(`(?sm)^ *# lab:.*?^ *# end of lab\n`)
+)
 
 // steps drops from the list of what is checked what the Makefile has no target for.
 func (c copier) steps(text string) string {

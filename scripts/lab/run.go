@@ -60,12 +60,18 @@ type runCmd struct {
 	Ask     bool   `help:"Ask what will happen before it does."`
 	Systems int    `default:"3" help:"How many edited systems to run side by side."`
 
+	Record  string `placeholder:"DIR" help:"Keep what happened between the processes in both systems, for the page in the browser (docs/site/runs). One edited system at a time."`
 	Compare string `placeholder:"DIR" help:"Fail when the experiment's page in this directory shows other timelines, other verdicts or another fault. The pages show seed 1."`
+
+	recorder *recorder // nil: not asked for
 }
 
 // Run runs experiments and fails unless each ends as it should: badly without the
 // pattern, well with it.
 func (c runCmd) Run(ctx context.Context) error {
+	if c.Record != "" {
+		c.Systems, c.recorder = 1, newRecorder(c.Record)
+	}
 	if c.Compare != "" && c.Seed != pagesSeed {
 		return fmt.Errorf("the pages show --seed %d, this would be another run", pagesSeed)
 	}
@@ -90,8 +96,12 @@ func (c runCmd) Run(ctx context.Context) error {
 	}
 	begun, unexpected := time.Now(), []string{}
 	var results []experiments.Result
+	var unwritten error
 	err := c.perform(ctx, progress, chosen, func(e experiments.Experiment, result experiments.Result) {
 		results = append(results, result)
+		if c.recorder != nil && result.Expected() {
+			unwritten = errors.Join(unwritten, c.recorder.write(e.ID))
+		}
 		if !result.Expected() {
 			unexpected = append(unexpected, e.ID)
 		}
@@ -102,7 +112,7 @@ func (c runCmd) Run(ctx context.Context) error {
 			grade(progress, e, result, expected)
 		}
 	})
-	if err != nil {
+	if err = errors.Join(err, unwritten); err != nil {
 		return err
 	}
 	if c.JSON {
@@ -132,16 +142,21 @@ func (c runCmd) Run(ctx context.Context) error {
 // which a few run side by side. All share one PostgreSQL and one RabbitMQ.
 func (c runCmd) perform(ctx context.Context, progress io.Writer, chosen []experiments.Experiment, tell func(experiments.Experiment, experiments.Result)) error {
 	ctx, cancel := context.WithCancel(ctx)
-	servers, err := testenv.Start(ctx, testenv.Options{IgnoreGiven: true, Log: progress})
-	if err != nil {
-		cancel()
-		return err
+	var servers *testenv.Env // of a recording each system has its own: the log of a server is that of all its databases
+	if c.recorder == nil {
+		var err error
+		if servers, err = testenv.Start(ctx, testenv.Options{IgnoreGiven: true, Log: progress}); err != nil {
+			cancel()
+			return err
+		}
 	}
 	var all sync.WaitGroup
 	defer func() { // systems before servers
 		cancel()
 		all.Wait()
-		servers.Close()
+		if servers != nil {
+			servers.Close()
+		}
 	}()
 	without, with := make([]chan experiments.Half, len(chosen)), make([]chan experiments.Half, len(chosen))
 	for i := range chosen {
@@ -153,7 +168,7 @@ func (c runCmd) perform(ctx context.Context, progress io.Writer, chosen []experi
 			defer w.Close()
 		}
 		for i, e := range chosen {
-			with[i] <- perform(ctx, e, w, false, err)
+			with[i] <- c.half(ctx, e, w, false, err)
 		}
 	})
 	places := make(chan struct{}, c.Systems)
@@ -166,7 +181,7 @@ func (c runCmd) perform(ctx context.Context, progress io.Writer, chosen []experi
 				if err == nil {
 					defer w.Close()
 				}
-				without[i] <- perform(ctx, e, w, true, err)
+				without[i] <- c.half(ctx, e, w, true, err)
 			})
 		}
 	})
@@ -180,10 +195,13 @@ func (c runCmd) perform(ctx context.Context, progress io.Writer, chosen []experi
 	return nil
 }
 
-// perform runs an experiment in a system, if that could be started.
-func perform(ctx context.Context, e experiments.Experiment, w *experiments.World, without bool, err error) experiments.Half {
+// half runs an experiment in a system, if that could be started.
+func (c runCmd) half(ctx context.Context, e experiments.Experiment, w *experiments.World, without bool, err error) experiments.Half {
 	if err != nil {
 		return experiments.Half{Err: err}
+	}
+	if c.recorder != nil {
+		return c.recorder.perform(ctx, e, w, without)
 	}
 	return e.Perform(ctx, w, without)
 }
@@ -207,12 +225,16 @@ func (c runCmd) edited(ctx context.Context, servers *testenv.Env, id string) (*e
 
 // system starts a system beside the others.
 func (c runCmd) system(ctx context.Context, servers *testenv.Env, tenant string, overlay map[string]string) (*experiments.World, error) {
-	w, err := world.Start(ctx, stack.Options{Servers: servers, Tenant: tenant, Overlay: overlay, Env: map[string][]string{
+	opts := stack.Options{Servers: servers, Tenant: tenant, Overlay: overlay, Env: map[string][]string{
 		stack.Sandbox: {fmt.Sprintf("SANDBOX_SEED=%d", c.Seed)},
 		// A lost command is sent again by the completer of the sagas. Here it must not
 		// hide what the outbox is for.
 		stack.Orders: {"SAGA_STEP_TIMEOUT=10m"},
-	}})
+	}}
+	if c.recorder != nil {
+		return c.recorder.system(ctx, opts, c.Seed)
+	}
+	w, err := world.Start(ctx, opts)
 	return &experiments.World{World: w, Seed: c.Seed}, err
 }
 

@@ -94,6 +94,9 @@ func copied(d amqp.Delivery) (Event, bool) {
 	properties, _ := d.Headers["properties"].(amqp.Table)
 	headers, _ := properties["headers"].(amqp.Table)
 	if what == "deliver" {
+		if strings.HasSuffix(where, ".dead") {
+			return e, false // a person looks at what is parked
+		}
 		e.Kind, e.From, e.Lane = Deliver, "broker", ownerOf(where)
 		if again, _ := d.Headers["redelivered"].(int32); again != 0 {
 			e.Kind = Redeliver

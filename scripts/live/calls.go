@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"example.com/failwell/scripts/stack"
 )
 
 // said is one side of a call, as the sandbox tells it.
@@ -98,10 +100,11 @@ type client struct {
 	last   *atomic.Int64
 }
 
-// RoundTrip tells of everything but reads.
+// RoundTrip tells of everything but reads, and of what is armed. Calls to the outside world
+// are in its own record.
 func (c client) RoundTrip(r *http.Request) (*http.Response, error) {
-	called := c.called[r.URL.Host]
-	if r.Method != http.MethodPost || called == "" {
+	called, arms := c.called[r.URL.Host], r.Method == http.MethodPut && strings.HasSuffix(r.URL.Path, "/faults")
+	if r.Method != http.MethodPost && r.Method != http.MethodPut || called == "" || called == stack.Sandbox && !arms {
 		return c.RoundTripper.RoundTrip(r)
 	}
 	var body []byte
@@ -112,6 +115,10 @@ func (c client) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		r = r.Clone(r.Context())
 		r.Body = io.NopCloser(bytes.NewReader(body))
+	}
+	if arms {
+		c.tell(arming(called, body)...)
+		return c.RoundTripper.RoundTrip(r)
 	}
 	s := said{ID: c.last.Add(1), Method: r.Method, Path: r.URL.RequestURI(), Key: r.Header.Get("Idempotency-Key"), Body: string(body)}
 	c.tell(exchange(time.Now(), "client", called, s))
@@ -129,4 +136,32 @@ func (c client) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	c.tell(exchange(time.Now(), "client", called, s))
 	return response, err
+}
+
+// arming is what a request to the fault points of a service, or to the outside world's,
+// arms.
+func arming(called string, body []byte) (events []Event) {
+	var in struct {
+		Point, Action string
+		Rules         []rule
+	}
+	_ = json.Unmarshal(body, &in) // it is refused
+	if in.Point != "" {
+		events = append(events, Event{At: time.Now(), Kind: Lab, Lane: called, Text: fmt.Sprintf("armed: %s at %s", in.Action, in.Point)})
+	}
+	for _, r := range in.Rules {
+		events = append(events, Event{At: time.Now(), Kind: Lab, Lane: r.lane(), Text: fmt.Sprintf("armed: %s at %s", r.Fault, r.Contract)})
+	}
+	return events
+}
+
+// lane is whose fault it is.
+func (r rule) lane() string {
+	switch {
+	case strings.HasPrefix(r.Contract, "bank"):
+		return "bank"
+	case r.Contract == "merchant":
+		return "merchant"
+	}
+	return "processor"
 }

@@ -3,11 +3,13 @@ package live
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/google/uuid"
@@ -16,7 +18,6 @@ import (
 	"example.com/failwell/scripts/shop"
 	"example.com/failwell/scripts/stack"
 	"example.com/failwell/shared/platform/fault"
-	"example.com/failwell/shared/testenv"
 )
 
 const (
@@ -141,7 +142,8 @@ func (p *Page) misbehave(ctx context.Context, in asked) (any, error) {
 		r.Struck = 0
 		kept = append(kept, r)
 	}
-	rules.Rules = append(kept, rule{Contract: in.Contract, Fault: in.Fault, Times: in.Times, DelayMS: in.DelayMS})
+	added := rule{Contract: in.Contract, Fault: in.Fault, Times: in.Times, DelayMS: in.DelayMS}
+	rules.Rules = append(kept, added)
 	body, err := json.Marshal(rules)
 	if err != nil {
 		return nil, err
@@ -149,32 +151,29 @@ func (p *Page) misbehave(ctx context.Context, in asked) (any, error) {
 	if err := p.send(ctx, http.MethodPut, p.url("sandbox")+"/faults", body); err != nil {
 		return nil, err
 	}
-	lane := "processor"
-	switch {
-	case strings.HasPrefix(in.Contract, "bank"):
-		lane = "bank"
-	case in.Contract == "merchant":
-		lane = "merchant"
-	}
-	p.note(ctx, Lab, lane, fmt.Sprintf("armed: %s at %s", in.Fault, in.Contract))
+	p.note(ctx, Lab, added.lane(), fmt.Sprintf("armed: %s at %s", in.Fault, in.Contract))
 	return struct{}{}, nil
 }
 
 // disarm takes all faults back and lets what is paused go on. A service that is between
 // two lives has forgotten its own.
 func (p *Page) disarm(ctx context.Context, _ asked) (any, error) {
+	p.mu.Lock()
+	paused, broken := slices.Collect(maps.Keys(p.paused)), slices.Collect(maps.Keys(p.links))
+	p.mu.Unlock()
+	var err error
+	for _, name := range paused {
+		_, not := p.process(ctx, asked{Name: name, Do: "resume"})
+		err = errors.Join(err, not)
+	}
+	for _, link := range broken {
+		_, not := p.network(ctx, asked{Name: link, Do: "mend"})
+		err = errors.Join(err, not)
+	}
 	for _, name := range stack.Services {
-		p.mu.Lock()
-		paused := p.paused[name]
-		p.mu.Unlock()
-		if paused {
-			if _, err := p.process(ctx, asked{Name: name, Do: "resume"}); err != nil {
-				return nil, err
-			}
-		}
 		_ = p.send(ctx, http.MethodDelete, p.url(name)+"/lab/faults", nil)
 	}
-	err := p.send(ctx, http.MethodDelete, p.url("sandbox")+"/faults", nil)
+	err = errors.Join(err, p.send(ctx, http.MethodDelete, p.url("sandbox")+"/faults", nil))
 	p.note(ctx, Lab, "client", "everything is disarmed")
 	return struct{}{}, err
 }
@@ -196,33 +195,6 @@ func (p *Page) send(ctx context.Context, method, address string, body []byte) er
 		return fmt.Errorf("%w: %s (status %d)", errAsked, problem.Detail, response.StatusCode)
 	}
 	return nil
-}
-
-// process kills, pauses and resumes a service.
-func (p *Page) process(ctx context.Context, in asked) (any, error) {
-	if p.Signal == nil {
-		return nil, fmt.Errorf("%w here: the processes are not ours; arm a crash, or use make run", errAsked)
-	}
-	if p.url(in.Name) == "" || in.Name == stack.Sandbox {
-		return nil, fmt.Errorf("%w: no service %q", errAsked, in.Name)
-	}
-	sig, ok := map[string]syscall.Signal{"kill": syscall.SIGKILL, "pause": testenv.Pause, "resume": testenv.Resume}[in.Do]
-	if !ok {
-		return nil, fmt.Errorf("%w: %q is none of kill, pause, resume", errAsked, in.Do)
-	}
-	if !p.Signal(in.Name, sig) {
-		return nil, fmt.Errorf("%w: %s is dead at the moment", errAsked, in.Name)
-	}
-	p.mu.Lock()
-	p.paused[in.Name] = in.Do == "pause"
-	p.mu.Unlock()
-	switch in.Do {
-	case "pause":
-		p.note(ctx, Paused, in.Name, in.Name+" is paused (SIGSTOP)")
-	case "resume":
-		p.note(ctx, Resumed, in.Name, in.Name+" goes on (SIGCONT)")
-	} // a death is told by the parent
-	return struct{}{}, nil
 }
 
 // verdict is what the audit says now. While work is going on, some invariants are rightly

@@ -11,11 +11,10 @@
 package live
 
 import (
+	"bytes"
 	"context"
-	"embed"
 	"encoding/json"
 	"errors"
-	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
@@ -25,13 +24,12 @@ import (
 	"syscall"
 	"time"
 
+	"example.com/failwell/docs/site"
 	"example.com/failwell/scripts/lab/audit"
 	"example.com/failwell/scripts/shop"
 	"example.com/failwell/scripts/stack"
+	"example.com/failwell/shared/testenv"
 )
-
-//go:embed static
-var static embed.FS
 
 // System is what the page is about.
 type System struct {
@@ -43,6 +41,11 @@ type System struct {
 	// not ours, as in containers; they are killed by their own fault points only.
 	Signal func(name string, sig syscall.Signal) bool
 	Pid    func(name string) int
+
+	// Servers are PostgreSQL and RabbitMQ, Network lies between all of them. nil: not ours,
+	// too.
+	Servers *testenv.Env
+	Network *stack.Network
 }
 
 // Page is the page's server.
@@ -52,33 +55,27 @@ type Page struct {
 	record *record
 	shop   *shop.Shop
 	plain  *http.Client
+	calls  atomic.Int64 // of the page's client
 
 	mu       sync.Mutex
 	watchers int
 	stop     context.CancelFunc // of what is watched; nil: nothing is
 	sources  map[string]string  // by name; empty: it is watched, else why not
-	paused   map[string]bool
+	paused   map[string]bool    // processes and servers
+	links    map[string]string  // what was done to the network, by link
 	state    []byte
+	stream   stream
 	truth    *audit.Databases
 }
 
 // New makes a page of which the system does not run yet.
 func New() *Page {
-	return &Page{record: newRecord(), sources: map[string]string{}, paused: map[string]bool{}}
+	return &Page{record: newRecord(), sources: map[string]string{}, paused: map[string]bool{}, links: map[string]string{}}
 }
 
 // Serve answers on listener until ctx ends.
 func (p *Page) Serve(ctx context.Context, listener net.Listener, system System) error {
-	p.ctx, p.System = ctx, system
-	p.plain = &http.Client{Timeout: 5 * time.Second}
-	p.shop = shop.New(system.Env)
-	called := map[string]string{}
-	for _, name := range stack.Services {
-		if u, err := url.Parse(p.url(name)); err == nil {
-			called[u.Host] = name
-		}
-	}
-	p.shop.HTTP.Transport = client{RoundTripper: p.shop.HTTP.Transport, called: called, tell: p.record.add, last: &atomic.Int64{}}
+	p.use(ctx, system)
 	server := &http.Server{Handler: p.handler(), ReadHeaderTimeout: 5 * time.Second}
 	ended := make(chan struct{})
 	go func() {
@@ -99,6 +96,14 @@ func (p *Page) Serve(ctx context.Context, listener net.Listener, system System) 
 	return err
 }
 
+// use begins with a system.
+func (p *Page) use(ctx context.Context, system System) {
+	p.ctx, p.System = ctx, system
+	p.plain = &http.Client{Timeout: 5 * time.Second}
+	p.shop = shop.New(system.Env)
+	p.shop.HTTP.Transport = p.Hear(p.shop.HTTP.Transport)
+}
+
 // url is the address of a service, or of the sandbox.
 func (p *Page) url(name string) string { return p.Env[strings.ToUpper(name)+"_URL"] }
 
@@ -113,12 +118,9 @@ func (p *Page) database(name string) string {
 }
 
 func (p *Page) handler() http.Handler {
-	files, err := fs.Sub(static, "static")
-	if err != nil {
-		panic(err) // it is in the binary
-	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /", http.FileServerFS(files))
+	mux.Handle("GET /", http.FileServerFS(site.Files))
+	mux.HandleFunc("GET /{$}", index)
 	mux.HandleFunc("GET /readyz", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("GET /api/events", p.events)
 	mux.HandleFunc("GET /api/points", p.points)
@@ -131,8 +133,23 @@ func (p *Page) handler() http.Handler {
 	mux.HandleFunc("POST /api/world", answer(p.misbehave))
 	mux.HandleFunc("POST /api/disarm", answer(p.disarm))
 	mux.HandleFunc("POST /api/process", answer(p.process))
+	mux.HandleFunc("POST /api/network", answer(p.network))
+	mux.HandleFunc("POST /api/stream", answer(p.flow))
+	mux.HandleFunc("GET /api/operator", answer(p.waiting))
+	mux.HandleFunc("POST /api/resolve", answer(p.resolve))
 	// Refuses what another site's page sends: it looks at Sec-Fetch-Site and Origin.
 	return onlyLocal(http.NewCrossOriginProtection().Handler(mux))
+}
+
+// index is the page with the word that a system is behind it. Without that it would only
+// play recorded runs.
+func index(w http.ResponseWriter, _ *http.Request) {
+	page, err := site.Files.ReadFile("index.html")
+	if err != nil {
+		panic(err) // it is in the binary
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	_, _ = w.Write(bytes.Replace(page, []byte("<html "), []byte("<html data-live "), 1)) // the browser may be gone
 }
 
 // onlyLocal refuses requests under another name than this machine's: a stranger's name
@@ -173,6 +190,11 @@ type asked struct {
 	Times           int
 
 	Name, Do string
+
+	Rate float64
+
+	ID, Queue, Error string
+	Seconds          int
 }
 
 // answer turns a function into a handler: JSON in, JSON out, an error as text.

@@ -116,7 +116,7 @@ func TestRecord_RefundBeginsWithItsRequest(t *testing.T) {
 	if got, _ := r.timeline("rfd_" + refundA); len(got) != 2 || got[0].Kind != Call {
 		t.Errorf("%+v", got)
 	}
-	if list := r.list(); len(list) != 1 || list[0].ID != "rfd_"+refundA {
+	if list, _ := r.list(); len(list) != 1 || list[0].ID != "rfd_"+refundA {
 		t.Errorf("%+v", list)
 	}
 }

@@ -73,6 +73,7 @@ type record struct {
 	parent   map[string]string   // of an id: another one of its family
 	rows     map[string][]string // ids of rows whose key does not tell them, while they exist
 	subjects []subject
+	ended    int           // orders that have ended
 	changed  chan struct{} // closed at the next event
 }
 

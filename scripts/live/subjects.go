@@ -26,6 +26,11 @@ func (r *record) note(row Row, at time.Time) {
 		s.Kind, s.ID, s.Status = "refund", "rfd_"+row.col("id"), row.col("recovery_point")+" "+row.col("decision")
 	case "payouts":
 		s.Kind, s.ID, s.Status = "payout", "pyo_"+row.col("id"), row.col("recovery_point")+", "+row.col("outcome")
+	case "sagas":
+		if phase := row.col("phase"); row.Op == "UPDATE" && (phase == "completed" || phase == "compensated") {
+			r.ended++
+		}
+		return
 	default:
 		return
 	}
@@ -39,11 +44,11 @@ func (r *record) note(row Row, at time.Time) {
 	}
 }
 
-// list returns the newest subjects first.
-func (r *record) list() []subject {
+// list returns the newest subjects first, and how many orders have ended.
+func (r *record) list() ([]subject, int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	newest := slices.Clone(r.subjects)
 	slices.Reverse(newest)
-	return newest
+	return newest, r.ended
 }

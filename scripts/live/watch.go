@@ -141,6 +141,8 @@ type state struct {
 	Subjects  []subject         `json:"subjects"`
 	Processes []process         `json:"processes"`
 	Armed     []armed           `json:"armed"`
+	Links     []process         `json:"links"` // of the network
+	Stream    stream            `json:"stream"`
 	World     []rule            `json:"world"`
 	Signals   bool              `json:"signals"`
 }
@@ -177,7 +179,9 @@ func (p *Page) keepLooking(ctx context.Context) {
 
 // look finds out what is armed and what lives.
 func (p *Page) look(ctx context.Context) {
-	s := state{Sources: map[string]string{}, Subjects: p.record.list(), Signals: p.Signal != nil}
+	s := state{Sources: map[string]string{}, Signals: p.Signal != nil}
+	var ended int
+	s.Subjects, ended = p.record.list()
 	for _, name := range stack.Services {
 		lives := process{Name: name, State: "runs"}
 		if p.Pid != nil {
@@ -200,6 +204,18 @@ func (p *Page) look(ctx context.Context) {
 			}
 		}
 	}
+	if p.Servers != nil {
+		for _, name := range []string{postgreSQL, rabbitMQ} {
+			s.Processes = append(s.Processes, process{Name: name, State: p.serverState(ctx, name)})
+		}
+	}
+	if p.Network != nil {
+		p.mu.Lock()
+		for _, link := range stack.Links {
+			s.Links = append(s.Links, process{Name: link, State: p.links[link]})
+		}
+		p.mu.Unlock()
+	}
 	var rules struct{ Rules []rule }
 	if p.read(ctx, p.url("sandbox")+"/faults", &rules) == nil {
 		for _, r := range rules.Rules {
@@ -213,6 +229,7 @@ func (p *Page) look(ctx context.Context) {
 	for name, why := range p.sources {
 		s.Sources[name] = why
 	}
+	s.Stream, s.Stream.Ended = p.stream, ended
 	p.state, _ = json.Marshal(s) // our own type
 }
 

@@ -14,11 +14,12 @@ import (
 )
 
 var cli struct {
-	DLQ       commands.DLQ       `cmd:"" name:"dlq" help:"List the messages that were parked, or put them back."`
-	Callbacks commands.Callbacks `cmd:"" help:"List the callbacks that were given up, or send one again."`
-	Prepared  commands.Prepared  `cmd:"" help:"List the transactions that are in doubt, or end one by hand."`
-	Audit     commands.Audit     `cmd:"" help:"Check the invariants of a running system."`
-	Payouts   commands.Payouts   `cmd:"" help:"List the payouts of which it is unknown whether the bank has sent them, or say what the bank did."`
+	DLQ             commands.DLQ             `cmd:"" name:"dlq" help:"List the messages that were parked, or put them back."`
+	Callbacks       commands.Callbacks       `cmd:"" help:"List the callbacks that were given up, or send one again."`
+	Prepared        commands.Prepared        `cmd:"" help:"List the transactions that are in doubt, or end one by hand."`
+	Reconciliations commands.Reconciliations `cmd:"" help:"Show what the processor, the bank or the ledger says and payments does not, or compare again."`
+	Audit           commands.Audit           `cmd:"" help:"Check the invariants of a running system."`
+	Payouts         commands.Payouts         `cmd:"" help:"List the payouts of which it is unknown whether the bank has sent them, or say what the bank did."`
 }
 
 func main() {

@@ -19,7 +19,7 @@ func init() { livePage = startPage }
 
 func startPage(opts *stack.Options) func(context.Context, *stack.Stack) (string, func(), error) {
 	page := live.New()
-	opts.LogicalDecoding, opts.Lives = true, page.Life
+	opts.LogicalDecoding, opts.Network, opts.Lives = true, true, page.Life
 	return func(ctx context.Context, s *stack.Stack) (string, func(), error) {
 		var config net.ListenConfig
 		listener, err := config.Listen(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", usualPort))
@@ -34,7 +34,7 @@ func startPage(opts *stack.Options) func(context.Context, *stack.Stack) (string,
 		go func() {
 			defer close(ended)
 			err := page.Serve(ctx, listener, live.System{
-				Env: s.Env(), RabbitAPI: s.Servers.RabbitAPI, Root: s.Root, Signal: s.Signal, Pid: s.Pid,
+				Env: s.Env(), RabbitAPI: s.Servers.RabbitAPI, Root: s.Root, Signal: s.Signal, Pid: s.Pid, Servers: s.Servers, Network: s.Network,
 			})
 			if err != nil {
 				fmt.Fprintln(os.Stderr, "live page:", err)

@@ -120,6 +120,13 @@ func (c *container) run() error {
 	return nil
 }
 
+func (c *container) pause(pause bool) error {
+	if pause {
+		return c.client.PauseContainer(c.id)
+	}
+	return c.client.UnpauseContainer(c.id)
+}
+
 func (c *container) ended() bool   { return c.down }
 func (c *container) about() string { return "docker: container " + c.id[:12] }
 
@@ -129,6 +136,7 @@ func (c *container) about() string { return "docker: container " + c.id[:12] }
 // has put into the container's configuration, SIGWINCH. No process ends on that, and half a
 // minute later everybody is killed.
 func (c *container) signal(ctx context.Context, sig syscall.Signal) error {
+	_ = c.pause(false) // an error when it is not paused
 	if err := c.client.KillContainer(docker.KillContainerOptions{ID: c.id, Signal: docker.Signal(sig), Context: ctx}); err != nil {
 		return fmt.Errorf("docker: signal %d: %w", sig, err)
 	}

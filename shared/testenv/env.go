@@ -175,6 +175,9 @@ func (e *Env) KillPostgres(ctx context.Context) error { return e.postgres.end(ct
 // StartPostgres starts it again at the same address and returns when it answers.
 func (e *Env) StartPostgres(ctx context.Context) error { return e.postgres.start(ctx) }
 
+// PausePostgres stops PostgreSQL where it stands, or lets it go on.
+func (e *Env) PausePostgres(pause bool) error { return e.postgres.hold(pause) }
+
 // StopRabbit stops RabbitMQ in good order, which takes several seconds.
 func (e *Env) StopRabbit(ctx context.Context) error { return e.rabbit.end(ctx, syscall.SIGTERM) }
 
@@ -184,6 +187,9 @@ func (e *Env) KillRabbit(ctx context.Context) error { return e.rabbit.end(ctx, s
 
 // StartRabbit starts it again at the same address and returns when it answers.
 func (e *Env) StartRabbit(ctx context.Context) error { return e.rabbit.start(ctx) }
+
+// PauseRabbit stops RabbitMQ where it stands, or lets it go on.
+func (e *Env) PauseRabbit(pause bool) error { return e.rabbit.hold(pause) }
 
 // VirtualHost makes a virtual host of the broker, and returns its address.
 func (e *Env) VirtualHost(ctx context.Context, name string) (string, error) {

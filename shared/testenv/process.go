@@ -2,10 +2,12 @@ package testenv
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -81,7 +83,10 @@ func (p *process) signal(ctx context.Context, sig syscall.Signal) error {
 	if p.ended() {
 		return nil
 	}
-	var err error
+	err := p.pause(false) // paused, it would not hear the signal, and its backends would not see its end
+	if err != nil {
+		return err
+	}
 	if sig == syscall.SIGKILL {
 		err = kill(p.cmd.Process)
 	} else {
@@ -96,6 +101,29 @@ func (p *process) signal(ctx context.Context, sig syscall.Signal) error {
 	case <-ctx.Done():
 		return fmt.Errorf("%s does not end after %s: %w", p.cmd.Path, sig, ctx.Err())
 	}
+}
+
+// pause stops the process and then its children, or lets them go on the other way round:
+// one that runs alone could start another child.
+func (p *process) pause(pause bool) error {
+	if p.ended() {
+		return nil
+	}
+	pids, sig := append([]int{p.cmd.Process.Pid}, children(p.cmd.Process.Pid)...), Pause
+	if !pause {
+		slices.Reverse(pids)
+		sig = Resume
+	}
+	for _, pid := range pids {
+		child, err := os.FindProcess(pid)
+		if err == nil {
+			err = child.Signal(sig)
+		}
+		if err != nil && !errors.Is(err, os.ErrProcessDone) {
+			return err
+		}
+	}
+	return nil
 }
 
 // about returns the end of the log.

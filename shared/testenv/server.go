@@ -45,6 +45,7 @@ type machine interface {
 	run() error // again, after it has ended
 	ended() bool
 	signal(ctx context.Context, sig syscall.Signal) error // returns when it has ended
+	pause(pause bool) error                               // or go on
 	about() string                                        // for the error of a server that did not come up
 }
 
@@ -85,6 +86,13 @@ func (s *server) end(ctx context.Context, sig syscall.Signal) error {
 		return errGiven
 	}
 	return s.signal(ctx, sig)
+}
+
+func (s *server) hold(pause bool) error {
+	if s == nil {
+		return errGiven
+	}
+	return s.pause(pause)
 }
 
 func (e *Env) postgresAnswers(ctx context.Context) error {

@@ -100,6 +100,44 @@ func TestRabbit_EachTestHasItsOwnVirtualHost(t *testing.T) {
 	}
 }
 
+// A server that is paused answers no one, also on a connection that it has; it goes on with
+// it. Close ends one that is paused.
+func TestPausePostgres_AnswersWhenItGoesOn(t *testing.T) {
+	t.Parallel()
+	env, err := testenv.Start(t.Context(), testenv.Options{IgnoreGiven: true, WithoutRabbit: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer env.Close()
+	conn, err := pgx.Connect(t.Context(), env.PostgresURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context()) //nolint:errcheck // a test's
+	if err := env.PausePostgres(true); err != nil {
+		t.Fatal(err)
+	}
+	answered := make(chan error, 1)
+	go func() {
+		_, err := conn.Exec(t.Context(), `SELECT 1`)
+		answered <- err
+	}()
+	select {
+	case err := <-answered:
+		t.Errorf("it answers while it is paused: %v", err)
+	case <-time.After(300 * time.Millisecond):
+	}
+	if err := env.PausePostgres(false); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-answered; err != nil {
+		t.Error(err)
+	}
+	if err := env.PausePostgres(true); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestKillPostgres_ComesBackAtItsAddressWithItsData(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()

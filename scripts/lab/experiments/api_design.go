@@ -35,6 +35,7 @@ var idempotencyKey = Experiment{
 	Fault:  "orders is killed after its commit, before the answer; the client retries",
 	Code:   "services/orders/accept.go",
 	Breaks: "orders placed",
+	Points: []string{fault.OrdersAcceptAfterCommit},
 	Ask: []Question{
 		{
 			Text: "The client wants one mug, has no answer, and sends the same request again. How many orders are placed?",

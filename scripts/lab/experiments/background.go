@@ -19,6 +19,7 @@ var storeThenReference = Experiment{
 	Fault:  "payments is killed when it has written the reference",
 	Code:   "shared/pattern/storethenreference/store_then_reference.go",
 	Breaks: "a reader of the receipt gets",
+	Points: []string{fault.PaymentsReceiptAfterReference},
 	Ask: []Question{
 		{
 			Text: "The row refers to a document that was to be stored next. What does a reader of the receipt get, after the restart?",

@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -31,7 +32,11 @@ type Experiment struct {
 	// wrong without the pattern.
 	Drive  func(ctx context.Context, w *World, r *Run)
 	Breaks string
+
+	// Ask is asked before the run; in the browser also when a crash is armed at one of
+	// Points and meets what is placed.
 	Ask    []Question
+	Points []string
 }
 
 // All experiments, in the order in which docs/README.md has them studied.
@@ -159,6 +164,9 @@ type World struct {
 	Seed   uint64
 	Dice   Dice // what the seed decides about the experiment that is running
 	Number int  // of this run; makes names that are used once
+
+	// Hear, if there is one, hears what goes over a transport.
+	Hear func(http.RoundTripper) http.RoundTripper
 }
 
 // Result is an experiment that was run.
@@ -185,6 +193,7 @@ func (r Result) Expected() bool { return r.Error == "" && !r.Without.Good && r.W
 // Half is an experiment that was run against one of the two systems.
 type Half struct {
 	Verdict Verdict
+	Begun   time.Time
 	Lines   []Line
 	Took    time.Duration
 	Err     error // of the experiment itself, not of what it shows
@@ -221,7 +230,7 @@ func (e Experiment) Perform(ctx context.Context, w *World, without bool) (h Half
 	if h.Err == nil {
 		h.Verdict, h.Err = e.judge(r.measures, without)
 	}
-	h.Lines, h.Took = r.Lines, time.Since(r.begun)
+	h.Begun, h.Lines, h.Took = r.begun, r.Lines, time.Since(r.begun)
 	return h
 }
 

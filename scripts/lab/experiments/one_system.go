@@ -108,6 +108,7 @@ var idempotencyKeyExternal = Experiment{
 	Fault:  "the answer to the authorisation is lost; payments asks again",
 	Code:   "services/payments/authorise.go",
 	Breaks: "held or taken on the customer's card",
+	Points: []string{fault.PaymentsAuthoriseAfterProcessor},
 	Ask: []Question{
 		{
 			Text: "Payments cannot know whether the first call did anything, and repeats it. How much is held or taken for the one mug of 12.50?",
@@ -136,6 +137,7 @@ var changeRecord = Experiment{
 	Fault:  "the ledger is killed after its commit, before the acknowledgement; the message comes again",
 	Code:   "shared/pattern/changerecord/change_record.go",
 	Breaks: "booked as settled",
+	Points: []string{fault.LedgerSettleAfterCommit},
 	Ask: []Question{
 		{
 			Text: "The ledger has booked the settlement of one mug, 12.50, and dies before it acknowledges. The message comes again. How much is booked as settled?",

@@ -149,6 +149,9 @@ func (w *World) call(ctx context.Context, method, url string, headers map[string
 	// A connection of its own for each call: an idle one that was closed would be
 	// retried by the transport, and the call would not be one call.
 	client := &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	if w.Hear != nil {
+		client.Transport = w.Hear(client.Transport)
+	}
 	response, err := client.Do(request)
 	if err != nil {
 		return 0, err

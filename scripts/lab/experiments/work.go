@@ -57,6 +57,7 @@ var resumableOperation = Experiment{
 	Fault:  "payments is killed when the processor has given the money back and the books know nothing; the client retries",
 	Code:   "services/payments/refund.go",
 	Breaks: "refunds finished",
+	Points: []string{fault.PaymentsRefundAfterProcessor, fault.PaymentsRefundAfterDecided},
 	Ask: []Question{
 		{
 			Text: "The retry finds a refund that was begun before, and is refused. 5.00 are back on the card. How many refunds are finished?",
@@ -184,6 +185,7 @@ var atMostOnceGuard = Experiment{
 	Fault:  "payments is killed when the bank has sent the money, before that is noted; the client retries",
 	Code:   "services/payments/payout.go",
 	Breaks: "paid out by the bank",
+	Points: []string{fault.PaymentsPayoutAfterBank},
 	Ask: []Question{
 		{
 			Text: "The payout of 5.00 is in our database as \"booked\", nothing more. The client sends its request again, with its key. How much does the bank pay out in all?",
@@ -219,6 +221,7 @@ var distributedTransaction = Experiment{
 	Fault:  "payments is killed when the ledger has done its half; the client gives up",
 	Code:   "shared/pattern/distributedtx/distributed_transaction.go",
 	Breaks: "payouts that only one of two books has",
+	Points: []string{fault.PaymentsPayoutAfterLedgerPrepare, fault.TwoPhaseAfterDecision},
 	Ask: []Question{
 		{
 			Text: "The ledger commits its half at once. Then payments dies, before its own half. How many payouts does only one of the two books have, twenty seconds later?",

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +19,8 @@ import (
 	"github.com/chromedp/chromedp/kb"
 	"github.com/jackc/pgx/v5"
 
+	"example.com/failwell/scripts/lab/experiments"
+	"example.com/failwell/scripts/lab/mutants"
 	"example.com/failwell/scripts/live"
 	"example.com/failwell/scripts/stack"
 )
@@ -46,26 +49,42 @@ func run(m *testing.M) (int, error) {
 	if out, err := exec.CommandContext(ctx, filepath.Join(root, "scripts", "deps.sh"), "chromium").CombinedOutput(); err != nil {
 		return 1, fmt.Errorf("no Chromium: %w: %s", err, out)
 	}
-	p := live.New()
-	if system, err = stack.Start(ctx, stack.Options{Out: os.Stderr, IgnoreGiven: true, LogicalDecoding: true, Lives: p.Life}); err != nil {
-		return 1, err
-	}
-	defer system.Close()
-	var config net.ListenConfig
-	listener, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
+	lab, at, end, err := begin(ctx, nil)
 	if err != nil {
 		return 1, err
 	}
-	page = "http://" + listener.Addr().String()
+	system, page = lab, at
+	code := m.Run()
+	stop()
+	return code, end()
+}
+
+// begin starts a system, with some of its source replaced, and the page in front of it. end
+// is called when ctx has ended.
+func begin(ctx context.Context, overlay map[string]string) (system *stack.Stack, page string, end func() error, err error) {
+	p := live.New()
+	system, err = stack.Start(ctx, stack.Options{Out: os.Stderr, IgnoreGiven: true, LogicalDecoding: true, Network: true, Lives: p.Life, Overlay: overlay})
+	if err != nil {
+		return nil, "", nil, err
+	}
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		system.Close()
+		return nil, "", nil, err
+	}
 	served := make(chan error, 1)
 	go func() {
 		served <- p.Serve(ctx, listener, live.System{
-			Env: system.Env(), RabbitAPI: system.Servers.RabbitAPI, Root: root, Signal: system.Signal, Pid: system.Pid,
+			Env: system.Env(), RabbitAPI: system.Servers.RabbitAPI, Root: system.Root, Signal: system.Signal, Pid: system.Pid,
+			Servers: system.Servers, Network: system.Network,
 		})
 	}()
-	code := m.Run()
-	stop()
-	return code, <-served
+	return system, "http://" + listener.Addr().String(), func() error {
+		err := <-served
+		system.Close()
+		return err
+	}, nil
 }
 
 // visitor is a person at the browser.
@@ -79,14 +98,27 @@ func visit(t *testing.T, width int64) visitor {
 	for _, service := range []string{"ORDERS_URL", "PAYMENTS_URL", "LEDGER_URL"} { // the test before may have killed one
 		awaitReady(t, system.Env()[service]+"/readyz")
 	}
+	return watching(t, width, page)
+}
+
+// watching opens a page with a system behind it, and waits until it records.
+func watching(t *testing.T, width int64, page string) visitor {
+	t.Helper()
+	v := open(t, width, page)
+	v.until(`document.querySelector("#sources").textContent === "recording"`)
+	v.until(`document.forms.arm.elements.service.value !== ""`) // the fault points are there
+	return v
+}
+
+// open opens an address in a browser of its own.
+func open(t *testing.T, width int64, address string) visitor {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	ctx, end := chromedp.NewExecAllocator(ctx, append(chromedp.DefaultExecAllocatorOptions[:], chromedp.NoSandbox)...) // we are root in a container
 	ctx, closeTab := chromedp.NewContext(ctx)
 	t.Cleanup(func() { closeTab(); end(); cancel() })
 	v := visitor{t, ctx}
-	v.do(chromedp.EmulateViewport(width, 1000), chromedp.Navigate(page))
-	v.until(`document.querySelector("#sources").textContent === "recording"`)
-	v.until(`document.forms.arm.elements.service.value !== ""`) // the fault points are there
+	v.do(chromedp.EmulateViewport(width, 1000), chromedp.Navigate(address))
 	return v
 }
 
@@ -147,6 +179,7 @@ func (v visitor) read(expression string) string {
 // press presses the button with a text.
 func (v visitor) press(text string) {
 	v.Helper()
+	v.until(fmt.Sprintf(`[...document.querySelectorAll("button")].some(b => b.textContent.startsWith(%q) || b.ariaLabel === %q)`, text, text))
 	v.js(fmt.Sprintf(`[...document.querySelectorAll("button")].find(b => b.textContent.startsWith(%q) || b.ariaLabel === %q).click()`, text, text))
 }
 
@@ -173,6 +206,7 @@ func steps(t *testing.T, counter string) (n int) {
 const (
 	ended     = `document.querySelector(".bar em")?.textContent === "confirmed"`
 	cancelled = `document.querySelector(".bar em")?.textContent === "cancelled"`
+	recording = `document.querySelector("#sources").textContent === "recording"`
 	holds     = `document.querySelector("#verdict").textContent === "11 invariants hold"`
 )
 
@@ -229,6 +263,7 @@ func TestPage_ShowsAnOrderFromAllSides(t *testing.T) {
 func TestPage_ShowsAKillAndItsRepair(t *testing.T) {
 	v := visit(t, 1920)
 	v.press("payments is killed after the processor has answered")
+	v.press("Just show me")
 	v.until(step("died", "payments has ended"))
 	v.until(step("started", "payments runs"))
 	v.until(step("redeliver", "again: payments.authorise"))
@@ -238,6 +273,29 @@ func TestPage_ShowsAKillAndItsRepair(t *testing.T) {
 
 	v.press("kill orders")
 	v.until(step("died", "orders has ended"))
+}
+
+// A crash is armed and meets what is placed: the page asks first, then plays from the first
+// step, and says at the end what was right.
+func TestPage_AsksBeforeItPlays(t *testing.T) {
+	v := visit(t, 1280)
+	v.choose("arm", "point", "orders.accept.after-commit")
+	v.js(`document.forms.arm.requestSubmit()`)
+	v.until(`document.querySelector("#armed").textContent.includes("crash at orders.accept.after-commit")`)
+	v.press("Place order")
+	v.until(`document.querySelector(".ask")?.innerText.includes("How many orders are placed?")`) // the experiment's
+	if v.read(`String(document.querySelector(".step"))`) != "null" {
+		t.Error("the timeline stands beside the questions")
+	}
+	v.js(`for (const [i, said] of ["confirmed", "2"].entries()) document.querySelector(".ask [name=q" + i + "][value='" + said + "']").click()`)
+	v.press("Show what happens")
+	v.until(`document.querySelector(".steps output").value.startsWith("1 /")`)
+	v.until(ended)
+	v.press("Live")
+	v.until(step("died", "orders has ended"))
+	v.js(`document.querySelector(".graded summary").click()`)
+	v.until(`document.querySelector(".marks .good").innerText.includes("It was: confirmed")`)
+	v.until(`document.querySelector(".marks .bad").innerText.includes("It was: 1; you said: 2")`)
 }
 
 func TestPage_BreaksAndMends(t *testing.T) {
@@ -283,6 +341,122 @@ func TestPage_ShowsAPayoutOnBothSides(t *testing.T) {
 	v.until(`document.querySelector(".bar em")?.textContent === "finished, sent"`)
 }
 
+// A stream is a number of orders a second, each of which has its timeline.
+func TestPage_PlacesAStream(t *testing.T) {
+	v := visit(t, 1280)
+	v.choose("stream", "rate", "5")
+	v.press("Start")
+	v.until(`/\d\d placed, 5 a second/.test(document.querySelector("#flow").textContent)`)
+	v.until(`document.querySelectorAll("#subjects a").length > 5`)
+	v.press("Stop")
+	v.until(`document.querySelector("#stream button").textContent === "Start" && document.querySelector("#flow").textContent.includes("orders have ended")`)
+	v.js(`document.querySelector("#subjects a").click()`)
+	v.until(step("commit", "saga forward authorise"))
+	v.until(holds)
+}
+
+// PostgreSQL and RabbitMQ are killed, restarted and paused, and networks cut and slowed down,
+// while orders are placed. Each is on the timelines, and one button takes back what stays.
+func TestPage_BreaksServersAndNetworks(t *testing.T) {
+	v := visit(t, 1920)
+	for _, name := range []string{"PostgreSQL", "RabbitMQ"} {
+		v.js(`window.before = location.hash`)
+		v.press("Place order")
+		v.until(`location.hash !== window.before && ` + step("call", "/v1/orders"))
+		v.press("kill " + name)
+		v.until(step("died", name+" has ended: kill") + " && " + step("started", name+" answers again"))
+		v.until(ended)
+		v.until(recording)
+	}
+	v.press("restart payments")
+	v.until(step("died", "payments has ended") + " && " + step("started", "payments runs"))
+
+	v.press("pause PostgreSQL")
+	v.press("cut rabbitmq")
+	v.press("slow sandbox")
+	for _, armed := range []string{"PostgreSQL paused", "network to rabbitmq cut", "network to sandbox slow"} {
+		v.until(fmt.Sprintf(`document.querySelector("#armed").textContent.includes(%q)`, armed))
+	}
+	v.press("Disarm all")
+	v.until(`document.querySelector("#armed").textContent === ""`)
+	v.until(recording)
+	v.js(`window.before = location.hash`)
+	v.press("Place order")
+	v.until(`location.hash !== window.before && ` + ended)
+	v.until(holds)
+}
+
+// What waits for a person is listed with what is known of it, and ended from the page.
+func TestPage_ResolvesWhatWaitsForAPerson(t *testing.T) {
+	v := visit(t, 1280)
+	operator := func() { v.js(`location.hash = "#operator"`); v.until(`document.querySelector(".operator h3")`) }
+	lists := func(text string) {
+		v.Helper()
+		v.until(fmt.Sprintf(`(document.querySelector(".operator")?.innerText.includes(%q)) || (document.querySelector(".operator .bar button")?.click(), false)`, text))
+	}
+	v.press("Place order")
+	v.until(ended)
+	v.until(holds) // there is money
+
+	// The bank's answer is lost, and its statement is not fetched: a person says what the bank says.
+	v.choose("world", "contract", "bank.transfers")
+	v.js(`document.forms.world.requestSubmit()`)
+	v.press("Pay out")
+	v.until(`document.querySelector(".bar em")?.textContent === "finished, unknown"`)
+	payout := v.read(`location.hash.split("/")[1]`)
+	operator()
+	lists(payout)
+	v.press("Sent")
+	lists("Each payout is known as sent or failed.")
+	v.press("Reconcile now")
+	lists("Both sides agree.")
+
+	// The processor fails at each capture: after its tries the command is parked. It is put
+	// back when the processor works again.
+	v.choose("world", "contract", "charges.capture")
+	v.choose("world", "fault", "fail_before")
+	v.choose("world", "times", "0")
+	v.js(`document.forms.world.requestSubmit()`)
+	v.press("Place order")
+	v.until(step("parked", "payments.capture"))
+	order := v.read(`location.hash`)
+	v.press("Disarm all")
+	v.until(`document.querySelector("#armed").textContent === ""`)
+	operator()
+	lists("payments.capture")
+	v.press("Replay")
+	lists("None is parked.")
+	v.js(`location.hash = "` + order + `"`)
+	v.until(ended)
+
+	// A merchant's endpoint has failed for days, and a coordinator is gone for good.
+	change(t, "orders", `UPDATE callbacks SET state = 'parked', last_error = 'no answer for days' WHERE subject = '`+strings.Split(order, "/")[1]+`'`)
+	change(t, "payments", `BEGIN`, `UPDATE payments SET reason = reason WHERE false`, `PREPARE TRANSACTION 'of-a-coordinator-that-is-gone'`)
+	operator()
+	lists("no answer for days")
+	v.press("Send again")
+	lists("None was given up on.")
+	v.until(`document.querySelector(".operator").innerText.includes("of-a-coordinator-that-is-gone")`)
+	v.press("Abort")
+	lists("None is prepared.")
+	v.until(holds)
+}
+
+// change does something to a database that no service would.
+func change(t *testing.T, database string, statements ...string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), system.DatabaseURL(database))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context()) //nolint:errcheck // a test's
+	for _, statement := range statements {
+		if _, err := conn.Exec(t.Context(), statement); err != nil {
+			t.Fatalf("%s: %v", statement, err)
+		}
+	}
+}
+
 // A wrong row turns an invariant red, with an id that leads to its timeline.
 func TestPage_VerdictLeadsToTheOrder(t *testing.T) {
 	v := visit(t, 1280)
@@ -291,14 +465,7 @@ func TestPage_VerdictLeadsToTheOrder(t *testing.T) {
 	v.until(holds)
 	id := v.read(`location.hash.split("/")[1]`)
 	set := func(status string) {
-		conn, err := pgx.Connect(t.Context(), system.DatabaseURL("orders"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer conn.Close(t.Context()) //nolint:errcheck // a test's
-		if _, err := conn.Exec(t.Context(), `UPDATE orders SET status = $2 WHERE 'ord_' || id = $1`, id, status); err != nil {
-			t.Fatal(err)
-		}
+		change(t, "orders", fmt.Sprintf(`UPDATE orders SET status = '%s' WHERE 'ord_' || id = '%s'`, status, id))
 	}
 	set("cancelled")
 	v.js(`document.querySelector("#verdict").click()`)
@@ -308,6 +475,63 @@ func TestPage_VerdictLeadsToTheOrder(t *testing.T) {
 	v.until(step("commit", "saga forward authorise"))
 	set("confirmed")
 	v.until(holds)
+}
+
+// With a build in which the processor gets no key, an answer that is lost is a second charge:
+// the verdict is red, and leads to the order.
+func TestPage_VerdictIsRedWithAMutantsBuild(t *testing.T) {
+	chosen, err := mutants.Chosen([]string{"key-not-sent"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	overlay, err := chosen[0].Overlay(system.Root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	_, page, end, err := begin(ctx, overlay)
+	if err != nil {
+		stop()
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		stop()
+		if err := end(); err != nil {
+			t.Error(err)
+		}
+	})
+	v := watching(t, 1280, page)
+	v.choose("order", "card", "4000000000000069")
+	v.press("Place order")
+	v.until(ended)
+	order := v.read(`location.hash`)
+	v.until(`document.querySelector("#verdict").textContent === "violated: charged-once"`)
+	v.js(`document.querySelector("#verdict").click()`)
+	v.until(`document.querySelector(".verdict tr.bad a")`)
+	v.js(`document.querySelector(".verdict tr.bad a").click()`)
+	v.until(`[...document.querySelectorAll(".step.commit")].filter(s => s.textContent.includes("charge authorised")).length === 2`)
+	if at := v.read(`location.hash`); at != order && !strings.HasPrefix(at, "#id/pay_") {
+		t.Errorf("the violation leads to %s, the order is %s", at, order)
+	}
+}
+
+// The page without a server: each experiment asks, and plays what was recorded.
+func TestSite_PlaysEachRecordingFromTheDisk(t *testing.T) {
+	v := open(t, 1280, "file://"+filepath.Join(system.Root, "docs", "site", "index.html"))
+	v.until(`document.querySelectorAll(".start th a").length === ` + strconv.Itoa(len(experiments.All)))
+	for _, e := range experiments.All {
+		v.js(`location.hash = "#run/` + e.ID + `"`)
+		v.until(`document.querySelector(".ask h2")?.textContent === "` + e.ID + `"`)
+		v.press("Show what happens")
+		v.until(`[...document.querySelectorAll(".halves section")].every(s => s.querySelectorAll(".step").length > 2) && document.querySelector(".diff .del, .diff .add")`)
+		v.until(`document.querySelector(".halves .without p.bad") && document.querySelector(".halves .with p.good")`)
+		for _, half := range []string{"without", "with"} {
+			v.js(`location.hash = "#run/` + e.ID + `/` + half + `/1"`)
+			v.until(`document.querySelector("#moment-title")?.textContent === "At step 1"`)
+			v.do(chromedp.KeyEvent(kb.End))
+			v.until(`document.querySelector("output").value.split(" / ").every((n, _, all) => n === all[0])`)
+		}
+	}
 }
 
 // When the last browser has gone, the databases keep no log for us and the broker copies

@@ -30,6 +30,9 @@ func run(ctx context.Context) error {
 		key, value, _ := strings.Cut(variable, "=")
 		env[key] = value
 	}
+	if env["MERCHANT_KEY"] == "" { // id:key:secret of the first
+		env["MERCHANT_KEY"] = strings.Split(env["MERCHANTS"]+"::", ":")[1]
+	}
 	var config net.ListenConfig
 	listener, err := config.Listen(ctx, "tcp", cmp.Or(env["HTTP_ADDR"], "127.0.0.1:8080"))
 	if err != nil {

@@ -21,14 +21,14 @@ type Audit struct {
 // is going on may be rightly unfinished, or never be finished, and the invariants
 // cannot tell.
 func (c Audit) Run(ctx context.Context) error {
-	if _, err := address("orders"); err != nil {
+	if _, err := here.database("orders"); err != nil {
 		return err
 	}
 	receipts, err := Setting("RECEIPTS_URL")
 	if err != nil {
 		receipts = "" // the containers keep theirs to themselves: the documents are not looked at
 	}
-	d, err := audit.Open(ctx, func(name string) string { at, _ := address(name); return at }, receipts)
+	d, err := audit.Open(ctx, func(name string) string { at, _ := here.database(name); return at }, receipts)
 	if err != nil {
 		return err
 	}

@@ -28,11 +28,22 @@ type ReplayCallback struct {
 	ID uuid.UUID `arg:"" help:"As the list shows it."`
 }
 
-// Run shows the callbacks that were parked.
-func (ListCallbacks) Run(ctx context.Context) error {
-	db, err := connect(ctx, "orders")
+// ParkedCallback is one that was given up on.
+type ParkedCallback struct {
+	ID       uuid.UUID `json:"id"`
+	Merchant string    `json:"merchant"`
+	Subject  string    `json:"subject"`
+	URL      string    `json:"url"`
+	Attempts int       `json:"attempts"`
+	Since    time.Time `json:"since"`
+	Error    string    `json:"error"`
+}
+
+// ParkedCallbacks are all that were given up on, the oldest first.
+func (a Addresses) ParkedCallbacks(ctx context.Context) ([]ParkedCallback, error) {
+	db, err := a.connect(ctx, "orders")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer db.Close(ctx) //nolint:errcheck // only read
 	rows, err := db.Query(ctx, `
@@ -41,16 +52,14 @@ func (ListCallbacks) Run(ctx context.Context) error {
 		 WHERE state = 'parked'
 		 ORDER BY created_at`)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	type parked struct {
-		ID                     uuid.UUID
-		Merchant, Subject, URL string
-		Attempts               int
-		Since                  time.Time
-		Error                  string
-	}
-	all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[parked])
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[ParkedCallback])
+}
+
+// Run shows the callbacks that were parked.
+func (ListCallbacks) Run(ctx context.Context) error {
+	all, err := here.ParkedCallbacks(ctx)
 	if err != nil {
 		return err
 	}
@@ -63,8 +72,11 @@ func (ListCallbacks) Run(ctx context.Context) error {
 }
 
 // Run makes a parked callback due again.
-func (c ReplayCallback) Run(ctx context.Context) error {
-	at, err := address("orders")
+func (c ReplayCallback) Run(ctx context.Context) error { return here.ReplayCallback(ctx, c.ID) }
+
+// ReplayCallback makes a parked callback due again.
+func (a Addresses) ReplayCallback(ctx context.Context, id uuid.UUID) error {
+	at, err := a.database("orders")
 	if err != nil {
 		return err
 	}
@@ -73,5 +85,5 @@ func (c ReplayCallback) Run(ctx context.Context) error {
 		return err
 	}
 	defer db.Close()
-	return callback.Replay(ctx, db, c.ID)
+	return callback.Replay(ctx, db, id)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"time"
 
 	"example.com/failwell/shared/pattern/reliableretries"
@@ -28,17 +29,25 @@ type ReplayParked struct {
 	Queue string `arg:"" help:"The queue, without its .dead."`
 	Limit int    `default:"1000" help:"At most so many."`
 
-	MaxAge time.Duration `default:"720h" help:"Leave what is older: INBOX_RETENTION of the receiver, which does not know any more whether it was handled."`
+	Message string        `help:"Only the one with this id."`
+	Error   string        `help:"Only those whose error contains this text."`
+	Before  time.Duration `help:"Only those whose first failure is at least so long ago."`
+	MaxAge  time.Duration `default:"720h" help:"Leave what is older: INBOX_RETENTION of the receiver, which does not know any more whether it was handled."`
+}
+
+// ParkedMessages are up to limit of those that are parked behind a queue.
+func (a Addresses) ParkedMessages(ctx context.Context, queue string, limit int) ([]reliableretries.Parked, error) {
+	conn, err := a.broker(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	return reliableretries.List(conn, queue, limit)
 }
 
 // Run shows what is parked.
 func (c ListParked) Run(ctx context.Context) error {
-	conn, err := broker(ctx)
-	if err != nil {
-		return err
-	}
-	defer conn.Close()
-	parked, err := reliableretries.List(conn, c.Queue, c.Limit)
+	parked, err := here.ParkedMessages(ctx, c.Queue, c.Limit)
 	if err != nil {
 		return err
 	}
@@ -49,14 +58,26 @@ func (c ListParked) Run(ctx context.Context) error {
 	return nil
 }
 
-// Run puts what is parked back.
-func (c ReplayParked) Run(ctx context.Context) error {
-	conn, err := broker(ctx)
+// ReplayMessages puts parked messages back into their queue.
+func (a Addresses) ReplayMessages(ctx context.Context, c ReplayParked) (done reliableretries.Replayed, err error) {
+	conn, err := a.broker(ctx)
 	if err != nil {
-		return err
+		return done, err
 	}
 	defer conn.Close()
-	done, err := reliableretries.Replay(ctx, conn, c.Queue, c.Limit, c.MaxAge)
+	return reliableretries.Replay(ctx, conn, c.Queue, reliableretries.Choice{Limit: c.Limit, MaxAge: c.MaxAge, Only: c.chosen})
+}
+
+// chosen tells whether a message is one of those that were asked for.
+func (c ReplayParked) chosen(p reliableretries.Parked) bool {
+	since, err := time.Parse(time.RFC3339, p.Since)
+	old := c.Before == 0 || err == nil && time.Since(since) >= c.Before
+	return (c.Message == "" || p.MessageID == c.Message) && strings.Contains(p.Error, c.Error) && old
+}
+
+// Run puts what is parked back.
+func (c ReplayParked) Run(ctx context.Context) error {
+	done, err := here.ReplayMessages(ctx, c)
 	fmt.Printf("%d put back into %s\n", done.Moved, c.Queue)
 	if done.TooOld > 0 {
 		fmt.Printf("%d left, older than %s: see --help\n", done.TooOld, c.MaxAge)
@@ -64,8 +85,8 @@ func (c ReplayParked) Run(ctx context.Context) error {
 	return err
 }
 
-func broker(ctx context.Context) (*rabbit.Conn, error) {
-	address, err := Setting("AMQP_URL")
+func (a Addresses) broker(ctx context.Context) (*rabbit.Conn, error) {
+	address, err := a("AMQP_URL")
 	if err != nil {
 		return nil, err
 	}

@@ -9,7 +9,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
 	"example.com/failwell/shared/platform/web"
@@ -30,31 +29,38 @@ type ResolvePayout struct {
 	Outcome string `arg:"" enum:"sent,failed" help:"sent, or failed: the bank has not sent it and never will. The money then returns to the merchant."`
 }
 
-// Run shows the payouts that wait for the bank's statement, or for a person.
-func (ListPayouts) Run(ctx context.Context) error {
-	db, err := connect(ctx, "payments")
+// UnknownPayout is one of which nobody knows whether the bank has sent it.
+type UnknownPayout struct {
+	ID          string    `json:"id"`
+	Merchant    string    `json:"merchant"`
+	Minor       int64     `json:"minor"`
+	Currency    string    `json:"currency"`
+	Since       time.Time `json:"since"`
+	OnStatement bool      `json:"on_statement"`
+}
+
+// UnknownPayouts wait for the bank's statement, or for a person.
+func (a Addresses) UnknownPayouts(ctx context.Context) ([]UnknownPayout, error) {
+	db, err := a.connect(ctx, "payments")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer db.Close(ctx) //nolint:errcheck // only read
 	rows, err := db.Query(ctx, `
-		SELECT id, merchant_id, amount_minor, currency, created_at,
+		SELECT 'pyo_' || id, merchant_id, amount_minor, currency, created_at,
 		       EXISTS (SELECT FROM statement_lines WHERE subject = payouts.id AND source = 'bank')
 		  FROM payouts
 		 WHERE outcome = 'unknown'
 		 ORDER BY id`)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	type unknown struct {
-		ID          uuid.UUID
-		Merchant    string
-		Minor       int64
-		Currency    string
-		Since       time.Time
-		OnStatement bool
-	}
-	all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[unknown])
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[UnknownPayout])
+}
+
+// Run shows them.
+func (ListPayouts) Run(ctx context.Context) error {
+	all, err := here.UnknownPayouts(ctx)
 	if err != nil {
 		return err
 	}
@@ -64,37 +70,49 @@ func (ListPayouts) Run(ctx context.Context) error {
 		if p.OnStatement {
 			statement = "on the bank's statement; the next reconciliation ends it"
 		}
-		fmt.Fprintf(table, "pyo_%s\t%s\t%d minor units of %s\tsince %s\t%s\n", p.ID, p.Merchant, p.Minor, p.Currency, p.Since.UTC().Format(time.RFC3339), statement)
+		fmt.Fprintf(table, "%s\t%s\t%d minor units of %s\tsince %s\t%s\n", p.ID, p.Merchant, p.Minor, p.Currency, p.Since.UTC().Format(time.RFC3339), statement)
 	}
 	fmt.Fprintf(table, "%d unknown\n", len(all))
 	return table.Flush()
 }
 
-// Run tells payments, over its own API: it tells the ledger.
+// Run writes it down.
 func (c ResolvePayout) Run(ctx context.Context) error {
-	payments, err := Setting("PAYMENTS_URL")
+	if err := here.ResolvePayout(ctx, c.ID, c.Outcome); err != nil {
+		return err
+	}
+	fmt.Printf("%s: %s\n", c.ID, c.Outcome)
+	return nil
+}
+
+// ResolvePayout tells payments, over its own API: it tells the ledger.
+func (a Addresses) ResolvePayout(ctx context.Context, id, outcome string) error {
+	err := a.platform(ctx, http.MethodPost, "/v1/payouts/"+id+"/resolve", map[string]string{"outcome": outcome}, nil)
+	if err != nil {
+		return fmt.Errorf("%w (whether it was done shows `payouts list`; doing it again does no harm)", err)
+	}
+	return nil
+}
+
+// platform calls payments with the service key.
+func (a Addresses) platform(ctx context.Context, method, path string, in, out any) error {
+	payments, err := a("PAYMENTS_URL")
 	if err != nil {
 		return err
 	}
-	key, err := Setting("SERVICE_KEY")
+	key, err := a("SERVICE_KEY")
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, serverTimeout)
 	defer cancel()
-	status, answer, err := web.Call(ctx, http.DefaultClient, web.Request{
-		Method: http.MethodPost, URL: payments + "/v1/payouts/" + c.ID + "/resolve", Bearer: key, In: map[string]string{"outcome": c.Outcome},
-	})
-	if err != nil {
-		return fmt.Errorf("%w (whether it was done shows `payouts list`; doing it again does no harm)", err)
-	}
-	if status != http.StatusOK {
+	status, answer, err := web.Call(ctx, http.DefaultClient, web.Request{Method: method, URL: payments + path, Bearer: key, In: in, Out: out})
+	if err == nil && status >= http.StatusMultipleChoices {
 		var problem struct{ Detail string }
 		if json.Unmarshal(answer, &problem) != nil || problem.Detail == "" {
 			problem.Detail = string(answer)
 		}
-		return fmt.Errorf("%d: %s", status, problem.Detail)
+		err = fmt.Errorf("%d: %s", status, problem.Detail)
 	}
-	fmt.Printf("%s: %s\n", c.ID, c.Outcome)
-	return nil
+	return err
 }

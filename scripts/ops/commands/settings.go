@@ -38,9 +38,16 @@ func Setting(name string) (string, error) {
 	return "", fmt.Errorf("%s is not set: start the system with `make run` in this directory, or set it", name)
 }
 
-// address of one of the databases of the running system.
-func address(database string) (string, error) {
-	server, err := Setting("POSTGRES_URL")
+// Addresses finds an address of a system by its name, such as AMQP_URL. Its methods do what
+// the commands do, for a program that has its addresses from elsewhere.
+type Addresses func(name string) (string, error)
+
+// here is the system that a command finds by itself.
+var here = Addresses(Setting)
+
+// database is the address of one of the databases of the running system.
+func (a Addresses) database(name string) (string, error) {
+	server, err := a("POSTGRES_URL")
 	if err != nil {
 		return "", err
 	}
@@ -48,12 +55,12 @@ func address(database string) (string, error) {
 	if err != nil {
 		return "", errors.New("POSTGRES_URL must read postgres://user:password@host:port/name") // its own words would show the password
 	}
-	u.Path = "/" + database
+	u.Path = "/" + name
 	return u.String(), nil
 }
 
-func connect(ctx context.Context, database string) (*pgx.Conn, error) {
-	at, err := address(database)
+func (a Addresses) connect(ctx context.Context, name string) (*pgx.Conn, error) {
+	at, err := a.database(name)
 	if err != nil {
 		return nil, err
 	}

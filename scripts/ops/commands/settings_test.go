@@ -19,11 +19,11 @@ func TestSetting_ComesFromTheEnvironmentThenTheRunFile(t *testing.T) {
 	if err := os.WriteFile(".run/env", []byte("OTHER='x'\nPOSTGRES_URL='postgres://run@host/postgres?sslmode=disable'\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if at, err := address("payments"); err != nil || at != "postgres://run@host/payments?sslmode=disable" {
+	if at, err := here.database("payments"); err != nil || at != "postgres://run@host/payments?sslmode=disable" {
 		t.Errorf("%s, %v", at, err)
 	}
 	t.Setenv("POSTGRES_URL", "postgres://me@there/postgres")
-	if at, err := address("orders"); err != nil || at != "postgres://me@there/orders" {
+	if at, err := here.database("orders"); err != nil || at != "postgres://me@there/orders" {
 		t.Errorf("%s, %v", at, err)
 	}
 }

@@ -234,7 +234,7 @@ func TestReplay_MessagesAreHandledAgain(t *testing.T) {
 	broken = false
 	mu.Unlock()
 	for want := 2; want > 0; want-- { // two, then the one that is left
-		done, err := reliableretries.Replay(t.Context(), w.conn, queue, 2, time.Hour)
+		done, err := reliableretries.Replay(t.Context(), w.conn, queue, reliableretries.Choice{Limit: 2, MaxAge: time.Hour})
 		if err != nil || done.Moved != want {
 			t.Errorf("moved %d, %v, want %d", done.Moved, err, want)
 		}
@@ -256,7 +256,7 @@ func TestReplay_PutsEachBackOnce(t *testing.T) {
 	}
 	w.run()
 	w.await("parked", func() bool { return w.handled("parked") == poison })
-	done, err := reliableretries.Replay(t.Context(), w.conn, queue, 1000, time.Hour)
+	done, err := reliableretries.Replay(t.Context(), w.conn, queue, reliableretries.Choice{Limit: 1000, MaxAge: time.Hour})
 	if err != nil || done.Moved != poison {
 		t.Errorf("%+v, %v", done, err)
 	}
@@ -271,12 +271,30 @@ func TestReplay_LeavesWhatTheInboxMayHaveForgotten(t *testing.T) {
 	w.publish(message("018f0000-0000-7000-8000-000000000000"), young) // of May 2024
 	w.run()
 	w.await("parked", func() bool { return len(w.parked()) == 2 })
-	done, err := reliableretries.Replay(t.Context(), w.conn, queue, 10, 720*time.Hour)
+	done, err := reliableretries.Replay(t.Context(), w.conn, queue, reliableretries.Choice{Limit: 10, MaxAge: 720 * time.Hour})
 	if err != nil || done != (reliableretries.Replayed{Moved: 1, TooOld: 1}) {
 		t.Errorf("%+v, %v", done, err)
 	}
 	w.await("the young one again", func() bool { return strings.HasSuffix(w.all(), young.ID) && len(strings.Fields(w.all())) == 3 })
 	w.await("both parked", func() bool { return len(w.parked()) == 2 })
+}
+
+// A person puts back the one whose cause is mended. The others stay, each once.
+func TestReplay_LeavesWhatWasNotChosen(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(string, int) error { return reliableretries.Permanent(errors.New("no")) })
+	w.publish(message("m1"), message("m2"), message("m3"))
+	w.run()
+	w.await("parked", func() bool { return len(w.parked()) == 3 })
+	second := func(p reliableretries.Parked) bool { return p.MessageID == "m2" && p.Error == "no" && p.Tries == 1 }
+	done, err := reliableretries.Replay(t.Context(), w.conn, queue, reliableretries.Choice{Limit: 10, MaxAge: time.Hour, Only: second})
+	if err != nil || done.Moved != 1 {
+		t.Errorf("%+v, %v", done, err)
+	}
+	w.await("the second again", func() bool { return w.handled("parked") == 4 && len(w.parked()) == 3 })
+	if all := strings.Fields(w.all()); len(all) != 4 || all[3] != "m2" {
+		t.Errorf("handled: %v", all)
+	}
 }
 
 // A consumer that dies before its acknowledgement has lost nothing: the next

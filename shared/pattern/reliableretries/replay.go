@@ -24,13 +24,24 @@ type Parked struct {
 // them there. Their order may change.
 func List(conn *rabbit.Conn, queue string, limit int) (parked []Parked, err error) {
 	err = eachParked(conn, queue, limit, func(d amqp.Delivery) error {
-		p := Parked{MessageID: d.MessageId, Body: d.Body, Tries: triesOf(d)}
-		p.Error, _ = d.Headers[HeaderError].(string)
-		p.Since, _ = d.Headers[HeaderSince].(string)
-		parked = append(parked, p)
+		parked = append(parked, parkedOf(d))
 		return nil
 	})
 	return parked, err
+}
+
+func parkedOf(d amqp.Delivery) Parked {
+	p := Parked{MessageID: d.MessageId, Body: d.Body, Tries: triesOf(d)}
+	p.Error, _ = d.Headers[HeaderError].(string)
+	p.Since, _ = d.Headers[HeaderSince].(string)
+	return p
+}
+
+// Choice says which parked messages Replay moves back.
+type Choice struct {
+	Limit  int               // looks at so many
+	MaxAge time.Duration     // the receiver's retention of change records
+	Only   func(Parked) bool // nil: all
 }
 
 // Replayed is what Replay has done.
@@ -39,15 +50,17 @@ type Replayed struct {
 	TooOld int // were left where they are
 }
 
-// Replay looks at up to limit parked messages and moves them back to queue with a fresh
+// Replay looks at parked messages and moves the chosen ones back to queue with a fresh
 // count of tries. One that fails again meanwhile stays parked. A crash in between leaves a
 // message in both queues; the receiver's inbox makes that harmless. The inbox forgets: what
-// is older than maxAge, which is the receiver's retention of change records, may have been
-// handled, and is left.
-func Replay(ctx context.Context, conn *rabbit.Conn, queue string, limit int, maxAge time.Duration) (r Replayed, err error) {
+// is older than MaxAge may have been handled, and is left.
+func Replay(ctx context.Context, conn *rabbit.Conn, queue string, choice Choice) (r Replayed, err error) {
 	publisher := conn.Publisher()
-	err = eachParked(conn, queue, limit, func(d amqp.Delivery) error {
-		if madeAt(d).Before(time.Now().Add(-maxAge)) {
+	err = eachParked(conn, queue, choice.Limit, func(d amqp.Delivery) error {
+		if choice.Only != nil && !choice.Only(parkedOf(d)) {
+			return nil
+		}
+		if madeAt(d).Before(time.Now().Add(-choice.MaxAge)) {
 			r.TooOld++
 			return nil
 		}
