@@ -309,7 +309,7 @@ const experiments = [
      "12.50"
     ],
     "answer": "0.00",
-    "why": "Nobody waits for a reply to a settlement, so nobody sends it again."
+    "why": "No service waits for a reply to a settlement, so none sends it again."
    }
   ],
   "edit": "--- a/shared/pattern/reliableretries/reliable_retries.go\n+++ b/shared/pattern/reliableretries/reliable_retries.go\n@@\n \t\treturn\n \t}\n \n \tlog = log.With(\"error\", err)\n+\tif err != nil {\n+\t\tlog.Error(\"message dropped\")\n+\t\tc.finish(d, \"dropped\")\n+\t\treturn\n+\t}\n \tnext, outcome := c.Queue+\".dead\", \"parked\"\n \tvar delay time.Duration\n \tswitch {\n \tcase postgres.IsBusy(err) && len(c.Delays) > 0:\n",
@@ -706,7 +706,7 @@ const experiments = [
      "10.00"
     ],
     "answer": "10.00",
-    "why": "Whoever finds \"booked\" must believe that the bank was not asked yet."
+    "why": "A process that finds \"booked\" must believe that the bank was not asked yet."
    },
    {
     "with": true,

@@ -97,7 +97,7 @@ function showState() {
   $('disarm').disabled = !armed.length
   const press = (path, name, verbs) => h('td', {}, verbs.map(what => h('button', { disabled: !state.signals, textContent: what, aria: { 'aria-label': `${what} ${name}` }, onclick: () => act(path, { name, do: what }) })))
   rows('processes', state.processes.map(p => [p.name, p.pid ? `pid ${p.pid}` : '', p.state === 'runs' ? '' : p.state, press('process', p.name, ['kill', p.state === 'paused' ? 'resume' : 'pause', 'restart'])]))
-  rows('links', (state.links ?? []).map(l => [l.name, '', l.state, press('network', l.name, l.state ? ['mend'] : ['cut', 'slow'])]))
+  rows('links', (state.links ?? []).map(l => [l.name, '', l.state, press('network', l.name, l.state ? ['heal'] : ['cut', 'slow'])]))
   $('processes').caption.textContent = state.signals ? 'Processes and servers' : 'Processes. To kill and pause them and the servers, and to cut the network: make run. Here, arm a crash.'
   $('links').hidden = !state.links?.length
   const flows = state.stream.rate > 0
@@ -219,7 +219,7 @@ async function showOperator() {
       [...new Set(errors.map(m => m.queue))].map(queue => decide(`Replay all of ${queue} older than a minute`, { do: 'replay', queue, seconds: 60 }))) : '',
     part('Callbacks given up on', 'None was given up on.', waits.callbacks, ['about', 'to', 'tries', 'since', 'error', ''], c => [h('span', {}, linked(c.subject)), c.url, String(c.attempts), c.since, c.error, decide('Send again', { do: 'call back', id: c.id })]),
     part('Transactions in doubt', 'None is prepared.', waits.prepared, ['name', 'database', 'age', 'the coordinator says', ''], p => [h('span', {}, linked(p.gid)), p.database, p.age, p.decision, h('span', {}, decide('Commit', { do: 'commit', id: p.gid }), decide('Abort', { do: 'abort', id: p.gid }))]),
-    part('Payouts of which nobody knows', 'Each payout is known as sent or failed.', waits.payouts, ['payout', 'amount', 'since', '', 'the bank says'], p => [h('span', {}, linked(p.id)), `${(p.minor / 100).toFixed(2)} ${p.currency}`, p.since, p.on_statement ? 'on the statement; the next reconciliation ends it' : 'not on the statements so far', h('span', {}, decide('Sent', { do: 'sent', id: p.id }), decide('Not sent', { do: 'failed', id: p.id }))]),
+    part('Payouts whose outcome is unknown', 'Each payout is known as sent or failed.', waits.payouts, ['payout', 'amount', 'since', '', 'the bank says'], p => [h('span', {}, linked(p.id)), `${(p.minor / 100).toFixed(2)} ${p.currency}`, p.since, p.on_statement ? 'on the statement; the next reconciliation ends it' : 'not on the statements so far', h('span', {}, decide('Sent', { do: 'sent', id: p.id }), decide('Not sent', { do: 'failed', id: p.id }))]),
     part('Differences of the last reconciliation', r.id ? 'Both sides agree.' : 'There was none yet.', r.differences, ['about', 'with', 'ours', 'theirs', 'verdict'], d => [h('span', {}, linked(d.reference)), `${d.source}, ${d.kind}`, side(d.ours), side(d.theirs), `${d.verdict}: ${d.finding}. ${d.note}`]),
     h('p', {}, decide('Reconcile now', { do: 'reconcile' }))))
 }

@@ -131,7 +131,7 @@ func (p *Page) serverState(ctx context.Context, name string) string {
 	return "runs"
 }
 
-// network cuts, slows down and mends the way to a server, a service or the outside world.
+// network cuts, slows down and heals the way to a server, a service or the outside world.
 func (p *Page) network(ctx context.Context, in asked) (any, error) {
 	if p.Network == nil {
 		return nil, fmt.Errorf("%w here: the network is not ours; use make run", errAsked)
@@ -139,7 +139,7 @@ func (p *Page) network(ctx context.Context, in asked) (any, error) {
 	if !slices.Contains(stack.Links, in.Name) {
 		return nil, fmt.Errorf("%w: no network to %q", errAsked, in.Name)
 	}
-	err, done := p.Network.Mend(context.WithoutCancel(ctx), in.Name), "whole again"
+	err, done := p.Network.Heal(context.WithoutCancel(ctx), in.Name), "whole again"
 	switch in.Do {
 	case "cut":
 		p.Network.Cut(in.Name)
@@ -147,16 +147,16 @@ func (p *Page) network(ctx context.Context, in asked) (any, error) {
 	case "slow":
 		err = errors.Join(err, p.Network.Delay(in.Name, slowBy))
 		done = fmt.Sprintf("slow, by %d ms each way", slowBy)
-	case "mend":
+	case "heal":
 	default:
-		return nil, fmt.Errorf("%w: %q is none of cut, slow, mend", errAsked, in.Do)
+		return nil, fmt.Errorf("%w: %q is none of cut, slow, heal", errAsked, in.Do)
 	}
 	if err != nil {
 		return nil, err
 	}
 	p.mu.Lock()
 	delete(p.links, in.Name)
-	if in.Do != "mend" {
+	if in.Do != "heal" {
 		p.links[in.Name] = in.Do
 	}
 	p.mu.Unlock()

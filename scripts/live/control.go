@@ -167,7 +167,7 @@ func (p *Page) disarm(ctx context.Context, _ asked) (any, error) {
 		err = errors.Join(err, not)
 	}
 	for _, link := range broken {
-		_, not := p.network(ctx, asked{Name: link, Do: "mend"})
+		_, not := p.network(ctx, asked{Name: link, Do: "heal"})
 		err = errors.Join(err, not)
 	}
 	for _, name := range stack.Services {

@@ -29,7 +29,7 @@ type ResolvePayout struct {
 	Outcome string `arg:"" enum:"sent,failed" help:"sent, or failed: the bank has not sent it and never will. The money then returns to the merchant."`
 }
 
-// UnknownPayout is one of which nobody knows whether the bank has sent it.
+// UnknownPayout is one of which it is unknown whether the bank has sent it.
 type UnknownPayout struct {
 	ID          string    `json:"id"`
 	Merchant    string    `json:"merchant"`

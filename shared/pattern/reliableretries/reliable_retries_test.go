@@ -279,7 +279,7 @@ func TestReplay_LeavesWhatTheInboxMayHaveForgotten(t *testing.T) {
 	w.await("both parked", func() bool { return len(w.parked()) == 2 })
 }
 
-// A person puts back the one whose cause is mended. The others stay, each once.
+// A person puts back the one whose cause is gone. The others stay, each once.
 func TestReplay_LeavesWhatWasNotChosen(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(string, int) error { return reliableretries.Permanent(errors.New("no")) })
