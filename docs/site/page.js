@@ -217,7 +217,7 @@ function fold(steps, upTo) {
     if (e.kind === 'commit-prepared' || e.kind === 'rollback-prepared') prepared.delete(gid)
     if (e.lane === 'client' && (e.kind === 'answer' || e.kind === 'no-answer')) heard.push(e)
     if (['publish', 'retry', 'parked', 'deliver', 'redeliver'].includes(e.kind)) {
-      const [, id] = e.more.match(/"id":"([^"]+)"/) ?? [], m = messages.get(id) ?? { type: e.text.split(/[,:]/)[0], out: 0, in: 0 }
+      const id = idOf(e.more), m = messages.get(id) ?? { type: e.text.split(/[,:]/)[0], out: 0, in: 0 }
       if (e.from === 'broker') m.in++; else m.out++
       m.parked = e.kind === 'parked'
       m.fresh = e === steps[upTo]
@@ -263,6 +263,8 @@ function showMoment() {
     h('article', { className: e.kind }, h('p', {}, h('b', {}, e.from ? `${e.from} → ${e.lane}` : e.lane), ' ', verb[e.kind] ? label(e) : e.text), e.gid ? h('code', {}, e.gid) : '', e.more ? h('pre', {}, pretty(e.more)) : ''),
     ...lanes.filter(l => of[l]?.length).map(l => h('section', {}, h('h3', {}, l), h('ul', {}, of[l]))))
 }
+
+const idOf = text => text.match(/"id":"([^"]+)"/)?.[1]
 
 function parsed(text) {
   try { return JSON.parse(text) ?? {} } catch { return {} } // a long one was cut in a recording

@@ -11,14 +11,19 @@ function loadRun() {
   if (experiments.some(x => x.id === id)) document.head.append(h('script', { src: `runs/${id}.js` }))
 }
 
-// recorded is what a recording calls. It keeps of a changed row only what has changed.
+// recorded is what a recording calls. It keeps of a changed row only what has changed, and a
+// message where it is published.
 function recorded(id, run) {
   for (const half of ['without', 'with']) {
-    const was = new Map()
-    for (const e of run[half].events) for (const r of e.rows ?? []) {
-      const key = [e.lane, r.table, r.key].join('|')
-      if (r.op === 'UPDATE') r.cols = { ...was.get(key), ...r.cols }
-      was.set(key, r.cols)
+    const was = new Map(), messages = new Map()
+    for (const e of run[half].events) {
+      for (const r of e.rows ?? []) {
+        const key = [e.lane, r.table, r.key].join('|')
+        if (r.op === 'UPDATE') r.cols = { ...was.get(key), ...r.cols }
+        was.set(key, r.cols)
+      }
+      if (e.from === 'broker') e.more = messages.get(parsed(e.more).id) ?? e.more
+      else if (e.lane === 'broker' && e.more) messages.set(idOf(e.more), e.more)
     }
     const begun = Date.parse(run[half].begun)
     const told = run[half].lines.map((l, i) => ({ seq: 1e9 + i, at: new Date(begun + l.at_ms).toISOString(), kind: 'says', lane: 'client', text: l.text }))
@@ -75,7 +80,9 @@ function showRun() {
       const top = h('h3', {}, half === 'with' ? 'With it' : 'Without it', ' ', h('a', { href: `#run/${id}/${half}/1` }, 'step through it'))
       if (!run) return h('section', {}, top, verdict, h('p', { className: 'hint' }, 'Loading the recording …'))
       const { rows, lanes } = drawn(run[half].steps, -1, n => { location.hash = `#run/${id}/${half}/${n + 1}` })
-      return h('section', { className: half }, top, verdict, lanes, h('ol', {}, rows))
+      const begins = run[half].steps.findIndex(e => e.kind === 'lab') // what is before was made ready for it: money to pay out, an order to give back
+      const before = begins > 5 ? rows.splice(0, begins) : []
+      return h('section', { className: half }, top, verdict, lanes, before.length ? h('details', {}, h('summary', {}, `${before.length} steps before it, in which nothing goes wrong`), h('ol', {}, before)) : '', h('ol', {}, rows))
     })), way))
 }
 

@@ -124,6 +124,11 @@ step "the merchant was called back"
 # The page's stream of the order: its recording has begun with it.
 within 30 '"log of ledger":""' "http://127.0.0.1:$LAB_PORT/api/events" --max-time 3 || die "the live page does not watch"
 step "the live page reads the databases' logs, the broker's copies and the sandbox's calls"
+page=http://127.0.0.1:$LAB_PORT
+placed=$(ask POST "$page/api/order" -H "Origin: $page" -H 'Content-Type: application/json' -d '{"card":"4242424242424242","sku":"mug","quantity":1}') || die "the live page places no order: $placed"
+case $placed in *'"status":202'*) ;; *) die "the live page's order is not accepted: $placed" ;; esac
+within 30 '"reconciliation"' "$page/api/operator" || die "the live page does not know what waits for a person"
+step "the live page places an order, and knows what waits for a person"
 within 60 '{"orders":1,"points":12}' "http://127.0.0.1:$LOYALTY_PORT/v1/points" -H "Authorization: Bearer $key" || die "no points for $first within 60 s"
 step "the fourth service gave points for it"
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -22,6 +23,7 @@ import (
 	"example.com/failwell/scripts/lab/experiments"
 	"example.com/failwell/scripts/lab/mutants"
 	"example.com/failwell/scripts/live"
+	"example.com/failwell/scripts/shop"
 	"example.com/failwell/scripts/stack"
 )
 
@@ -89,11 +91,11 @@ func begin(ctx context.Context, overlay map[string]string) (system *stack.Stack,
 
 // visitor is a person at the browser.
 type visitor struct {
-	*testing.T
+	testing.TB
 	ctx context.Context //nolint:containedctx // the tab; it ends with the test
 }
 
-func visit(t *testing.T, width int64) visitor {
+func visit(t testing.TB, width int64) visitor {
 	t.Helper()
 	for _, service := range []string{"ORDERS_URL", "PAYMENTS_URL", "LEDGER_URL"} { // the test before may have killed one
 		awaitReady(t, system.Env()[service]+"/readyz")
@@ -102,7 +104,7 @@ func visit(t *testing.T, width int64) visitor {
 }
 
 // watching opens a page with a system behind it, and waits until it records.
-func watching(t *testing.T, width int64, page string) visitor {
+func watching(t testing.TB, width int64, page string) visitor {
 	t.Helper()
 	v := open(t, width, page)
 	v.until(`document.querySelector("#sources").textContent === "recording"`)
@@ -111,7 +113,7 @@ func watching(t *testing.T, width int64, page string) visitor {
 }
 
 // open opens an address in a browser of its own.
-func open(t *testing.T, width int64, address string) visitor {
+func open(t testing.TB, width int64, address string) visitor {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	ctx, end := chromedp.NewExecAllocator(ctx, append(chromedp.DefaultExecAllocatorOptions[:], chromedp.NoSandbox)...) // we are root in a container
@@ -122,7 +124,7 @@ func open(t *testing.T, width int64, address string) visitor {
 	return v
 }
 
-func awaitReady(t *testing.T, url string) {
+func awaitReady(t testing.TB, url string) {
 	t.Helper()
 	for begun := time.Now(); ; time.Sleep(50 * time.Millisecond) {
 		resp, err := http.Get(url) //nolint:gosec // a service of ours
@@ -532,6 +534,40 @@ func TestSite_PlaysEachRecordingFromTheDisk(t *testing.T) {
 			v.until(`document.querySelector("output").value.split(" / ").every((n, _, all) => n === all[0])`)
 		}
 	}
+}
+
+// What the page costs: eight clients whose orders end one after the other, on the system as
+// the bench has it, with the page's server and no browser, and with the page open.
+//
+//	go test -run none -bench Order -benchtime 20s ./scripts/live/browser
+func BenchmarkOrder(b *testing.B) {
+	sell := func(b *testing.B, system *stack.Stack) {
+		b.Helper()
+		acme := shop.New(system.Env())
+		b.SetParallelism(max(1, 8/runtime.GOMAXPROCS(0)))
+		b.ResetTimer()
+		b.RunParallel(func(each *testing.PB) {
+			for each.Next() {
+				if o, err := acme.Buy(b.Context(), shop.CardWorks, shop.Item{SKU: "mug", Quantity: 1}); err != nil || o.Status != "confirmed" {
+					b.Error(o, err)
+				}
+			}
+		})
+		b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "orders/s")
+	}
+	b.Run("bare", func(b *testing.B) {
+		bare, err := stack.Start(b.Context(), stack.Options{IgnoreGiven: true})
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer bare.Close()
+		sell(b, bare)
+	})
+	b.Run("closed", func(b *testing.B) { sell(b, system) })
+	b.Run("open", func(b *testing.B) {
+		visit(b, 1280)
+		sell(b, system)
+	})
 }
 
 // When the last browser has gone, the databases keep no log for us and the broker copies
