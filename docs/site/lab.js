@@ -52,14 +52,14 @@ function predict(path) {
   armedHere.clear()
   const x = point && experiments.find(x => x.points?.includes(point))
   const ask = !point ? [] : [...(path === 'order' ? always : []), ...(x?.ask ?? [])]
-  asked = ask.length ? { x, point, id: 'live ' + Date.now(), ask } : undefined
+  asked = ask.length ? { x, point, id: 'live ' + Date.now(), ask, open: true } : undefined
 }
 const armedHere = new Set() // not told by the server yet
 
 function asking(main) {
   const { kind, id } = route()
-  if (asked && kind !== 'key' && (asked.about ??= id) !== id) asked = undefined // went elsewhere
-  if (!asked || saidOf.has(asked.id)) return false
+  if (asked && kind !== 'key' && kind !== 'run' && (asked.about ??= id) !== id) asked = undefined // went elsewhere
+  if (!asked || kind === 'run' || saidOf.has(asked.id)) return false
   const says = points.find(p => p.point === asked.point)?.says
   if (!main.querySelector('.ask')) main.replaceChildren(questions(asked.id, 'What will happen?', asked.ask, [
     h('p', {}, h('b', {}, 'Armed: '), `a crash at ${asked.point}. When it strikes, ${says}.`),

@@ -127,6 +127,8 @@ func TestCheck_NoticesEveryGap(t *testing.T) {
 		"a word to avoid in a page":            {"docs/glossary.md", "# Glossary", "# Glossary\n\nNo" + "body knows. `no" + "body` is a name.", `docs/glossary.md:3: "No` + `body" is a word that we avoid`},
 		"a word to avoid in a comment":         {"services/payments/refund.go", "package main", "package main // who" + "ever reads", `services/payments/refund.go:`},
 		"a word to avoid in a message":         {"services/orders/order.go", "package main", "package main\n\nconst said = \"men" + "ded by now\"", `services/orders/order.go:3: "men` + `ded" is a word that we avoid`},
+		"a recording of another run":           {"docs/site/runs/saga.js", "sale booked; the capture is refused", "sale booked", "docs/site/runs/saga.js: without it another run than docs/patterns/experiments.json has"},
+		"a question that was asked otherwise":  {"docs/site/experiments.js", "How does the order end?", "How?", "docs/site/experiments.js: not as the code is now"},
 		"a tool that does not exist":           {"docs/glossary.md", "# Glossary", "# Glossary\n\n`go run ./scripts/tools`", "no command ./scripts/tools"},
 	} {
 		t.Run(name, func(t *testing.T) {
