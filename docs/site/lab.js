@@ -70,7 +70,7 @@ function asking(main) {
 
 // graded says, when the timeline was seen, what was right.
 function graded() {
-  if (!asked || !saidOf.get(asked.id)?.length || playing) return ''
+  if (!asked || route().kind === 'run' || !saidOf.get(asked.id)?.length || playing) return ''
   const { rows } = fold(steps, steps.length - 1)
   return h('details', { className: 'graded', open: asked.open, ontoggle: t => { asked.open = t.target.open } }, h('summary', {}, 'Was I right?'),
     marks(asked.ask.map(q => q.of instanceof Function ? { ...q, answer: q.of(rows) ?? 'not known' } : q), saidOf.get(asked.id)),

@@ -115,6 +115,9 @@ func (c client) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		r = r.Clone(r.Context())
 		r.Body = io.NopCloser(bytes.NewReader(body))
+		if len(body) == 0 {
+			r.Body = http.NoBody // or it would be sent in chunks, as one of unknown length
+		}
 	}
 	if arms {
 		c.tell(arming(called, body)...)

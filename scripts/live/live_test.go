@@ -201,3 +201,33 @@ func TestPoints_HaveTheirLineOfCode(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 }
+
+// What the page's client sends is told and goes through as it is: an empty body stays one.
+func TestClient_LeavesARequestAsItIs(t *testing.T) {
+	lengths := make(chan int64, 2)
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		lengths <- r.ContentLength
+		w.WriteHeader(http.StatusCreated)
+	}))
+	defer service.Close()
+	p := New()
+	p.Env = map[string]string{"ORDERS_URL": service.URL}
+	c := http.Client{Transport: p.Hear(http.DefaultTransport)}
+	for _, body := range []string{"", "{}"} {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, service.URL+"/v1/orders", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := c.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close()
+		if got := <-lengths; got != int64(len(body)) {
+			t.Errorf("a body of %d bytes came as one of %d", len(body), got)
+		}
+	}
+	if n := len(p.record.events); n != 4 {
+		t.Errorf("%d events, want two questions and two answers", n)
+	}
+}
