@@ -175,6 +175,8 @@ function move(to) {
 }
 
 function follow() {
+  clearInterval(playing)
+  playing = 0
   live = true
   cursor = steps.length - 1
   history.replaceState(null, '', route().at)
@@ -185,7 +187,7 @@ function play() {
   if (playing) { clearInterval(playing); playing = 0; return show() }
   if (cursor >= steps.length - 1) cursor = -1
   playing = setInterval(() => {
-    if (cursor >= steps.length - 2) { clearInterval(playing); playing = 0; return follow() }
+    if (cursor >= steps.length - 2) return follow()
     move(cursor + 1)
   }, 400)
   move(cursor + 1)

@@ -37,7 +37,7 @@ func (p *Page) watch() (leave func()) {
 	p.watchers++
 	if p.stop == nil {
 		ctx, stop := context.WithCancel(p.ctx)
-		p.stop = stop
+		p.stop, p.state = stop, nil // what was so when the last browser left is not so now
 		p.record.add(Event{At: time.Now(), Kind: Gap, Lane: "client", Text: "recording begins; what was before is not known here"})
 		for _, name := range databases {
 			p.source(ctx, "log of "+name, func(ctx context.Context, ready func()) error {

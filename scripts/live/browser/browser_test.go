@@ -295,8 +295,7 @@ func TestPage_AsksBeforeItPlays(t *testing.T) {
 	v.until(ended)
 	v.press("Live")
 	v.until(step("died", "orders has ended"))
-	v.js(`document.querySelector(".graded summary").click()`)
-	v.until(`document.querySelector(".marks .good").innerText.includes("It was: confirmed")`)
+	v.until(`document.querySelector(".marks .good")?.innerText.includes("It was: confirmed")`)
 	v.until(`document.querySelector(".marks .bad").innerText.includes("It was: 1; you said: 2")`)
 }
 
@@ -410,6 +409,7 @@ func TestPage_ResolvesWhatWaitsForAPerson(t *testing.T) {
 	lists(payout)
 	v.press("Sent")
 	lists("Each payout is known as sent or failed.")
+	v.until(holds) // the ledger knows it too
 	v.press("Reconcile now")
 	lists("Both sides agree.")
 
