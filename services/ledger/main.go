@@ -86,6 +86,7 @@ func run(ctx context.Context, cfg settings) error {
 			Poll: cfg.OutboxPoll, Takeover: cfg.OutboxTakeover,
 		}),
 	}
+	// Pattern: reliable-retries
 	commands := reliableretries.NewConsumer(reliableretries.Config{
 		Conn: broker, Queue: "ledger.commands",
 		Bindings: []string{"ledger.post-sale", "ledger.reverse-sale", "ledger.settle", "ledger.payout-sent", "ledger.payout-returned"},

@@ -138,6 +138,10 @@ func (s *service) reverseSale(ctx context.Context, cmd command) error {
 // answer commits what a command has led to in one transaction: what work queues, and the
 // reply. The error is postgres.ErrStale when a
 // constraint says that the books have changed since they were read.
+//
+// Pattern: saga (a participant)
+// Pattern: change-record (of the command)
+// Pattern: transactional-outbox (the reply)
 func (s *service) answer(ctx context.Context, cmd command, reply saga.Reply, work func(b *pgx.Batch)) error {
 	if err := fault.Point(ctx, fault.LedgerSaleBeforeCommit); err != nil {
 		return err

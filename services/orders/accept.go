@@ -78,6 +78,7 @@ func (s *service) accept(c echo.Context) error {
 // Pattern: acid-transaction
 // Pattern: atomic-read-then-write (the constraint decides: the stock that was
 // read may be gone by the time we write, the price may be another one)
+// Pattern: transactional-outbox (the first command)
 func (s *service) place(ctx context.Context, request idempotency.Request, merchant string, in newOrder, products map[string]product) (idempotency.Recorded, error) {
 	if err := s.checkCallback(in.CallbackURL); err != nil {
 		return idempotency.Recorded{}, err

@@ -89,6 +89,7 @@ func run(ctx context.Context, cfg settings) error {
 	if err := s.seed(ctx, cfg.Merchants, cfg.SeedProducts); err != nil {
 		return err
 	}
+	// Pattern: reliable-retries
 	replies := reliableretries.NewConsumer(reliableretries.Config{
 		Conn: broker, Queue: "orders.replies", Bindings: []string{"orders.saga-reply", "orders.receipts"},
 		Workers: cfg.Workers, Delays: cfg.RetryDelays, Handle: s.receive, Logger: log, Metrics: registry,

@@ -38,6 +38,8 @@ type receiptNews struct {
 
 // noteReceipts notes the receipts of some orders. A receipt may come before its
 // order is confirmed, and the same one any number of times.
+//
+// Pattern: change-record
 func (s *service) noteReceipts(ctx context.Context, e event.Event) error {
 	msg, err := changerecord.Of(e.Source(), e.ID())
 	if err != nil {

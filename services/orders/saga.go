@@ -96,6 +96,8 @@ func (s *service) unexpected(o order, row saga.Row, reply saga.Reply) {
 // The error is postgres.ErrStale when another writer has moved the saga since it was read.
 //
 // Pattern: saga
+// Pattern: change-record (of the reply)
+// Pattern: transactional-outbox (the next command)
 func (s *service) advance(ctx context.Context, o order, t saga.Transition, reply *saga.Reply) error {
 	var command outbox.Envelope
 	var notification *callback.Delivery

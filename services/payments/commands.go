@@ -70,6 +70,10 @@ func (cmd *command) parse() (err error) {
 }
 
 // answer commits what a command has led to: its work and the reply. See saga.Participant.
+//
+// Pattern: saga (a participant)
+// Pattern: change-record (of the command)
+// Pattern: transactional-outbox (the reply)
 func (s *service) answer(ctx context.Context, cmd command, reply saga.Reply, work func(b *pgx.Batch)) error {
 	p := saga.Participant{Outbox: s.outbox, ReplyTo: "orders.saga-reply", Write: s.writer.Write}
 	err := p.Answer(ctx, cmd.Command, reply, work)

@@ -101,11 +101,13 @@ func run(ctx context.Context, cfg settings) error {
 		DB: db, Publisher: rabbitpublisher.New(broker), Logger: log, Metrics: registry,
 		Poll: cfg.OutboxPoll, Takeover: cfg.OutboxTakeover,
 	})
+	// Pattern: reliable-retries
 	commands := reliableretries.NewConsumer(reliableretries.Config{
 		Conn: broker, Queue: "payments.commands", Bindings: []string{"payments.authorise", "payments.capture", "payments.void"},
 		Workers: cfg.Workers, Delays: cfg.RetryDelays, Handle: s.receive, Logger: log, Metrics: registry,
 	})
 
+	// Pattern: completer
 	finisher := completer.New(completer.Config{
 		DB: db, Logger: log, Metrics: registry, Every: cfg.CompleterEvery, Lease: cfg.KeyLease, Grace: cfg.CompleterGrace,
 		Finish: map[string]func(context.Context, idempotency.Lock) error{

@@ -39,6 +39,9 @@ type operation struct {
 //
 // Pattern: idempotency-key
 // Pattern: resumable-operation
+// Pattern: idempotency-key-lock
+// Pattern: reject-non-identical
+// Pattern: response-record
 func (s *service) perform(c echo.Context, op operation, start func(ctx context.Context, tx pgx.Tx, body []byte) (uuid.UUID, error)) error {
 	body, err := web.ReadJSON(c)
 	if err != nil {

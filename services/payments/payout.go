@@ -203,6 +203,7 @@ type payoutNotification struct {
 	Amount     money.Money `json:"amount"`
 }
 
+// Pattern: transactional-outbox
 func (s *service) publishPayoutResult(ctx context.Context, tx pgx.Tx, p payout, outcome string) error {
 	kind := map[string]string{payoutSent: "ledger.payout-sent", payoutFailed: "ledger.payout-returned"}[outcome]
 	if kind == "" {

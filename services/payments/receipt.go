@@ -102,6 +102,7 @@ func (s *service) writeReceipts(ctx context.Context) {
 //  3. Refer to them, and tell orders, in one transaction.
 //
 // Pattern: store-then-reference
+// Pattern: transactional-outbox
 func (s *service) writeSomeReceipts(ctx context.Context) (int, error) {
 	if ours, err := s.receiptsAreOurs(ctx); err != nil || !ours {
 		return 0, err

@@ -85,6 +85,8 @@ func unresolvable(finding, note string) reconciliation.Judgement {
 // judge looks at one difference. What is young may only be on its way. What the
 // ordinary code would have done is done now, by the same code; it knows by itself
 // when it was done already. The rest is for a person.
+//
+// Pattern: reconciliation
 func (s *service) judge(ctx context.Context, p reconciliation.Pair) (reconciliation.Judgement, error) {
 	if p.Ours != nil && p.Theirs != nil && p.Ours.Count == p.Theirs.Count {
 		return unresolvable("amount-differs", "Both sides have it, over different amounts."), nil

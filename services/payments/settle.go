@@ -39,6 +39,7 @@ func (s *service) settlement(ctx context.Context, p payment, kind string, operat
 //
 // Pattern: out-of-order-messages
 // Pattern: saga (choreographed)
+// Pattern: transactional-outbox
 func (s *service) settle(ctx context.Context, tx pgx.Tx, e outoforder.Event) error {
 	n, err := decodeNews(e.Body)
 	if err != nil {

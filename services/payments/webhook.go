@@ -57,6 +57,8 @@ type settled struct {
 // sends again what it gets no 2xx for, so an answer before the event is stored
 // would lose it, and work before the answer would make it impatient. Duplicates
 // and news that come too early are the log's business.
+//
+// Pattern: out-of-order-messages (stored first)
 func (s *service) webhook(c echo.Context) error {
 	body, err := web.ReadJSON(c)
 	if err != nil {
