@@ -82,93 +82,73 @@ func Example_idempotencyKey_without() {
 	// orders: 1 a mug, 2 a mug
 }
 
+const keys = `CREATE TABLE keys (key text PRIMARY KEY, fingerprint text NOT NULL, answer text NOT NULL);`
+
 // The client's program uses a key again, for another basket.
 //
 // Pattern: reject-non-identical
 func Example_rejectNonIdentical() {
-	db, done := testenv.ExampleDB(idempotency.Schema + orders)
+	db, done := testenv.ExampleDB(keys + orders)
 	defer done()
 	ctx := context.Background()
 
-	place := func(key, basket string) string {
-		fingerprint := sha256.Sum256([]byte(basket)) // ① of the content
-		var was []byte
-		var answer string
-		err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
-			new, err := tx.Exec(ctx, `
-				INSERT INTO idempotency_keys (merchant_id, operation, key, fingerprint, status, body, expires_at)
-				VALUES ('acme', 'POST /v1/orders', $1, $2, 202, $3, now() + interval '1 day')
-				    ON CONFLICT DO NOTHING`,
-				key, fingerprint[:], "ordered: "+basket) // ② stored with the key
+	place := func(key, basket string) (answer string, err error) {
+		fingerprint := fmt.Sprintf("%x", sha256.Sum256([]byte(basket))) // ① of the content
+		answer = "ordered: " + basket
+		err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+			// ② Stored with the key.
+			tag, err := tx.Exec(ctx, `INSERT INTO keys VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`, key, fingerprint, answer)
 			if err != nil {
 				return err
 			}
-			if new.RowsAffected() == 1 {
-				if _, err := tx.Exec(ctx, `INSERT INTO baskets (basket) VALUES ($1)`, basket); err != nil {
-					return err
-				}
+			if tag.RowsAffected() == 1 {
+				_, err = tx.Exec(ctx, `INSERT INTO baskets (basket) VALUES ($1)`, basket)
+				return err
 			}
-			return tx.QueryRow(ctx, `
-				SELECT fingerprint, convert_from(body, 'UTF8')
-				  FROM idempotency_keys
-				 WHERE merchant_id = 'acme' AND operation = 'POST /v1/orders' AND key = $1`,
-				key).Scan(&was, &answer)
+			var was string
+			err = tx.QueryRow(ctx, `SELECT fingerprint, answer FROM keys WHERE key = $1`, key).Scan(&was, &answer)
+			if err == nil && was != fingerprint {
+				return idempotency.ErrKeyReused // ③ 422: nothing is written, and the client learns of its mistake
+			}
+			return err // ④ the same again: the first answer
 		})
-		switch {
-		case err != nil:
-			return err.Error()
-		case string(was) != string(fingerprint[:]):
-			return idempotency.ErrKeyReused.Error() // ③ 422: nothing is written, and the client learns of its mistake
-		default:
-			return "202 " + answer // ④ new, or the same again
-		}
+		return answer, err
 	}
 
 	fmt.Println(place("k-1", "a mug"))
 	fmt.Println(place("k-1", "a mug"))
-	fmt.Println(place("k-1", "a teapot"))
+	_, err := place("k-1", "a teapot")
+	fmt.Println(err)
 	fmt.Println("orders:", testenv.Read(db, `SELECT id, basket FROM baskets`))
 	// Output:
-	// 202 ordered: a mug
-	// 202 ordered: a mug
+	// ordered: a mug <nil>
+	// ordered: a mug <nil>
 	// 422 Idempotency-Key used for another request: This key was used for a request with other content. Use a new key for a new request.
 	// orders: 1 a mug
 }
 
-// A key that is known gets the recorded answer, whatever it came with.
+// A key that is known gets the recorded answer, with whatever content it came.
 //
 // Pattern: reject-non-identical
 func Example_rejectNonIdentical_without() {
-	db, done := testenv.ExampleDB(idempotency.Schema + orders)
+	db, done := testenv.ExampleDB(keys + orders)
 	defer done()
 	ctx := context.Background()
 
-	place := func(key, basket string) string {
-		var answer string
-		err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
-			new, err := tx.Exec(ctx, `
-				INSERT INTO idempotency_keys (merchant_id, operation, key, fingerprint, status, body, expires_at)
-				VALUES ('acme', 'POST /v1/orders', $1, '', 202, $2, now() + interval '1 day')
-				    ON CONFLICT DO NOTHING`,
-				key, "ordered: "+basket)
+	place := func(key, basket string) (answer string, err error) {
+		answer = "ordered: " + basket
+		err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+			tag, err := tx.Exec(ctx, `INSERT INTO keys VALUES ($1, '', $2) ON CONFLICT DO NOTHING`, key, answer)
 			if err != nil {
 				return err
 			}
-			if new.RowsAffected() == 1 {
-				if _, err := tx.Exec(ctx, `INSERT INTO baskets (basket) VALUES ($1)`, basket); err != nil {
-					return err
-				}
+			if tag.RowsAffected() == 1 {
+				_, err = tx.Exec(ctx, `INSERT INTO baskets (basket) VALUES ($1)`, basket)
+				return err
 			}
-			return tx.QueryRow(ctx, `
-				SELECT convert_from(body, 'UTF8')
-				  FROM idempotency_keys
-				 WHERE merchant_id = 'acme' AND operation = 'POST /v1/orders' AND key = $1`,
-				key).Scan(&answer)
+			return tx.QueryRow(ctx, `SELECT answer FROM keys WHERE key = $1`, key).Scan(&answer)
 		})
-		if err != nil {
-			return err.Error()
-		}
-		return "202 " + answer
+		return answer, err
 	}
 
 	fmt.Println(place("k-1", "a mug"))
@@ -176,9 +156,9 @@ func Example_rejectNonIdentical_without() {
 	fmt.Println(place("k-1", "a teapot"))
 	fmt.Println("orders:", testenv.Read(db, `SELECT id, basket FROM baskets`))
 	// Output:
-	// 202 ordered: a mug
-	// 202 ordered: a mug
-	// 202 ordered: a mug
+	// ordered: a mug <nil>
+	// ordered: a mug <nil>
+	// ordered: a mug <nil>
 	// orders: 1 a mug
 }
 

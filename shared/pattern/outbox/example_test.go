@@ -14,6 +14,8 @@ import (
 
 const orders = `CREATE TABLE orders (id text PRIMARY KEY);`
 
+var errRefused = errors.New("refused by the broker")
+
 // An order is placed while the broker is away.
 //
 // Pattern: transactional-outbox
@@ -37,25 +39,22 @@ func Example() {
 		})
 	}
 	relay := func(ch *amqp.Channel) error { // ③ later, and again after each failure; no transaction is open
-		rows, _ := db.Query(ctx, `SELECT id, message_id, type, body FROM outbox ORDER BY id LIMIT 100`)
-		batch, err := pgx.CollectRows(rows, pgx.RowToStructByPos[struct {
-			ID, MessageID any
-			Type          string
-			Body          []byte
-		}])
-		for _, m := range batch {
-			confirm, err := ch.PublishWithDeferredConfirm("", m.Type, true, false, amqp.Publishing{DeliveryMode: amqp.Persistent, Body: m.Body})
-			if err != nil {
-				return err
-			}
-			if !confirm.Wait() {
-				return errors.New("refused by the broker")
-			}
-			if _, err := db.Exec(ctx, `DELETE FROM outbox WHERE id = $1`, m.ID); err != nil { // ④ what was confirmed, and only that
-				return err // a crash here publishes it once more: receivers know its id
-			}
+		var id int64
+		var kind string
+		var body []byte
+		err := db.QueryRow(ctx, `SELECT id, type, body FROM outbox ORDER BY id LIMIT 1`).Scan(&id, &kind, &body)
+		if err != nil {
+			return err
 		}
-		return err
+		confirm, err := ch.PublishWithDeferredConfirm("", kind, true, false, amqp.Publishing{DeliveryMode: amqp.Persistent, Body: body})
+		if err != nil {
+			return err
+		}
+		if !confirm.Wait() {
+			return errRefused
+		}
+		_, err = db.Exec(ctx, `DELETE FROM outbox WHERE id = $1`, id) // ④ what was confirmed, and only that
+		return err                                                    // a crash before it publishes the message once more, with the same id
 	}
 
 	away := channel()
@@ -91,7 +90,7 @@ func Example_without() {
 			return err
 		}
 		if !confirm.Wait() {
-			return errors.New("refused by the broker")
+			return errRefused
 		}
 		return nil
 	}

@@ -14,14 +14,16 @@ import (
 	"example.com/failwell/shared/testenv"
 )
 
+const refund = `
+	CREATE TABLE refunds (id text PRIMARY KEY, recovery_point text NOT NULL, receipt text);
+	INSERT INTO refunds VALUES ('rfd_1', 'started');`
+
 // A refund gives money back at the processor and then books that in the ledger. The ledger's
 // answer gets lost, and the refund is run again. This processor forgets keys.
 //
 // Pattern: recovery-point
 func Example_recoveryPoint() {
-	db, done := testenv.ExampleDB(`
-		CREATE TABLE refunds (id text PRIMARY KEY, recovery_point text NOT NULL, receipt text);
-		INSERT INTO refunds VALUES ('rfd_1', 'started');`)
+	db, done := testenv.ExampleDB(refund)
 	defer done()
 	processor, ledger := testenv.NewOutside(), testenv.NewOutside()
 	defer processor.Close()
@@ -105,6 +107,21 @@ const refunds = `CREATE TABLE refunds (id uuid PRIMARY KEY, recovery_point text 
 // resumed is the refund that a client asks for, and asks for again.
 var resumed = idempotency.Request{Merchant: "acme", Operation: "POST /v1/refunds", Key: "k-1", Retention: 24 * time.Hour}
 
+// begin writes the row that the work begins with.
+func begin(ctx context.Context, tx pgx.Tx) (uuid.UUID, error) {
+	id := uuid.New()
+	_, err := tx.Exec(ctx, `INSERT INTO refunds VALUES ($1, 'started')`, id)
+	return id, err
+}
+
+// moveTo is what a transaction writes at the end of a phase.
+func moveTo(id uuid.UUID, point, receipt string) func(ctx context.Context, tx pgx.Tx) error {
+	return func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `UPDATE refunds SET recovery_point = $2, receipt = $3 WHERE id = $1`, id, point, receipt)
+		return err
+	}
+}
+
 // The processor does its work and the answer gets lost; the client asks again, with its key.
 //
 // Pattern: resumable-operation
@@ -116,11 +133,6 @@ func Example_resumableOperation() {
 	processor.Lose, processor.Keys = 1, true
 	ctx := context.Background()
 
-	begin := func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error) {
-		id := uuid.New()
-		_, err := tx.Exec(ctx, `INSERT INTO refunds VALUES ($1, 'started')`, id)
-		return id, err
-	}
 	refund := func() (answer idempotency.Response, err error) {
 		// ① A new key: begin writes the row. A known one: its row, wherever the run before has stopped.
 		recorded, lock, err := resumed.Acquire(ctx, db, idempotency.LockOptions{Lease: 30 * time.Second}, begin)
@@ -128,24 +140,18 @@ func Example_resumableOperation() {
 			return recorded.Response, err
 		}
 		defer lock.Release(ctx, db) //nolint:errcheck // a key that is not given back is free when its lease ends
-		for point := ""; point != "finished"; {
-			err := db.QueryRow(ctx, `SELECT recovery_point, COALESCE(receipt, '') FROM refunds WHERE id = $1`, lock.OperationID).Scan(&point, &answer.Body)
+		id, point, receipt := lock.OperationID, "", ""
+		for point != "finished" {
+			err := db.QueryRow(ctx, `SELECT recovery_point, COALESCE(receipt, '') FROM refunds WHERE id = $1`, id).Scan(&point, &receipt)
 			switch {
 			case err != nil:
 			case point == "started": // ② each phase: one call, and one transaction that moves the point
-				var receipt string
-				if receipt, err = processor.Ask(ctx, http.DefaultClient, "refund-5.00", lock.OperationID.String()); err == nil {
-					err = recoverypoint.Commit(ctx, db, lock, "", func(ctx context.Context, tx pgx.Tx) error {
-						_, err := tx.Exec(ctx, `UPDATE refunds SET recovery_point = 'refunded', receipt = $2 WHERE id = $1`, lock.OperationID, receipt)
-						return err
-					})
+				if receipt, err = processor.Ask(ctx, http.DefaultClient, "refund-5.00", id.String()); err == nil {
+					err = recoverypoint.Commit(ctx, db, lock, "", moveTo(id, "refunded", receipt))
 				}
-			case point == "refunded":
-				answer.Status = http.StatusCreated
-				err = recoverypoint.Finish(ctx, db, lock, answer, "", func(ctx context.Context, tx pgx.Tx) error { // ③ the answer, under the key
-					_, err := tx.Exec(ctx, `UPDATE refunds SET recovery_point = 'finished' WHERE id = $1`, lock.OperationID)
-					return err
-				})
+			case point == "refunded": // ③ the last one records the answer under the key
+				answer = idempotency.Response{Status: http.StatusCreated, Body: []byte(receipt)}
+				err = recoverypoint.Finish(ctx, db, lock, answer, "", moveTo(id, "finished", receipt))
 			}
 			if err != nil {
 				return answer, err // ④ it stays where it is: the retry goes on, or the completer

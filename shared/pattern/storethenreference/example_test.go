@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"gocloud.dev/blob/memblob"
 
 	"example.com/failwell/shared/pattern/storethenreference"
@@ -17,6 +18,19 @@ const receipts = `
 
 // death ends the connection, as the death of the process does.
 const death = `SELECT pg_terminate_backend(pg_backend_pid())`
+
+// show is the document that the row leads to.
+func show(db *pgxpool.Pool, store storethenreference.Store) string {
+	name := testenv.Read(db, `SELECT receipt FROM payments`)
+	if name == "" {
+		return "no receipt yet"
+	}
+	document, err := store.Get(context.Background(), name)
+	if err != nil {
+		return err.Error()
+	}
+	return string(document)
+}
 
 // A receipt goes into the document store and its name into a row. The process dies between
 // the two.
@@ -51,21 +65,10 @@ func Example() {
 			ref.Name, ref.CommitBy)
 		return err
 	}
-	show := func() string {
-		name := testenv.Read(db, `SELECT receipt FROM payments`)
-		if name == "" {
-			return "no receipt yet"
-		}
-		document, err := store.Get(ctx, name)
-		if err != nil {
-			return err.Error()
-		}
-		return string(document)
-	}
 
-	fmt.Println("the process dies:", issue(death, "12.50 for a mug") != nil, "|", show())
-	fmt.Println("tried again:", issue(`SELECT 1`, "12.50 for a mug"), "|", show())
-	fmt.Println("tried once more:", issue(`SELECT 1`, "another text"), "|", show())
+	fmt.Println("the process dies:", issue(death, "12.50 for a mug") != nil, "|", show(db, store))
+	fmt.Println("tried again:", issue(`SELECT 1`, "12.50 for a mug"), "|", show(db, store))
+	fmt.Println("tried once more:", issue(`SELECT 1`, "another text"), "|", show(db, store))
 	// Output:
 	// the process dies: true | no receipt yet
 	// tried again: <nil> | 12.50 for a mug
