@@ -89,7 +89,11 @@ func (checkCmd) Run() error {
 	if err != nil {
 		return err
 	}
-	gaps = slices.Concat(gaps, deadEnds(pages), forgotten, avoided)
+	brought, err := s.brought()
+	if err != nil {
+		return err
+	}
+	gaps = slices.Concat(gaps, deadEnds(pages), forgotten, avoided, brought)
 	uses := 0
 	for _, p := range s.places {
 		uses += len(p)

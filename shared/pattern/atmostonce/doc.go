@@ -26,6 +26,10 @@
 //
 // pgx, and nothing else of ours: [Enter] takes any pgx.Tx.
 //
+// It brings into your module:
+//
+//	jackc/pgx
+//
 // # Used at
 //
 // The bank transfer of a payout (services/payments/payout.go).

@@ -30,6 +30,11 @@
 // with the data, sent after. It has its own table because each row has a schedule of
 // its own. shared/platform/postgres, Standard Webhooks' library, Prometheus.
 //
+// It brings into your module:
+//
+//	shared/platform/fault, shared/platform/postgres, shared/platform/postgres/txmark, shared/platform/problem, shared/platform/required
+//	cenkalti/backoff, code.dny.dev/ssrf, go-json-experiment/json, google/uuid, jackc/pgx, prometheus/client_golang, standard-webhooks/standard-webhooks/libraries, vgarvardt/pgx-google-uuid
+//
 // # Used at
 //
 // services/orders (callbacks.go): the end of an order.

@@ -26,6 +26,10 @@
 //
 // pgx and google/uuid, and nothing else of ours. [Message.RecordTx] takes any pgx.Tx.
 //
+// It brings into your module:
+//
+//	google/uuid, jackc/pgx
+//
 // # Used at
 //
 // Every consumer of every service.

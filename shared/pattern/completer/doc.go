@@ -28,6 +28,11 @@
 // work holds the lock of its key. What it runs is the function that the request runs too,
 // usually one of shared/pattern/recoverypoint. Prometheus.
 //
+// It brings into your module:
+//
+//	shared/pattern/idempotency, shared/platform/postgres, shared/platform/postgres/txmark, shared/platform/problem, shared/platform/required
+//	cenkalti/backoff, go-json-experiment/json, google/uuid, jackc/pgx, prometheus/client_golang, vgarvardt/pgx-google-uuid
+//
 // # Used at
 //
 // Refunds and payouts (services/payments).

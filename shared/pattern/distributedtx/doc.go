@@ -33,6 +33,11 @@
 //
 // shared/platform/postgres and Prometheus.
 //
+// It brings into your module:
+//
+//	shared/platform/fault, shared/platform/postgres, shared/platform/postgres/txmark, shared/platform/problem, shared/platform/required
+//	cenkalti/backoff, go-json-experiment/json, jackc/pgx, prometheus/client_golang, vgarvardt/pgx-google-uuid
+//
 // # Used at
 //
 // Payouts (services/payments/payout.go; services/ledger/twophase.go).

@@ -40,6 +40,11 @@
 // c.Response(). [Request.LookupTx] and [Request.RecordTx] take any pgx.Tx. Inside one
 // database the unique key itself is the lock.
 //
+// It brings into your module:
+//
+//	shared/platform/postgres, shared/platform/postgres/txmark, shared/platform/problem
+//	cenkalti/backoff, go-json-experiment/json, google/uuid, jackc/pgx, prometheus/client_golang, vgarvardt/pgx-google-uuid
+//
 // # Used at
 //
 // POST /v1/orders (accept.go), and with a lock refunds and payouts (refund.go, payout.go).

@@ -32,6 +32,11 @@
 // trace, Prometheus for the counters, shared/platform/fault and shared/platform/required.
 // The broker is behind Publisher; outbox/rabbitpublisher is the one for RabbitMQ.
 //
+// It brings into your module:
+//
+//	shared/platform/fault, shared/platform/postgres, shared/platform/postgres/txmark, shared/platform/problem, shared/platform/required
+//	cenkalti/backoff, cloudevents/sdk-go, go-json-experiment/json, go.opentelemetry.io/otel, google/uuid, jackc/pgx, prometheus/client_golang, vgarvardt/pgx-google-uuid
+//
 // # Used at
 //
 // Every message that leaves a service.

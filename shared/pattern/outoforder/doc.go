@@ -30,6 +30,11 @@
 //
 // shared/platform/postgres and Prometheus. [RecheckTx] takes any pgx.Tx.
 //
+// It brings into your module:
+//
+//	shared/platform/postgres, shared/platform/postgres/txmark, shared/platform/required
+//	cenkalti/backoff, jackc/pgx, prometheus/client_golang, vgarvardt/pgx-google-uuid
+//
 // # Used at
 //
 // The card processor's webhooks (services/payments/webhook.go, settle.go).

@@ -37,6 +37,11 @@
 //
 // shared/platform/postgres, for its leases, and Prometheus.
 //
+// It brings into your module:
+//
+//	shared/platform/fault, shared/platform/postgres, shared/platform/postgres/txmark, shared/platform/problem, shared/platform/required
+//	cenkalti/backoff, go-json-experiment/json, google/uuid, jackc/pgx, prometheus/client_golang, vgarvardt/pgx-google-uuid
+//
 // # Used at
 //
 // Payments with the processor's report, the bank's statement and the ledger

@@ -36,6 +36,11 @@
 // shared/pattern/idempotency: the lock is the fence, and the answer is recorded under the
 // key. shared/platform/postgres and shared/platform/fault.
 //
+// It brings into your module:
+//
+//	shared/pattern/idempotency, shared/platform/fault, shared/platform/postgres, shared/platform/postgres/txmark, shared/platform/problem
+//	cenkalti/backoff, go-json-experiment/json, google/uuid, jackc/pgx, prometheus/client_golang, vgarvardt/pgx-google-uuid
+//
 // # Used at
 //
 // Refunds and payouts (services/payments/refund.go, payout.go).

@@ -29,6 +29,11 @@
 // shared/platform/rabbit, shared/platform/postgres (which errors say what), the CloudEvents SDK, OpenTelemetry's
 // API for the trace, and Prometheus.
 //
+// It brings into your module:
+//
+//	shared/platform/fault, shared/platform/postgres, shared/platform/postgres/txmark, shared/platform/problem, shared/platform/rabbit, shared/platform/required
+//	cenkalti/backoff, cloudevents/sdk-go, go-json-experiment/json, go.opentelemetry.io/otel, google/uuid, jackc/pgx, prometheus/client_golang, rabbitmq/amqp091-go, vgarvardt/pgx-google-uuid
+//
 // # Used at
 //
 // Every consumer of every service.

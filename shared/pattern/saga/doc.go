@@ -37,6 +37,11 @@
 // shared/pattern/changerecord, which recognises one that comes twice;
 // shared/pattern/reliableretries, for what is malformed.
 //
+// It brings into your module:
+//
+//	shared/pattern/changerecord, shared/pattern/outbox, shared/pattern/reliableretries, shared/platform/fault, shared/platform/postgres, shared/platform/postgres/txmark, shared/platform/problem, shared/platform/rabbit, shared/platform/required
+//	cenkalti/backoff, cloudevents/sdk-go, go-json-experiment/json, go.opentelemetry.io/otel, google/uuid, jackc/pgx, prometheus/client_golang, rabbitmq/amqp091-go, vgarvardt/pgx-google-uuid
+//
 // # Used at
 //
 // services/orders (saga.go): the way of an order, as its orchestrator;

@@ -35,6 +35,11 @@
 //
 // gocloud.dev/blob: a directory, memory, or S3, by URL.
 //
+// It brings into your module:
+//
+//	shared/platform/postgres/txmark, shared/platform/required
+//	gocloud.dev, google/uuid, jackc/pgx
+//
 // # Used at
 //
 // Receipts (services/payments/receipt.go).
