@@ -78,6 +78,11 @@ lab: deps ## 24 experiments: each pattern taken away by an edit, one client and 
 sweep: deps ## Crash, failure and delay at every fault point; then the audit. About five minutes.
 	@go run ./scripts/lab sweep --report docs/sweep.md
 
+.PHONY: alarms
+alarms: deps ## Provoke the failure of each alarm, with Debian's Prometheus: it sounds, and no other. About six minutes.
+	@scripts/deps.sh prometheus
+	@go run ./scripts/observe --report docs/alarms.md
+
 .PHONY: bench
 bench: deps ## Measure beside the limit of this machine. Fourteen minutes; BENCH=quick: two minutes.
 	@go run ./scripts/bench $(if $(filter quick,$(BENCH)),--quick,--report docs/performance.md)

@@ -20,16 +20,20 @@ have_docker() {
     done
 }
 
-# The tests of the live page need a browser; nothing else does: deps.sh chromium.
+# One thing more, for what alone needs it: the tests of the live page a browser (deps.sh
+# chromium), the alarms Prometheus and its promtool (deps.sh prometheus).
 packages=(postgresql rabbitmq-server)
-if [ "${1:-}" = chromium ]; then
-  packages=(chromium)
-  ! command -v chromium >/dev/null || exit 0
+if [ -n "${1:-}" ]; then
+  packages=("$1")
+  ! command -v "$1" >/dev/null || exit 0
 elif have_given || have_binaries || have_docker; then
   exit 0
 fi
 if ! command -v apt-get >/dev/null; then
-  [ "${1:-}" = chromium ] || echo "deps: install PostgreSQL (server) and RabbitMQ, or start Docker" >&2
+  case "${1:-}" in
+    "") echo "deps: install PostgreSQL (server) and RabbitMQ, or start Docker" >&2 ;;
+    prometheus) echo "deps: install Prometheus, with promtool" >&2 ;;
+  esac
   exit 1
 fi
 sudo=
@@ -55,4 +59,4 @@ install || { $sudo apt-get update >"$log" 2>&1 && install; } || {
   exit 1
 }
 rm -f "$log"
-[ "${1:-}" = chromium ] || have_binaries || { echo "deps: the packages are installed, but their binaries are not where they were expected" >&2; exit 1; }
+[ -n "${1:-}" ] || have_binaries || { echo "deps: the packages are installed, but their binaries are not where they were expected" >&2; exit 1; }

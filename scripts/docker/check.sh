@@ -27,7 +27,7 @@ root=$PWD
 work=$(mktemp -d)
 # Ports other than the defaults and a name of our own: a system that is up is left alone.
 export COMPOSE_PROJECT_NAME=failwell-check
-export LAB_PORT=18080 ORDERS_PORT=18090-18099 PAYMENTS_PORT=18082 LEDGER_PORT=18083 SANDBOX_PORT=18084 LOYALTY_PORT=18085 RABBITMQ_PORT=18672
+export LAB_PORT=18080 ORDERS_PORT=18090-18099 PAYMENTS_PORT=18082 LEDGER_PORT=18083 SANDBOX_PORT=18084 LOYALTY_PORT=18085 RABBITMQ_PORT=18672 GRAFANA_PORT=18300 PROMETHEUS_PORT=18309
 
 # states shows each container: whether it lives, and what it died of.
 states() {
@@ -174,6 +174,23 @@ after=$(docker inspect -f '{{.RestartCount}}' "$container")
 [ "$after" -gt "$before" ] || die "the container did not die"
 step "payments died with the answer in its hands, came back (restarts $before -> $after), and the order went through"
 if [ "$(docker inspect -f '{{.Config.User}}' "$container")" != 65534:65534 ]; then die "a service runs as root"; fi
+
+# Prometheus and Grafana, where their image can be had.
+observe=$(sed -n 's/.*{OBSERVE_IMAGE:-\([^}]*\)}.*/\1/p' docker-compose.yml)
+if docker image inspect "$observe" >/dev/null 2>&1 || timeout 300 docker pull -q "$observe" >"$work/pull" 2>&1; then
+  try "observe" scripts/docker/compose.sh --profile observe up -d observe
+  for _ in $(seq 1 120); do
+    boards=$(curl -fs "http://127.0.0.1:$GRAFANA_PORT/api/search?query=&type=dash-db" | grep -o '"uid":"failwell-[a-z]*"' | sort -u | wc -l) || true
+    targets=$(curl -fs "http://127.0.0.1:$PROMETHEUS_PORT/api/v1/targets" | grep -o '"health":"up"' | wc -l) || true
+    alarms=$(curl -fs "http://127.0.0.1:$PROMETHEUS_PORT/api/v1/rules" | grep -o '"type":"alerting"' | wc -l) || true
+    [ "$boards/$targets/$alarms" != "3/3/$(grep -c 'alert:' scripts/observe/rules.yml)" ] || break
+    sleep 1
+  done
+  [ "$boards/$targets" = 3/3 ] && [ "$alarms" -gt 0 ] || die "observe: $boards dashboards, $targets targets that are up, $alarms alarms"
+  step "observe: 3 dashboards, 3 targets, $alarms alarms"
+else
+  step "observe: not run, no $observe here ($(tail -n 1 "$work/pull" | cut -c1-100))"
+fi
 
 try "down" scripts/docker/compose.sh down
 [ -z "$(docker ps -aq --filter name=failwell)" ] || { docker ps -a; die "containers left behind"; }

@@ -176,12 +176,12 @@ func TestFork_WithoutTheLabWorks(t *testing.T) {
 	dir := forked(t, "lab")
 	nothingOfOurs(t, dir)
 	nothingDead(t, dir)
-	for _, file := range []string{"README.md", "docs/fork.md", "docs/runbook.md", "docs/architecture.md", "docs/decisions/README.md", "scripts/ops/main.go", "scripts/lab/audit/audit.go", ".ci/run"} {
+	for _, file := range []string{"README.md", "docs/fork.md", "docs/runbook.md", "docs/architecture.md", "docs/decisions/README.md", "scripts/ops/main.go", "scripts/lab/audit/audit.go", ".ci/run", "scripts/observe/rules.yml", "scripts/observe/dashboards/money.json"} {
 		if _, err := os.Stat(filepath.Join(dir, file)); err != nil {
 			t.Error(err)
 		}
 	}
-	must(t, dir, "go", "test", "./shared/pattern/changerecord", "./scripts/smoke")
+	must(t, dir, "go", "test", "./shared/pattern/changerecord", "./scripts/smoke", "./scripts/observe")
 }
 
 func TestFork_WithoutAllPartsWorks(t *testing.T) {
