@@ -85,10 +85,13 @@ func run(ctx context.Context) error {
 		fmt.Printf("%2d/%d  %s\n", i+1, len(chosen), h)
 	}
 	err = calm
+	wrong := 0
 	for _, h := range all {
-		err = errors.Join(err, h.err)
+		if h.err != nil {
+			err, wrong = errors.Join(err, h.err), wrong+1
+		}
 	}
-	fmt.Printf("%d alarms heard in %.0f s\n", len(all), time.Since(begun).Seconds())
+	fmt.Printf("%d alarms heard, %d wrong; %.0f s\n", len(all)-wrong, wrong, time.Since(begun).Seconds())
 	if err == nil && cli.Report != "" {
 		err = os.WriteFile(cli.Report, []byte(report(source, all)), 0o644) //nolint:gosec // documentation
 	}

@@ -176,7 +176,7 @@ func (w *world) unroutable(ctx context.Context) (repairing, error) {
 	const queue, key = "observe.late", "observe.unheard"
 	repair := func(context.Context) error {
 		return w.broker(func(ch *amqp.Channel) error {
-			_, err := ch.QueueDeclare(queue, false, true, false, false, nil)
+			_, err := ch.QueueDeclare(queue, true, false, false, false, nil)
 			if err == nil {
 				err = ch.QueueBind(queue, key, "failwell", false, nil)
 			}
