@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"example.com/failwell/shared/testenv"
 )
@@ -79,60 +81,63 @@ func Example_idempotencyKeyExternal_without() {
 	// noted: captured receipt 2 | processor: [capture-12.50 capture-12.50]
 }
 
-// The processor's books: a token may be redeemed once, by one reference.
+// tokenBook is the processor's: a token may be redeemed once, by one reference.
+type tokenBook struct{ *pgxpool.Pool }
+
+var errTokenUsed = errors.New("the token was used")
+
 const tokens = `
 	CREATE TABLE tokens (token text PRIMARY KEY, method text NOT NULL, redeemed_for text);
 	INSERT INTO tokens VALUES ('tok_1', 'pm_visa');`
 
-// redeem is the processor's half: "" means that the token was used before.
-const redeem = `
-	UPDATE tokens
-	   SET redeemed_for = $2
-	 WHERE token = $1
-	   AND redeemed_for IS NULL
-	RETURNING method`
+func (b tokenBook) redeem(ctx context.Context, token, reference string) (string, error) {
+	return b.method(ctx, `UPDATE tokens SET redeemed_for = $2 WHERE token = $1 AND redeemed_for IS NULL RETURNING method`, token, reference)
+}
+
+func (b tokenBook) redeemedFor(ctx context.Context, token, reference string) (string, error) {
+	return b.method(ctx, `SELECT method FROM tokens WHERE token = $1 AND redeemed_for = $2`, token, reference)
+}
+
+func (b tokenBook) method(ctx context.Context, query, token, reference string) (method string, err error) {
+	err = b.QueryRow(ctx, query, token, reference).Scan(&method)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = errTokenUsed
+	}
+	return method, err
+}
 
 // The token is redeemed, and the process dies before the payment method is noted. Then another
-// payment tries its luck with the same token.
+// payment tries the same token.
 //
 // Pattern: single-use-token-recovery
 func Example_singleUseTokenRecovery() {
 	db, done := testenv.ExampleDB(`CREATE TABLE payments (id text PRIMARY KEY, method text);`)
 	defer done()
-	processor, drop := testenv.ExampleDB(tokens)
+	books, drop := testenv.ExampleDB(tokens)
 	defer drop()
-	ctx := context.Background()
+	ctx, processor := context.Background(), tokenBook{books}
 
-	authorise := func(payment, token string, dies bool) string {
-		method := testenv.Read(processor, redeem, token, payment) // ① our own reference goes along
-		if dies {
-			return "the process dies"
+	authorise := func(payment, token string) (method string, err error) {
+		method, err = processor.redeem(ctx, token, payment) // ① our own reference goes along
+		if errors.Is(err, errTokenUsed) {
+			method, err = processor.redeemedFor(ctx, token, payment) // ② by this payment? a read, which may be repeated
 		}
-		if method == "" {
-			// ② Used: by whom? This is a read, and may be repeated.
-			method = testenv.Read(processor, `SELECT method FROM tokens WHERE token = $1 AND redeemed_for = $2`, token, payment)
-		}
-		if method == "" {
-			return "refused: the token was used" // ③ by another: a definite answer
-		}
-		err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
-			_, err := tx.Exec(ctx, `INSERT INTO payments VALUES ($1, $2) ON CONFLICT DO NOTHING`, payment, method) // ④ by us: go on with it
-			return err
-		})
 		if err != nil {
-			return err.Error()
+			return "none", err // ③ used by another: a refusal. Any other error: not known, ask again
 		}
-		return "authorised with " + method
+		_, err = db.Exec(ctx, `INSERT INTO payments VALUES ($1, $2) ON CONFLICT DO NOTHING`, payment, method) // ④ ours: go on with it
+		return method, err
 	}
 
-	fmt.Println("pay_1:", authorise("pay_1", "tok_1", true))
-	fmt.Println("pay_1:", authorise("pay_1", "tok_1", false))
-	fmt.Println("pay_2:", authorise("pay_2", "tok_1", false))
+	_, err := processor.redeem(ctx, "tok_1", "pay_1") // and the process dies
+	fmt.Println("redeemed:", err, "| payments:", testenv.Read(db, `SELECT count(*) FROM payments`))
+	fmt.Println(authorise("pay_1", "tok_1"))
+	fmt.Println(authorise("pay_2", "tok_1"))
 	fmt.Println("payments:", testenv.Read(db, `SELECT id, method FROM payments`))
 	// Output:
-	// pay_1: the process dies
-	// pay_1: authorised with pm_visa
-	// pay_2: refused: the token was used
+	// redeemed: <nil> | payments: 0
+	// pm_visa <nil>
+	// none the token was used
 	// payments: pay_1 pm_visa
 }
 
@@ -142,29 +147,25 @@ func Example_singleUseTokenRecovery() {
 func Example_singleUseTokenRecovery_without() {
 	db, done := testenv.ExampleDB(`CREATE TABLE payments (id text PRIMARY KEY, method text);`)
 	defer done()
-	processor, drop := testenv.ExampleDB(tokens)
+	books, drop := testenv.ExampleDB(tokens)
 	defer drop()
-	ctx := context.Background()
+	ctx, processor := context.Background(), tokenBook{books}
 
-	authorise := func(payment, token string, dies bool) string {
-		method := testenv.Read(processor, redeem, token, payment)
-		if dies {
-			return "the process dies"
+	authorise := func(payment, token string) (method string, err error) {
+		method, err = processor.redeem(ctx, token, payment)
+		if err != nil {
+			return "none", err
 		}
-		if method == "" {
-			return "refused: the token was used"
-		}
-		if _, err := db.Exec(ctx, `INSERT INTO payments VALUES ($1, $2) ON CONFLICT DO NOTHING`, payment, method); err != nil {
-			return err.Error()
-		}
-		return "authorised with " + method
+		_, err = db.Exec(ctx, `INSERT INTO payments VALUES ($1, $2) ON CONFLICT DO NOTHING`, payment, method)
+		return method, err
 	}
 
-	fmt.Println("pay_1:", authorise("pay_1", "tok_1", true))
-	fmt.Println("pay_1:", authorise("pay_1", "tok_1", false))
-	fmt.Println("payments:", testenv.Read(db, `SELECT id, method FROM payments`), "| redeemed for:", testenv.Read(processor, `SELECT redeemed_for FROM tokens`))
+	_, err := processor.redeem(ctx, "tok_1", "pay_1") // and the process dies
+	fmt.Println("redeemed:", err, "| payments:", testenv.Read(db, `SELECT count(*) FROM payments`))
+	fmt.Println(authorise("pay_1", "tok_1"))
+	fmt.Println("payments:", testenv.Read(db, `SELECT id, method FROM payments`), "| redeemed for:", testenv.Read(books, `SELECT redeemed_for FROM tokens`))
 	// Output:
-	// pay_1: the process dies
-	// pay_1: refused: the token was used
+	// redeemed: <nil> | payments: 0
+	// none the token was used
 	// payments:  | redeemed for: pay_1
 }

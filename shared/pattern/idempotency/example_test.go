@@ -364,7 +364,7 @@ func Example_idempotencyKeyLock_without() {
 			return "recorded: " + string(answer.Body)
 		}
 		meanwhile()
-		receipt, err := processor.Ask(ctx, http.DefaultClient, "refund-5.00", "")
+		receipt, err := processor.Ask(ctx, http.DefaultClient, "refund-5.00", r.Key)
 		if err != nil {
 			return err.Error()
 		}

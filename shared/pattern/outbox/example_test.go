@@ -46,15 +46,16 @@ func Example() {
 		if err != nil {
 			return err
 		}
+		unroutable := ch.NotifyReturn(make(chan amqp.Return, 1))
 		confirm, err := ch.PublishWithDeferredConfirm("", kind, true, false, amqp.Publishing{DeliveryMode: amqp.Persistent, Body: body})
 		if err != nil {
 			return err
 		}
-		if !confirm.Wait() {
+		if !confirm.Wait() || len(unroutable) > 0 { // ④ a message without a queue is returned, and confirmed all the same
 			return errRefused
 		}
-		_, err = db.Exec(ctx, `DELETE FROM outbox WHERE id = $1`, id) // ④ what was confirmed, and only that
-		return err                                                    // a crash before it publishes the message once more, with the same id
+		_, err = db.Exec(ctx, `DELETE FROM outbox WHERE id = $1`, id) // ⑤ what was confirmed, and only that
+		return err
 	}
 
 	away := channel()

@@ -12,10 +12,11 @@ import (
 
 // publish returns when the broker has the message safely in the queue.
 func publish(ch *amqp.Channel, queue, body string, tries int32) error {
+	unroutable := ch.NotifyReturn(make(chan amqp.Return, 1))
 	confirm, err := ch.PublishWithDeferredConfirm("", queue, true, false, amqp.Publishing{
 		DeliveryMode: amqp.Persistent, Headers: amqp.Table{"tries": tries}, Body: []byte(body),
 	})
-	if err == nil && !confirm.Wait() {
+	if err == nil && (!confirm.Wait() || len(unroutable) > 0) {
 		err = errors.New("refused by the broker")
 	}
 	return err

@@ -27,6 +27,21 @@ var work = map[string]string{
 	"capture": `UPDATE holds SET captured = true WHERE id = $1 AND id <> 'ord_2'`, // this card refuses the capture
 }
 
+// start writes a saga and its first command, in one transaction.
+func start(db *pgxpool.Pool, order string, s saga.State) {
+	ctx := context.Background()
+	err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `INSERT INTO sagas VALUES ($1, $2, $3)`, order, s.Phase, s.Step)
+		if err == nil {
+			_, err = tx.Exec(ctx, `INSERT INTO commands (saga, step) VALUES ($1, $2)`, order, s.Step)
+		}
+		return err
+	})
+	if err != nil {
+		panic(err)
+	}
+}
+
 // obey carries out each command and hands in the reply, until there is no command left.
 func obey(db *pgxpool.Pool, reply func(order, step string, outcome saga.Outcome) error) {
 	ctx := context.Background()
@@ -84,9 +99,7 @@ func Example() {
 	}
 
 	for _, order := range []string{"ord_1", "ord_2"} {
-		first := plan.Begin()
-		_, _ = db.Exec(ctx, `INSERT INTO sagas VALUES ($1, $2, $3)`, order, first.Phase, first.Step)
-		_, _ = db.Exec(ctx, `INSERT INTO commands (saga, step) VALUES ($1, $2)`, order, first.Step)
+		start(db, order, plan.Begin())
 	}
 	obey(db, advance)
 	fmt.Println("sagas:", testenv.Read(db, `SELECT id, phase FROM sagas ORDER BY id`))
@@ -131,8 +144,7 @@ func Example_without() {
 	}
 
 	for _, order := range []string{"ord_1", "ord_2"} {
-		_, _ = db.Exec(ctx, `INSERT INTO sagas VALUES ($1, 'forward', 'authorise')`, order)
-		_, _ = db.Exec(ctx, `INSERT INTO commands (saga, step) VALUES ($1, 'authorise')`, order)
+		start(db, order, saga.State{Phase: saga.Forward, Step: "authorise"})
 	}
 	obey(db, advance)
 	fmt.Println("sagas:", testenv.Read(db, `SELECT id, phase FROM sagas ORDER BY id`))
