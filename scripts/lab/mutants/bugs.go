@@ -194,4 +194,13 @@ var Bugs = []Bug{
 `}},
 		Package: "./services/orders", Test: "TestAccept_RecordedAnswerComesBeforeValidation",
 	},
+	{
+		ID: "index-built-while-replicas-start", Date: "2026-11-29",
+		FoundBy: "the first migration that builds an index CONCURRENTLY, and four replicas that start together",
+		Broke:   "the build waits for every statement that is under way, also for those of the replicas that waited for the migrations' lock, and they for the build: none of them started",
+		Fixed:   "a replica looks for the lock again and again, and no statement of its waits",
+		Edits: []Edit{{"shared/platform/postgres/migrate/migrate.go", `SELECT pg_try_advisory_lock($1)`,
+			`SELECT true FROM pg_advisory_lock($1)`}},
+		Package: "./shared/platform/postgres/migrate", Test: "TestUp_ReplicasThatStartTogetherBuildAnIndexConcurrently",
+	},
 }
