@@ -27,7 +27,7 @@ const experiments = [
     "why": "The second transaction never began, and nothing says that one is missing."
    }
   ],
-  "edit": "--- a/services/orders/accept.go\n+++ b/services/orders/accept.go\n@@\n \t\trequest.Record(b, response)\n \t\to.insert(b)\n \t\tsaga.Insert(b, o.ID, begin, s.cfg.SagaStepTimeout)\n \t\tcommand.Append(b)\n-\t\t// The stock goes last: all buyers of a product wait for its row, so it is locked\n-\t\t// as late as possible.\n-\t\treserveLines(b, o)\n \t})\n+\tif err == nil {\n+\t\terr = s.writer.Write(ctx, func(b *pgx.Batch) { reserveLines(b, o) })\n+\t}\n \tswitch {\n \tcase idempotency.IsDuplicate(err), isNotReserved(err):\n \t\treturn idempotency.Recorded{}, postgres.ErrStale\n \tcase idempotency.IsInUse(err):\n",
+  "edit": "--- a/services/orders/accept.go\n+++ b/services/orders/accept.go\n@@\n \t\trequest.Record(b, response)\n \t\to.insert(b)\n \t\tsaga.Insert(ctx, b, o.ID, begin, s.cfg.SagaStepTimeout)\n \t\tcommand.Append(b)\n-\t\t// The stock goes last: all buyers of a product wait for its row, so it is locked\n-\t\t// as late as possible.\n-\t\treserveLines(b, o)\n \t})\n+\tif err == nil {\n+\t\terr = s.writer.Write(ctx, func(b *pgx.Batch) { reserveLines(b, o) })\n+\t}\n \tswitch {\n \tcase idempotency.IsDuplicate(err), isNotReserved(err):\n \t\treturn idempotency.Recorded{}, postgres.ErrStale\n \tcase idempotency.IsInUse(err):\n",
   "without": {
    "good": false,
    "says": "paid by the customer: 12.50; taken from the shelf for it: 0, not 1"
@@ -245,7 +245,7 @@ const experiments = [
     "why": "The relay of the restarted process finds the row and publishes it; the client plays no part in this."
    }
   ],
-  "edit": "--- a/services/orders/accept.go\n+++ b/services/orders/accept.go\n@@\n \t\"github.com/labstack/echo/v4\"\n \n \t\"example.com/failwell/shared/pattern/idempotency\"\n+\t\"example.com/failwell/shared/pattern/outbox\"\n \t\"example.com/failwell/shared/pattern/saga\"\n \t\"example.com/failwell/shared/platform/fault\"\n \t\"example.com/failwell/shared/platform/money\"\n \t\"example.com/failwell/shared/platform/postgres\"\n@@\n \t\trequest.Record(b, response)\n \t\to.insert(b)\n \t\tsaga.Insert(b, o.ID, begin, s.cfg.SagaStepTimeout)\n-\t\tcommand.Append(b)\n \t\t// The stock goes last: all buyers of a product wait for its row, so it is locked\n \t\t// as late as possible.\n \t\treserveLines(b, o)\n@@\n \tcase err != nil:\n \t\treturn idempotency.Recorded{}, err\n \t}\n-\ts.relay.Wake()\n-\treturn idempotency.Fresh(response), nil\n+\t_, err = s.relay.Publisher.Publish(ctx, []outbox.Envelope{command})\n+\treturn idempotency.Fresh(response), err\n }\n \n // accepted is the answer to the client, which is recorded with the order.\n",
+  "edit": "--- a/services/orders/accept.go\n+++ b/services/orders/accept.go\n@@\n \t\"github.com/labstack/echo/v4\"\n \n \t\"example.com/failwell/shared/pattern/idempotency\"\n+\t\"example.com/failwell/shared/pattern/outbox\"\n \t\"example.com/failwell/shared/pattern/saga\"\n \t\"example.com/failwell/shared/platform/fault\"\n \t\"example.com/failwell/shared/platform/money\"\n \t\"example.com/failwell/shared/platform/postgres\"\n@@\n \t\trequest.Record(b, response)\n \t\to.insert(b)\n \t\tsaga.Insert(ctx, b, o.ID, begin, s.cfg.SagaStepTimeout)\n-\t\tcommand.Append(b)\n \t\t// The stock goes last: all buyers of a product wait for its row, so it is locked\n \t\t// as late as possible.\n \t\treserveLines(b, o)\n@@\n \tcase err != nil:\n \t\treturn idempotency.Recorded{}, err\n \t}\n-\ts.relay.Wake()\n-\treturn idempotency.Fresh(response), nil\n+\t_, err = s.relay.Publisher.Publish(ctx, []outbox.Envelope{command})\n+\treturn idempotency.Fresh(response), err\n }\n \n // accepted is the answer to the client, which is recorded with the order.\n",
   "without": {
    "good": false,
    "says": "orders that payments has heard of: 0, not 1"
@@ -312,7 +312,7 @@ const experiments = [
     "why": "No service waits for a reply to a settlement, so none sends it again."
    }
   ],
-  "edit": "--- a/shared/pattern/reliableretries/reliable_retries.go\n+++ b/shared/pattern/reliableretries/reliable_retries.go\n@@\n \t\treturn\n \t}\n \n \tlog = log.With(\"error\", err)\n+\tif err != nil {\n+\t\tlog.Error(\"message dropped\")\n+\t\tc.finish(d, \"dropped\")\n+\t\treturn\n+\t}\n \tnext, outcome := c.Queue+\".dead\", \"parked\"\n \tvar delay time.Duration\n \tswitch {\n \tcase postgres.IsBusy(err) && len(c.Delays) > 0:\n",
+  "edit": "--- a/shared/pattern/reliableretries/reliable_retries.go\n+++ b/shared/pattern/reliableretries/reliable_retries.go\n@@\n \t\treturn nil\n \t}\n \n \tlog = log.With(\"error\", err)\n+\tif err != nil {\n+\t\tlog.Error(\"message dropped\")\n+\t\tc.finish(d, \"dropped\")\n+\t\treturn\n+\t}\n \tnext, outcome := c.Queue+\".dead\", \"parked\"\n \tvar delay time.Duration\n \tswitch {\n \tcase postgres.IsBusy(err) && len(c.Delays) > 0:\n",
   "without": {
    "good": false,
    "says": "booked as settled: 0.00, not 12.50"
@@ -480,7 +480,7 @@ const experiments = [
     "why": "409 with Retry-After: nothing was refused, somebody is at it. The client comes back for the answer."
    }
   ],
-  "edit": "--- a/shared/pattern/idempotency/lock.go\n+++ b/shared/pattern/idempotency/lock.go\n@@\n \t\tcase live && now.Status != nil:\n \t\t\tanswer = Recorded{Response: Response{Status: *now.Status, Header: now.Header, Body: now.Body}, Exists: true, replayed: true}\n \t\t\treturn nil\n-\t\tcase now.Locked:\n-\t\t\treturn ErrKeyInUse\n \t\tcase now.OperationID != nil && now.Status == nil:\n \t\t\tlock.OperationID = *now.OperationID\n \t\tdefault: // new, or a finished one that has expired\n",
+  "edit": "--- a/shared/pattern/idempotency/lock.go\n+++ b/shared/pattern/idempotency/lock.go\n@@\n \t\tcase live && now.Status != nil:\n \t\t\tanswer = Recorded{Response: Response{Status: *now.Status, Header: now.Header, Body: now.Body}, Exists: true, replayed: true}\n \t\t\treturn nil\n-\t\tcase now.Locked:\n-\t\t\treturn ErrKeyInUse\n \t\tcase now.OperationID != nil && now.Status == nil:\n \t\t\tlock.OperationID, lock.Traceparent = *now.OperationID, now.Traceparent\n \t\tdefault: // new, or a finished one that has expired\n",
   "without": {
    "good": false,
    "says": "calls to the processor: 2, not 1; given back on the card: 5.00"

@@ -27,7 +27,7 @@ import (
 
 type flags struct {
 	Quick   bool   `help:"Two minutes instead of fourteen: short rounds, no peers, no replicas, no old rows."`
-	Only    string `help:"Only these parts, separated by commas: accept, replay, ledger, relay, endtoend, cost, process, replicas, groupcommit, growth."`
+	Only    string `help:"Only these parts, separated by commas: accept, replay, ledger, relay, endtoend, cost, process, replicas, groupcommit, traces, growth."`
 	Rows    int    `default:"10000000" help:"How many old rows there are in each table when growth is measured."`
 	Profile string `help:"Write CPU profiles of the services under load into this directory. Slower: for looking, not for quoting."`
 	Report  string `help:"Write the table into this page (docs/performance.md), and the figures beside it as JSON."`
@@ -77,7 +77,7 @@ func run(ctx context.Context, f flags) error {
 		{name: "accept", run: b.accept}, {name: "replay", run: b.replay}, {name: "ledger", run: b.ledger}, {name: "relay", run: b.relay},
 		{name: "endtoend", run: b.endToEnd, system: withPeerSandbox}, {name: "cost", run: b.cost, slow: true}, {name: "process", run: b.process},
 		{name: "replicas", run: b.replicas, system: threeOfEach, slow: true}, {name: "groupcommit", run: b.groupCommit, slow: true},
-		{name: "growth", run: b.growth, slow: true},
+		{name: "traces", run: b.traces, slow: true}, {name: "growth", run: b.growth, slow: true},
 	} {
 		if f.Quick && f.Only == "" && part.slow {
 			continue
@@ -141,7 +141,7 @@ func (b *bench) start(ctx context.Context, system stack.Options) error {
 	env := map[string][]string{}
 	maps.Copy(env, system.Env)
 	for _, name := range stack.Processes {
-		env[name] = settings
+		env[name] = slices.Concat(settings, system.Env[name])
 	}
 	system.IgnoreGiven, system.Env = true, env
 	var err error

@@ -38,6 +38,7 @@ var variants = map[string]variant{
 			"column locked_until timestamp with time zone",
 			"column status smallint",
 			"column operation_id uuid",
+			"column traceparent text NOT NULL DEFAULT ''::text",
 			"index idempotency_keys_unfinished btree (operation, locked_until) WHERE (status IS NULL)",
 			"option fillfactor=70",
 		},

@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 func runTests(m *testing.M) (int, error) {
 	ctx := context.Background()
 	var err error
-	if system, err = stack.Start(ctx, stack.Options{Out: os.Stderr, IgnoreGiven: true}); err != nil {
+	if system, err = stack.Start(ctx, stack.Options{Out: os.Stderr, IgnoreGiven: true, Env: tracesOn()}); err != nil {
 		return 1, err
 	}
 	defer system.Close()

@@ -104,7 +104,7 @@ func (s *service) place(ctx context.Context, request idempotency.Request, mercha
 		// The key goes first: a concurrent retry waits here until we are done.
 		request.Record(b, response)
 		o.insert(b)
-		saga.Insert(b, o.ID, begin, s.cfg.SagaStepTimeout)
+		saga.Insert(ctx, b, o.ID, begin, s.cfg.SagaStepTimeout)
 		command.Append(b)
 		// The stock goes last: all buyers of a product wait for its row, so it is locked
 		// as late as possible.

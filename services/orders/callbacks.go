@@ -2,11 +2,13 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"time"
 
 	"example.com/failwell/shared/pattern/callback"
+	"example.com/failwell/shared/platform/tracing"
 )
 
 const maxURL = 2048
@@ -23,7 +25,7 @@ type notification struct {
 // a crash before that.
 //
 // Pattern: callback
-func notify(o order) (*callback.Delivery, error) {
+func notify(ctx context.Context, o order) (*callback.Delivery, error) {
 	if o.CallbackURL == "" {
 		return nil, nil
 	}
@@ -42,6 +44,7 @@ func notify(o order) (*callback.Delivery, error) {
 	}
 	return &callback.Delivery{
 		ID: id, MerchantID: o.MerchantID, Subject: o.wireID(), URL: o.CallbackURL, Payload: payload.Bytes(),
+		Traceparent: tracing.Traceparent(ctx),
 	}, nil
 }
 

@@ -18,7 +18,7 @@ func TestNotify_OfTheLargestOrderIsBelow20KB(t *testing.T) {
 		price := money.Money{Minor: 1_000_000_000_000_000, Currency: "GBP"}
 		o.Lines = append(o.Lines, priced{SKU: strings.Repeat("&", maxText), Quantity: maxQuantity, UnitPrice: price})
 	}
-	d, err := notify(o)
+	d, err := notify(t.Context(), o)
 	if err != nil || len(d.Payload) > 20_000 {
 		t.Errorf("%d bytes, %v", len(d.Payload), err)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"example.com/failwell/shared/pattern/saga"
 	"example.com/failwell/shared/platform/postgres"
+	"example.com/failwell/shared/platform/tracing"
 	"example.com/failwell/shared/platform/web"
 )
 
@@ -45,6 +46,8 @@ func (s *service) cancel(c echo.Context) error {
 			return web.NewProblem(http.StatusConflict, "too-late-to-cancel", "Too late to cancel",
 				"The payment is being captured or has been. A confirmed order is given back by a refund.")
 		}
+		ctx, span := tracing.Continue(ctx, row.Traceparent, "cancel")
+		defer span.End()
 		return s.advance(ctx, o, saga.Transition{From: row, To: next, Reason: "cancelled_by_merchant"}, nil)
 	})
 	if err != nil {

@@ -55,7 +55,7 @@ func run(ctx context.Context, cfg settings) error {
 	config.WarnOfLab(log, cfg)
 	registry := telemetry.Metrics()
 
-	db, err := postgres.Open(ctx, postgres.Options{URL: cfg.DatabaseURL, MaxConns: cfg.DatabaseConns, Logger: log})
+	db, err := postgres.Open(ctx, postgres.Options{URL: cfg.DatabaseURL, MaxConns: cfg.DatabaseConns, Logger: log, Tracer: telemetry.QueryTracer()})
 	if err != nil {
 		return err
 	}
@@ -114,7 +114,7 @@ func run(ctx context.Context, cfg settings) error {
 }
 
 func (s *service) routes(ctx context.Context, registry *prometheus.Registry, broker *rabbit.Conn) *echo.Echo {
-	e := web.New(web.Options{Logger: s.log, Metrics: registry, LabFaults: s.cfg.LabFaults})
+	e := web.New(web.Options{Logger: s.log, Metrics: registry, LabFaults: s.cfg.LabFaults, ServiceKey: s.cfg.ServiceKey})
 	web.Health(ctx, e, s.log, registry, web.Database(s.db),
 		web.Check{Name: "broker", Probe: func(context.Context) error { return broker.Ready() }, Background: true})
 

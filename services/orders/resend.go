@@ -10,6 +10,7 @@ import (
 
 	"example.com/failwell/shared/pattern/saga"
 	"example.com/failwell/shared/platform/postgres"
+	"example.com/failwell/shared/platform/tracing"
 )
 
 const (
@@ -78,7 +79,9 @@ func (s *service) resend(ctx context.Context, id uuid.UUID) error {
 	if err != nil || row.State.Ended() {
 		return err
 	}
-	s.log.Warn("no reply in time, sending the command again", "order_id", o.wireID(), "step", row.State.Step, "attempts", row.Attempts)
+	ctx, span := tracing.Continue(ctx, row.Traceparent, "resend "+row.State.Step)
+	defer span.End()
+	s.log.WarnContext(ctx, "no reply in time, sending the command again", "order_id", o.wireID(), "step", row.State.Step, "attempts", row.Attempts)
 	s.metrics.commandsResent.Inc()
 	if err := s.advance(ctx, o, saga.Transition{From: row, To: row.State}, nil); !errors.Is(err, postgres.ErrStale) {
 		return err

@@ -55,7 +55,7 @@ func (s *service) proceed(ctx context.Context, e event.Event) error {
 		}
 		next, expected := orderPlan.Next(row.State, reply.Step, reply.Outcome)
 		if !expected {
-			s.unexpected(o, row, reply)
+			s.unexpected(ctx, o, row, reply)
 			return nil
 		}
 		return s.advance(ctx, o, saga.Transition{From: row, To: next, Reason: reply.Reason}, &reply)
@@ -82,13 +82,13 @@ func (s *service) read(ctx context.Context, id uuid.UUID) (o order, row saga.Row
 // one is normal: messages travel at least once, in any order. A refused compensation
 // is not: the participant says that what was done cannot be taken back. The saga
 // stays where it is, resendOverdue sends the command again, and a person reads about it.
-func (s *service) unexpected(o order, row saga.Row, reply saga.Reply) {
+func (s *service) unexpected(ctx context.Context, o order, row saga.Row, reply saga.Reply) {
 	if row.State.Phase == saga.Compensating && reply.Outcome == saga.Refused && reply.Step == row.State.Step {
-		s.log.Error("compensation refused, the order needs a person", "order_id", o.wireID(), "step", reply.Step, "reason", reply.Reason)
+		s.log.ErrorContext(ctx, "compensation refused, the order needs a person", "order_id", o.wireID(), "step", reply.Step, "reason", reply.Reason)
 		s.metrics.compensationRefused.Inc()
 		return
 	}
-	s.log.Debug("late or repeated reply", "order_id", o.wireID(), "step", reply.Step, "outcome", reply.Outcome, "phase", row.State.Phase)
+	s.log.DebugContext(ctx, "late or repeated reply", "order_id", o.wireID(), "step", reply.Step, "outcome", reply.Outcome, "phase", row.State.Phase)
 }
 
 // advance commits a step of an order's saga: its next state, and the next command or the
@@ -104,7 +104,7 @@ func (s *service) advance(ctx context.Context, o order, t saga.Transition, reply
 	var err error
 	if t.To.Ended() {
 		o = o.end(t)
-		notification, err = notify(o)
+		notification, err = notify(ctx, o)
 	} else {
 		command, err = s.compose(ctx, o, t.To.Step)
 	}
@@ -136,7 +136,7 @@ func (s *service) advance(ctx context.Context, o order, t saga.Transition, reply
 	}
 	s.callbacks.Wake()
 	s.metrics.finished.WithLabelValues(o.Status).Inc()
-	s.log.Info("order finished", "order_id", o.wireID(), "status", o.Status, "reason", o.Reason)
+	s.log.InfoContext(ctx, "order finished", "order_id", o.wireID(), "status", o.Status, "reason", o.Reason)
 	return nil
 }
 

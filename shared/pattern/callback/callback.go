@@ -26,6 +26,8 @@ type Delivery struct {
 	Subject    string // what it is about, for people and queries: ord_…
 	URL        string // where the merchant wants it
 	Payload    []byte // JSON, below 20 kB
+
+	Traceparent string // of the work that it reports; "": none
 }
 
 // NewID makes the identity of a delivery.
@@ -36,9 +38,9 @@ func NewID() (uuid.UUID, error) { return uuid.NewV7() }
 // Pattern: callback
 func Enqueue(b *pgx.Batch, d Delivery) {
 	b.Queue(`
-		INSERT INTO callbacks (id, merchant_id, subject, url, payload)
-		VALUES ($1, $2, $3, $4, $5)`,
-		d.ID, d.MerchantID, d.Subject, d.URL, d.Payload)
+		INSERT INTO callbacks (id, merchant_id, subject, url, payload, traceparent)
+		VALUES ($1, $2, $3, $4, $5, $6)`,
+		d.ID, d.MerchantID, d.Subject, d.URL, d.Payload, d.Traceparent)
 }
 
 // EnqueueTx is Enqueue for a transaction that is not a batch.
@@ -99,13 +101,13 @@ func (w *Worker) claim(b *pgx.Batch, limit int, inWork map[string]int, due *[]cl
 		               LIMIT $2 - coalesce(($4::jsonb ->> waiting.merchant_id)::int, 0)
 		                 FOR UPDATE SKIP LOCKED) due
 		        LIMIT $1))
-		RETURNING id, merchant_id, subject, url, payload, attempts,
+		RETURNING id, merchant_id, subject, url, payload, traceparent, attempts,
 		          (SELECT webhook_secret FROM merchants WHERE merchants.merchant_id = callbacks.merchant_id)`,
 		limit, perMerchant, w.Lease, inWork,
 	).Query(func(rows pgx.Rows) (err error) {
 		*due, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (claimed, error) {
 			var c claimed
-			err := row.Scan(&c.ID, &c.MerchantID, &c.Subject, &c.URL, &c.Payload, &c.attempts, &c.secret)
+			err := row.Scan(&c.ID, &c.MerchantID, &c.Subject, &c.URL, &c.Payload, &c.Traceparent, &c.attempts, &c.secret)
 			return c, err
 		})
 		return err

@@ -9,7 +9,8 @@ CREATE TABLE callbacks (
     next_attempt_at timestamptz NOT NULL DEFAULT now(), -- also the end of the lease of the process that is sending it
     last_error      text        NOT NULL DEFAULT '',
     created_at      timestamptz NOT NULL DEFAULT now(),
-    delivered_at    timestamptz
+    delivered_at    timestamptz,
+    traceparent     text        NOT NULL DEFAULT '' -- of the work that it reports
 ) WITH (
     fillfactor = 70,
     -- The index below is a queue: what was delivered leaves dead entries at its front,

@@ -19,6 +19,7 @@ import (
 	"example.com/failwell/shared/platform/fault"
 	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/platform/required"
+	"example.com/failwell/shared/platform/tracing"
 )
 
 const (
@@ -230,7 +231,9 @@ func (w *Worker) track(merchant string, change int, ended ...attemptResult) {
 func (w *Worker) try(ctx context.Context, d claimed) attemptResult {
 	withoutQuery, _, _ := strings.Cut(d.URL, "?") // which may carry a secret of the merchant's
 	log := w.Logger.With("callback_id", "msg_"+d.ID.String(), "subject", d.Subject, "url", withoutQuery, "attempt", d.attempts)
+	ctx, span := startTry(ctx, d)
 	err := w.sender.send(ctx, d)
+	tracing.End(span, err)
 	if err == nil {
 		err = fault.Point(ctx, fault.CallbackDeliverAfterPost)
 	}
@@ -239,7 +242,7 @@ func (w *Worker) try(ctx context.Context, d claimed) attemptResult {
 	}
 	state, next := w.schedule(d.attempts, err)
 	result := attemptResult{id: d.ID, attempt: d.attempts, state: state, next: next, cause: sanitise(err)}
-	log.Warn("callback not delivered", "outcome", result.outcome(), "next_in", next, "error", result.cause)
+	log.WarnContext(ctx, "callback not delivered", "outcome", result.outcome(), "next_in", next, "error", result.cause)
 	return result
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"example.com/failwell/shared/pattern/idempotency"
 	"example.com/failwell/shared/platform/required"
+	"example.com/failwell/shared/platform/tracing"
 )
 
 // atOnce is how many pieces of work are finished at the same time: one that
@@ -89,8 +90,10 @@ func (c *Completer) runOnce(ctx context.Context, operation string, finish func(c
 		var finished atomic.Int32
 		for _, lock := range locks {
 			working.Go(func() {
-				outcome := "finished"
-				if err := finish(ctx, lock); err != nil {
+				ctx, span := tracing.Continue(ctx, lock.Traceparent, "complete "+operation)
+				outcome, err := "finished", finish(ctx, lock)
+				tracing.End(span, err)
+				if err != nil {
 					outcome = "failed"
 					c.Logger.WarnContext(ctx, "completer: work not finished, will be tried again", "operation", operation, "id", lock.OperationID, "error", err)
 					// Given back at once: a stop of this process must not cost its successor a lease.

@@ -14,6 +14,7 @@ import (
 
 	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/platform/problem"
+	"example.com/failwell/shared/platform/tracing"
 )
 
 // ErrLockLost means that the lease ran out and that another holder works under the
@@ -36,6 +37,7 @@ const (
 type Lock struct {
 	Request
 	OperationID uuid.UUID // what the key stands for: the refund, the payout
+	Traceparent string    // of the request that began the work
 	Lease       time.Duration
 	token       uuid.UUID
 }
@@ -62,6 +64,7 @@ type row struct {
 	Header      map[string]string
 	Body        []byte
 	OperationID *uuid.UUID
+	Traceparent string
 	Locked      bool // it has a holder, and the lease is not over
 	Expired     bool
 }
@@ -128,7 +131,7 @@ var ErrKeyInUse = problem.New(http.StatusConflict, "idempotency-key-in-use", "A 
 
 func (r Request) try(ctx context.Context, db *pgxpool.Pool, lease time.Duration, start func(ctx context.Context, tx pgx.Tx) (uuid.UUID, error)) (Recorded, Lock, error) {
 	var answer Recorded
-	lock := Lock{Request: r, Lease: lease, token: uuid.New()}
+	lock := Lock{Request: r, Traceparent: tracing.Traceparent(ctx), Lease: lease, token: uuid.New()}
 	err := postgres.InTx(ctx, db, func(ctx context.Context, tx pgx.Tx) error {
 		answer = Recorded{} // the transaction may run again
 		// Of two requests that bring a new key, one inserts the row; the other waits here
@@ -138,7 +141,7 @@ func (r Request) try(ctx context.Context, db *pgxpool.Pool, lease time.Duration,
 			VALUES ($1, $2, $3, $5, now() + $6::interval)
 			    ON CONFLICT (merchant_id, operation, key) DO UPDATE
 			   SET key = k.key
-			RETURNING fingerprint, status, headers, body, operation_id, COALESCE(`+lockHeld+`, false), expires_at <= now()`,
+			RETURNING fingerprint, status, headers, body, operation_id, traceparent, COALESCE(`+lockHeld+`, false), expires_at <= now()`,
 			r.Merchant, r.Operation, r.Key, lease, r.Fingerprint[:], r.Retention)
 		now, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[row])
 		if postgres.LockTimedOut(err) {
@@ -157,7 +160,7 @@ func (r Request) try(ctx context.Context, db *pgxpool.Pool, lease time.Duration,
 		case now.Locked:
 			return ErrKeyInUse
 		case now.OperationID != nil && now.Status == nil:
-			lock.OperationID = *now.OperationID
+			lock.OperationID, lock.Traceparent = *now.OperationID, now.Traceparent
 		default: // new, or a finished one that has expired
 			if lock.OperationID, err = start(ctx, tx); err != nil {
 				return err
@@ -171,11 +174,12 @@ func (r Request) try(ctx context.Context, db *pgxpool.Pool, lease time.Duration,
 			       operation_id = $5,
 			       lock_token   = $6,
 			       locked_until = now() + $7::interval,
-			       expires_at   = now() + $8::interval
+			       expires_at   = now() + $8::interval,
+			       traceparent  = $9
 			 WHERE merchant_id = $1
 			   AND operation = $2
 			   AND key = $3`,
-			r.Merchant, r.Operation, r.Key, r.Fingerprint[:], lock.OperationID, lock.token, lease, r.Retention)
+			r.Merchant, r.Operation, r.Key, r.Fingerprint[:], lock.OperationID, lock.token, lease, r.Retention, lock.Traceparent)
 		return err
 	})
 	return answer, lock, err
@@ -256,14 +260,14 @@ func ClaimAbandoned(ctx context.Context, db *pgxpool.Pool, operation string, lea
 		        ORDER BY locked_until
 		        LIMIT $4
 		          FOR UPDATE SKIP LOCKED))
-		RETURNING merchant_id, key, operation_id, lock_token`,
+		RETURNING merchant_id, key, operation_id, traceparent, lock_token`,
 		operation, lease, grace, limit)
 	if err != nil {
 		return nil, fmt.Errorf("idempotency: abandoned keys: %w", err)
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (Lock, error) {
 		l := Lock{Request: Request{Operation: operation}, Lease: lease}
-		err := row.Scan(&l.Merchant, &l.Key, &l.OperationID, &l.token)
+		err := row.Scan(&l.Merchant, &l.Key, &l.OperationID, &l.Traceparent, &l.token)
 		return l, err
 	})
 }

@@ -13,6 +13,7 @@ CREATE TABLE idempotency_keys (
     operation_id uuid,
     lock_token   uuid,
     locked_until timestamptz,
+    traceparent  text NOT NULL DEFAULT '', -- of the request that began it
 
     PRIMARY KEY (merchant_id, operation, key),
 

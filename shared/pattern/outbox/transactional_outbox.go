@@ -9,7 +9,8 @@ import (
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
-	"go.opentelemetry.io/otel/propagation"
+
+	"example.com/failwell/shared/platform/tracing"
 )
 
 // Schema creates the table of the outbox. Copy it into a migration.
@@ -88,9 +89,7 @@ func (o Outbox) Envelope(ctx context.Context, m Message) (Envelope, error) {
 		return Envelope{}, fmt.Errorf("outbox: a message of %d bytes with a type of %d: at most %d and %d", len(body), len(m.Type), maxBody, maxType)
 	}
 	// The trace travels in the row: the relay knows nothing of the request.
-	trace := propagation.MapCarrier{}
-	propagation.TraceContext{}.Inject(ctx, trace)
-	return Envelope{ID: id, Type: m.Type, Body: body, Traceparent: trace["traceparent"], writer: o.writer}, nil
+	return Envelope{ID: id, Type: m.Type, Body: body, Traceparent: tracing.Traceparent(ctx), writer: o.writer}, nil
 }
 
 // Append queues the insert of the message beside the writes that it speaks of.

@@ -18,6 +18,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	amqp "github.com/rabbitmq/amqp091-go"
 	"github.com/rs/zerolog"
+	"go.opentelemetry.io/otel"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
 	"example.com/failwell/shared/pattern/outbox"
 	"example.com/failwell/shared/pattern/outbox/rabbitpublisher"
@@ -25,7 +27,10 @@ import (
 	"example.com/failwell/shared/testenv"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+func TestMain(m *testing.M) {
+	otel.SetTracerProvider(sdktrace.NewTracerProvider())
+	testenv.Main(m)
+}
 
 var migrations = fstest.MapFS{"migrations/00001_outbox.sql": {Data: []byte("-- +goose Up\n" + outbox.Schema)}}
 

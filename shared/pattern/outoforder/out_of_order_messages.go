@@ -16,6 +16,7 @@ import (
 
 	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/platform/required"
+	"example.com/failwell/shared/platform/tracing"
 )
 
 // Schema creates the table of this package. Copy it into a migration.
@@ -34,6 +35,8 @@ type Event struct {
 	HappenedAt time.Time
 	Type       string
 	Body       []byte
+
+	Traceparent string // of the request that brought it; Append sees to it
 }
 
 // streamsAtOnce bounds one look at what is held.
@@ -91,10 +94,10 @@ func NewLog(cfg Config) *Log {
 // Pattern: change-record (the event's id)
 func (l *Log) Append(ctx context.Context, e Event) (isNew bool, err error) {
 	tag, err := l.DB.Exec(ctx, `
-		INSERT INTO received_events (event_id, stream, rank, happened_at, type, body)
-		VALUES ($1, $2, $3, $4, $5, $6)
+		INSERT INTO received_events (event_id, stream, rank, happened_at, type, body, traceparent)
+		VALUES ($1, $2, $3, $4, $5, $6, $7)
 		    ON CONFLICT (event_id) DO NOTHING`,
-		e.ID, e.Stream, e.Rank, e.HappenedAt, e.Type, e.Body)
+		e.ID, e.Stream, e.Rank, e.HappenedAt, e.Type, e.Body, tracing.Traceparent(ctx))
 	return tag.RowsAffected() == 1, err
 }
 
@@ -199,7 +202,7 @@ func (l *Log) apply(ctx context.Context, streams ...string) (events []held, err 
 			  FROM unnest($1::text[]) AS stream`,
 			streams)
 		b.Queue(`
-			SELECT event_id, stream, rank, happened_at, type, body, look_at
+			SELECT event_id, stream, rank, happened_at, type, body, traceparent, look_at
 			  FROM received_events
 			 WHERE stream = ANY($1)
 			   AND applied_at IS NULL
@@ -217,7 +220,10 @@ func (l *Log) apply(ctx context.Context, streams ...string) (events []held, err 
 			if e.Stream == heldUp {
 				continue
 			}
-			switch err := l.Apply(ctx, tx, e.Event); {
+			applying, span := tracing.Continue(ctx, e.Traceparent, "apply "+e.Type)
+			err := l.Apply(applying, tx, e.Event)
+			span.End()
+			switch {
 			case errors.Is(err, ErrNotYet):
 				heldUp = e.Stream
 				if err := postpone(ctx, tx, e.Stream, events); err != nil {

@@ -7,7 +7,8 @@ CREATE TABLE received_events (
     body        bytea       NOT NULL,
     received_at timestamptz NOT NULL DEFAULT now(),
     look_at     timestamptz NOT NULL DEFAULT now(),
-    applied_at  timestamptz
+    applied_at  timestamptz,
+    traceparent text        NOT NULL DEFAULT '' -- of the request that brought it
 );
 
 CREATE INDEX received_events_held ON received_events (look_at) WHERE applied_at IS NULL;

@@ -11,7 +11,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	amqp "github.com/rabbitmq/amqp091-go"
-	"go.opentelemetry.io/otel/propagation"
 
 	"example.com/failwell/shared/platform/fault"
 	"example.com/failwell/shared/platform/postgres"
@@ -26,7 +25,6 @@ const (
 	HeaderTries = "x-retry-tries" // how often handling was tried and failed
 	HeaderError = "x-retry-error" // the last error
 	HeaderSince = "x-retry-since" // when handling first failed, RFC 3339
-	traceparent = "traceparent"   // W3C trace context
 )
 
 // handleTimeout bounds one try. It is above every time-out of the calls that a
@@ -131,22 +129,22 @@ func (c *Consumer) Run(ctx context.Context) {
 		Declare:   c.Declare,
 		Workers:   c.Workers,
 		Prefetch:  8 * c.Workers,
-		Handle:    func(handling context.Context, d amqp.Delivery) { c.deliver(ctx, handling, d) },
+		Handle:    func(handling context.Context, d amqp.Delivery) error { return c.deliver(ctx, handling, d) },
 		Consuming: c.consuming.WithLabelValues(c.Queue).Set,
 	})
 }
 
 // deliver sees one delivery to its end: acknowledged, or published again somewhere else
 // and then acknowledged. When running ends before that, the broker delivers it again. ctx
-// goes on after running, so that what was begun is finished.
-func (c *Consumer) deliver(running, ctx context.Context, d amqp.Delivery) {
+// goes on after running, so that what was begun is finished. The error is the last try's.
+func (c *Consumer) deliver(running, ctx context.Context, d amqp.Delivery) error {
 	tries := triesOf(d)
 	log := c.Logger.With("queue", c.Queue, "message_id", d.MessageId, "type", d.RoutingKey, "tries", tries+1)
 	err := c.handle(ctx, d)
 	for postgres.IsOutage(err) {
-		log.Warn("outage, the message waits for its end", "error", err)
+		log.WarnContext(ctx, "outage, the message waits for its end", "error", err)
 		if !c.pause(running, d) {
-			return
+			return err
 		}
 		err = c.handle(ctx, d)
 	}
@@ -155,7 +153,7 @@ func (c *Consumer) deliver(running, ctx context.Context, d amqp.Delivery) {
 	}
 	if err == nil {
 		c.finish(d, "done")
-		return
+		return nil
 	}
 
 	log = log.With("error", err)
@@ -177,17 +175,18 @@ func (c *Consumer) deliver(running, ctx context.Context, d amqp.Delivery) {
 	// The broker may take nothing for hours, for want of memory or disk. Handed back, the
 	// message would come again at once, and run into the same.
 	for publishErr := c.publish(ctx, d, next, tries, err); publishErr != nil; publishErr = c.publish(ctx, d, next, tries, err) {
-		log.Error("message could be neither handled nor put aside, it waits", "publish_error", publishErr)
+		log.ErrorContext(ctx, "message could be neither handled nor put aside, it waits", "publish_error", publishErr)
 		if !c.pause(running, d) {
-			return
+			return err
 		}
 	}
 	if outcome == "parked" {
-		log.Error("message parked", "dead_letter_queue", next)
+		log.ErrorContext(ctx, "message parked", "dead_letter_queue", next)
 	} else {
-		log.Warn("message will be tried again", "in", delay)
+		log.WarnContext(ctx, "message will be tried again", "in", delay)
 	}
 	c.finish(d, outcome)
+	return err
 }
 
 // pause waits, and tells whether d is still ours to answer: not when the consumer stops,
@@ -224,9 +223,6 @@ func (c *Consumer) handle(ctx context.Context, d amqp.Delivery) (err error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, handleTimeout)
 	defer cancel()
-	if tp, ok := d.Headers[traceparent].(string); ok {
-		ctx = propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{traceparent: tp})
-	}
 
 	e := event.New()
 	if err := e.UnmarshalJSON(d.Body); err != nil {
@@ -245,10 +241,8 @@ func (c *Consumer) publish(ctx context.Context, d amqp.Delivery, queue string, t
 		HeaderError: truncate(cause.Error()),
 		HeaderSince: time.Now().UTC().Format(time.RFC3339),
 	}
-	for _, kept := range []string{HeaderSince, traceparent} {
-		if value, ok := d.Headers[kept].(string); ok {
-			headers[kept] = truncate(value)
-		}
+	if since, ok := d.Headers[HeaderSince].(string); ok {
+		headers[HeaderSince] = truncate(since)
 	}
 	_, err := c.publisher.Publish(ctx, []rabbit.Message{{
 		ID: d.MessageId, ContentType: d.ContentType, Body: d.Body, Headers: headers, Queue: queue,

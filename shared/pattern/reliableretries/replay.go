@@ -64,12 +64,8 @@ func Replay(ctx context.Context, conn *rabbit.Conn, queue string, choice Choice)
 			r.TooOld++
 			return nil
 		}
-		headers := amqp.Table{}
-		if tp, ok := d.Headers[traceparent].(string); ok {
-			headers[traceparent] = truncate(tp)
-		}
-		_, err := publisher.Publish(ctx, []rabbit.Message{{
-			ID: d.MessageId, ContentType: d.ContentType, Body: d.Body, Headers: headers, Queue: queue,
+		_, err := publisher.Publish(rabbit.WithTraceOf(ctx, d.Headers), []rabbit.Message{{
+			ID: d.MessageId, ContentType: d.ContentType, Body: d.Body, Queue: queue,
 		}})
 		if err == nil {
 			err = d.Ack(false)

@@ -6,6 +6,7 @@ CREATE TABLE sagas (
     attempts  integer     NOT NULL DEFAULT 1,   -- how often the current command was sent
     resend_at timestamptz,                      -- NULL once ended
     version   integer     NOT NULL DEFAULT 1,
+    traceparent text      NOT NULL DEFAULT '',  -- of the request that began it
 
     -- A writer whose version is old writes -1 here, and its whole transaction fails.
     CONSTRAINT sagas_version_current CHECK (version > 0)

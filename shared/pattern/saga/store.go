@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"example.com/failwell/shared/platform/postgres"
+	"example.com/failwell/shared/platform/tracing"
 )
 
 // Schema creates the table of this package. Copy it into a migration.
@@ -26,6 +27,8 @@ type Row struct {
 	Reason   string // why it turned around; empty while it goes forward
 	Attempts int    // how often the current command was sent
 	Version  int
+
+	Traceparent string // of the request that began it
 }
 
 // Transition moves a saga from the row that was read to the next state. With the
@@ -45,24 +48,25 @@ func (t Transition) Cause() string {
 	return t.Reason
 }
 
-// Insert queues a new saga. timeout is how long to wait for the first reply.
-func Insert(b *pgx.Batch, id uuid.UUID, s State, timeout time.Duration) {
+// Insert queues a new saga. timeout is how long to wait for the first reply; ctx is that of
+// the request, whose trace stays with the saga.
+func Insert(ctx context.Context, b *pgx.Batch, id uuid.UUID, s State, timeout time.Duration) {
 	b.Queue(`
-		INSERT INTO sagas (id, phase, step, resend_at)
-		VALUES ($1, $2, $3, now() + $4::interval)`,
-		id, s.Phase, s.Step, timeout)
+		INSERT INTO sagas (id, phase, step, resend_at, traceparent)
+		VALUES ($1, $2, $3, now() + $4::interval, $5)`,
+		id, s.Phase, s.Step, timeout, tracing.Traceparent(ctx))
 }
 
 // Load queues the read of a saga. row stays as it is when there is none.
 func Load(b *pgx.Batch, id uuid.UUID, row *Row) {
 	b.Queue(`
-		SELECT id, phase, step, reason, attempts, version
+		SELECT id, phase, step, reason, attempts, version, traceparent
 		  FROM sagas
 		 WHERE id = $1`,
 		id,
 	).Query(func(rows pgx.Rows) error {
 		for rows.Next() {
-			if err := rows.Scan(&row.ID, &row.State.Phase, &row.State.Step, &row.Reason, &row.Attempts, &row.Version); err != nil {
+			if err := rows.Scan(&row.ID, &row.State.Phase, &row.State.Step, &row.Reason, &row.Attempts, &row.Version, &row.Traceparent); err != nil {
 				return err
 			}
 		}

@@ -20,7 +20,7 @@ import (
 func begin(t *testing.T, db *pgxpool.Pool, timeout time.Duration) saga.Row {
 	t.Helper()
 	id := uuid.New()
-	if err := postgres.Write(t.Context(), db, func(b *pgx.Batch) { saga.Insert(b, id, plan.Begin(), timeout) }); err != nil {
+	if err := postgres.Write(t.Context(), db, func(b *pgx.Batch) { saga.Insert(t.Context(), b, id, plan.Begin(), timeout) }); err != nil {
 		t.Fatal(err)
 	}
 	return load(t, db, id)
@@ -82,7 +82,7 @@ func TestAdvance_OfTwentyAtOnceOneSucceeds(t *testing.T) {
 	for range 20 {
 		all.Go(func() {
 			err := postgres.Write(t.Context(), db, func(b *pgx.Batch) {
-				saga.Insert(b, uuid.New(), plan.Begin(), time.Hour) // what goes with it
+				saga.Insert(t.Context(), b, uuid.New(), plan.Begin(), time.Hour) // what goes with it
 				saga.Advance(b, saga.Transition{From: row, To: saga.State{Phase: saga.Forward, Step: "post"}}, time.Hour)
 			})
 			switch {

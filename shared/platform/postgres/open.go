@@ -32,6 +32,9 @@ type Options struct {
 
 	// Logger hears about every failed try to reach the database. Required.
 	Logger *slog.Logger
+
+	// Tracer is told of each statement. nil: nothing is.
+	Tracer pgx.QueryTracer
 }
 
 // The first retry is quick because the database usually starts beside us; the
@@ -54,7 +57,7 @@ func Open(ctx context.Context, opts Options) (*pgxpool.Pool, error) {
 	if opts.MaxConns > 0 {
 		cfg.MaxConns = opts.MaxConns
 	}
-	cfg.ConnConfig.ConnectTimeout = connectTimeout
+	cfg.ConnConfig.ConnectTimeout, cfg.ConnConfig.Tracer = connectTimeout, opts.Tracer
 	noticeWhoVanished(cfg.ConnConfig)
 	var pool *pgxpool.Pool
 	leaveChangedServer(cfg.ConnConfig, func() { pool.Reset() })

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"example.com/failwell/shared/platform/config"
+	"example.com/failwell/shared/platform/telemetry"
 )
 
 // stopTimeout bounds a stop, whatever hangs: a database that does not answer, a broker,
@@ -17,8 +18,8 @@ import (
 // undone is what a crash leaves undone, and every pattern here is made for that.
 const stopTimeout = 9 * time.Second
 
-// Main reads the settings of a service and runs it until it ends by itself or SIGTERM
-// tells it to. A second signal ends it at once.
+// Main reads the settings of a service, sets up its traces, and runs it until it ends by
+// itself or SIGTERM tells it to. A second signal ends it at once.
 func Main[T any](name string, run func(ctx context.Context, cfg T) error) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	context.AfterFunc(ctx, func() {
@@ -26,13 +27,27 @@ func Main[T any](name string, run func(ctx context.Context, cfg T) error) {
 		time.Sleep(stopTimeout)
 		fail(name, fmt.Errorf("has not stopped within %s, ends as in a crash", stopTimeout))
 	})
-	cfg, err := config.Load[T]()
-	if err == nil {
-		err = run(ctx, cfg)
-	}
-	if err != nil {
+	if err := begin(ctx, name, run); err != nil {
 		fail(name, err)
 	}
+}
+
+// begin runs a service and sends the last of its spans.
+func begin[T any](ctx context.Context, name string, run func(ctx context.Context, cfg T) error) error {
+	cfg, err := config.Load[T]()
+	if err != nil {
+		return err
+	}
+	log, err := telemetry.Logger(os.Stderr, name, "warn")
+	if err != nil {
+		return err
+	}
+	flush, err := telemetry.Traces(ctx, name, log)
+	if err != nil {
+		return err
+	}
+	defer flush()
+	return run(ctx, cfg)
 }
 
 func fail(name string, err error) {

@@ -169,7 +169,7 @@ func TestPublisher_BlockedDoesNotHoldUpAcknowledgements(t *testing.T) {
 	handled := 0
 	conn.Consume(ctx, rabbit.Consumption{
 		Queue: "q", Declare: func(*amqp.Channel) error { return nil }, Workers: 1, Prefetch: 8,
-		Handle: func(_ context.Context, d amqp.Delivery) {
+		Handle: func(_ context.Context, d amqp.Delivery) error {
 			if handled == 0 {
 				go func() { _, _ = conn.Publisher().Publish(publishing, []rabbit.Message{{ID: swallow, RoutingKey: "q"}}) }()
 				for blocked.Load() == 0 {
@@ -182,6 +182,7 @@ func TestPublisher_BlockedDoesNotHoldUpAcknowledgements(t *testing.T) {
 			if handled++; handled == 3 {
 				stop()
 			}
+			return nil
 		},
 	})
 	giveUp()

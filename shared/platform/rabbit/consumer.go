@@ -7,6 +7,8 @@ import (
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
+
+	"example.com/failwell/shared/platform/tracing"
 )
 
 // Consumption says what to consume and how.
@@ -26,8 +28,9 @@ type Consumption struct {
 	Prefetch int
 
 	// Handle handles one delivery and must end by acknowledging it or not; a
-	// delivery that is neither is delivered again when the connection breaks.
-	Handle func(ctx context.Context, d amqp.Delivery)
+	// delivery that is neither is delivered again when the connection breaks. Its error is
+	// for the trace only.
+	Handle func(ctx context.Context, d amqp.Delivery) error
 
 	// Consuming is told 1 when deliveries may come and 0 when none can. nil: nothing is.
 	Consuming func(float64)
@@ -81,7 +84,7 @@ func (c *Conn) consumeOnce(ctx context.Context, what Consumption) error {
 	}
 	var workers sync.WaitGroup
 	for range what.Workers {
-		workers.Go(func() { work(ctx, deliveries, what.Handle) })
+		workers.Go(func() { work(ctx, deliveries, what) })
 	}
 	workers.Wait()
 	if ctx.Err() != nil {
@@ -90,7 +93,7 @@ func (c *Conn) consumeOnce(ctx context.Context, what Consumption) error {
 	return fmt.Errorf("the broker closed the channel")
 }
 
-func work(ctx context.Context, deliveries <-chan amqp.Delivery, handle func(context.Context, amqp.Delivery)) {
+func work(ctx context.Context, deliveries <-chan amqp.Delivery, what Consumption) {
 	for {
 		// Asked first on its own: select picks at random when both are ready,
 		// and a stopping consumer must not start on what was prefetched.
@@ -105,7 +108,8 @@ func work(ctx context.Context, deliveries <-chan amqp.Delivery, handle func(cont
 				return
 			}
 			// A delivery in progress is finished, not cut off, when ctx ends.
-			handle(context.WithoutCancel(ctx), d)
+			handling, span := startProcessing(context.WithoutCancel(ctx), what.Queue, d)
+			tracing.End(span, what.Handle(handling, d))
 		}
 	}
 }

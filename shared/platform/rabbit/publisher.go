@@ -54,6 +54,14 @@ type Message struct {
 	Queue string
 }
 
+// destination is where m goes; the exchange without a name leads to the queue of that key.
+func (m Message) destination() (exchange, key string) {
+	if m.Queue != "" {
+		return "", m.Queue
+	}
+	return Exchange, m.RoutingKey
+}
+
 // Publisher publishes pipelines of messages on a channel of its own. It is safe
 // for concurrent use; pipelines go out one after the other.
 type Publisher struct {
@@ -85,6 +93,8 @@ func (p *Publisher) Publish(ctx context.Context, msgs []Message) (confirmed []bo
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	confirmed = make([]bool, len(msgs))
+	msgs, spans := startPublishing(ctx, msgs)
+	defer func() { endPublishing(spans, confirmed, err) }()
 	if err := p.open(ctx); err != nil {
 		return confirmed, err
 	}
@@ -142,10 +152,7 @@ func (p *Publisher) drop() {
 func (p *Publisher) send(ctx context.Context, msgs []Message) ([]*amqp.DeferredConfirmation, error) {
 	confirms := make([]*amqp.DeferredConfirmation, 0, len(msgs))
 	for _, m := range msgs {
-		exchange, key := Exchange, m.RoutingKey
-		if m.Queue != "" {
-			exchange, key = "", m.Queue
-		}
+		exchange, key := m.destination()
 		if len(key) > maxShortString {
 			confirms = append(confirms, nil)
 			continue

@@ -18,8 +18,6 @@ import (
 	"example.com/failwell/shared/testenv"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
-
 func connect(t *testing.T) *rabbit.Conn {
 	t.Helper()
 	return connectWith(t, rabbit.Options{URL: testenv.Rabbit(t)})
@@ -174,7 +172,7 @@ func TestConsume_StoppedFinishesItsWork(t *testing.T) {
 	running.Go(func() {
 		conn.Consume(ctx, rabbit.Consumption{
 			Queue: "q", Declare: func(*amqp.Channel) error { return nil }, Workers: 2, Prefetch: 16,
-			Handle: func(ctx context.Context, d amqp.Delivery) {
+			Handle: func(ctx context.Context, d amqp.Delivery) error {
 				begun <- struct{}{}
 				<-goOn
 				if ctx.Err() != nil {
@@ -184,6 +182,7 @@ func TestConsume_StoppedFinishesItsWork(t *testing.T) {
 				if err := d.Ack(false); err != nil {
 					t.Error(err)
 				}
+				return nil
 			},
 		})
 	})
@@ -215,14 +214,15 @@ func TestConsume_ComesBackWhenItsChannelBreaks(t *testing.T) {
 	var deliveries []bool
 	conn.Consume(ctx, rabbit.Consumption{
 		Queue: "q", Declare: func(*amqp.Channel) error { return nil }, Workers: 1, Prefetch: 1,
-		Handle: func(_ context.Context, d amqp.Delivery) {
+		Handle: func(_ context.Context, d amqp.Delivery) error {
 			deliveries = append(deliveries, d.Redelivered)
 			if len(deliveries) == 1 {
 				_ = d.Acknowledger.Ack(d.DeliveryTag+1000, false) // a tag that is none: the broker closes the channel
-				return
+				return nil
 			}
 			_ = d.Ack(false)
 			stop()
+			return nil
 		},
 	})
 	if fmt.Sprint(deliveries) != "[false true]" {
@@ -292,7 +292,7 @@ func TestConsume_TellsWhetherTheQueueIsConsumed(t *testing.T) {
 	var told []float64
 	conn.Consume(ctx, rabbit.Consumption{
 		Queue: "q", Declare: func(*amqp.Channel) error { return nil }, Workers: 1, Prefetch: 1,
-		Handle: func(context.Context, amqp.Delivery) {},
+		Handle: func(context.Context, amqp.Delivery) error { return nil },
 		Consuming: func(now float64) {
 			told = append(told, now)
 			stop()

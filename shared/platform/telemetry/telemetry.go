@@ -1,5 +1,4 @@
-// Package telemetry sets up logs and carries the trace of a request across
-// rows and messages, where the context itself cannot go.
+// Package telemetry sets up what a process says of itself: logs, metrics and traces.
 package telemetry
 
 import (
@@ -12,7 +11,7 @@ import (
 )
 
 // Logger returns a logger that writes one JSON object a line. level is one of
-// debug, info, warn, error. Lines written with a context carry its trace id.
+// debug, info, warn, error. Lines written with a context carry its trace and span.
 func Logger(w io.Writer, service, level string) (*slog.Logger, error) {
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(level)); err != nil {
@@ -22,13 +21,13 @@ func Logger(w io.Writer, service, level string) (*slog.Logger, error) {
 	return slog.New(traced{handler}).With("service", service), nil
 }
 
-// traced adds the trace id of the context to each line, so that one order can
-// be followed through the logs of all services.
+// traced adds the trace of the context to each line, so that one order can be followed
+// through the logs of all services.
 type traced struct{ slog.Handler }
 
 func (t traced) Handle(ctx context.Context, r slog.Record) error {
 	if span := trace.SpanContextFromContext(ctx); span.HasTraceID() {
-		r.AddAttrs(slog.String("trace_id", span.TraceID().String()))
+		r.AddAttrs(slog.String("trace_id", span.TraceID().String()), slog.String("span_id", span.SpanID().String()))
 	}
 	return t.Handler.Handle(ctx, r)
 }

@@ -2,12 +2,12 @@ package telemetry_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"strings"
 	"testing"
 
 	"example.com/failwell/shared/platform/telemetry"
+	"example.com/failwell/shared/platform/tracing"
 )
 
 const (
@@ -35,7 +35,7 @@ func TestLogger_LinesCarryTheTraceOfTheirRequest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx := telemetry.WithTraceparent(t.Context(), traceparent)
+	ctx := tracing.WithTraceparent(t.Context(), traceparent)
 	log.InfoContext(ctx, "accepted")
 	log.With("order", "ord_1").InfoContext(ctx, "line\nbreak") // With makes a new handler, which must trace too
 	log.InfoContext(t.Context(), "no request")
@@ -64,41 +64,6 @@ func TestLogger_ObeysItsLevelAndNamesAWrongOne(t *testing.T) {
 	}
 	if _, err := telemetry.Logger(&out, "orders", "chatty"); err == nil || !strings.Contains(err.Error(), "LOG_LEVEL") {
 		t.Errorf("got %v", err)
-	}
-}
-
-func TestTraceparent_SurvivesARowOrAMessage(t *testing.T) {
-	t.Parallel()
-	stored := telemetry.Traceparent(telemetry.WithTraceparent(t.Context(), traceparent))
-	if stored != traceparent {
-		t.Errorf("got %q", stored)
-	}
-	ctx, span := telemetry.Tracer().Start(telemetry.WithTraceparent(t.Context(), stored), "consume")
-	defer span.End()
-	if got := telemetry.Traceparent(ctx); !strings.Contains(got, traceID) || got == stored {
-		t.Errorf("got %q, want the same trace and a span of its own", got)
-	}
-}
-
-func TestTraceparent_MalformedIsNoTraceAndNoError(t *testing.T) {
-	t.Parallel()
-	for _, bad := range []string{"", "nonsense", "00-0-0-01", "00-" + strings.Repeat("0", 32) + "-00f067aa0ba902b7-01", traceparent + "\nx: y", strings.Repeat("f", 1<<16)} {
-		ctx := telemetry.WithTraceparent(context.Background(), bad)
-		if got := telemetry.Traceparent(ctx); got != "" {
-			t.Errorf("%.80q became %q", bad, got)
-		}
-	}
-}
-
-func TestTracer_StartsATraceWhenTheClientSendsNone(t *testing.T) {
-	t.Parallel()
-	tracer := telemetry.Tracer()
-	one, first := tracer.Start(t.Context(), "one")
-	defer first.End()
-	two, second := tracer.Start(t.Context(), "two")
-	defer second.End()
-	if a, b := telemetry.Traceparent(one), telemetry.Traceparent(two); a == "" || a == b {
-		t.Errorf("got %q and %q", a, b)
 	}
 }
 

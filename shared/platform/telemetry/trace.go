@@ -2,32 +2,70 @@ package telemetry
 
 import (
 	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
 
-	"go.opentelemetry.io/otel/propagation"
+	"github.com/exaring/otelpgx"
+	"github.com/jackc/pgx/v5"
+	"go.opentelemetry.io/contrib/exporters/autoexport"
+	"go.opentelemetry.io/otel"
+	"go.opentelemetry.io/otel/sdk/resource"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
-	"go.opentelemetry.io/otel/trace"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 )
 
-// Tracer gives the requests of this process their trace and span ids. The spans
-// are sent nowhere: the ids alone join the log lines of all services. To see
-// the spans too, hand the provider an exporter here, sdktrace.WithBatcher(…).
-func Tracer() trace.Tracer {
-	return sdktrace.NewTracerProvider().Tracer("example.com/failwell")
+// flushTimeout bounds how long a stop waits for the collector of the traces. Requests may
+// take seven of the nine seconds that a stop has (process.Main, web.Run).
+const flushTimeout = time.Second
+
+// Traces sets up what becomes of this process's spans, by OpenTelemetry's own variables
+// (docs/traces.md), and returns what sends the last of them at the end.
+//
+// Off unless OTEL_TRACES_EXPORTER or an OTLP endpoint is set. Off, the spans are sent
+// nowhere and nothing is dialled: the trace's id alone joins the log lines of all services.
+// On, an exporter that hangs or refuses holds up nothing: spans wait in a queue of bounded
+// length, and those that find it full are dropped.
+func Traces(ctx context.Context, service string, log *slog.Logger) (flush func(), err error) {
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("spans were not sent", "error", err) }))
+	if !exporting() {
+		otel.SetTracerProvider(sdktrace.NewTracerProvider())
+		return func() {}, nil
+	}
+	exporter, err := autoexport.NewSpanExporter(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("OTEL_TRACES_EXPORTER, OTEL_EXPORTER_OTLP_PROTOCOL: %w", err)
+	}
+	// What OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say comes last and wins.
+	who, err := resource.New(ctx, resource.WithTelemetrySDK(), resource.WithHost(), resource.WithProcessPID(),
+		resource.WithAttributes(semconv.ServiceName(service)), resource.WithFromEnv())
+	if err != nil {
+		return nil, fmt.Errorf("OTEL_RESOURCE_ATTRIBUTES: %w", err)
+	}
+	provider := sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(who))
+	otel.SetTracerProvider(provider)
+	return func() {
+		// Not the context of the process: it has ended, or we would not be here.
+		ctx, cancel := context.WithTimeout(context.Background(), flushTimeout)
+		defer cancel()
+		if err := provider.Shutdown(ctx); err != nil {
+			log.Warn("the last spans were not sent", "error", err)
+		}
+	}, nil
 }
 
-var w3c propagation.TraceContext
-
-// Traceparent returns the W3C traceparent of ctx, or "" when it has no trace.
-// It is stored beside a message in the outbox: the relay that sends the message
-// later knows nothing of the request that wrote it.
-func Traceparent(ctx context.Context) string {
-	carrier := propagation.MapCarrier{}
-	w3c.Inject(ctx, carrier)
-	return carrier["traceparent"]
+func exporting() bool {
+	set := os.Getenv("OTEL_TRACES_EXPORTER") != "" || os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != ""
+	return set && os.Getenv("OTEL_TRACES_EXPORTER") != "none" && os.Getenv("OTEL_SDK_DISABLED") != "true"
 }
 
-// WithTraceparent returns ctx with the trace that traceparent names; a malformed
-// or empty one leaves ctx as it is.
-func WithTraceparent(ctx context.Context, traceparent string) context.Context {
-	return w3c.Extract(ctx, propagation.MapCarrier{"traceparent": traceparent})
+// QueryTracer makes a span of each statement that belongs to a trace; the polls of the
+// background belong to none. Arguments are left out: among them are tokens and secrets.
+// nil when traces are off: a span would cost more than some statements do.
+func QueryTracer() pgx.QueryTracer {
+	if !exporting() {
+		return nil
+	}
+	return otelpgx.NewTracer(otelpgx.WithDisableAcquireTracer(), otelpgx.WithDisableConnectionDetailsInAttributes())
 }

@@ -5,8 +5,10 @@ import (
 	"net/http"
 	"time"
 
+	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+
 	"example.com/failwell/shared/platform/postgres/txmark"
-	"example.com/failwell/shared/platform/telemetry"
+	"example.com/failwell/shared/platform/tracing"
 )
 
 // ErrInTransaction means: somebody tried to call another system while a database
@@ -24,7 +26,7 @@ func Client(timeout time.Duration) *http.Client {
 	transport.MaxIdleConnsPerHost = 32
 	return &http.Client{
 		Timeout:       timeout,
-		Transport:     guarded{transport},
+		Transport:     guarded{otelhttp.NewTransport(transport, otelhttp.WithPropagators(tracing.W3C))},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
@@ -40,10 +42,6 @@ func (g guarded) RoundTrip(r *http.Request) (*http.Response, error) {
 			_ = r.Body.Close() // the caller of a transport expects the body closed, also on refusal
 		}
 		return nil, ErrInTransaction
-	}
-	if tp := telemetry.Traceparent(r.Context()); tp != "" {
-		r = r.Clone(r.Context())
-		r.Header.Set("traceparent", tp)
 	}
 	return g.next.RoundTrip(r)
 }

@@ -14,6 +14,9 @@ import (
 
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
 	"example.com/failwell/shared/platform/config"
 	"example.com/failwell/shared/platform/telemetry"
@@ -21,7 +24,12 @@ import (
 	"example.com/failwell/shared/testenv"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+var spans = tracetest.NewSpanRecorder()
+
+func TestMain(m *testing.M) {
+	otel.SetTracerProvider(sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans)))
+	testenv.Main(m)
+}
 
 // server is a real one on a free port, with its log.
 type server struct {
@@ -40,7 +48,7 @@ func serve(t *testing.T, routes func(e *echo.Echo), checks ...web.Check) *server
 		t.Fatal(err)
 	}
 	registry := prometheus.NewRegistry()
-	e := web.New(web.Options{Logger: logger, Metrics: registry})
+	e := web.New(web.Options{Logger: logger, Metrics: registry, ServiceKey: "svc_key"})
 	routes(e)
 	ctx, cancel := context.WithCancel(context.Background())
 	web.Health(ctx, e, logger, registry, checks...)

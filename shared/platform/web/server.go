@@ -13,6 +13,7 @@ import (
 	_ "net/http/pprof" // on the default mux, which only the lab serves
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -22,12 +23,14 @@ import (
 	"github.com/labstack/echo/v4/middleware"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
 	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/net/netutil"
 
 	"example.com/failwell/shared/platform/config"
 	"example.com/failwell/shared/platform/fault"
-	"example.com/failwell/shared/platform/telemetry"
+	"example.com/failwell/shared/platform/tracing"
 )
 
 // Limits of the server. A client that sends more, or is slower, is cut off: each open
@@ -52,6 +55,10 @@ type Options struct {
 	Logger  *slog.Logger
 	Metrics *prometheus.Registry
 
+	// ServiceKey is what our own services show. A request that shows it continues its
+	// caller's trace, and no other request does. "": none does.
+	ServiceKey string
+
 	// LabFaults mounts what belongs into a lab: the control of the fault points
 	// under /lab/faults, and Go's profiles under /debug/pprof/.
 	LabFaults bool
@@ -61,7 +68,7 @@ type Options struct {
 func New(opts Options) *echo.Echo {
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
-	e.Server.Handler = headAsGet(e)
+	e.Server.Handler = headAsGet(limitBody(traced(e, opts.ServiceKey)))
 	e.Server.MaxHeaderBytes = maxHeaders - 4<<10 // net/http adds as much for its buffer
 	e.Server.ReadHeaderTimeout = readHeaderTimeout
 	e.Server.ReadTimeout = readTimeout
@@ -72,7 +79,7 @@ func New(opts Options) *echo.Echo {
 
 	e.Use(commonHeaders)
 	e.Use(middleware.RequestID())
-	e.Use(traceRequests(telemetry.Tracer()))
+	e.Use(nameSpan)
 	e.Use(observe(opts.Metrics))
 	e.Use(middleware.RecoverWithConfig(middleware.RecoverConfig{
 		LogErrorFunc: func(c echo.Context, err error, stack []byte) error {
@@ -81,7 +88,7 @@ func New(opts Options) *echo.Echo {
 		},
 	}))
 	e.Use(checkURL)
-	e.Use(limitBody)
+	e.Use(refuseLargeBody)
 
 	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(opts.Metrics, promhttp.HandlerOpts{})))
 	if opts.LabFaults {
@@ -141,33 +148,47 @@ func checkURL(next echo.HandlerFunc) echo.HandlerFunc {
 	}
 }
 
-// limitBody refuses a body by its announced length at once, and an unannounced
-// one when it grows too long; the rest of it is never read.
-func limitBody(next echo.HandlerFunc) echo.HandlerFunc {
+// limitBody cuts off a body that was not announced as too large and is; the rest of it is
+// never read. It stands before all that wraps the answer: only net/http's own writer
+// understands that the connection must be closed, instead of reading the rest to reuse it.
+func limitBody(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		next.ServeHTTP(w, r)
+	})
+}
+
+// refuseLargeBody refuses a body by its announced length at once.
+func refuseLargeBody(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
-		r := c.Request()
-		if r.ContentLength > maxBody {
+		if c.Request().ContentLength > maxBody {
 			return readProblem(&http.MaxBytesError{Limit: maxBody})
 		}
-		// net/http's own writer, not echo's wrapper: only it understands that the
-		// connection must be closed, instead of reading the rest to reuse it.
-		r.Body = http.MaxBytesReader(c.Response().Writer, r.Body, maxBody)
 		return next(c)
 	}
 }
 
-// traceRequests goes on with the caller's trace, or begins one, so that it
-// reaches logs, rows and messages.
-func traceRequests(tracer trace.Tracer) echo.MiddlewareFunc {
-	return func(next echo.HandlerFunc) echo.HandlerFunc {
-		return func(c echo.Context) error {
-			r := c.Request()
-			ctx := telemetry.WithTraceparent(r.Context(), r.Header.Get("traceparent"))
-			ctx, span := tracer.Start(ctx, "HTTP "+c.Path(), trace.WithSpanKind(trace.SpanKindServer))
-			defer span.End()
-			c.SetRequest(r.WithContext(ctx))
-			return next(c)
-		}
+// traced makes a span of each request that somebody waits for. A trace that one of our own
+// services is in goes on. Anybody else's is linked and not joined: a stranger shall decide
+// neither whose trace a request shows up in, nor whether it is kept.
+func traced(next http.Handler, serviceKey string) http.Handler {
+	stranger := func(r *http.Request) bool { return !hasKey(r, serviceKey) }
+	wanted := func(r *http.Request) bool {
+		return !strings.HasPrefix(r.URL.Path, "/lab/") && !slices.Contains(untraced, r.URL.Path)
+	}
+	return otelhttp.NewHandler(next, "", otelhttp.WithPropagators(tracing.W3C), otelhttp.WithPublicEndpointFn(stranger), otelhttp.WithFilter(wanted))
+}
+
+// untraced is what is asked for every few seconds, and not by anybody's client.
+var untraced = []string{"/healthz", "/readyz", "/metrics"}
+
+// nameSpan names the span of a request by its route, which was not known when it began.
+func nameSpan(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		span := trace.SpanFromContext(c.Request().Context())
+		span.SetName(methodLabel(c.Request().Method) + " " + c.Path())
+		span.SetAttributes(semconv.HTTPRoute(c.Path()))
+		return next(c)
 	}
 }
 

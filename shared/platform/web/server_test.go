@@ -16,10 +16,12 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 
 	"example.com/failwell/shared/platform/config"
 	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/platform/telemetry"
+	"example.com/failwell/shared/platform/tracing"
 	"example.com/failwell/shared/platform/web"
 )
 
@@ -422,19 +424,74 @@ func TestMetrics_DoNotGrowWithWhatClientsInvent(t *testing.T) {
 	}
 }
 
-func TestServer_EachRequestHasATraceAndKeepsItsCallers(t *testing.T) {
+// A trace that one of our services names goes on. What a stranger names is linked: it must
+// not put requests into another one's trace.
+func TestServer_GoesOnWithTheTraceOfOurServicesOnly(t *testing.T) {
 	t.Parallel()
 	s := serve(t, func(e *echo.Echo) {
-		e.GET("/trace", func(c echo.Context) error {
-			return c.String(http.StatusOK, telemetry.Traceparent(c.Request().Context()))
+		e.POST("/traced/:id", func(c echo.Context) error {
+			return c.String(http.StatusOK, tracing.Traceparent(c.Request().Context()))
 		})
 	})
 	const traceID = "4bf92f3577b34da6a3ce929d0e0e4736"
-	if got := s.send(t, http.MethodGet, "/trace", "", "traceparent", "00-"+traceID+"-00f067aa0ba902b7-01").body; !strings.Contains(got, traceID) {
-		t.Errorf("the caller's trace is lost: %q", got)
+	for key, want := range map[string]bool{"": false, "Bearer sk_merchant": false, "Bearer svc_ke": false, "Bearer svc_key": true} {
+		header := []string{"traceparent", "00-" + traceID + "-00f067aa0ba902b7-01"}
+		if key != "" {
+			header = append(header, "Authorization", key)
+		}
+		got := s.send(t, http.MethodPost, "/traced/7", "", header...).body
+		if strings.Contains(got, traceID) != want || got == "" {
+			t.Errorf("%q: the request is in %q", key, got)
+		}
+		var span sdktrace.ReadOnlySpan
+		eventually(t, "the span ends", func() bool {
+			for _, span = range spans.Ended() {
+				if strings.Contains(got, span.SpanContext().SpanID().String()) {
+					return true
+				}
+			}
+			return false
+		})
+		if span.Name() != "POST /traced/:id" || (len(span.Links()) == 1 && span.Links()[0].SpanContext.TraceID().String() == traceID) == want {
+			t.Errorf("%q: span %s, links %v", key, span.Name(), span.Links())
+		}
 	}
-	if one, two := s.send(t, http.MethodGet, "/trace", "").body, s.send(t, http.MethodGet, "/trace", "").body; one == "" || one == two {
+	if one, two := s.send(t, http.MethodPost, "/traced/7", "").body, s.send(t, http.MethodPost, "/traced/7", "").body; one == "" || one == two {
 		t.Errorf("without a caller's trace: %q and %q", one, two)
+	}
+}
+
+func TestServer_HealthAndMetricsAreNotTraced(t *testing.T) {
+	t.Parallel()
+	s := serve(t, func(*echo.Echo) {})
+	for _, path := range []string{"/healthz", "/readyz", "/metrics"} {
+		s.send(t, http.MethodGet, path, "")
+	}
+	s.send(t, http.MethodGet, "/not-there", "") // and it has ended before this one does
+	address := strings.TrimPrefix(s.url, "http://")
+	of := func(span sdktrace.ReadOnlySpan) (path, host string) {
+		for _, a := range span.Attributes() {
+			switch a.Key {
+			case "url.path":
+				path = a.Value.AsString()
+			case "server.port":
+				host = "127.0.0.1:" + a.Value.Emit()
+			}
+		}
+		return path, host
+	}
+	var paths []string
+	eventually(t, "a span", func() bool {
+		paths = nil
+		for _, span := range spans.Ended() {
+			if path, host := of(span); host == address {
+				paths = append(paths, path)
+			}
+		}
+		return len(paths) > 0
+	})
+	if len(paths) != 1 || paths[0] != "/not-there" {
+		t.Errorf("traced: %v", paths)
 	}
 }
 

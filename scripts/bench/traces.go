@@ -1,0 +1,45 @@
+package main
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+
+	"example.com/failwell/scripts/stack"
+)
+
+// traces measures what it costs completed orders that the services send their spans to a
+// collector, in turn with a second system that sends none. The collector throws them away:
+// what one does with them is not our cost, and it would do it on the same cores.
+func (b *bench) traces(ctx context.Context) error {
+	sink := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
+	defer sink.Close()
+	env := map[string][]string{}
+	for _, name := range stack.Services {
+		env[name] = []string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + sink.URL}
+	}
+	traced, err := b.second(ctx, stack.Options{Env: env})
+	if err != nil {
+		return err
+	}
+	defer traced.stop()
+	n := 1500
+	if b.Quick {
+		n = 500
+	}
+	completed := func(of *bench) func() (sample, error) {
+		return func() (sample, error) {
+			s, _, err := of.orders(ctx, n, 32)
+			return s, err
+		}
+	}
+	for _, of := range []*bench{b, traced} { // warm
+		if _, _, err := of.orders(ctx, n/5, 32); err != nil {
+			return err
+		}
+	}
+	_, err = b.against("order, accepted to confirmed, with traces", "orders/s",
+		contender{"", 0, completed(traced)}, contender{"the same without traces", 0, completed(b)})
+	return err
+}

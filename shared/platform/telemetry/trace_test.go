@@ -1,0 +1,120 @@
+package telemetry_test
+
+import (
+	"bytes"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"example.com/failwell/shared/platform/telemetry"
+	"example.com/failwell/shared/platform/tracing"
+	"example.com/failwell/shared/testenv/collector"
+)
+
+// The variables are of the whole process, so these do not run side by side.
+
+// set up traces with these variables and no others, and return the log.
+func setUp(t *testing.T, variables map[string]string) (flush func(), log *bytes.Buffer) {
+	t.Helper()
+	for _, name := range []string{
+		"OTEL_TRACES_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_SDK_DISABLED", "OTEL_SERVICE_NAME",
+	} {
+		t.Setenv(name, variables[name])
+	}
+	log = &bytes.Buffer{}
+	logger, err := telemetry.Logger(log, "test", "warn")
+	if err != nil {
+		t.Fatal(err)
+	}
+	flush, err = telemetry.Traces(t.Context(), "orders", logger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return flush, log
+}
+
+func TestTraces_OffUnlessAskedFor(t *testing.T) {
+	// Where an exporter would go by default.
+	listener, err := net.Listen("tcp", "127.0.0.1:4318")
+	if err != nil {
+		t.Skip(err)
+	}
+	connected := make(chan struct{}, 1)
+	go http.Serve(listener, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { connected <- struct{}{} })) //nolint:errcheck,gosec // until it is closed
+	defer listener.Close()                                                                                          //nolint:errcheck // nothing is at stake
+	for name, variables := range map[string]map[string]string{
+		"nothing is set": {},
+		"none":           {"OTEL_TRACES_EXPORTER": "none", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"},
+		"disabled":       {"OTEL_SDK_DISABLED": "true", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4318"},
+	} {
+		flush, log := setUp(t, variables)
+		ctx, span := tracing.Tracer().Start(t.Context(), "a request")
+		span.End()
+		if tracing.Traceparent(ctx) == "" {
+			t.Errorf("%s: no id joins the log lines", name)
+		}
+		flush()
+		select {
+		case <-connected:
+			t.Errorf("%s: spans were sent", name)
+		default:
+		}
+		if telemetry.QueryTracer() != nil || log.Len() > 0 {
+			t.Errorf("%s: statements are traced, or the log says %s", name, log)
+		}
+	}
+}
+
+func TestTraces_AreSentAtTheLatestWhenTheProcessEnds(t *testing.T) {
+	c := collector.Start()
+	defer c.Close()
+	flush, _ := setUp(t, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": c.URL})
+	ctx, span := tracing.Tracer().Start(t.Context(), "a request")
+	span.End()
+	flush()
+	trace := strings.Split(tracing.Traceparent(ctx), "-")[1]
+	if got := c.Trace(trace); len(got) != 1 || got[0].Name != "a request" || got[0].Service != "orders" || got[0].PID == "" {
+		t.Errorf("received %+v", got)
+	}
+	if telemetry.QueryTracer() == nil {
+		t.Error("statements are not traced")
+	}
+}
+
+func TestTraces_AWrongExporterIsNamedAtTheStart(t *testing.T) {
+	t.Setenv("OTEL_TRACES_EXPORTER", "pigeon")
+	if _, err := telemetry.Traces(t.Context(), "orders", nil); err == nil || !strings.Contains(err.Error(), "OTEL_TRACES_EXPORTER") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A collector that never answers, and one that is not there: neither holds up the work,
+// nor the stop for longer than it has.
+func TestTraces_ACollectorThatHangsHoldsUpNothing(t *testing.T) {
+	hangs := make(chan struct{})
+	hanging := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-hangs }))
+	defer hanging.Close()
+	defer close(hangs)
+	for name, url := range map[string]string{"hangs": hanging.URL, "refuses": "http://127.0.0.1:1"} {
+		flush, log := setUp(t, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": url})
+		begun := time.Now()
+		for range 20_000 { // ten times the queue
+			_, span := tracing.Tracer().Start(t.Context(), "a request")
+			span.End()
+		}
+		if took := time.Since(begun); took > 2*time.Second {
+			t.Errorf("%s: the work took %s", name, took)
+		}
+		begun = time.Now()
+		flush()
+		if took := time.Since(begun); took > 2*time.Second {
+			t.Errorf("%s: the stop took %s", name, took)
+		}
+		if log.Len() == 0 {
+			t.Errorf("%s: nothing in the log", name)
+		}
+	}
+}
