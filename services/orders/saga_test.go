@@ -55,7 +55,7 @@ func TestSweep_SendsEachLostCommandAgainOnce(t *testing.T) {
 		ids = append(ids, one.accept(fmt.Sprint("key-", n)))
 	}
 	one.exec(`DELETE FROM outbox`)
-	one.exec(`UPDATE sagas SET resend_at = now() - interval '1 second'`)
+	one.exec(`UPDATE sagas SET resend_at = now() - interval '1 second', traceparent = '00-' || md5(id::text) || '-00f067aa0ba902b7-01'`)
 
 	var both sync.WaitGroup
 	for _, b := range []bench{one, other} {
@@ -66,13 +66,17 @@ func TestSweep_SendsEachLostCommandAgainOnce(t *testing.T) {
 		})
 	}
 	both.Wait()
-	var attempts, commands, waiting int
+	var attempts, commands, waiting, traced int
 	err := one.db.QueryRow(t.Context(), `
 		SELECT (SELECT sum(attempts) FROM sagas),
 		       (SELECT count(*) FROM outbox WHERE type = 'payments.authorise'),
-		       (SELECT count(*) FROM sagas WHERE resend_at > now() + interval '10 minutes')`).Scan(&attempts, &commands, &waiting)
+		       (SELECT count(*) FROM sagas WHERE resend_at > now() + interval '10 minutes'),
+		       (SELECT count(*) FROM sagas s JOIN outbox o ON substr(o.traceparent, 4, 32) = substr(s.traceparent, 4, 32))`).Scan(&attempts, &commands, &waiting, &traced)
 	if err != nil || attempts != 2*lost || commands != lost || waiting != lost {
 		t.Errorf("%d attempts, %d commands, %d wait for their reply, %v; want %d, %d, %d", attempts, commands, waiting, err, 2*lost, lost, lost)
+	}
+	if traced != lost {
+		t.Errorf("%d of %d commands are in the trace of their order", traced, lost)
 	}
 	one.answer(ids[0], "authorise") // and the reply is expected
 	if got := one.row(ids[0]); got != "pending forward post-sale" {
