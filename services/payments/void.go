@@ -47,7 +47,7 @@ func (s *service) void(ctx context.Context, cmd command) error {
 		case captured:
 			// The saga does not send this. If it ever does, the reply that the
 			// money was released would be a lie.
-			s.log.Error("void of a captured payment refused", "payment_id", p.wireID(), "order_id", cmd.OrderID)
+			s.log.ErrorContext(ctx, "void of a captured payment refused", "payment_id", p.wireID(), "order_id", cmd.OrderID)
 			return s.replyAgain(ctx, cmd, cmd.Refused("already_captured"))
 		}
 

@@ -77,7 +77,7 @@ func (s *service) webhook(c echo.Context) error {
 	if !known {
 		// News of a kind that was invented after us. Refusing it would make the
 		// processor send it for days.
-		s.log.Info("webhook of an unknown kind ignored", "type", n.Type)
+		s.log.InfoContext(c.Request().Context(), "webhook of an unknown kind ignored", "type", n.Type)
 		return c.NoContent(http.StatusNoContent)
 	}
 	id := c.Request().Header.Get("webhook-id")

@@ -152,7 +152,7 @@ func (c *Consumer) deliver(running, ctx context.Context, d amqp.Delivery) error 
 		err = fault.Point(ctx, fault.ConsumerBeforeAck)
 	}
 	if err == nil {
-		c.finish(d, "done")
+		c.finish(ctx, d, "done")
 		return nil
 	}
 
@@ -185,7 +185,7 @@ func (c *Consumer) deliver(running, ctx context.Context, d amqp.Delivery) error 
 	} else {
 		log.WarnContext(ctx, "message will be tried again", "in", delay)
 	}
-	c.finish(d, outcome)
+	c.finish(ctx, d, outcome)
 	return err
 }
 
@@ -204,9 +204,9 @@ func (c *Consumer) pause(running context.Context, d amqp.Delivery) bool {
 
 // finish acknowledges. It comes last of all: an acknowledgement before the work
 // is done loses the message when the process dies in between.
-func (c *Consumer) finish(d amqp.Delivery, outcome string) {
+func (c *Consumer) finish(ctx context.Context, d amqp.Delivery, outcome string) {
 	if err := d.Ack(false); err != nil {
-		c.Logger.Warn("acknowledgement lost, the message will come again", "message_id", d.MessageId, "error", err)
+		c.Logger.WarnContext(ctx, "acknowledgement lost, the message will come again", "message_id", d.MessageId, "error", err)
 	}
 	c.handled.WithLabelValues(c.Queue, outcome).Inc()
 }
