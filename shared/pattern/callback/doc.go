@@ -28,7 +28,8 @@
 //
 // The idea of shared/pattern/outbox, with the merchant in place of the broker: written
 // with the data, sent after. It has its own table because each row has a schedule of
-// its own. shared/platform/postgres, Standard Webhooks' library, Prometheus.
+// its own. shared/platform/postgres, shared/platform/tracing, Standard Webhooks' library,
+// Prometheus.
 //
 // It brings into your module:
 //

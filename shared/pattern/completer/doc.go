@@ -26,7 +26,7 @@
 //
 // shared/pattern/idempotency: a request or a completer that works on a piece of
 // work holds the lock of its key. What it runs is the function that the request runs too,
-// usually one of shared/pattern/recoverypoint. Prometheus.
+// usually one of shared/pattern/recoverypoint. shared/platform/tracing, Prometheus.
 //
 // It brings into your module:
 //

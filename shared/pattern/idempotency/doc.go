@@ -35,8 +35,8 @@
 //
 // # Built on
 //
-// shared/platform/postgres and shared/platform/problem: pgx, google/uuid, encoding/json/v2
-// and the standard library. Requests and answers are those of net/http; with echo they are c.Request() and
+// shared/platform/postgres, shared/platform/problem and shared/platform/tracing: pgx,
+// google/uuid, encoding/json/v2, OpenTelemetry's API and the standard library. Requests and answers are those of net/http; with echo they are c.Request() and
 // c.Response(). [Request.LookupTx] and [Request.RecordTx] take any pgx.Tx. Inside one
 // database the unique key itself is the lock.
 //

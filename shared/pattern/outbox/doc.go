@@ -29,7 +29,8 @@
 // # Built on
 //
 // pgx for the table, the CloudEvents SDK for the message, OpenTelemetry's API for its
-// trace, Prometheus for the counters, shared/platform/fault and shared/platform/required.
+// trace (shared/platform/tracing), Prometheus for the counters, shared/platform/fault and
+// shared/platform/required.
 // The broker is behind Publisher; outbox/rabbitpublisher is the one for RabbitMQ.
 //
 // It brings into your module:

@@ -28,7 +28,7 @@
 //
 // # Built on
 //
-// shared/platform/postgres and Prometheus. [RecheckTx] takes any pgx.Tx.
+// shared/platform/postgres, shared/platform/tracing and Prometheus. [RecheckTx] takes any pgx.Tx.
 //
 // It brings into your module:
 //

@@ -33,7 +33,7 @@
 //
 // # Built on
 //
-// shared/platform/postgres; shared/pattern/outbox, which sends commands and replies;
+// shared/platform/postgres; shared/platform/tracing; shared/pattern/outbox, which sends commands and replies;
 // shared/pattern/changerecord, which recognises one that comes twice;
 // shared/pattern/reliableretries, for what is malformed.
 //
