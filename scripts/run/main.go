@@ -36,7 +36,7 @@ func run(ctx context.Context) error {
 	defer unlock()
 
 	fmt.Printf("Starting PostgreSQL, RabbitMQ, %s …\n", strings.Join(stack.Processes, ", "))
-	opts := stack.Options{Out: os.Stdout}
+	opts := stack.Options{Out: os.Stdout, Env: tracesAsSet()}
 	serve := func(context.Context, *stack.Stack) (string, func(), error) { return "", func() {}, nil }
 	if livePage != nil {
 		serve = livePage(&opts)
@@ -78,6 +78,16 @@ func run(ctx context.Context) error {
 	<-ctx.Done()
 	fmt.Println("\nStopping …")
 	return nil
+}
+
+// tracesAsSet gives the services what is set here of OpenTelemetry's variables: docs/traces.md.
+func tracesAsSet() map[string][]string {
+	set := slices.DeleteFunc(os.Environ(), func(variable string) bool { return !strings.HasPrefix(variable, "OTEL_") })
+	env := map[string][]string{}
+	for _, service := range stack.Services {
+		env[service] = set
+	}
+	return env
 }
 
 // livePage is the lab's page in the browser: told of the stack before it starts, and
