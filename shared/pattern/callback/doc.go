@@ -33,8 +33,8 @@
 //
 // It brings into your module:
 //
-//	shared/platform/fault, shared/platform/postgres, shared/platform/postgres/txmark, shared/platform/problem, shared/platform/required
-//	cenkalti/backoff, code.dny.dev/ssrf, go-json-experiment/json, google/uuid, jackc/pgx, prometheus/client_golang, standard-webhooks/standard-webhooks/libraries, vgarvardt/pgx-google-uuid
+//	shared/platform/fault, shared/platform/postgres, shared/platform/postgres/txmark, shared/platform/problem, shared/platform/required, shared/platform/tracing
+//	cenkalti/backoff, code.dny.dev/ssrf, go-json-experiment/json, go.opentelemetry.io/otel, go.opentelemetry.io/otel/trace, google/uuid, jackc/pgx, prometheus/client_golang, standard-webhooks/standard-webhooks/libraries, vgarvardt/pgx-google-uuid
 //
 // # Used at
 //

@@ -30,8 +30,8 @@
 //
 // It brings into your module:
 //
-//	shared/pattern/idempotency, shared/platform/postgres, shared/platform/postgres/txmark, shared/platform/problem, shared/platform/required
-//	cenkalti/backoff, go-json-experiment/json, google/uuid, jackc/pgx, prometheus/client_golang, vgarvardt/pgx-google-uuid
+//	shared/pattern/idempotency, shared/platform/postgres, shared/platform/postgres/txmark, shared/platform/problem, shared/platform/required, shared/platform/tracing
+//	cenkalti/backoff, go-json-experiment/json, go.opentelemetry.io/otel, go.opentelemetry.io/otel/trace, google/uuid, jackc/pgx, prometheus/client_golang, vgarvardt/pgx-google-uuid
 //
 // # Used at
 //

@@ -35,8 +35,8 @@
 //
 // It brings into your module:
 //
-//	shared/platform/fault, shared/platform/postgres, shared/platform/postgres/txmark, shared/platform/problem, shared/platform/required
-//	cenkalti/backoff, cloudevents/sdk-go, go-json-experiment/json, go.opentelemetry.io/otel, google/uuid, jackc/pgx, prometheus/client_golang, vgarvardt/pgx-google-uuid
+//	shared/platform/fault, shared/platform/postgres, shared/platform/postgres/txmark, shared/platform/problem, shared/platform/required, shared/platform/tracing
+//	cenkalti/backoff, cloudevents/sdk-go, go-json-experiment/json, go.opentelemetry.io/otel, go.opentelemetry.io/otel/trace, google/uuid, jackc/pgx, prometheus/client_golang, vgarvardt/pgx-google-uuid
 //
 // # Used at
 //

@@ -32,8 +32,8 @@
 //
 // It brings into your module:
 //
-//	shared/platform/postgres, shared/platform/postgres/txmark, shared/platform/required
-//	cenkalti/backoff, jackc/pgx, prometheus/client_golang, vgarvardt/pgx-google-uuid
+//	shared/platform/postgres, shared/platform/postgres/txmark, shared/platform/required, shared/platform/tracing
+//	cenkalti/backoff, go.opentelemetry.io/otel, go.opentelemetry.io/otel/trace, jackc/pgx, prometheus/client_golang, vgarvardt/pgx-google-uuid
 //
 // # Used at
 //
