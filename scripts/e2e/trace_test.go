@@ -160,7 +160,7 @@ func TestTrace_OfAnOrderLeadsFromItsRequestToItsCallback(t *testing.T) {
 			if failed != (c.card == shop.CardFailsOnce) {
 				t.Errorf("a try has failed: %v", failed)
 			}
-			for _, want := range []string{"payments: HTTP POST", "payments: SELECT", "ledger: group commit"} {
+			for _, want := range []string{"payments: HTTP POST", "payments: SELECT", "ledger: SELECT"} {
 				if !slices.ContainsFunc(spans, func(s collector.Span) bool { return s.Service+": "+s.Name == want }) {
 					t.Errorf("the trace has no %s:\n%s", want, collector.Tree(spans))
 				}
