@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/exaring/otelpgx"
 	"github.com/jackc/pgx/v5"
@@ -19,6 +21,10 @@ import (
 // flushTimeout bounds how long a stop waits for the collector of the traces. Requests may
 // take seven of the nine seconds that a stop has (process.Main, web.Run).
 const flushTimeout = time.Second
+
+// maxAttribute bounds an attribute, in bytes: some are a client's, its User-Agent for one. The
+// longest statement fits.
+const maxAttribute = 4096
 
 // Traces sets up what becomes of this process's spans, by OpenTelemetry's own variables
 // (docs/traces.md), and returns what sends the last of them at the end.
@@ -43,7 +49,12 @@ func Traces(ctx context.Context, service string, log *slog.Logger) (flush func()
 	if err != nil {
 		return nil, fmt.Errorf("OTEL_RESOURCE_ATTRIBUTES: %w", err)
 	}
-	provider := sdktrace.NewTracerProvider(sdktrace.WithBatcher(exporter), sdktrace.WithResource(who))
+	limits := sdktrace.NewSpanLimits()
+	if limits.AttributeValueLengthLimit < 0 { // and no variable says otherwise
+		limits.AttributeValueLengthLimit = maxAttribute
+	}
+	provider := sdktrace.NewTracerProvider(
+		sdktrace.WithSpanProcessor(validText{}), sdktrace.WithBatcher(exporter), sdktrace.WithResource(who), sdktrace.WithRawSpanLimits(limits))
 	otel.SetTracerProvider(provider)
 	return func() {
 		// Not the context of the process: it has ended, or we would not be here.
@@ -59,6 +70,22 @@ func exporting() bool {
 	set := os.Getenv("OTEL_TRACES_EXPORTER") != "" || os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != ""
 	return set && os.Getenv("OTEL_TRACES_EXPORTER") != "none" && os.Getenv("OTEL_SDK_DISABLED") != "true"
 }
+
+// validText makes UTF-8 of the texts that a span begins with. OTLP takes nothing else, and
+// one client with a strange User-Agent would cost the whole batch that its span is in.
+type validText struct{}
+
+func (validText) OnStart(_ context.Context, span sdktrace.ReadWriteSpan) {
+	span.SetName(strings.ToValidUTF8(span.Name(), "?"))
+	for _, a := range span.Attributes() {
+		if text := a.Value.AsString(); !utf8.ValidString(text) {
+			span.SetAttributes(a.Key.String(strings.ToValidUTF8(text, "?")))
+		}
+	}
+}
+func (validText) OnEnd(sdktrace.ReadOnlySpan)      {}
+func (validText) Shutdown(context.Context) error   { return nil }
+func (validText) ForceFlush(context.Context) error { return nil }
 
 // QueryTracer makes a span of each statement that belongs to a trace; the polls of the
 // background belong to none. Arguments are left out: among them are tokens and secrets.

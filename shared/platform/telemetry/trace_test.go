@@ -2,12 +2,16 @@ package telemetry_test
 
 import (
 	"bytes"
+	"errors"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
+
+	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
+	"go.opentelemetry.io/otel/trace"
 
 	"example.com/failwell/shared/platform/telemetry"
 	"example.com/failwell/shared/platform/tracing"
@@ -75,12 +79,32 @@ func TestTraces_AreSentAtTheLatestWhenTheProcessEnds(t *testing.T) {
 	ctx, span := tracing.Tracer().Start(t.Context(), "a request")
 	span.End()
 	flush()
-	trace := strings.Split(tracing.Traceparent(ctx), "-")[1]
-	if got := c.Trace(trace); len(got) != 1 || got[0].Name != "a request" || got[0].Service != "orders" || got[0].PID == "" {
+	id := strings.Split(tracing.Traceparent(ctx), "-")[1]
+	if got := c.Trace(id); len(got) != 1 || got[0].Name != "a request" || got[0].Service != "orders" || got[0].PID == "" {
 		t.Errorf("received %+v", got)
 	}
 	if telemetry.QueryTracer() == nil {
 		t.Error("statements are not traced")
+	}
+}
+
+// What a client, a merchant or a broker sends need not be text. One such span would take
+// its whole batch with it.
+func TestTraces_WhatIsNotUTF8CostsNoSpan(t *testing.T) {
+	c := collector.Start()
+	defer c.Close()
+	flush, log := setUp(t, map[string]string{"OTEL_EXPORTER_OTLP_ENDPOINT": c.URL})
+	const strange = "a\xff\xfeb"
+	long := strings.Repeat("x", 10_000)
+	_, span := tracing.Tracer().Start(t.Context(), "GET "+strange, trace.WithAttributes(semconv.UserAgentOriginal(strange), semconv.URLPath(long)))
+	tracing.End(span, errors.New(strange))
+	flush()
+	got := c.Spans(func(collector.Span) bool { return true })
+	if len(got) != 1 || got[0].Name != "GET a?b" || got[0].Attributes["user_agent.original"] != "a?b" || !got[0].Failed || log.Len() > 0 {
+		t.Fatalf("received %+v, the log says %s", got, log)
+	}
+	if n := len(got[0].Attributes["url.path"]); n >= len(long) {
+		t.Errorf("an attribute has %d bytes", n)
 	}
 }
 

@@ -5,6 +5,7 @@ package tracing
 
 import (
 	"context"
+	"strings"
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/codes"
@@ -45,11 +46,11 @@ func Continue(ctx context.Context, traceparent, name string) (context.Context, t
 	return Tracer().Start(of, name, options...)
 }
 
-// End ends a span. err is what its work has failed with, or nil.
+// End ends a span. err is what its work has failed with, or nil. Some errors quote what
+// another system has said, in whatever bytes; OTLP takes UTF-8.
 func End(span trace.Span, err error) {
 	if err != nil {
-		span.RecordError(err)
-		span.SetStatus(codes.Error, err.Error())
+		span.SetStatus(codes.Error, strings.ToValidUTF8(err.Error(), "?"))
 	}
 	span.End()
 }
