@@ -58,7 +58,7 @@ func open(root string) (source, error) {
 	}
 	text, err := os.ReadFile(filepath.Join(root, resultsFile))
 	if err != nil {
-		return s, fmt.Errorf("%w (go run ./scripts/lab run all --json > %s)", err, resultsFile)
+		return s, fmt.Errorf("%w (go run ./scripts/lab run all --json --record docs/site/runs > %s)", err, resultsFile)
 	}
 	var results []experiments.Result
 	if err := json.Unmarshal(text, &results); err != nil {

@@ -32,7 +32,7 @@ func compare(pages string, results []experiments.Result) error {
 		}
 	}
 	if len(stale) > 0 {
-		return fmt.Errorf("pages do not show what was run:\n%s\nif that is meant: go run ./scripts/lab run all --json > %s && go run ./scripts/catalogue generate",
+		return fmt.Errorf("pages do not show what was run:\n%s\nif that is meant: go run ./scripts/lab run all --json --record docs/site/runs > %s && go run ./scripts/catalogue generate",
 			strings.Join(stale, "\n"), filepath.Join(pages, "experiments.json"))
 	}
 	return nil
