@@ -177,6 +177,7 @@ function move(to) {
 function follow() {
   clearInterval(playing)
   playing = 0
+  if (route().kind === 'run') return move(steps.length - 1)
   live = true
   cursor = steps.length - 1
   history.replaceState(null, '', route().at)
