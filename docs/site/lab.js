@@ -231,7 +231,7 @@ const tries = [
   ['An order, and nothing goes wrong', [], ['order', { card: '4242424242424242', sku: 'mug', quantity: 1 }]],
   ['payments is killed after the processor has answered', [['arm', { service: 'payments', point: 'payments.authorise.after-processor', action: 'crash', hit: 1 }]], ['order', { card: '4242424242424242', sku: 'mug', quantity: 1 }]],
   ['The processor holds the money, and its answer is lost', [], ['order', { card: '4000000000000069', sku: 'mug', quantity: 1 }]],
-  ['The capture fails, and everything is walked back', [], ['order', { card: '4000000000000341', sku: 'shirt', quantity: 1 }]],
+  ['The capture fails, and the order is compensated', [], ['order', { card: '4000000000000341', sku: 'shirt', quantity: 1 }]],
   ['A payout, killed when it is decided and no one has been told (sell something first)', [['arm', { service: 'payments', point: 'twophase.after-decision', action: 'crash', hit: 1 }]], ['payout', { minor: 100 }]],
 ]
 
@@ -240,6 +240,7 @@ function showStart() {
   $('main').replaceChildren(h('div', { className: 'start' }, h('h2', {}, 'See a failure in time'),
     h('p', {}, 'Place something on the left, or try one of these. Each shows every commit, message and call while it happens; step through it with the arrow keys, and see on the right what stands where at that moment.'),
     h('ul', {}, tries.map(([text, before, then]) => h('li', {}, h('button', { textContent: text, onclick: async () => { for (const [path, body] of before) await act(path, body); await act(...then) } })))),
+    h('p', {}, h('a', { href: '#all' }, 'Take a pattern away'), ': the system without it beside the system with it, under the same fault, in 24 recorded experiments.'),
     h('p', {}, 'Keys: ', ...['↓', '↑', 'Home', 'End', 'Space'].flatMap(k => [h('kbd', {}, k), ' ']), 'step on, back, to the first, follow live, play.')))
 }
 

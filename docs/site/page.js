@@ -137,7 +137,7 @@ function show() {
   if (!timeline) {
     $('moment').replaceChildren()
     if (kind === 'run' && experiments.some(x => x.id === id)) return showRun()
-    const other = { verdict: () => showVerdict(), operator: () => showOperator() }[kind]
+    const other = { verdict: () => showVerdict(), operator: () => showOperator(), all: showAll }[kind]
     return isLive ? (other ?? showStart)() : showAll()
   }
   if (kind === 'run' && !runs.has(id)) return $('main').replaceChildren(h('p', { className: 'hint' }, 'Loading the recording …'))
