@@ -41,8 +41,10 @@ function arrived(batch) {
 let asked
 
 const always = [
-  { text: 'How does the order end?', choices: ['confirmed', 'cancelled', 'pending'], of: rows => rows.find(r => r.table === 'orders')?.cols.status },
-  { text: 'How many charges has the processor for it?', choices: ['0', '1', '2'], of: rows => String(rows.filter(r => r.table === 'processor_charges').length) },
+  { text: 'How does the order end?', choices: ['confirmed', 'cancelled', 'pending'], of: rows => rows.find(r => r.table === 'orders')?.cols.status,
+    why: () => steps.some(e => e.kind === 'redeliver') ? 'What was committed is still there after the kill, and the broker delivers again what was not acknowledged.' : '' },
+  { text: 'How many charges has the processor for it?', choices: ['0', '1', '2'], of: rows => String(rows.filter(r => r.table === 'processor_charges').length),
+    why: () => steps.some(e => e.text.includes('the recorded answer again')) ? 'Payments asks again with the same key, and the processor gives the answer that it has on record for it.' : '' },
 ]
 
 // predict looks whether what is armed meets what is placed.
@@ -73,7 +75,7 @@ function graded() {
   if (!asked || route().kind === 'run' || !saidOf.get(asked.id)?.length || playing) return ''
   const { rows } = fold(steps, steps.length - 1)
   return h('details', { className: 'graded', open: asked.open, ontoggle: t => { asked.open = t.target.open } }, h('summary', {}, 'Was I right?'),
-    marks(asked.ask.map(q => q.of instanceof Function ? { ...q, answer: q.of(rows) ?? 'not known' } : q), saidOf.get(asked.id)),
+    marks(asked.ask.map(q => q.of instanceof Function ? { ...q, answer: q.of(rows) ?? 'not known', why: q.why() } : q), saidOf.get(asked.id)),
     asked.x ? h('p', {}, 'Measured in the recorded run: ', h('a', { href: `#run/${asked.x.id}/seen` }, 'without the pattern and with it, side by side'), '.') : '')
 }
 

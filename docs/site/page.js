@@ -263,7 +263,7 @@ function showMoment() {
   for (const r of rows) (of[r.lane] ??= []).push(line(names[r.table] ?? r.table.replace(/^(processor|bank|merchant)_/, ''), (tell[r.table] ?? (c => short(JSON.stringify(c))))(r.cols), r, all(r.cols), r.key))
   $('moment').replaceChildren(
     h('h2', { id: 'moment-title' }, `At step ${cursor + 1}`),
-    h('article', { className: e.kind }, h('p', {}, h('b', {}, e.from ? `${e.from} → ${e.lane}` : e.lane), ' ', verb[e.kind] ? label(e) : e.text), e.gid ? h('code', {}, e.gid) : '', e.more ? h('pre', {}, pretty(e.more)) : ''),
+    h('article', { className: e.kind }, h('p', {}, h('b', {}, e.from ? `${e.from} → ${e.lane}` : e.text.startsWith(e.lane) || e.kind === 'says' ? '' : e.lane), ' ', verb[e.kind] ? label(e) : e.text), e.gid ? h('code', {}, e.gid) : '', e.more ? h('pre', {}, pretty(e.more)) : ''),
     ...lanes.filter(l => of[l]?.length).map(l => h('section', {}, h('h3', {}, l), h('ul', {}, of[l]))))
 }
 

@@ -47,7 +47,7 @@ const saidOf = new Map() // what was answered, by what was asked about
 // questions asks them; then has them kept and goes on.
 function questions(id, title, ask, text, then) {
   const form = h('form', { className: 'ask' }, h('h2', {}, title), ...text,
-    ask.map((q, i) => h('fieldset', {}, h('legend', {}, q.with === undefined ? '' : h('b', {}, q.with ? 'With the pattern. ' : 'Without it. '), q.text),
+    ask.map((q, i) => h('fieldset', {}, h('legend', {}, q.with === undefined ? '' : h('b', {}, q.with ? 'With the pattern. ' : 'Without the pattern. '), q.text),
       q.choices.map(c => h('label', {}, h('input', { type: 'radio', name: 'q' + i, value: c }), c)))),
     h('p', {}, h('button', { className: 'first', textContent: 'Show what happens' }), ' ', h('button', { type: 'button', textContent: 'Just show me', onclick: () => end([]) })))
   const end = said => { saidOf.set(id, said); then() }
@@ -58,7 +58,7 @@ function questions(id, title, ask, text, then) {
 // marks holds what was said against what was measured.
 function marks(ask, said) {
   return h('ol', { className: 'marks' }, ask.map((q, i) => h('li', { className: !said[i] ? '' : said[i] === q.answer ? 'good' : 'bad' },
-    h('p', {}, q.with === undefined ? '' : h('b', {}, q.with ? 'With the pattern. ' : 'Without it. '), q.text), h('p', {}, h('b', {}, 'It was: ' + q.answer), said[i] ? `; you said: ${said[i]}. ` : '. ', q.why ?? ''))))
+    h('p', {}, q.with === undefined ? '' : h('b', {}, q.with ? 'With the pattern. ' : 'Without the pattern. '), q.text), h('p', {}, h('b', {}, 'It was: ' + q.answer), said[i] ? `; you said: ${said[i]}. ` : '. ', q.why ?? ''))))
 }
 
 // --- take it away ---

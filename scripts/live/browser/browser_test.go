@@ -525,7 +525,7 @@ func TestSite_PlaysEachRecordingFromTheDisk(t *testing.T) {
 		v.js(`location.hash = "#run/` + e.ID + `"`)
 		v.until(`document.querySelector(".ask h2")?.textContent === "` + e.ID + `"`)
 		v.press("Show what happens")
-		v.until(`[...document.querySelectorAll(".halves section")].every(s => s.querySelectorAll(".step").length > 2) && document.querySelector(".diff .del, .diff .add")`)
+		v.until(`[...document.querySelectorAll(".halves section")].every(s => s.querySelectorAll(".step").length > 1) && document.querySelector(".diff .del, .diff .add")`)
 		v.until(`document.querySelector(".halves .without p.bad") && document.querySelector(".halves .with p.good")`)
 		for _, half := range []string{"without", "with"} {
 			v.js(`location.hash = "#run/` + e.ID + `/` + half + `/1"`)
