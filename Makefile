@@ -95,6 +95,18 @@ mutants: deps ## Take patterns out of the source, and see that the audit turns r
 record: deps ## Bring every bug of docs/track-record.md back, and see that its test finds it.
 	@go run ./scripts/testenv -- go run ./scripts/lab record
 
+.PHONY: exercise
+exercise: ## The course (docs/course): begin an exercise, a copy of the tree with a bug in it: make exercise N=1.
+	@go run ./scripts/lab exercise "$(N)"
+
+.PHONY: check
+check: deps ## The course: check what you made of it: make check N=1.
+	@go run ./scripts/lab check "$(N)"
+
+.PHONY: course
+course: deps ## Prove the course's exercises: each red with its bug, green without it.
+	@go run ./scripts/testenv -- go run ./scripts/lab exercises
+
 .PHONY: conform
 conform: deps ## Hold our endpoints against the published cases for idempotency keys and webhooks.
 	@go run ./scripts/lab conform

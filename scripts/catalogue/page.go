@@ -175,7 +175,7 @@ func way(id string) ([]string, error) {
 	if at < 0 {
 		return nil, fmt.Errorf("no pattern %q", id)
 	}
-	links := []string{"[all patterns](../../README.md#the-patterns)", "[which one?](../choosing.md)", "[spot the bug](../holes.md)"}
+	links := []string{"[all patterns](../../README.md#the-patterns)", "[which one?](../choosing.md)", "[the course](../course/README.md)"}
 	if at > 0 {
 		links = append([]string{fmt.Sprintf("← [%s](%[1]s.md)", experiments.All[at-1].ID)}, links...)
 	}

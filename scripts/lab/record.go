@@ -37,11 +37,11 @@ func (c recordCmd) Run(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", b.ID, err)
 		}
 		mark := "found again ✓"
-		if verdict, out, err := test(ctx, root, b, nil); err != nil {
+		if verdict, out, err := test(ctx, root, b.Package, b.Test, nil); err != nil {
 			return fmt.Errorf("%s: %w", b.ID, err)
 		} else if verdict != passed {
 			mark = fmt.Sprintf("its test %s without the bug ✗\n%s", verdict, out)
-		} else if verdict, out, err = test(ctx, root, b, overlay); err != nil {
+		} else if verdict, out, err = test(ctx, root, b.Package, b.Test, overlay); err != nil {
 			return fmt.Errorf("%s: %w", b.ID, err)
 		} else if verdict != failed {
 			mark = fmt.Sprintf("NOT found, its test %s ✗\n%s", verdict, out)
@@ -64,9 +64,9 @@ const (
 	notRun = "did not run to its end" // not built, not there, skipped, or the process died
 )
 
-// test runs a bug's test with some source replaced, and says what became of it and
-// what it wrote.
-func test(ctx context.Context, root string, b mutants.Bug, overlay map[string]string) (verdict string, out []byte, err error) {
+// test runs one test with some source replaced, and says what became of it and what it
+// wrote.
+func test(ctx context.Context, root, pkg, name string, overlay map[string]string) (verdict string, out []byte, err error) {
 	dir, err := os.MkdirTemp("", "failwell-record-")
 	if err != nil {
 		return "", nil, err
@@ -76,9 +76,11 @@ func test(ctx context.Context, root string, b mutants.Bug, overlay map[string]st
 	if err != nil {
 		return "", nil, err
 	}
-	args := append(append([]string{"test", "-count=1", "-json"}, flags...), "-run", "^"+b.Test+"$", b.Package)
-	out, _ = exec.CommandContext(ctx, "go", args...).CombinedOutput() // its status says less than its lines
-	return verdictOn(b.Test, out), out, nil
+	args := append(append([]string{"test", "-count=1", "-json"}, flags...), "-run", "^"+name+"$", pkg)
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir = root
+	out, _ = cmd.CombinedOutput() // its status says less than its lines
+	return verdictOn(name, out), out, nil
 }
 
 // verdictOn reads what `go test -json` says of exactly this test. Other tests, its

@@ -170,3 +170,28 @@ func TestResume_PointOfANewerVersionEndsTheRun(t *testing.T) {
 		t.Errorf("payout: %v", err)
 	}
 }
+
+// The bank has sent the money and its answer is lost. No later run asks again, and the
+// answer to the client says that it is not known.
+func TestResumePayout_WithoutABankAnswerAsksNoMore(t *testing.T) {
+	t.Parallel()
+	s, ledger := newBanking(t)
+	lock := s.startedPayout()
+	s.arm(rule{Contract: "bank.transfers", Fault: "lose_answer", Times: 1})
+	answer, err := s.resumePayout(t.Context(), lock)
+	if err != nil {
+		t.Errorf("the first run: %v", err)
+		answer, err = s.resumePayout(t.Context(), lock)
+	}
+	if err != nil || answer.Status != http.StatusAccepted {
+		t.Errorf("answered %d, %v", answer.Status, err)
+	}
+	p, err := s.loadPayout(t.Context(), lock.OperationID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "transfers", s.transfers(p), 1)
+	same(t, "outcome", p.Outcome, payoutUnknown)
+	same(t, "results for the ledger", s.told("ledger.payout-sent")+s.told("ledger.payout-returned"), 0)
+	same(t, "the ledger was told", ledger.heard(), []string{"prepare", "commit"})
+}

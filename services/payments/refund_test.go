@@ -17,6 +17,7 @@ import (
 
 	"example.com/failwell/shared/pattern/idempotency"
 	"example.com/failwell/shared/platform/postgres"
+	"example.com/failwell/shared/platform/problem"
 )
 
 // A request that could not finish its refund in time looks once more before it says
@@ -119,4 +120,57 @@ func TestPerform_RecordedAnswerComesBeforeValidation(t *testing.T) {
 			t.Errorf("%s, the retry: %d %s", op.name, told.Code, told.Body)
 		}
 	}
+}
+
+// Two keys, one payment, the same moment: the second of two refunds decides on what the
+// first has left, although that was not committed when the second began.
+func TestStartRefund_TwoAtOnceStayWithinTheCapture(t *testing.T) {
+	t.Parallel()
+	s, _ := newBanking(t)
+	cmd := s.order(cardWorks)
+	s.deliver(message(t, toAuthorise, cmd), message(t, toCapture, cmd))
+	p := s.payment(cmd)
+	amount := p.Amount
+	amount.Minor = p.Amount.Minor/2 + 1
+	start := func(ctx context.Context, tx pgx.Tx) error {
+		_, err := startRefund(ctx, tx, acme, newRefund{PaymentID: p.wireID(), paymentID: p.ID, Amount: &amount})
+		return err
+	}
+	first, err := s.db.Begin(t.Context())
+	if err == nil {
+		err = start(t.Context(), first)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	second := make(chan error, 1)
+	go func() { second <- postgres.InTx(t.Context(), s.db, start) }()
+	eventually(t, "the second waits for the first", func() bool {
+		var waiting bool
+		err := s.db.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE $1 = ANY(pg_blocking_pids(pid)))`,
+			first.Conn().PgConn().PID()).Scan(&waiting)
+		return err == nil && waiting
+	})
+	if err := first.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if refused, ok := errors.AsType[*problem.Problem](<-second); !ok || refused.Status != http.StatusUnprocessableEntity {
+		t.Errorf("the second is told %v, want that it is more than is left", refused)
+	}
+	same(t, "to be given back, by our row", s.payment(cmd).Refunded, amount.Minor)
+}
+
+// The request was lost on its way. No row may say that the money was given back.
+func TestResumeRefund_ThatNeverArrivedIsAskedForAgain(t *testing.T) {
+	t.Parallel()
+	s, _ := newBanking(t)
+	cmd, lock := s.startedRefund(500)
+	s.arm(rule{Contract: "charges.refund", Fault: "fail_before", Times: 1})
+	if _, err := s.resumeRefund(t.Context(), lock); err == nil {
+		t.Fatal("it was answered")
+	}
+	if answer, err := s.resumeRefund(t.Context(), lock); err != nil || answer.Status != http.StatusCreated {
+		t.Errorf("answered %d, %v", answer.Status, err)
+	}
+	s.sameRefunded(cmd, 500)
 }

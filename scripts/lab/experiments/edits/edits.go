@@ -26,15 +26,24 @@ type hunk struct {
 	body string
 }
 
-// Of returns the edits of a diff that is kept here. They are whole lines: each begins
-// behind the end of the line before.
+// Of returns the edits of a diff that is kept here.
 func Of(id string) ([]Edit, error) {
 	hunks, err := read(id)
-	var edits []Edit
+	return whole(hunks), err
+}
+
+// Parse returns the edits of a unified diff that is kept elsewhere.
+func Parse(diff string) ([]Edit, error) {
+	hunks, err := parse(diff)
+	return whole(hunks), err
+}
+
+// whole are edits of whole lines: each begins behind the end of the line before.
+func whole(hunks []hunk) (edits []Edit) {
 	for _, h := range hunks {
 		edits = append(edits, Edit{h.File, "\n" + h.Old, "\n" + h.New})
 	}
-	return edits, err
+	return edits
 }
 
 func read(id string) ([]hunk, error) {

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"example.com/failwell/scripts/lab/exercises"
+	"example.com/failwell/scripts/stack"
+)
+
+type exerciseCmd struct {
+	N string `arg:"" help:"The exercise, by its number: 1, 3, 3b."`
+}
+
+// Run makes a copy of the tree with the bug in it, and says what to do.
+func (c exerciseCmd) Run() error {
+	e, root, err := c.find()
+	if err != nil {
+		return err
+	}
+	lesson, err := e.Lesson(root)
+	if err != nil {
+		return err
+	}
+	files, err := e.Begin(root)
+	if err != nil {
+		return err
+	}
+	dir, err := filepath.Rel(root, e.Dir(root))
+	if err != nil {
+		return err
+	}
+	fmt.Printf("Exercise %s: %s\n\n%s\n\nA copy of the tree, with the bug in it, is in %s. Read and mend there:\n", e.N, e.Title, e.Task, dir)
+	for _, file := range files {
+		fmt.Printf("  %s\n", filepath.Join(dir, file))
+	}
+	fmt.Printf("\nWhen you think that it is right:\n  make check N=%s\nIt is red until then. Hints are in %s.\n", e.N, lesson)
+	return nil
+}
+
+func (c exerciseCmd) find() (e exercises.Exercise, root string, err error) {
+	if e, err = exercises.Find(c.N); err == nil {
+		root, err = stack.ModuleRoot()
+	}
+	return e, root, err
+}
+
+type checkCmd struct{ exerciseCmd }
+
+// Run tests the copy of an exercise: the test that its bug breaks, and then the others of
+// that package, which a wrong way out would break.
+func (c checkCmd) Run(ctx context.Context) error {
+	e, root, err := c.find()
+	if err != nil {
+		return err
+	}
+	solution, err := e.Solution(root)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("Exercise %s: %s of %s runs with the %d files that differ in your copy …\n", e.N, e.Test, e.Package, len(solution))
+	verdict, out, err := test(ctx, root, e.Package, e.Test, solution)
+	if err != nil {
+		return err
+	}
+	if verdict != passed {
+		fmt.Print(failures(out))
+		return fmt.Errorf("exercise %s is red ✗ %s %s", e.N, e.Test, verdict)
+	}
+	fmt.Printf("%s passes. Now the other tests of %s …\n", e.Test, e.Package)
+	_, out, err = test(ctx, root, e.Package, ".*", solution)
+	if err != nil {
+		return err
+	}
+	if broken := failures(out); broken != "" {
+		fmt.Print(broken)
+		return fmt.Errorf("exercise %s is red ✗ %s passes, and something else is broken now", e.N, e.Test)
+	}
+	fmt.Printf("Exercise %s is green ✓\n", e.N)
+	return nil
+}
+
+type exercisesCmd struct {
+	Only []string `help:"Only the exercises of these numbers."`
+}
+
+// Run begins each exercise as a learner does, sees that its check is red with the bug, and
+// green when the files are the tree's again.
+func (c exercisesCmd) Run(ctx context.Context) error {
+	root, err := stack.ModuleRoot()
+	if err != nil {
+		return err
+	}
+	wrong := 0
+	for _, e := range exercises.All {
+		if len(c.Only) > 0 && !slices.Contains(c.Only, e.N) {
+			continue
+		}
+		bug, err := e.Overlay(root)
+		if err != nil {
+			return err
+		}
+		mark := "red with the bug, green without ✓"
+		if verdict, out, err := test(ctx, root, e.Package, e.Test, bug); err != nil {
+			return err
+		} else if verdict != failed {
+			mark = fmt.Sprintf("with the bug it %s ✗\n%s", verdict, out)
+		} else if verdict, out, err = test(ctx, root, e.Package, e.Test, nil); err != nil {
+			return err
+		} else if verdict != passed {
+			mark = fmt.Sprintf("without the bug it %s ✗\n%s", verdict, out)
+		}
+		if strings.Contains(mark, "✗") {
+			wrong++
+		}
+		fmt.Printf("%-3s %-70s %s\n", e.N, e.Test, mark)
+	}
+	if wrong > 0 {
+		return errors.New("an exercise of the course does not hold")
+	}
+	return nil
+}
+
+// failures are what `go test -json` says of the tests that fail, or of a build that does.
+func failures(out []byte) string {
+	said := map[string]string{}
+	var all strings.Builder
+	lines := bufio.NewScanner(bytes.NewReader(out))
+	lines.Buffer(nil, len(out)+1)
+	for lines.Scan() {
+		var event struct{ Action, Test, Output string }
+		if json.Unmarshal(lines.Bytes(), &event) != nil {
+			all.WriteString(lines.Text() + "\n") // of the compiler
+			continue
+		}
+		said[event.Test] += event.Output
+		if event.Action == "build-output" || event.Action == "fail" {
+			all.WriteString(said[event.Test])
+			said[event.Test] = ""
+		}
+	}
+	return all.String()
+}
