@@ -37,7 +37,7 @@ func (c exerciseCmd) Run() error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("Exercise %s: %s\n\n%s\n\nA copy of the tree, with the bug in it, is in %s. Read and mend there:\n", e.N, e.Title, e.Task, dir)
+	fmt.Printf("Exercise %s: %s\n\n%s\n\nA copy of the tree, with the bug in it, is in %s. Read and repair there:\n", e.N, e.Title, e.Task, dir)
 	for _, file := range files {
 		fmt.Printf("  %s\n", filepath.Join(dir, file))
 	}

@@ -1,4 +1,4 @@
-// Package exercises keeps the bugs that the learner of docs/course finds and mends: a
+// Package exercises keeps the bugs that the learner of docs/course finds and repairs: a
 // unified diff of the tree each, <number>.diff, and the test that is red with it. The tree
 // as it is solves them all.
 package exercises

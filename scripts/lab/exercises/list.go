@@ -88,7 +88,7 @@ are still in the outbox an hour later. Make a crash cost a duplicate at most, ne
 	{
 		N: "3h", Title: "And then run this script",
 		Task: `On a fresh machine orders are accepted and nothing moves on. The wiki says that after the first
-start somebody has to run create-queues.sh. Make the step unnecessary.`,
+start an operator has to run create-queues.sh. Make the step unnecessary.`,
 		Package: "./shared/pattern/reliableretries", Test: "TestConsumer_FailureComesBackLaterAndHoldsUpNoOther",
 	},
 	{
@@ -106,7 +106,7 @@ have even paid. Tell a refusal from silence.`,
 	},
 	{
 		N: "4c", Title: "The refund, all in one transaction",
-		Task: `Somebody has put the call to the processor and the record of its answer into one transaction.
+		Task: `A colleague has put the call to the processor and the record of its answer into one transaction.
 Since then no refund gets through: our own HTTP client refuses the call. Find out what it protects us from,
 and put the call where it belongs.`,
 		Package: "./services/payments", Test: "TestRefund_IsLookedUpWhenTheProcessorHasForgottenTheKey",
