@@ -64,8 +64,8 @@ const (
 	notRun = "did not run to its end" // not built, not there, skipped, or the process died
 )
 
-// test runs one test with some source replaced, and says what became of it and what it
-// wrote.
+// test runs one test, or those of an expression, with some source replaced. It says what
+// became of the one of this name, and what was written.
 func test(ctx context.Context, root, pkg, name string, overlay map[string]string) (verdict string, out []byte, err error) {
 	dir, err := os.MkdirTemp("", "failwell-record-")
 	if err != nil {
@@ -76,7 +76,7 @@ func test(ctx context.Context, root, pkg, name string, overlay map[string]string
 	if err != nil {
 		return "", nil, err
 	}
-	args := append(append([]string{"test", "-count=1", "-json"}, flags...), "-run", "^"+name+"$", pkg)
+	args := append(append([]string{"test", "-count=1", "-json"}, flags...), "-run", "^("+name+")$", pkg)
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = root
 	out, _ = cmd.CombinedOutput() // its status says less than its lines
