@@ -24,9 +24,9 @@ amount so that no unit is lost, whatever the fee.`,
 	},
 	{
 		N: "2", Title: "First the key, then the order",
-		Task: `A client ordered something that was sold out, and was told so. It sent the same request again, and
-was told "202 accepted". There is no such order. Make the retry honest.`,
-		Package: "./services/orders", Test: "TestAccept_SoldOutIsRefusedUntilThereIsStockAgain",
+		Task: `Two clients order the last mug at the same moment. Both are told "202 accepted", and every retry
+says so again. One of the two has no order. Let the answer be there only if the order is.`,
+		Package: "./services/orders", Test: "TestAccept_OldReadWritesNothing",
 	},
 	{
 		N: "2b", Title: "The same request in other words",
@@ -89,7 +89,7 @@ are still in the outbox an hour later. Make a crash cost a duplicate at most, ne
 		N: "3h", Title: "And then run this script",
 		Task: `On a fresh machine orders are accepted and nothing moves on. The wiki says that after the first
 start an operator has to run create-queues.sh. Make the step unnecessary.`,
-		Package: "./shared/pattern/reliableretries", Test: "TestConsumer_FailureComesBackLaterAndHoldsUpNoOther",
+		Package: "./shared/pattern/reliableretries", Test: "TestConsumer_DeclaresItsQueuesOnABrokerThatHasNone",
 	},
 	{
 		N: "4", Title: "A key for each request",
@@ -132,9 +132,9 @@ and tomorrow. Keep two requests from working at once, and let the next one take 
 	},
 	{
 		N: "5c", Title: "A completer that helps too much",
-		Task: `The completer now takes all that is older than its grace. Refunds that a slow processor works on are
-done by two runs at once, and the first one loses its lock in the middle. Let it take only what was
-abandoned.`,
+		Task: `The completer now takes all that is not finished, the oldest first. Refunds that wait for a slow
+processor are worked on by two runs at once, and the first one loses its lock in the middle. Let it take
+only what was abandoned.`,
 		Package: "./shared/pattern/idempotency", Test: "TestClaimAbandoned_LeavesWhatIsHeldOrInItsGrace",
 	},
 	{

@@ -370,6 +370,15 @@ func TestClaimAbandoned_LeavesWhatIsHeldOrInItsGrace(t *testing.T) {
 	if n := abandoned("POST /v1/refunds", 0); n != 1 {
 		t.Errorf("%d taken", n)
 	}
+	// Now its lease runs. Old work with a holder that lives is not abandoned.
+	if _, err := db.Exec(t.Context(), `UPDATE idempotency_keys SET created_at = now() - interval '2 hours'`); err != nil {
+		t.Fatal(err)
+	}
+	for _, grace := range []time.Duration{0, time.Hour} {
+		if n := abandoned("POST /v1/refunds", grace); n != 0 {
+			t.Errorf("%d taken from its holder, with a grace of %s", n, grace)
+		}
+	}
 }
 
 // Ten replicas share a hundred keys: each is taken over by one of them.

@@ -140,6 +140,30 @@ func (w *world) empty() {
 	})
 }
 
+// The broker is new, and no script has made the queue: the consumer does.
+func TestConsumer_DeclaresItsQueuesOnABrokerThatHasNone(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(string, int) error { return nil })
+	ch, err := w.conn.Channel()
+	if err == nil {
+		_, err = ch.QueueDelete(queue, false, false, false)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.run()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		_, err := w.conn.Publisher().Publish(t.Context(), []rabbit.Message{message("good")})
+		if err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("no queue takes the message: %v", err)
+		}
+	}
+	w.await("it is handled", func() bool { return w.handled("done") == 1 })
+}
+
 func TestConsumer_FailureComesBackLaterAndHoldsUpNoOther(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(id string, nth int) error {
