@@ -2,13 +2,16 @@ package audit
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"iter"
+	"regexp"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"gocloud.dev/blob"
 	_ "gocloud.dev/blob/fileblob" // RECEIPTS_URL=file:///…
+	"gocloud.dev/gcerrors"
 )
 
 // listedAtOnce is how many documents are in our memory at a time. A page that is
@@ -38,22 +41,44 @@ func documents(ctx context.Context, bucket *blob.Bucket) iter.Seq2[*blob.ListObj
 	}
 }
 
+// seal is the end of a document's name: its length, which is not needed here, and its SHA-256.
+var seal = regexp.MustCompile(`-[0-9]+-([0-9a-f]{64})$`)
+
+// damaged reads a document and tells whether it is another one than its name says. One that
+// is gone by now is missed elsewhere, if it is missed.
+func damaged(ctx context.Context, bucket *blob.Bucket, name string) (bool, error) {
+	promised := seal.FindStringSubmatch(name)
+	if promised == nil {
+		return false, nil
+	}
+	body, err := bucket.ReadAll(ctx, name)
+	if gcerrors.Code(err) == gcerrors.NotFound {
+		return false, nil
+	}
+	return fmt.Sprintf("%x", sha256.Sum256(body)) != promised[1], err
+}
+
 // stageDocuments copies the listing into a temporary table; an empty one when the
 // audit was not told where the documents are. Which are older than the grace is
-// decided now: those that are not may be gone when the table is looked at.
-func stageDocuments(ctx context.Context, d *Databases, conn *pgx.Conn, grace time.Duration) error {
-	if _, err := conn.Exec(ctx, `CREATE TEMPORARY TABLE documents (name text, old bool, size bigint)`); err != nil || d.Receipts == nil {
+// decided now: those that are not may be gone when the table is looked at. Whether each is
+// whole takes reading it, so it is only done when asked for.
+func stageDocuments(ctx context.Context, d *Databases, conn *pgx.Conn, grace time.Duration, read bool) error {
+	if _, err := conn.Exec(ctx, `CREATE TEMPORARY TABLE documents (name text, old bool, size bigint, damaged bool)`); err != nil || d.Receipts == nil {
 		return err
 	}
 	old := time.Now().Add(-grace)
 	next, stop := iter.Pull2(documents(ctx, d.Receipts))
 	defer stop()
-	_, err := conn.CopyFrom(ctx, pgx.Identifier{"documents"}, []string{"name", "old", "size"}, pgx.CopyFromFunc(func() ([]any, error) {
+	_, err := conn.CopyFrom(ctx, pgx.Identifier{"documents"}, []string{"name", "old", "size", "damaged"}, pgx.CopyFromFunc(func() ([]any, error) {
 		object, err, more := next()
 		if err != nil || !more {
 			return nil, err
 		}
-		return []any{object.Key, object.ModTime.Before(old), object.Size}, nil
+		broken := false
+		if read {
+			broken, err = damaged(ctx, d.Receipts, object.Key)
+		}
+		return []any{object.Key, object.ModTime.Before(old), object.Size, broken}, err
 	}))
 	if err != nil {
 		return fmt.Errorf("stage documents: %w", err)
@@ -63,8 +88,8 @@ func stageDocuments(ctx context.Context, d *Databases, conn *pgx.Conn, grace tim
 }
 
 // noDanglingReference: a confirmed order names its receipt, its payment names the
-// document, the document is there and as long as its name says, and each document that is
-// older than the grace is named by a payment.
+// document, the document is there and is the one that its name says (by length and digest),
+// and each document that is older than the grace is named by a payment.
 func (a *auditor) noDanglingReference(ctx context.Context) (int, []string, error) {
 	checks := []string{`
 		SELECT format('ord_%s is %s, its receipt is %L instead of rcp_%s', id, status, receipt_id, payment_id)
@@ -83,10 +108,10 @@ func (a *auditor) noDanglingReference(ctx context.Context) (int, []string, error
 		  LEFT JOIN documents d ON d.name = p.receipt_name
 		 WHERE p.receipt_name <> ''
 		   AND d.name IS NULL`, `
-		SELECT format('%s: its receipt %s has %s bytes', p.id, d.name, d.size)
+		SELECT format('%s: its receipt %s is damaged, it has %s bytes', p.id, d.name, d.size)
 		  FROM paid p
 		  JOIN documents d ON d.name = p.receipt_name
-		 WHERE d.size <> (regexp_match(d.name, '-([0-9]+)-[0-9a-f]{64}$'))[1]::bigint`, `
+		 WHERE d.damaged`, `
 		SELECT format('%s is older than the grace, and no row refers to it', d.name)
 		  FROM documents d
 		  LEFT JOIN paid p ON p.receipt_name = d.name
@@ -120,7 +145,7 @@ func dueForTheSweep(ctx context.Context, d *Databases) (due int, err error) {
 		return 0, err
 	}
 	defer conn.Close(ctx) //nolint:errcheck // its table is temporary
-	if err := stageDocuments(ctx, d, conn, age); err != nil {
+	if err := stageDocuments(ctx, d, conn, age, false); err != nil {
 		return 0, err
 	}
 	err = conn.QueryRow(ctx, `

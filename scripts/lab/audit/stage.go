@@ -103,7 +103,7 @@ func stage(ctx context.Context, d *Databases) (*pgx.Conn, error) {
 			return nil, fmt.Errorf("stage %s: %w", s.table, err)
 		}
 	}
-	if err := stageDocuments(ctx, d, conn, d.Grace); err != nil {
+	if err := stageDocuments(ctx, d, conn, d.Grace, true); err != nil {
 		_ = conn.Close(ctx)
 		return nil, err
 	}
