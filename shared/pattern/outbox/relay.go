@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -181,15 +182,20 @@ func (r *Relay) publishBatch(ctx context.Context) (n int, err error) {
 	defer cancel()
 	b := &pgx.Batch{}
 	b.Queue(`SELECT set_config('synchronous_commit', 'off', true)`)
+	var deleted int
 	b.Queue(`
 		DELETE FROM outbox
 		 WHERE writer = $1
 		   AND id = ANY($2)`,
-		r.writer, confirmed)
+		r.writer, confirmed,
+	).Exec(func(tag pgconn.CommandTag) error { deleted = int(tag.RowsAffected()); return nil })
 	if len(refused) > 0 {
 		r.postpone(b, refused, publishErr)
 	}
 	err = r.DB.SendBatch(deleting, b).Close()
+	if err == nil && deleted < len(confirmed) {
+		err = r.deleteAdopted(deleting, confirmed)
+	}
 	if err == nil && len(confirmed)+len(refused) < len(batch) {
 		err = publishErr
 	}

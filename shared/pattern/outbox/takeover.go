@@ -39,3 +39,16 @@ func (r *Relay) adopt(ctx context.Context) (more bool, err error) {
 	r.Logger.Warn("outbox: took over messages that were left behind", "messages", tag.RowsAffected())
 	return tag.RowsAffected() == batchSize, nil
 }
+
+// deleteAdopted deletes confirmed messages that another process has taken over meanwhile.
+// While the broker takes longer to confirm than Takeover, each process would otherwise find
+// the rows of the other left behind, publish them again, and lose them again before it could
+// delete them. There is no index on the id alone; it is looked for after a takeover only.
+func (r *Relay) deleteAdopted(ctx context.Context, confirmed []int64) error {
+	_, err := r.DB.Exec(ctx, `
+		DELETE FROM outbox
+		 WHERE writer <> $1
+		   AND id = ANY($2)`,
+		r.writer, confirmed)
+	return err
+}

@@ -211,3 +211,32 @@ func TestTakeover_ASlowWritersRowsAreSharedRatherThanSentTwice(t *testing.T) {
 		t.Errorf("of %d messages the helper has published %d, and %d were published twice", messages, helped, twice)
 	}
 }
+
+// The broker takes longer to confirm than Takeover. A process that has a message confirmed
+// deletes it, also when another has taken it over meanwhile; else they would publish it in turn
+// without end.
+func TestTakeover_AConfirmedMessageIsNotPublishedWithoutEnd(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.listen("#")
+	var published []*recorder
+	for _, writer := range []string{"orders-1", "orders-2", "orders-3"} {
+		cfg := w.config()
+		cfg.Takeover = 50 * time.Millisecond
+		slow := &recorder{Publisher: cfg.Publisher, delay: 500 * time.Millisecond}
+		cfg.Publisher = slow
+		published = append(published, slow)
+		w.start(writer, cfg)
+	}
+	w.write("orders-1", numbered(20)...)
+	w.emptied()
+	sent := 0
+	for _, r := range published {
+		r.mu.Lock()
+		sent += len(r.texts)
+		r.mu.Unlock()
+	}
+	if sent > 3*20 { // once by each that it was left behind for, at most
+		t.Errorf("20 messages were published %d times", sent)
+	}
+}

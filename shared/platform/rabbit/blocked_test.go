@@ -3,6 +3,7 @@ package rabbit_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -127,6 +128,24 @@ func TestPublisher_StopsWithoutWaitingForABlockedBroker(t *testing.T) {
 	defer stop()
 	soon(t, "the next publish", func() { _, _ = publisher.Publish(ctx, messages(1, "q")) })
 	soon(t, "closing", conn.Close)
+}
+
+// The library says "refused" of what was open when the connection broke. The broker may have it.
+func TestPublisher_WhatWasOnItsWayWhenTheConnectionBrokeIsNotRefused(t *testing.T) {
+	t.Parallel()
+	brokerURL, blocked, hangUp := blocking(t, swallow)
+	conn := dial(t, brokerURL)
+	queue(t, conn, "q", nil)
+	go func() {
+		for blocked.Load() == 0 {
+			time.Sleep(5 * time.Millisecond)
+		}
+		hangUp()
+	}()
+	confirmed, err := conn.Publisher().Publish(t.Context(), []rabbit.Message{{ID: swallow, RoutingKey: "q"}})
+	if !errors.Is(err, rabbit.ErrUnconfirmed) || errors.Is(err, rabbit.ErrRefused) || confirmed[0] {
+		t.Errorf("%v, %v", confirmed, err)
+	}
 }
 
 // The socket is full as well: not even a write comes back.

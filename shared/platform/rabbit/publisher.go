@@ -100,7 +100,7 @@ func (p *Publisher) Publish(ctx context.Context, msgs []Message) (confirmed []bo
 	}
 	confirms, err := p.send(ctx, msgs)
 	if err == nil {
-		err = await(ctx, confirms, confirmed)
+		err = await(ctx, p.ch, confirms, confirmed)
 	}
 	if err != nil {
 		// Confirms of this pipeline may still arrive; a new channel makes sure
@@ -176,25 +176,38 @@ func (p *Publisher) send(ctx context.Context, msgs []Message) ([]*amqp.DeferredC
 }
 
 // await waits for each confirm by its own delivery tag: they may arrive out of
-// order, several in one frame.
-func await(ctx context.Context, confirms []*amqp.DeferredConfirmation, confirmed []bool) error {
-	missing := 0
+// order, several in one frame. When the time is over, what was confirmed behind the first
+// message that was not counts all the same; it would otherwise be sent again.
+func await(ctx context.Context, ch *amqp.Channel, confirms []*amqp.DeferredConfirmation, confirmed []bool) error {
+	refused, unanswered := 0, 0
 	for i, c := range confirms {
 		if c == nil { // was not sent
-			missing++
+			refused++
 			continue
 		}
-		acked, err := c.WaitContext(ctx)
-		if err != nil {
-			return fmt.Errorf("%w: %w", ErrUnconfirmed, err)
+		select {
+		case <-c.Done():
+		case <-ctx.Done():
 		}
-		confirmed[i] = acked
-		if !acked {
-			missing++
+		confirmed[i] = c.Acked()
+		select {
+		case <-c.Done():
+			switch {
+			case confirmed[i]:
+			case ch.IsClosed(): // the library refuses in the broker's name what was open then
+				unanswered++
+			default:
+				refused++
+			}
+		default:
+			unanswered++
 		}
 	}
-	if missing > 0 {
-		return fmt.Errorf("%w: %d of %d", ErrRefused, missing, len(confirms))
+	switch {
+	case unanswered > 0:
+		return fmt.Errorf("%w: %d of %d", ErrUnconfirmed, unanswered, len(confirms))
+	case refused > 0:
+		return fmt.Errorf("%w: %d of %d", ErrRefused, refused, len(confirms))
 	}
 	return nil
 }
