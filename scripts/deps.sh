@@ -21,7 +21,8 @@ have_docker() {
 }
 
 # One thing more, for what alone needs it: the tests of the live page a browser (deps.sh
-# chromium), the alarms Prometheus and its promtool (deps.sh prometheus).
+# chromium), the alarms Prometheus and its promtool (deps.sh prometheus), one test of the
+# ledger a pooler (deps.sh pgbouncer).
 packages=(postgresql rabbitmq-server)
 if [ -n "${1:-}" ]; then
   packages=("$1")

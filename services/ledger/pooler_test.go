@@ -18,6 +18,9 @@ import (
 func pooler(t *testing.T, dbURL string) string {
 	t.Helper()
 	binary, err := exec.LookPath("pgbouncer")
+	if err != nil && os.Getenv("CI") != "" {
+		t.Fatal("PgBouncer is not installed: scripts/deps.sh pgbouncer")
+	}
 	if err != nil {
 		t.Skip("PgBouncer is not installed")
 	}

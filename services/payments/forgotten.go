@@ -14,10 +14,13 @@ import (
 // once, a token is redeemed once, and the books know an entry by its source.
 
 // keyForgotten tells whether the processor may have forgotten the key of a question.
-// first is when its row was written: the question is never put before that.
+// first is when its row was written: the question is never put before that. A row that is dated
+// further ahead than clocks differ was written under a wrong clock: its age is not known.
 func (s *service) keyForgotten(first time.Time) bool {
-	return time.Since(first) >= s.cfg.ProcessorKeyRetention
+	return time.Since(first) >= s.cfg.ProcessorKeyRetention || s.datedAhead(first)
 }
+
+func (s *service) datedAhead(first time.Time) bool { return time.Until(first) > s.cfg.ReconcileGrace }
 
 // notFound is what it means when the processor has nothing under a reference. A request
 // may have left just before its key counted as forgotten, and may still be on its way:
@@ -26,6 +29,9 @@ func (s *service) keyForgotten(first time.Time) bool {
 // request that arrives after all a second one beside it; a refused refund is free to be
 // asked for again by its client, and the reconciliation shows what came after all.
 func (s *service) notFound(first time.Time, reference string) error {
+	if s.datedAhead(first) {
+		return fmt.Errorf("%w: there is nothing under %s, whose row is dated %s", errContradiction, reference, first)
+	}
 	if time.Since(first) < s.cfg.ProcessorKeyRetention+s.cfg.ReconcileGrace {
 		return fmt.Errorf("processor: outcome unknown: nothing under %s yet", reference)
 	}

@@ -100,6 +100,29 @@ func TestRefund_ThatNeverArrivedIsRefusedAfterTheGrace(t *testing.T) {
 	same(t, "decision", refund.Decision+" "+refund.Failure, "failed not_executed")
 }
 
+// The clock was a year ahead when the row was written: how old it is is not known, so neither is
+// whether the processor still has the key.
+func TestRefund_OfARowFromTheFutureIsLookedUp(t *testing.T) {
+	t.Parallel()
+	s, _ := newBanking(t)
+	cmd, lock := s.startedRefund(500)
+	s.arm(rule{Contract: "charges.refund", Fault: "lose_answer", Times: 1})
+	if _, err := s.resumeRefund(t.Context(), lock); err == nil {
+		t.Fatal("it was answered")
+	}
+	s.forget(-365 * 24 * time.Hour)
+	if _, err := s.resumeRefund(t.Context(), lock); err != nil {
+		t.Error(err)
+	}
+	s.sameRefunded(cmd, 500)
+
+	_, lost := s.startedRefund(500)
+	s.forget(-365 * 24 * time.Hour)
+	if _, err := s.resumeRefund(t.Context(), lost); !errors.Is(err, errContradiction) {
+		t.Errorf("nothing is there, and it may never have been asked: %v", err)
+	}
+}
+
 // Under our reference the processor has a refund that we did not ask for. That is for a person.
 func TestRefund_OfAnotherAmountUnderOurReferenceIsForAPerson(t *testing.T) {
 	t.Parallel()

@@ -10,7 +10,8 @@ const goneOnFrom = `r.requested_at < (
 			              SELECT max(requested_at)
 			                FROM reconciliations
 			               WHERE status = 'finished'
-			                 AND not_compared = '{}')`
+			                 AND not_compared = '{}'
+			                 AND requested_at <= now())`
 
 // garbageRules says what this service does not need any more. None of them
 // selects anything that is unfinished.

@@ -272,14 +272,14 @@ func (s *service) findMissedNews(ctx context.Context) error {
 			       JOIN statement_lines l ON l.subject = p.id AND l.source = 'processor' AND l.kind = 'capture'
 			      WHERE p.status = 'captured'
 			        AND p.settled_at IS NULL
-			        AND p.updated_at < now() - $1::interval
+			        AND p.updated_at NOT BETWEEN now() - $1::interval AND now() + $1::interval
 			     UNION
 			     SELECT 'refund.settled', 2, l.*
 			       FROM refunds r
 			       JOIN statement_lines l ON l.subject = r.payment_id AND l.source = 'processor' AND l.kind = 'refund'
 			      WHERE r.decision = 'succeeded'
 			        AND r.settled_at IS NULL
-			        AND r.created_at < now() - $1::interval
+			        AND r.created_at NOT BETWEEN now() - $1::interval AND now() + $1::interval
 			        AND NOT EXISTS (SELECT FROM refunds o WHERE o.payment_id = r.payment_id AND o.settled_operation::text = lower(l.line_id)))
 			INSERT INTO received_events (event_id, stream, rank, happened_at, type, body)
 			SELECT 'report:' || lower(line_id), reference, rank, at, type,

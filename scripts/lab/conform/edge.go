@@ -65,6 +65,20 @@ var Edge = []Case{
 		}
 		return err
 	}},
+	{"no-store", "answers carry Cache-Control: no-store, as what they say is for one client and changes", "RFC 9111, 5.2.2.5", func(ctx context.Context, t *Target) error {
+		a, err := t.post(ctx, []byte(`{`), nil)
+		if err == nil && !strings.Contains(a.Header.Get("Cache-Control"), "no-store") {
+			err = errors.New("no such header")
+		}
+		return err
+	}},
+	{"escaped-path", "the Location of an answer with a character percent-encoded (%41 for A) leads to the same", "RFC 3986, 6.2.2.2", escapedPath},
+	{"zero-byte-in-path", "the Location of an answer with %00 behind it is refused: 4xx", ours, func(ctx context.Context, t *Target) error {
+		return t.refusesAtLocation(ctx, "%00")
+	}},
+	{"long-id", "the Location of an answer with 4,000 characters behind it is refused: 4xx", ours, func(ctx context.Context, t *Target) error {
+		return t.refusesAtLocation(ctx, strings.Repeat("x", 4000))
+	}},
 	{"head", "HEAD at the Location of an answer is answered as GET, without the body", "RFC 9110, 9.3.2", head},
 }
 
@@ -153,25 +167,65 @@ func compressed(ctx context.Context, t *Target) error {
 	return err
 }
 
-func head(ctx context.Context, t *Target) error {
+// location is where the answer to a new request leads.
+func (t *Target) location(ctx context.Context) (*Target, error) {
 	first, err := t.send(ctx, unchanged, nil)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	location := first.Header.Get("Location")
 	if !first.ok() || location == "" {
-		return fmt.Errorf("%w: the answer has no Location", ErrNotJudged)
+		return nil, fmt.Errorf("%w: the answer has no Location", ErrNotJudged)
 	}
-	at := *t
 	base, err := url.Parse(t.URL)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	there, err := base.Parse(location)
 	if err != nil {
+		return nil, err
+	}
+	at := *t
+	at.URL = there.String()
+	return &at, nil
+}
+
+func (t *Target) refusesAtLocation(ctx context.Context, behind string) error {
+	at, err := t.location(ctx)
+	if err != nil {
 		return err
 	}
-	at.URL = there.String()
+	at.URL += behind
+	a, err := at.do(ctx, http.MethodGet, nil, nil)
+	if err == nil && !a.refused() {
+		err = unexpected(a, "4xx")
+	}
+	return err
+}
+
+func escapedPath(ctx context.Context, t *Target) error {
+	at, err := t.location(ctx)
+	if err != nil {
+		return err
+	}
+	got, err := at.do(ctx, http.MethodGet, nil, nil)
+	if err != nil {
+		return err
+	}
+	last := len(at.URL) - 1
+	at.URL = fmt.Sprintf("%s%%%02X", at.URL[:last], at.URL[last])
+	a, err := at.do(ctx, http.MethodGet, nil, nil)
+	if err == nil && a.Status != got.Status {
+		err = fmt.Errorf("as it is it is answered with %d, escaped with %d", got.Status, a.Status)
+	}
+	return err
+}
+
+func head(ctx context.Context, t *Target) error {
+	at, err := t.location(ctx)
+	if err != nil {
+		return err
+	}
 	got, err := at.do(ctx, http.MethodGet, nil, nil)
 	if err != nil {
 		return err

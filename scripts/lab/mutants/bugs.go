@@ -203,4 +203,170 @@ var Bugs = []Bug{
 			`SELECT true FROM pg_advisory_lock($1)`}},
 		Package: "./shared/platform/postgres/migrate", Test: "TestUp_ReplicasThatStartTogetherBuildAnIndexConcurrently",
 	},
+	{
+		ID: "latin-1-makes-two-customers-one", Date: "2026-11-29",
+		FoundBy: "two orders under one key, for the customers Jos\\xe9 and Jos\\xe8",
+		Broke:   "a body that is not UTF-8 was taken, each wrong byte as U+FFFD: the second order was answered with the first, for another customer",
+		Fixed:   "a body that is not UTF-8 is refused, in the one place that reads bodies",
+		Edits: []Edit{
+			{"shared/platform/web/bind.go", `if !utf8.Valid(body) {`, `if false && !utf8.Valid(body) {`},
+		},
+		Package: "./shared/platform/web", Test: "TestBind_NamesTheFieldOfABadBody",
+	},
+	{
+		ID: "outage-counts-as-poison", Date: "2026-11-29",
+		FoundBy:   "the ledger's database away for longer than the retry delays",
+		Broke:     "each message used up its tries against a database that was away: 12 innocent ones were parked, and stayed so until a person replayed them",
+		Invariant: "ledger-complete",
+		Fixed:     "an outage of our own database costs no try: the worker waits for its end",
+		Edits: []Edit{
+			{"shared/pattern/reliableretries/reliable_retries.go", `	for postgres.IsOutage(err) {`, `	for false {`},
+		},
+		Package: "./shared/pattern/reliableretries", Test: "TestConsumer_OutagePausesAndCostsNoTry",
+	},
+	{
+		ID: "one-merchants-waiters-take-all", Date: "2026-11-29",
+		FoundBy: "300 retries of one merchant under one key",
+		Broke:   "each waited with a database connection in use: another merchant's GET took 1.1 s instead of 3 ms, and the outcome of a transfer could not be written",
+		Fixed:   "each merchant has places of its own, half of the connections at most; beyond them 429",
+		Edits: []Edit{
+			{"services/payments/main.go", `, web.LimitMerchant(s.cfg.merchantLimit()))`, `)`},
+		},
+		Package: "./services/payments", Test: "TestLimitMerchant_WaitersOfOneDoNotHoldUpAnother",
+	},
+	{
+		ID: "request-id-fills-memory", Date: "2026-11-29",
+		FoundBy: "200 requests with an X-Request-Id of 1 MB",
+		Broke:   "each was answered with 4 MB, by a process that grew from 45 to 752 MB",
+		Fixed:   "an id of more than 128 characters, or of others than visible ones, is replaced by ours",
+		Edits: []Edit{
+			{"shared/platform/web/server.go", `if asked := c.Request().Header; !requestID`, `if asked := c.Request().Header; false && !requestID`},
+		},
+		Package: "./shared/platform/web", Test: "TestServer_RequestIDCannotBreakTheAnswer",
+	},
+	{
+		ID: "altered-table-is-our-fault", Date: "2026-11-29",
+		FoundBy: "ALTER TABLE while it serves",
+		Broke:   "a statement that was prepared before was answered with 500, once for each connection and statement (0A000)",
+		Fixed:   "what was not executed is executed again, on a new connection",
+		Edits: []Edit{
+			{"shared/platform/postgres/errors.go", ` || pgErr.Code == notSupported && pgErr.Routine == "RevalidateCachedQuery")`, `)`},
+			{"shared/platform/postgres/errors.go", `
+	// Among others: the plan of a prepared statement, after its table was altered.
+	notSupported = "0A000"
+`, ""},
+		},
+		Package: "./shared/platform/postgres", Test: "TestWrite_GoesOnWhenATableIsAltered",
+	},
+	{
+		ID: "demoted-server-is-kept", Date: "2026-11-29",
+		FoundBy: "a server that takes no writes any more",
+		Broke:   "connections to it were kept: every write was a 500, also when there was a new primary",
+		Fixed:   "all connections to a server that refuses to write are given up, and the same is tried elsewhere",
+		Edits: []Edit{
+			{"shared/platform/postgres/errors.go", `pgErr.Code == readOnly || `, ""},
+			{"shared/platform/postgres/errors.go", `	// A write on a server that takes none.
+	readOnly = "25006"
+
+`, ""},
+		},
+		Package: "./shared/platform/postgres", Test: "TestWrite_LeavesAServerThatTakesNoWrites",
+	},
+	{
+		ID: "lease-until-next-year", Date: "2026-11-29",
+		FoundBy: "a lease of a process that is gone, with an end an hour away",
+		Broke:   "the job stood still until then, and no check said so",
+		Fixed:   "a lease that ends later than any honest one belongs to no process",
+		Edits: []Edit{
+			{"shared/platform/postgres/lease.go", `leases.expires_at NOT BETWEEN now() AND now() + 10 * $3::interval`, `leases.expires_at <= now()`},
+		},
+		Package: "./shared/platform/postgres", Test: "TestTryLease_DoesNotBelieveAnEndThatIsTooFarAway",
+	},
+	{
+		ID: "half-a-webhook-secret", Date: "2026-11-29",
+		FoundBy: "PROCESSOR_WEBHOOK_SECRET=whsec_",
+		Broke:   "the service started, and took an event that was signed with nothing",
+		Fixed:   "a secret of less than 24 bytes is refused at the start",
+		Edits: []Edit{
+			{"shared/platform/config/config.go", `|| len(secret) < 24 {`, `|| len(secret) < 0 {`},
+		},
+		Package: "./shared/platform/config", Test: "TestLoad_KeepsSecretsOutOfItsError",
+	},
+	{
+		ID: "emptied-receipt-is-shown", Date: "2026-11-29",
+		FoundBy:   "a receipt whose document was emptied in the store",
+		Broke:     "it was served: 200, empty, to be kept for a year",
+		Invariant: "no-dangling-reference",
+		Fixed:     "length and digest are in the reference, and compared when it is read",
+		Edits: []Edit{
+			{"shared/pattern/storethenreference/store_then_reference.go", `if !strings.HasSuffix(name, seal(body)) {`, `if false && !strings.HasSuffix(name, seal(body)) {`},
+		},
+		Package: "./shared/pattern/storethenreference", Test: "TestGet_RefusesWhatIsNotTheDocumentThatWasStored",
+	},
+	{
+		ID: "forged-return-of-a-payout", Date: "2026-11-29",
+		FoundBy: "a message ledger.payout-returned that nothing stands behind",
+		Broke:   "the ledger believed it: a balance of 940.79 became 50,940.79, and was paid out",
+		Fixed:   "the end of a payout is booked only against its beginning, of that merchant and amount",
+		Edits: []Edit{
+			{"services/ledger/payout.go", `	if err == nil && !begun {`, `	if err == nil && !begun && false {`},
+		},
+		Package: "./services/ledger", Test: "TestReceive_AForgedMessageMovesNothing",
+	},
+	{
+		ID: "merchant-makes-us-look-at-all-of-time", Date: "2026-11-29",
+		FoundBy: "POST /v1/reconciliations with since 0001-01-01, by a merchant",
+		Broke:   "the platform compared all of its past, for each merchant that asked",
+		Fixed:   "a merchant's since is bounded by the overlap of ordinary runs",
+		Edits: []Edit{
+			{"services/payments/reconciliation_api.go", `web.MerchantID(c) != "" && in.Since`, `web.MerchantID(c) == "-" && in.Since`},
+		},
+		Package: "./services/payments", Test: "TestCreateReconciliation_BoundsSinceForMerchants",
+	},
+	{
+		ID: "confirmed-and-sent-again", Date: "2026-11-29",
+		FoundBy: "a reading of what the relay repeats when the broker is slow",
+		Broke:   "the first message without a confirm ended the wait: those behind it that the broker had confirmed were sent again, up to 499 of them, each time",
+		Fixed:   "what has been confirmed by the end of the time counts, wherever it stands",
+		Edits: []Edit{
+			{"shared/platform/rabbit/publisher.go", `		case <-ctx.Done():
+		}
+		confirmed[i] = c.Acked()`, `		case <-ctx.Done():
+			return ErrUnconfirmed
+		}
+		confirmed[i] = c.Acked()`},
+		},
+		Package: "./shared/platform/rabbit", Test: "TestAwait_CountsWhatIsConfirmedBehindTheFirstThatIsNot",
+	},
+	{
+		ID: "taken-over-without-end", Date: "2026-11-29",
+		FoundBy: "three relays whose broker takes longer to confirm than OUTBOX_TAKEOVER",
+		Broke:   "each took over what another had on its way, and none could delete a message that it had had confirmed: they were published in turn without end",
+		Fixed:   "what is confirmed is deleted, also when its row has another writer by then",
+		Edits: []Edit{
+			{"shared/pattern/outbox/relay.go", `deleted < len(confirmed) {`, `deleted < 0 {`},
+		},
+		Package: "./shared/pattern/outbox", Test: "TestTakeover_AConfirmedMessageIsNotPublishedWithoutEnd",
+	},
+	{
+		ID: "broken-connection-is-a-refusal", Date: "2026-11-29",
+		FoundBy: "a connection that breaks between a publish and its confirm",
+		Broke:   "the library answers \"refused\" for what was open then; it was believed, and the messages were postponed for as long as they had waited, up to a minute",
+		Fixed:   "a refusal on a channel that is closed is unknown: the messages are sent again at once",
+		Edits: []Edit{
+			{"shared/platform/rabbit/publisher.go", `			case ch.IsClosed(): //`, `			case false: //`},
+		},
+		Package: "./shared/platform/rabbit", Test: "TestPublisher_WhatWasOnItsWayWhenTheConnectionBrokeIsNotRefused",
+	},
+	{
+		ID: "refund-from-the-future", Date: "2026-11-29",
+		FoundBy:   "a refund whose row is dated a year ahead, and whose answer was lost",
+		Broke:     "its key counted as remembered for a year more than the processor keeps it: asked again, the processor would give the money back a second time",
+		Invariant: "refund-bounded",
+		Fixed:     "a row that is dated ahead has no known age: the refund is looked up, and when there is none, a person must look",
+		Edits: []Edit{
+			{"services/payments/forgotten.go", ` || s.datedAhead(first)`, ""},
+		},
+		Package: "./services/payments", Test: "TestRefund_OfARowFromTheFutureIsLookedUp",
+	},
 }

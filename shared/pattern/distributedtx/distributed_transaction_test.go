@@ -155,6 +155,22 @@ func TestCoordinator_CommitsBothOrNeitherWhereverItFails(t *testing.T) {
 	}
 }
 
+// The clock of the database was ahead when it was decided, or a person has edited the row.
+func TestRecover_DoesNotBelieveADecisionFromTheFuture(t *testing.T) {
+	t.Parallel()
+	w, gid := newWorld(t), "payout-1"
+	w.deaf = true
+	_, _ = w.coordinator.Run(t.Context(), gid, w.prepareThere(gid), w.prepareHere(gid))
+	w.deaf = false
+	if _, err := w.here.Exec(t.Context(), `UPDATE twophase_decisions SET decided_at = now() + interval '7 days'`); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.coordinator.Recover(t.Context()); err != nil {
+		t.Error(err)
+	}
+	w.agree(gid, true)
+}
+
 // A client hangs up, or a process is asked to stop, while a participant prepares.
 // Nothing may stay locked until a recovery: it is decided at once.
 func TestRun_LeavesNothingPreparedWhenItsCallerGoesAway(t *testing.T) {

@@ -193,6 +193,21 @@ func TestRecheckTx_DuringAPostponementIsNotLost(t *testing.T) {
 }
 
 // The work of an event and the mark that it was done are one transaction.
+// The clock of the database was ahead once, or a person has edited the row.
+func TestLog_DoesNotBelieveATimeThatIsTooFarAway(t *testing.T) {
+	t.Parallel()
+	db := database(t, applied)
+	l := outoforder.NewLog(outoforder.Config{DB: db, Logger: slog.New(slog.DiscardHandler), Apply: inRank, Poll: time.Hour, Overdue: time.Hour})
+	if _, err := l.Append(t.Context(), event("late", 1)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Exec(t.Context(), `UPDATE received_events SET look_at = now() + interval '7 days'`); err != nil {
+		t.Fatal(err)
+	}
+	start(t, db, inRank)
+	await(t, db, "late", 1)
+}
+
 func TestLog_UndoneWorkIsNotMarkedAsApplied(t *testing.T) {
 	t.Parallel()
 	db := database(t, applied)

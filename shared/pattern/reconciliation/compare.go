@@ -80,7 +80,8 @@ func (r *Reconciler) subjects(ctx context.Context, id uuid.UUID, since time.Time
 		        (SELECT max(requested_at)
 		           FROM reconciliations
 		          WHERE status = 'finished'
-		            AND not_compared = '{}'), '-infinity')
+		            AND not_compared = '{}'
+		            AND requested_at <= now()), '-infinity')
 		  ORDER BY d.subject
 		  LIMIT $4)
 		 ORDER BY subject

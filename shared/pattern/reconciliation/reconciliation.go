@@ -179,7 +179,8 @@ func (r *Reconciler) Request(ctx context.Context, since *time.Time) (uuid.UUID, 
 		       (SELECT max(requested_at) - $3::interval
 		          FROM reconciliations
 		         WHERE status = 'finished'
-		           AND not_compared = '{}'), `+beginning+`)))
+		           AND not_compared = '{}'
+		           AND requested_at <= now()), `+beginning+`))) -- one that is dated ahead was made under a wrong clock
 		    ON CONFLICT (status) WHERE status = 'requested' AND started_at IS NULL DO UPDATE
 		   SET since = LEAST(r.since, EXCLUDED.since)
 		RETURNING id`,

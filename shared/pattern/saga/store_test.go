@@ -128,6 +128,16 @@ func TestClaimOverdue_NoMoreOnceResentOrEnded(t *testing.T) {
 	}
 }
 
+// The clock of the database was ahead once, or a person has edited the row.
+func TestClaimOverdue_DoesNotBelieveATimeThatIsTooFarAway(t *testing.T) {
+	t.Parallel()
+	db := database(t)
+	row := begin(t, db, 7*24*time.Hour)
+	if got := overdue(t, db); got != fmt.Sprint([]uuid.UUID{row.ID}) {
+		t.Errorf("overdue: %s", got)
+	}
+}
+
 // What one replica has claimed another does not get at the same time. It is claimed
 // again when the first one has died.
 func TestClaimOverdue_GivesASagaToOneReplica(t *testing.T) {
