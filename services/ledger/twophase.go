@@ -168,7 +168,7 @@ func (s *service) resolveInDoubt(ctx context.Context) {
 //
 // Pattern: completer
 func (s *service) askInDoubt(ctx context.Context, client *http.Client) error {
-	prepared, err := distributedtx.InDoubt(ctx, s.db, preparedPrefix, 0)
+	prepared, err := distributedtx.InDoubt(ctx, s.db, preparedPrefix)
 	if err != nil {
 		return err // and the age stays as it is: an alert must not fall silent
 	}

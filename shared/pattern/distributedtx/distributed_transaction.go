@@ -226,7 +226,7 @@ func (c *Coordinator) Recover(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	prepared, err := InDoubt(ctx, c.DB, c.LocalPrefix, 0)
+	prepared, err := InDoubt(ctx, c.DB, c.LocalPrefix)
 	if err != nil {
 		return err
 	}

@@ -82,7 +82,7 @@ func (w *world) agree(gid string, want bool) {
 		if err := db.QueryRow(w.t.Context(), `SELECT EXISTS (SELECT FROM things WHERE gid = $1)`, gid).Scan(&has); err != nil || has != want {
 			w.t.Errorf("%s has it: %v, want %v (%v)", name, has, want, err)
 		}
-		left, err := distributedtx.InDoubt(w.t.Context(), db, w.prefix, 0)
+		left, err := distributedtx.InDoubt(w.t.Context(), db, w.prefix)
 		if err != nil || len(left) > 0 {
 			w.t.Errorf("%s: left prepared: %v, %v", name, left, err)
 		}
@@ -135,7 +135,7 @@ func TestCoordinator_CommitsBothOrNeitherWhereverItFails(t *testing.T) {
 			if err := w.coordinator.Recover(t.Context()); err != nil {
 				t.Error(err)
 			}
-			inDoubt, err := distributedtx.InDoubt(t.Context(), w.there, w.prefix+"there:", 0)
+			inDoubt, err := distributedtx.InDoubt(t.Context(), w.there, w.prefix+"there:")
 			if err != nil {
 				t.Error(err)
 			}

@@ -102,15 +102,14 @@ type Prepared struct {
 
 // InDoubt lists this database's prepared transactions whose names begin with
 // prefix, oldest first.
-func InDoubt(ctx context.Context, db *pgxpool.Pool, prefix string, olderThan time.Duration) ([]Prepared, error) {
+func InDoubt(ctx context.Context, db *pgxpool.Pool, prefix string) ([]Prepared, error) {
 	rows, err := db.Query(ctx, `
 		SELECT gid, now() - prepared
 		  FROM pg_prepared_xacts
 		 WHERE database = current_database()
 		   AND starts_with(gid, $1)
-		   AND prepared <= now() - $2::interval
 		 ORDER BY prepared`,
-		prefix, olderThan)
+		prefix)
 	if err != nil {
 		return nil, err
 	}
