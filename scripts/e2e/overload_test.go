@@ -33,7 +33,7 @@ func TestOverload_TwiceWhatFitsEndsWithinAMinute(t *testing.T) {
 	defer cancel()
 	production := []string{
 		"LOG_LEVEL=warn", "SAGA_STEP_TIMEOUT=15m", "SAGA_SWEEP=15s", "RETRY_DELAYS=1s,5s,30s,2m,10m", "OUTBOX_POLL=500ms", "OUTBOX_TAKEOVER=1s",
-		"CALLBACK_POLL=1s", "CALLBACK_LEASE=25s", "CALL_TIMEOUT=5s", "EVENTS_POLL=1s", "MAX_UNFINISHED_ORDERS=" + unfinished,
+		"CALLBACK_POLL=1s", "CALLBACK_LEASE=25s", "EVENTS_POLL=1s", "MAX_UNFINISHED_ORDERS=" + unfinished,
 	}
 	busy, err := stack.Start(ctx, stack.Options{
 		Out: os.Stderr, IgnoreGiven: true,
