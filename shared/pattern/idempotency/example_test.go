@@ -3,6 +3,7 @@ package idempotency_test
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -294,49 +295,64 @@ func Example_rejectDuplicate_without() {
 	// orders: k-1 a mug, k-2 a mug
 }
 
+const locks = `CREATE TABLE locks (key text PRIMARY KEY, token uuid, locked_until timestamptz, answer text);`
+
 // A refund calls a slow processor. The client's retry comes while the first request waits.
 //
 // Pattern: idempotency-key-lock
 func Example_idempotencyKeyLock() {
-	db, done := testenv.ExampleDB(idempotency.Schema)
+	db, done := testenv.ExampleDB(locks)
 	defer done()
 	processor := testenv.NewOutside()
 	defer processor.Close()
 	ctx := context.Background()
 
-	refund := func(meanwhile func()) string {
-		r := idempotency.Request{Merchant: "acme", Operation: "POST /v1/refunds", Key: "k-1", Retention: 24 * time.Hour}
-		begin := func(context.Context, pgx.Tx) (uuid.UUID, error) { return uuid.New(), nil } // here the refund's row is written
-		// ① One transaction, committed before the call: the row of the key says who holds it, and until when.
-		answer, lock, err := r.Acquire(ctx, db, idempotency.LockOptions{Lease: 30 * time.Second, Wait: 10 * time.Millisecond}, begin)
-		if err != nil {
-			return err.Error() // ② held by another: 409, come back
-		}
-		if answer.Exists {
-			return "recorded: " + string(answer.Body)
+	refund := func(meanwhile func()) (answer string, err error) {
+		token, recorded, held := uuid.New(), (*string)(nil), false
+		err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error { // ① committed before the call
+			_, err := tx.Exec(ctx, `INSERT INTO locks (key) VALUES ('k-1') ON CONFLICT DO NOTHING`)
+			if err != nil {
+				return err
+			}
+			err = tx.QueryRow(ctx, `SELECT answer, COALESCE(locked_until > now(), false) FROM locks WHERE key = 'k-1' FOR UPDATE`).Scan(&recorded, &held)
+			if err != nil || recorded != nil || held {
+				return err
+			}
+			// ② Who holds the key, and until when.
+			_, err = tx.Exec(ctx, `UPDATE locks SET token = $1, locked_until = now() + interval '30 s' WHERE key = 'k-1'`, token)
+			return err
+		})
+		switch {
+		case err != nil:
+			return "", err
+		case recorded != nil:
+			return *recorded, nil
+		case held:
+			return "", idempotency.ErrKeyInUse // ③ 409: come back
 		}
 		meanwhile()
-		receipt, err := processor.Ask(ctx, http.DefaultClient, "refund-5.00", lock.OperationID.String()) // ③ no transaction is open
-		if err != nil {
-			return err.Error()
+		if answer, err = processor.Ask(ctx, http.DefaultClient, "refund-5.00", "k-1"); err != nil { // ④ no transaction is open
+			return "", err
 		}
-		err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
-			// ④ UPDATE … WHERE lock_token = $1: one that was slow and has been taken over writes nothing
-			return lock.Finish(ctx, tx, idempotency.Response{Status: http.StatusCreated, Body: []byte(receipt)})
-		})
-		if err != nil {
-			return err.Error()
+		tag, err := db.Exec(ctx, `UPDATE locks SET answer = $2, locked_until = NULL WHERE key = 'k-1' AND token = $1`, token, answer)
+		if err == nil && tag.RowsAffected() == 0 {
+			err = idempotency.ErrLockLost // ⑤ the fence: another has taken the key over, and nothing is written
 		}
-		return receipt
+		return answer, err
 	}
 
-	fmt.Println("first:", refund(func() { fmt.Println("second:", refund(func() {})) }))
-	fmt.Println("third:", refund(func() {}))
+	first, err := refund(func() {
+		_, err := refund(func() {})
+		fmt.Println("second:", err)
+	})
+	fmt.Println("first:", first, err)
+	again, err := refund(func() {})
+	fmt.Println("third:", again, err)
 	fmt.Println("the processor has made:", processor.Done())
 	// Output:
 	// second: 409 A request with this key is in progress: Another request with this key has not finished. Send it again with the same key.
-	// first: receipt 1
-	// third: recorded: receipt 1
+	// first: receipt 1 <nil>
+	// third: receipt 1 <nil>
 	// the processor has made: [refund-5.00]
 }
 
@@ -344,45 +360,36 @@ func Example_idempotencyKeyLock() {
 //
 // Pattern: idempotency-key-lock
 func Example_idempotencyKeyLock_without() {
-	db, done := testenv.ExampleDB(idempotency.Schema)
+	db, done := testenv.ExampleDB(locks)
 	defer done()
 	processor := testenv.NewOutside()
 	defer processor.Close()
 	ctx := context.Background()
 
-	refund := func(meanwhile func()) string {
-		r := idempotency.Request{Merchant: "acme", Operation: "POST /v1/refunds", Key: "k-1", Retention: 24 * time.Hour}
-		var answer idempotency.Recorded
-		err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) (err error) {
-			answer, err = r.LookupTx(ctx, tx)
-			return err
-		})
-		if err != nil {
-			return err.Error()
-		}
-		if answer.Exists {
-			return "recorded: " + string(answer.Body)
+	refund := func(meanwhile func()) (answer string, err error) {
+		err = db.QueryRow(ctx, `SELECT answer FROM locks WHERE key = 'k-1'`).Scan(&answer)
+		if !errors.Is(err, pgx.ErrNoRows) {
+			return answer, err
 		}
 		meanwhile()
-		receipt, err := processor.Ask(ctx, http.DefaultClient, "refund-5.00", r.Key)
-		if err != nil {
-			return err.Error()
+		if answer, err = processor.Ask(ctx, http.DefaultClient, "refund-5.00", "k-1"); err != nil {
+			return "", err
 		}
-		err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
-			return r.RecordTx(ctx, tx, idempotency.Response{Status: http.StatusCreated, Body: []byte(receipt)})
-		})
-		if err != nil && !idempotency.IsDuplicate(err) {
-			return err.Error()
-		}
-		return receipt
+		_, err = db.Exec(ctx, `INSERT INTO locks (key, answer) VALUES ('k-1', $1) ON CONFLICT DO NOTHING`, answer)
+		return answer, err
 	}
 
-	fmt.Println("first:", refund(func() { fmt.Println("second:", refund(func() {})) }))
-	fmt.Println("third:", refund(func() {}))
+	first, err := refund(func() {
+		second, err := refund(func() {})
+		fmt.Println("second:", second, err)
+	})
+	fmt.Println("first:", first, err)
+	again, err := refund(func() {})
+	fmt.Println("third:", again, err)
 	fmt.Println("the processor has made:", processor.Done())
 	// Output:
-	// second: receipt 1
-	// first: receipt 2
-	// third: recorded: receipt 1
+	// second: receipt 1 <nil>
+	// first: receipt 2 <nil>
+	// third: receipt 1 <nil>
 	// the processor has made: [refund-5.00 refund-5.00]
 }
