@@ -229,7 +229,7 @@ func eachSource(root string, dirs []string, do func(file, text string)) error {
 // of them something that the expression matches.
 func (n *named) goTest(args []string) error {
 	var dirs []string
-	expressions := map[string]string{} // by the beginning of the functions it selects
+	expressions := map[string]string{} // by flag: -bench selects benchmarks, -run all others
 	for i := 0; i < len(args); i++ {
 		name, value, given := strings.Cut(strings.TrimLeft(args[i], "-"), "=")
 		switch {
@@ -240,10 +240,10 @@ func (n *named) goTest(args []string) error {
 				i++
 				value = args[i]
 			}
-			expressions[map[string]string{"run": "Test", "bench": "Benchmark"}[name]] = value
+			expressions[name] = value
 		}
 	}
-	for prefix, expression := range expressions {
+	for flag, expression := range expressions {
 		function, _, _ := strings.Cut(expression, "/") // what a subtest is called is known only when it runs
 		matches, err := regexp.Compile(function)
 		if err != nil {
@@ -256,7 +256,7 @@ func (n *named) goTest(args []string) error {
 				return err
 			}
 			found = found || strings.HasSuffix(dir, "...") || slices.ContainsFunc(names, func(name string) bool {
-				return strings.HasPrefix(name, prefix) && matches.MatchString(name)
+				return strings.HasPrefix(name, "Benchmark") == (flag == "bench") && matches.MatchString(name)
 			})
 		}
 		if !found {
