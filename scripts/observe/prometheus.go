@@ -148,7 +148,7 @@ func startPrometheus(ctx context.Context, system *stack.Stack, source rules) (*p
 	go func() { ended <- cmd.Wait() }()
 	p.stop = func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
-		<-ended
+		_ = <-ended // it was told to
 		_ = log.Close()
 		release()
 	}

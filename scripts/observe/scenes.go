@@ -51,8 +51,6 @@ var scenes = []scene{
 	{"JobNotDone", "the lease of a job has run out long ago (its row is edited), and a transaction that a person has left open holds the row", "it is rolled back", (*world).heldLease},
 }
 
-func nothing(context.Context) error { return nil }
-
 var mug = shop.Item{SKU: "mug", Quantity: 1}
 
 // place places an order at a replica of orders and does not wait for its end. callback
@@ -105,9 +103,9 @@ func (w *world) restarted(name string) repairing {
 
 func (w *world) works(ctx context.Context) error { return w.shop.Misbehave(ctx, `{"rules":[]}`) }
 
-// misbehave lets the outside world fail until it is repaired.
-func (w *world) misbehave(ctx context.Context, contract, fault string) error {
-	return w.shop.Misbehave(ctx, fmt.Sprintf(`{"rules":[{"contract":%q,"fault":%q}]}`, contract, fault))
+// fails lets each call of a contract of the outside world fail until it works again.
+func (w *world) fails(ctx context.Context, contract string) error {
+	return w.shop.Misbehave(ctx, fmt.Sprintf(`{"rules":[{"contract":%q,"fault":"fail_before"}]}`, contract))
 }
 
 // exec runs statements in a service's database.
@@ -201,7 +199,7 @@ func (w *world) adoptedMessages(ctx context.Context) (repairing, error) {
 }
 
 func (w *world) silentParticipant(ctx context.Context) (repairing, error) {
-	err := w.misbehave(ctx, "charges.create", "fail_before")
+	err := w.fails(ctx, "charges.create")
 	for range 8 {
 		if err == nil {
 			_, err = w.place(ctx, stack.Orders, "")
@@ -242,7 +240,7 @@ func (w *world) missingRetryQueue(ctx context.Context) (repairing, error) {
 		_, err := ch.QueueDelete("payments.commands.retry.100ms", false, false, false)
 		return err
 	})
-	err = errors.Join(err, w.misbehave(ctx, "charges.create", "fail_before"))
+	err = errors.Join(err, w.fails(ctx, "charges.create"))
 	if err == nil {
 		_, err = w.place(ctx, stack.Orders, "")
 	}
@@ -331,7 +329,7 @@ func (w *world) closedEndpoint(ctx context.Context) (repairing, error) {
 
 // unknown makes a payout of which no person knows whether the bank has sent it.
 func (w *world) unknown(ctx context.Context) (repair repairing, err error) {
-	if err := w.misbehave(ctx, "bank.transfers", "fail_before"); err != nil {
+	if err := w.fails(ctx, "bank.transfers"); err != nil {
 		return nil, err
 	}
 	type payout struct{ ID, Status string }
@@ -403,7 +401,7 @@ func (w *world) damagedReceipt(ctx context.Context) (repairing, error) {
 func (w *world) failingRefund(ctx context.Context) (repairing, error) {
 	o, err := w.shop.Buy(ctx, shop.CardWorks, mug)
 	if err == nil {
-		err = w.misbehave(ctx, "charges.refund", "fail_before")
+		err = w.fails(ctx, "charges.refund")
 	}
 	if err == nil {
 		_, err = w.shop.Post(ctx, w.shop.Payments+"/v1/refunds", uuid.NewString(), fmt.Appendf(nil, `{"payment_id":%q}`, o.PaymentID))
