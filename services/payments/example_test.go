@@ -23,7 +23,7 @@ func Example_idempotencyKeyExternal() {
 	defer done()
 	processor := testenv.NewOutside()
 	defer processor.Close()
-	processor.Keys, processor.Lose = true, 1
+	processor.Keys, processor.Lose = true, 1 // keys are remembered; the first answer gets lost
 	ctx := context.Background()
 
 	capture := func(payment string) error {
@@ -60,7 +60,7 @@ func Example_idempotencyKeyExternal_without() {
 	defer done()
 	processor := testenv.NewOutside()
 	defer processor.Close()
-	processor.Keys, processor.Lose = true, 1
+	processor.Keys, processor.Lose = true, 1 // keys are remembered; the first answer gets lost
 	ctx := context.Background()
 
 	capture := func(payment string) error {

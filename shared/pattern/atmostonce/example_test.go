@@ -20,7 +20,7 @@ func Example() {
 	defer done()
 	bank := testenv.NewOutside()
 	defer bank.Close()
-	bank.Lose = 1
+	bank.Lose = 1 // the first answer gets lost
 	ctx := context.Background()
 
 	payOut := func(payout string) (outcome string) {
@@ -57,7 +57,7 @@ func Example() {
 func Example_without() {
 	bank := testenv.NewOutside()
 	defer bank.Close()
-	bank.Lose = 1
+	bank.Lose = 1 // the first answer gets lost
 	ctx := context.Background()
 
 	payOut := func(payout string) (outcome string) {

@@ -25,7 +25,8 @@ func resume(db *pgxpool.Pool, processor *testenv.Outside, id string) error {
 	return err
 }
 
-// The processor has given the money back, its answer got lost, and the client does not retry.
+// The processor has given the money of rfd_1 back, its answer got lost, and the client does not retry.
+// A request works on rfd_2 at this moment.
 //
 // Pattern: completer
 func Example() {
@@ -33,8 +34,8 @@ func Example() {
 	defer done()
 	processor := testenv.NewOutside()
 	defer processor.Close()
-	processor.Lose, processor.Keys = 1, true
-	_ = resume(db, processor, "rfd_1") // the request: its answer is lost, and the client gives up
+	processor.Lose, processor.Keys = 1, true // the first answer gets lost; keys are remembered
+	_ = resume(db, processor, "rfd_1")       // the request: its answer is lost, and the client gives up
 	ctx := context.Background()
 
 	complete := func() error { // in each replica, every few seconds
@@ -80,8 +81,8 @@ func Example_without() {
 	defer done()
 	processor := testenv.NewOutside()
 	defer processor.Close()
-	processor.Lose, processor.Keys = 1, true
-	_ = resume(db, processor, "rfd_1") // the request: its answer is lost, and the client gives up
+	processor.Lose, processor.Keys = 1, true // the first answer gets lost; keys are remembered
+	_ = resume(db, processor, "rfd_1")       // the request: its answer is lost, and the client gives up
 
 	fmt.Println("the client does not retry:", testenv.Read(db, `SELECT id, receipt FROM refunds WHERE id = 'rfd_1'`))
 	fmt.Println("processor:", processor.Done())

@@ -7,14 +7,13 @@ import (
 	"example.com/failwell/shared/testenv"
 )
 
-// Two thousand requests that were answered and have expired, one that is being worked on,
-// and one of today.
 const keys = `
 	CREATE TABLE keys (key text PRIMARY KEY, status int, expires_at timestamptz NOT NULL);
 	INSERT INTO keys SELECT 'old-' || n, 201, now() - interval '1 hour' FROM generate_series(1, 2000) n;
 	INSERT INTO keys VALUES ('unfinished', NULL, now() - interval '1 hour'), ('today', 201, now() + interval '1 day');`
 
-// A collector deletes what nothing can ask for again, beside a request that works on a row.
+// Two thousand keys have expired. One more has, and its work is not finished; one is of today. A
+// request works on one of the old keys while the collector runs.
 //
 // Pattern: garbage-collection
 func Example() {

@@ -26,7 +26,8 @@ var arrivals = []news{{"evt_2", "settled", 2}, {"evt_2", "settled", 2}, {"evt_1"
 // before is the status that an event builds on.
 var before = map[string]string{"captured": "authorised", "settled": "captured"}
 
-// "Settled" overtakes "captured".
+// The processor says "settled", says it again, and says "captured" last. A payment is settled only
+// after it is captured.
 //
 // Pattern: out-of-order-messages
 func Example() {

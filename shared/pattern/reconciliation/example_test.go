@@ -7,8 +7,7 @@ import (
 	"example.com/failwell/shared/testenv"
 )
 
-// What we have noted, and what stands in the bank's statement. The answer to pyo_2 got lost;
-// pyo_3 was made this minute; pyo_4 was paid out with another amount; x_5 is nothing of ours.
+// books are what we have noted, and the bank's statement.
 const books = `
 	CREATE TABLE payouts (id text PRIMARY KEY, minor int NOT NULL, status text NOT NULL, at timestamptz NOT NULL DEFAULT now() - interval '1 day');
 	INSERT INTO payouts (id, minor, status) VALUES ('pyo_1', 500, 'sent'), ('pyo_2', 1250, 'unknown'), ('pyo_4', 700, 'sent');
@@ -16,7 +15,8 @@ const books = `
 	CREATE TABLE statement (reference text PRIMARY KEY, minor int NOT NULL);
 	INSERT INTO statement VALUES ('pyo_1', 500), ('pyo_2', 1250), ('pyo_4', 7000), ('x_5', 99);`
 
-// Both sides are compared, and each difference is judged.
+// Four payouts are noted, and the bank has sent its statement. The answer to pyo_2 got lost, pyo_3
+// was made this minute, the bank has another amount for pyo_4, and x_5 is nothing of ours.
 //
 // Pattern: reconciliation
 func Example() {

@@ -28,7 +28,7 @@ func Example_recoveryPoint() {
 	processor, ledger := testenv.NewOutside(), testenv.NewOutside()
 	defer processor.Close()
 	defer ledger.Close()
-	ledger.Lose, ledger.Keys = 1, true
+	ledger.Lose, ledger.Keys = 1, true // its first answer gets lost; it remembers keys
 	ctx := context.Background()
 
 	run := func() error {
@@ -79,7 +79,7 @@ func Example_recoveryPoint_without() {
 	processor, ledger := testenv.NewOutside(), testenv.NewOutside()
 	defer processor.Close()
 	defer ledger.Close()
-	ledger.Lose, ledger.Keys = 1, true
+	ledger.Lose, ledger.Keys = 1, true // its first answer gets lost; it remembers keys
 	ctx := context.Background()
 
 	run := func() error {
@@ -130,7 +130,7 @@ func Example_resumableOperation() {
 	defer done()
 	processor := testenv.NewOutside()
 	defer processor.Close()
-	processor.Lose, processor.Keys = 1, true
+	processor.Lose, processor.Keys = 1, true // the first answer gets lost; keys are remembered
 	ctx := context.Background()
 
 	refund := func() (answer idempotency.Response, err error) {
@@ -180,7 +180,7 @@ func Example_resumableOperation_without() {
 	defer done()
 	processor := testenv.NewOutside()
 	defer processor.Close()
-	processor.Lose, processor.Keys = 1, true
+	processor.Lose, processor.Keys = 1, true // the first answer gets lost; keys are remembered
 	ctx := context.Background()
 
 	refund := func(key string) (status int) {

@@ -27,7 +27,7 @@ func Example_ioInsideTransaction() {
 	defer done()
 	processor := testenv.NewOutside()
 	defer processor.Close()
-	processor.Keys = true
+	processor.Keys = true // keys are remembered
 	ctx, client := context.Background(), web.Client(5*time.Second)
 
 	charge := func(then string) error {
@@ -72,7 +72,7 @@ func Example_ioInsideTransaction_without() {
 	defer done()
 	processor := testenv.NewOutside()
 	defer processor.Close()
-	processor.Keys = true
+	processor.Keys = true // keys are remembered
 	ctx := context.Background()
 
 	charge := func(then string) error {
