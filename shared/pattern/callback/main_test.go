@@ -23,8 +23,6 @@ import (
 	"example.com/failwell/shared/testenv"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
-
 const (
 	acmeSecret  = "whsec_YWNtZSdzIG93biBzZWNyZXQ="
 	otherSecret = "whsec_YW5vdGhlciBvbmUncyBzZWNyZXQ="
