@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -39,6 +40,11 @@ func Traces(ctx context.Context, service string, log *slog.Logger) (flush func()
 		otel.SetTracerProvider(sdktrace.NewTracerProvider())
 		return func() {}, nil
 	}
+	for _, name := range endpoints {
+		if u, err := url.Parse(os.Getenv(name)); err != nil || u.Scheme == "" && u.String() != "" || u.Scheme != "" && u.Host == "" {
+			return nil, fmt.Errorf("%s must read http://host:4318", name) // the library would take its own default instead
+		}
+	}
 	exporter, err := autoexport.NewSpanExporter(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("OTEL_TRACES_EXPORTER, OTEL_EXPORTER_OTLP_PROTOCOL: %w", err)
@@ -66,9 +72,13 @@ func Traces(ctx context.Context, service string, log *slog.Logger) (flush func()
 	}, nil
 }
 
+// endpoints may name the collector.
+var endpoints = []string{"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"}
+
 func exporting() bool {
-	set := os.Getenv("OTEL_TRACES_EXPORTER") != "" || os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != ""
-	return set && os.Getenv("OTEL_TRACES_EXPORTER") != "none" && os.Getenv("OTEL_SDK_DISABLED") != "true"
+	exporter := os.Getenv("OTEL_TRACES_EXPORTER")
+	set := exporter != "" || os.Getenv(endpoints[0]) != "" || os.Getenv(endpoints[1]) != ""
+	return set && exporter != "none" && os.Getenv("OTEL_SDK_DISABLED") != "true"
 }
 
 // validText makes UTF-8 of the texts that a span begins with. OTLP takes nothing else, and

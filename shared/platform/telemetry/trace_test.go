@@ -3,6 +3,7 @@ package telemetry_test
 import (
 	"bytes"
 	"errors"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -108,10 +109,17 @@ func TestTraces_WhatIsNotUTF8CostsNoSpan(t *testing.T) {
 	}
 }
 
-func TestTraces_AWrongExporterIsNamedAtTheStart(t *testing.T) {
-	t.Setenv("OTEL_TRACES_EXPORTER", "pigeon")
-	if _, err := telemetry.Traces(t.Context(), "orders", nil); err == nil || !strings.Contains(err.Error(), "OTEL_TRACES_EXPORTER") {
-		t.Errorf("got %v", err)
+func TestTraces_AWrongVariableIsNamedAtTheStart(t *testing.T) {
+	for name, value := range map[string]string{
+		"OTEL_TRACES_EXPORTER": "pigeon", "OTEL_EXPORTER_OTLP_ENDPOINT": "127.0.0.1:4318", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://", "OTEL_RESOURCE_ATTRIBUTES": "a",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("OTEL_TRACES_EXPORTER", "console")
+			t.Setenv(name, value)
+			if _, err := telemetry.Traces(t.Context(), "orders", slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), name) {
+				t.Errorf("got %v", err)
+			}
+		})
 	}
 }
 
