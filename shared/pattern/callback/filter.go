@@ -80,9 +80,12 @@ func (f Filter) check(network, address string, _ syscall.RawConn) error {
 	return nil
 }
 
+// interfaceAddrs is exchanged by a test, whose machine has no public address.
+var interfaceAddrs = net.InterfaceAddrs
+
 // isOurs tells whether an address is one of this machine's: it may be a public one.
 func isOurs(ip netip.Addr) bool {
-	addresses, err := net.InterfaceAddrs()
+	addresses, err := interfaceAddrs()
 	return err != nil || slices.ContainsFunc(addresses, func(a net.Addr) bool {
 		prefix, err := netip.ParsePrefix(a.String())
 		return err == nil && prefix.Addr().Unmap() == ip

@@ -2,6 +2,7 @@ package callback
 
 import (
 	"errors"
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -81,8 +82,18 @@ func TestFilter_RefusesAndAllowsWhatTheOperatorSays(t *testing.T) {
 	refuses(t, f, "denied", "1.1.1.1:443")
 	refuses(t, f, "denied in disguise", "[::ffff:1.1.1.1]:443")
 	refuses(t, f, "private, in a lab of loopback", "10.0.0.1:443")
-	if !isOurs(netip.MustParseAddr("127.0.0.1")) || isOurs(netip.MustParseAddr("1.1.1.1")) {
-		t.Error("the machine's own addresses are not known")
+}
+
+// The machine has a public address: a service of its own listens there, behind no gateway.
+// Not parallel, because the addresses are those of all filters.
+func TestFilter_RefusesThePublicAddressOfThisMachine(t *testing.T) {
+	defer func() { interfaceAddrs = net.InterfaceAddrs }()
+	interfaceAddrs = func() ([]net.Addr, error) {
+		return []net.Addr{&net.IPNet{IP: net.IPv4(1, 1, 1, 1), Mask: net.CIDRMask(24, 32)}}, nil
+	}
+	refuses(t, Filter{}, "ours", "1.1.1.1:443")
+	if err := (Filter{}).check("tcp", "1.1.1.2:443", nil); err != nil {
+		t.Errorf("a neighbour's: %v", err)
 	}
 }
 
