@@ -88,6 +88,13 @@ func TestAmount_ThatCouldOverflowABalanceIsRefused(t *testing.T) {
 	for _, amount := range []int64{maxMinor + 1, math.MaxInt64, math.MinInt64 + 1} {
 		l.book(transfer(fmt.Sprint(amount), cash, transit, amount)).want(t, http.StatusUnprocessableEntity, "invalid-field")
 	}
+	// One posting too large either way, and the others together its opposite.
+	for _, sign := range []int64{1, -1} {
+		split := transfer(fmt.Sprint("split ", sign), cash, transit, sign*maxMinor)
+		split.Postings = append(split.Postings, split.Postings[0])
+		split.Postings[1].Amount.Minor *= 2
+		l.book(split).want(t, http.StatusUnprocessableEntity, "invalid-field")
+	}
 	sale := order(math.MaxInt64)
 	for kind, data := range map[string]any{
 		"ledger.post-sale": sale, "ledger.reverse-sale": sale,
