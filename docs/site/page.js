@@ -157,10 +157,11 @@ function show() {
         button(playing ? 'Pause' : 'Play', 'play (Space)', play),
         kind === 'run' ? button('»', 'last step (End)', follow) : button('Live', 'follow what happens (End)', follow, { className: live ? 'on' : '' }))),
     lanes),
-    isLive ? graded() : '',
     h('ol', { className: 'steps-list', tabIndex: 0, aria: { role: 'listbox', 'aria-label': 'timeline', 'aria-activedescendant': 'step-' + (cursor + 1) } }, rows),
-    steps.length ? '' : h('p', { className: 'hint' }, 'Nothing of this was seen since the recording began.'))
+    steps.length ? '' : h('p', { className: 'hint' }, 'Nothing of this was seen since the recording began.'),
+    isLive ? graded() : '')
   main.querySelector('[aria-selected=true]')?.scrollIntoView({ block: 'nearest' })
+  if (isLive) tellOnce(main.querySelector('.graded'))
   if (held) [...main.querySelectorAll('button, ol')].find(e => name(e) === held)?.focus({ preventScroll: true })
   showMoment()
 }

@@ -297,6 +297,7 @@ func TestPage_AsksBeforeItPlays(t *testing.T) {
 	v.until(step("died", "orders has ended"))
 	v.until(`document.querySelector(".marks .good")?.innerText.includes("It was: confirmed")`)
 	v.until(`document.querySelector(".marks .bad").innerText.includes("It was: 1; you said: 2")`)
+	v.until(`document.querySelector(".marks .bad").getBoundingClientRect().bottom < innerHeight`) // in view
 }
 
 func TestPage_BreaksAndMends(t *testing.T) {
