@@ -39,7 +39,7 @@ var cli struct {
 // tests need the lab's audit and sweep.
 var parts = map[string][]string{
 	"lab": {
-		"scripts/lab/", "scripts/conform/", "scripts/catalogue/", "scripts/fork/", "scripts/live/", "scripts/run/live.go", "docs/live", "docs/site/", "docs/patterns/", "docs/course/",
+		"scripts/lab/", "scripts/conform/", "scripts/catalogue/", "scripts/fork/", "scripts/live/", "scripts/run/live.go", "docs/live", "docs/site/", "docs/.nojekyll", "docs/patterns/", "docs/course/",
 		"docs/system.svg", "docs/survived.svg", "README.md", ".github/CONTRIBUTING.md",
 		"docs/README.md", "docs/choosing.md", "docs/conformance.md", "docs/sweep.md", "docs/track-record.md",
 	},
