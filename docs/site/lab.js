@@ -79,13 +79,6 @@ function graded() {
     asked.x ? h('p', {}, 'Measured in the recorded run: ', h('a', { href: `#run/${asked.x.id}/seen` }, 'without the pattern and with it, side by side'), '.') : '')
 }
 
-// tellOnce brings it into view when the timeline was played to its end.
-function tellOnce(marks) {
-  if (!marks || asked.told) return
-  asked.told = true
-  marks.scrollIntoView({ block: 'end' })
-}
-
 function labButtons(kind, id, button) {
   return kind === 'order' ? [
     button('Refund', 'POST /v1/refunds for all that is left', () => act('refund', { orderID: id })),

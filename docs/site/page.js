@@ -161,7 +161,7 @@ function show() {
     steps.length ? '' : h('p', { className: 'hint' }, 'Nothing of this was seen since the recording began.'),
     isLive ? graded() : '')
   main.querySelector('[aria-selected=true]')?.scrollIntoView({ block: 'nearest' })
-  if (isLive) tellOnce(main.querySelector('.graded'))
+  if (live) main.querySelector('.graded')?.scrollIntoView({ block: 'end' }) // it stands below the last step
   if (held) [...main.querySelectorAll('button, ol')].find(e => name(e) === held)?.focus({ preventScroll: true })
   showMoment()
 }
