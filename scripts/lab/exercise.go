@@ -3,9 +3,11 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -64,7 +66,7 @@ func (c checkCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("Exercise %s: %s of %s runs with the %d files that differ in your copy …\n", e.N, e.Test, e.Package, len(solution))
+	fmt.Printf("Exercise %s: %s of %s, with your copy of %s …\n", e.N, e.Test, e.Package, cmp.Or(strings.Join(slices.Sorted(maps.Keys(solution)), ", "), "nothing: it is the tree"))
 	verdict, out, err := test(ctx, root, e.Package, e.Test, solution)
 	if err != nil {
 		return err
@@ -149,7 +151,9 @@ func failures(out []byte) string {
 			all.WriteString(lines.Text() + "\n") // of the compiler
 			continue
 		}
-		said[event.Test] += event.Output
+		if !strings.HasPrefix(event.Output, "=== ") { // that it runs, pauses and goes on
+			said[event.Test] += event.Output
+		}
 		if event.Action == "build-output" || event.Action == "fail" {
 			all.WriteString(said[event.Test])
 			said[event.Test] = ""

@@ -10,10 +10,10 @@ Make the second one see what the first one has done.`,
 		Package: "./services/payments", Test: "TestStartRefund_TwoAtOnceStayWithinTheCapture",
 	},
 	{
-		N: "1b", Title: "The reply is on its way",
-		Task: `The ledger books sales, and now and then a sale was replied to as "done" and is not in the books.
-It is seen when a merchant's account is closed in the wrong moment. Find out which two things can part,
-and put them together.`,
+		N: "1b", Title: "The reply first, then the books",
+		Task: `A merchant's account was closed, and a sale was booked on it a moment later. The database has a
+constraint against exactly that. Find out why it saw nothing, and what else can go wrong at that place.
+Then put together what belongs together.`,
 		Package: "./services/ledger", Test: "TestPostSale_OnAnAccountThatIsClosedMeanwhileIsRefused",
 	},
 	{
