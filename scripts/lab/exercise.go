@@ -139,6 +139,9 @@ func (c exercisesCmd) Run(ctx context.Context) error {
 	return nil
 }
 
+// maxFailureLines is how many lines a check prints of what fails.
+const maxFailureLines = 30
+
 // failures are what `go test -json` says of the tests that fail, or of a build that does.
 func failures(out []byte) string {
 	said := map[string]string{}
@@ -159,5 +162,9 @@ func failures(out []byte) string {
 			said[event.Test] = ""
 		}
 	}
-	return all.String()
+	text := strings.SplitAfter(all.String(), "\n")
+	if len(text) > maxFailureLines {
+		text = append(text[:maxFailureLines], fmt.Sprintf("… and %d lines more\n", len(text)-maxFailureLines))
+	}
+	return strings.Join(text, "")
 }

@@ -43,9 +43,9 @@ were accepted, get 422 for their retry and have no order id. Give them their ans
 	},
 	{
 		N: "3", Title: "A relay that remembers how far it came",
-		Task: `Under load some messages stay in the outbox and are never published, although the relay runs and
-the broker is there. After a restart of the process they go out. Find out why, and see to it that every
-committed message is published.`,
+		Task: `Under load some messages stay in the outbox, although the relay runs and the broker is there. After
+a restart of the process they go out. Find out why, and see to it that the relay publishes every message
+that its process has committed.`,
 		Package: "./shared/pattern/outbox", Test: "TestRelay_ReadsRowsThatCommitOutOfOrder",
 	},
 	{
