@@ -53,7 +53,7 @@ func Example() {
 		if err != nil {
 			return err
 		}
-		if _, err := db.Exec(ctx, then); err != nil {
+		if _, err := db.Exec(ctx, then); err != nil { // here the process may die
 			return err
 		}
 		_, err = db.Exec(ctx, `
@@ -89,7 +89,7 @@ func Example_without() {
 		if _, err := db.Exec(ctx, `UPDATE payments SET receipt = 'receipts/pay_1' WHERE id = 'pay_1'`); err != nil {
 			return err
 		}
-		if _, err := db.Exec(ctx, then); err != nil {
+		if _, err := db.Exec(ctx, then); err != nil { // here the process may die
 			return err
 		}
 		return bucket.WriteAll(ctx, "receipts/pay_1", []byte(receipt), nil)

@@ -34,7 +34,7 @@ func Example_acidTransaction() {
 			if err != nil {
 				return err
 			}
-			if _, err := tx.Exec(ctx, then); err != nil {
+			if _, err := tx.Exec(ctx, then); err != nil { // here the process may die
 				return err
 			}
 			_, err = tx.Exec(ctx, `
@@ -48,7 +48,7 @@ func Example_acidTransaction() {
 		fmt.Println(what+": orders", testenv.Read(db, `SELECT count(*) FROM orders`)+", on the shelf", testenv.Read(db, `SELECT available FROM products`))
 	}
 
-	_ = place(1, death)
+	_ = place(1, death) // its connection ends
 	show("after the death of the process")
 	_ = place(1, `SELECT 'nothing happens'`)
 	show("the client tries again")
@@ -73,7 +73,7 @@ func Example_acidTransaction_without() {
 		if err != nil {
 			return err
 		}
-		if _, err := db.Exec(ctx, then); err != nil {
+		if _, err := db.Exec(ctx, then); err != nil { // here the process may die
 			return err
 		}
 		_, err = db.Exec(ctx, `
@@ -83,7 +83,7 @@ func Example_acidTransaction_without() {
 		return err
 	}
 
-	_ = place(1, death)
+	_ = place(1, death) // its connection ends
 	fmt.Println("after the death of the process: orders", testenv.Read(db, `SELECT count(*) FROM orders`)+", on the shelf", testenv.Read(db, `SELECT available FROM products`))
 	// Output:
 	// after the death of the process: orders 1, on the shelf 1

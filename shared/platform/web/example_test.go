@@ -41,7 +41,7 @@ func Example_ioInsideTransaction() {
 			return err
 		}
 		return postgres.InTx(ctx, db, func(ctx context.Context, tx pgx.Tx) error { // ③ what it has answered
-			if _, err := tx.Exec(ctx, then); err != nil {
+			if _, err := tx.Exec(ctx, then); err != nil { // here the process may die
 				return err
 			}
 			_, err := tx.Exec(ctx, `UPDATE charges SET status = 'charged', receipt = $1 WHERE id = 'pay_1'`, receipt)
@@ -84,7 +84,7 @@ func Example_ioInsideTransaction_without() {
 			if err != nil {
 				return err
 			}
-			if _, err := tx.Exec(ctx, then); err != nil {
+			if _, err := tx.Exec(ctx, then); err != nil { // here the process may die
 				return err
 			}
 			_, err = tx.Exec(ctx, `UPDATE charges SET status = 'charged', receipt = $1 WHERE id = 'pay_1'`, receipt)
