@@ -276,7 +276,7 @@ const experiments = [
    },
    {
     "with": false,
-    "text": "Does every journal entry still sum to zero?",
+    "text": "How many journal entries do not sum to zero now?",
     "choices": [
      "0",
      "1",

@@ -145,7 +145,7 @@ var changeRecord = Experiment{
 			Why: "The second delivery is handled like the first: nothing in the database says that its change was made.",
 		},
 		{
-			Text: "Does every journal entry still sum to zero?",
+			Text: "How many journal entries do not sum to zero now?",
 			Of:   "entries that do not sum to zero", Choices: []string{"0", "1", "2"},
 			Why: "Both entries are right in themselves. No rule over a single entry finds this mistake.",
 		},
