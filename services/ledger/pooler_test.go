@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -101,6 +102,19 @@ func TestLedger_WorksThroughAPooler(t *testing.T) {
 	if a := l.call(http.MethodGet, "/v1/journal", serviceKey, nil); a.status != http.StatusOK {
 		t.Errorf("journal: %d %s", a.status, a.body)
 	}
+	// Side by side, they get each other's sessions.
+	var reading sync.WaitGroup
+	for range 8 {
+		reading.Go(func() {
+			for range 20 {
+				if a := l.call(http.MethodGet, "/v1/entries?reference="+sale.OrderID, acmeKey, nil); a.status != http.StatusOK {
+					t.Errorf("entries: %d %s", a.status, a.body)
+					return
+				}
+			}
+		})
+	}
+	reading.Wait()
 	l.deliver(message(t, "ledger.payout-sent", payoutNews{PayoutID: "pyo_1", MerchantID: acme, Amount: gbp(500)}))
 	l.booksBalance()
 }
