@@ -231,3 +231,21 @@ func TestClient_LeavesARequestAsItIs(t *testing.T) {
 		t.Errorf("%d events, want two questions and two answers", n)
 	}
 }
+
+// A recording keeps of an update what has changed, of a delivery which message it was, and of
+// a long body the beginning: the page puts it together again.
+func TestShort_KeepsWhatThePageCannotFindElsewhere(t *testing.T) {
+	known := map[string]map[string]*string{}
+	first := Event{Kind: Commit, Lane: "orders", Rows: []Row{row("orders", "INSERT", orderA, "id", orderA, "status", "pending", "note", strings.Repeat("x", 700))}}.short(known)
+	if note := first.Rows[0].col("note"); len(note) > valueKept+5 || !strings.HasSuffix(note, " …") {
+		t.Errorf("a value of %d bytes", len(note))
+	}
+	second := Event{Kind: Commit, Lane: "orders", Rows: []Row{row("orders", "UPDATE", orderA, "id", orderA, "status", "confirmed", "note", strings.Repeat("x", 700))}}.short(known)
+	if got := second.Rows[0].Cols; len(got) != 1 || *got["status"] != "confirmed" {
+		t.Errorf("kept of the update: %v", got)
+	}
+	delivered := Event{Kind: Deliver, More: `{"specversion":"1.0","id":"` + messageA + `","type":"ledger.settle","data":{}}`}.short(known)
+	if want := `{"id":"` + messageA + `","type":"ledger.settle"}`; delivered.More != want {
+		t.Errorf("kept of the delivery: %s", delivered.More)
+	}
+}
