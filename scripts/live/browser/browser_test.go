@@ -539,7 +539,7 @@ func TestSite_PlaysEachRecordingFromTheDisk(t *testing.T) {
 // What the page costs: eight clients whose orders end one after the other, on the system as
 // the bench has it, with the page's server and no browser, and with the page open.
 //
-//	go test -run none -bench Order -benchtime 20s ./scripts/live/browser
+//	go test -run WatchesNothing -bench Order -benchtime 20s ./scripts/live/browser
 func BenchmarkOrder(b *testing.B) {
 	sell := func(b *testing.B, system *stack.Stack) {
 		b.Helper()
