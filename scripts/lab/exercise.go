@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"example.com/failwell/scripts/lab/exercises"
 	"example.com/failwell/scripts/stack"
@@ -89,7 +90,8 @@ func (c checkCmd) Run(ctx context.Context) error {
 }
 
 type exercisesCmd struct {
-	Only []string `help:"Only the exercises of these numbers."`
+	Only   []string `help:"Only the exercises of these numbers."`
+	AtOnce int      `default:"3" help:"How many to run side by side; some tests only wait."`
 }
 
 // Run sees that the test of each exercise fails with its bug, and passes without it: then
@@ -112,26 +114,39 @@ func (c exercisesCmd) Run(ctx context.Context) error {
 			return err
 		}
 	}
+	const holds = "red with the bug, green without ✓"
+	marks := make([]string, len(chosen))
+	places := make(chan struct{}, c.AtOnce)
+	var all sync.WaitGroup
+	for i, e := range chosen {
+		places <- struct{}{}
+		all.Go(func() {
+			defer func() { <-places }()
+			bug, err := e.Overlay(root)
+			var verdict string
+			var out []byte
+			if err == nil {
+				verdict, out, err = test(ctx, root, e.Package, e.Test, bug)
+			}
+			switch green := verdictOn(e.Test, without[e.Package]); {
+			case err != nil:
+				marks[i] = err.Error()
+			case verdict != failed:
+				marks[i] = fmt.Sprintf("with the bug it %s ✗\n%s", verdict, out)
+			case green != passed:
+				marks[i] = fmt.Sprintf("without the bug it %s ✗\n%s", green, failures(without[e.Package]))
+			default:
+				marks[i] = holds
+			}
+		})
+	}
+	all.Wait()
 	wrong := 0
-	for _, e := range chosen {
-		bug, err := e.Overlay(root)
-		if err != nil {
-			return err
-		}
-		verdict, out, err := test(ctx, root, e.Package, e.Test, bug)
-		if err != nil {
-			return err
-		}
-		mark := "red with the bug, green without ✓"
-		if verdict != failed {
-			mark = fmt.Sprintf("with the bug it %s ✗\n%s", verdict, out)
-		} else if verdict := verdictOn(e.Test, without[e.Package]); verdict != passed {
-			mark = fmt.Sprintf("without the bug it %s ✗\n%s", verdict, failures(without[e.Package]))
-		}
-		if strings.Contains(mark, "✗") {
+	for i, e := range chosen {
+		fmt.Printf("%-3s %-70s %s\n", e.N, e.Test, marks[i])
+		if marks[i] != holds {
 			wrong++
 		}
-		fmt.Printf("%-3s %-70s %s\n", e.N, e.Test, mark)
 	}
 	if len(chosen) == 0 || wrong > 0 {
 		return fmt.Errorf("%d of %d exercises of the course do not hold", wrong, len(chosen))
