@@ -51,7 +51,7 @@ func TestWorker_EachTryIsASpanInTheTraceOfItsNews(t *testing.T) {
 	for i, s := range tries {
 		attributes := map[string]string{}
 		for _, a := range s.Attributes() {
-			attributes[string(a.Key)] = a.Value.Emit()
+			attributes[string(a.Key)] = a.Value.String()
 		}
 		if s.Name() != "callback" || s.Parent().SpanID().String() != parent || (s.Status().Code == codes.Error) != (i == 0) {
 			t.Errorf("try %d: %s of %s, %v", i, s.Name(), s.Parent().SpanID(), s.Status())

@@ -80,7 +80,7 @@ func TestTrace_LeadsThroughTheBroker(t *testing.T) {
 		}
 		attributes := map[string]string{}
 		for _, a := range append(sent[i].Attributes(), processed[i].Attributes()...) {
-			attributes[string(a.Key)] = a.Value.Emit()
+			attributes[string(a.Key)] = a.Value.String()
 		}
 		for name, want := range map[string]string{
 			"messaging.system": "rabbitmq", "messaging.destination.name": "failwell:q",

@@ -475,7 +475,7 @@ func TestServer_HealthAndMetricsAreNotTraced(t *testing.T) {
 			case "url.path":
 				path = a.Value.AsString()
 			case "server.port":
-				host = "127.0.0.1:" + a.Value.Emit()
+				host = "127.0.0.1:" + a.Value.String()
 			}
 		}
 		return path, host
