@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -144,11 +143,15 @@ func startPrometheus(ctx context.Context, system *stack.Stack, source rules) (*p
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("%w (scripts/deps.sh prometheus installs it)", err)
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
+	var died error
+	ended := make(chan struct{})
+	go func() {
+		died = cmd.Wait()
+		close(ended)
+	}()
 	p.stop = func() {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
-		_ = <-ended // it was told to
+		<-ended
 		_ = log.Close()
 		release()
 	}
@@ -157,10 +160,12 @@ func startPrometheus(ctx context.Context, system *stack.Stack, source rules) (*p
 			return p, nil
 		}
 		select {
-		case err = <-ended:
-			ended <- err
+		case <-ended:
 			text, _ := os.ReadFile(log.Name())
-			return nil, fmt.Errorf("prometheus: %w\n%s", errors.Join(err, ctx.Err()), text)
+			return nil, fmt.Errorf("prometheus: %w\n%s", died, text)
+		case <-ctx.Done():
+			p.stop()
+			return nil, ctx.Err()
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
