@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -73,7 +74,7 @@ func (c checkCmd) Run(ctx context.Context) error {
 		return err
 	}
 	if verdict != passed {
-		fmt.Print(failures(out))
+		fmt.Print(inCopy(e.Dir(root), solution, failures(out)))
 		return fmt.Errorf("exercise %s is red ✗ %s %s", e.N, e.Test, verdict)
 	}
 	fmt.Printf("%s passes. Now the other tests of %s …\n", e.Test, e.Package)
@@ -152,6 +153,15 @@ func (c exercisesCmd) Run(ctx context.Context) error {
 		return fmt.Errorf("%d of %d exercises of the course do not hold", wrong, len(chosen))
 	}
 	return nil
+}
+
+// inCopy names the learner's files where the compiler names those of the overlay.
+func inCopy(dir string, solution map[string]string, says string) string {
+	for file := range solution {
+		built := regexp.MustCompile(`[^\s:]*/failwell-record-\d+/` + regexp.QuoteMeta(strings.ReplaceAll(file, "/", "_")))
+		says = built.ReplaceAllLiteralString(says, filepath.Join(dir, file))
+	}
+	return says
 }
 
 // maxFailureLines is how many lines a check prints of what fails.
