@@ -132,7 +132,7 @@ func (e Exercise) Solution(root string) (map[string]string, error) {
 		return nil, fmt.Errorf("there is no copy to check yet: make exercise N=%s", e.N)
 	}
 	tree, changed := map[string]string{}, map[string]string{}
-	for _, each := range []string{"services", "shared", "scripts"} {
+	for _, each := range []string{"services", "shared"} { // what a bug can be in
 		err := eachFile(root, each, func(file string, text []byte) error { tree[file] = string(text); return nil })
 		if err == nil {
 			err = eachFile(dir, each, func(file string, text []byte) error {
