@@ -30,13 +30,12 @@ func (b *bench) endToEnd(ctx context.Context) error {
 	if b.Quick {
 		n = 500
 	}
-	const clients = 32
-	if _, _, err := b.orders(ctx, n/5, clients); err != nil { // warm
+	if _, _, err := b.orders(ctx, n/5); err != nil { // warm
 		return err
 	}
 	total, done := cost{}, 0.0
 	contenders := []contender{{"", 0, func() (sample, error) {
-		s, spent, err := b.orders(ctx, n, clients)
+		s, spent, err := b.orders(ctx, n)
 		total, done = total.plus(spent, 1), done+float64(n)
 		return s, err
 	}}}
@@ -83,9 +82,9 @@ func (b *bench) endToEnd(ctx context.Context) error {
 	return nil
 }
 
-// orders places n orders from so many clients, and waits until all are confirmed. What
-// they cost is that of all of them.
-func (b *bench) orders(ctx context.Context, n, clients int) (sample, cost, error) {
+// orders places n orders from 32 clients, and waits until all are confirmed. What they cost
+// is that of all of them.
+func (b *bench) orders(ctx context.Context, n int) (sample, cost, error) {
 	bodies, err := b.baskets(ctx, n)
 	if err != nil {
 		return sample{}, nil, err
@@ -100,7 +99,7 @@ func (b *bench) orders(ctx context.Context, n, clients int) (sample, cost, error
 	}
 	begun := time.Now()
 	var running errgroup.Group
-	for range clients {
+	for range 32 {
 		running.Go(func() error {
 			for body := range bodies {
 				a, err := b.acme.Place(ctx, uuid.NewString(), body)

@@ -31,9 +31,8 @@ func (b *bench) groupCommit(ctx context.Context) error {
 			contender{"postgres.Direct: each writer its own commit", 0, func() (sample, error) { return measure(direct) }})
 		return err
 	}
-	const clients = 32
 	if err := compare("order, accepted to confirmed", "orders/s", func(b *bench) (sample, error) {
-		s, _, err := b.orders(ctx, 600, clients)
+		s, _, err := b.orders(ctx, 600)
 		return s, err
 	}); err != nil {
 		return err
@@ -49,7 +48,7 @@ func (b *bench) groupCommit(ctx context.Context) error {
 		}
 	}
 	return compare("ledger, one hot account, 32 clients", "entries/s", func(b *bench) (sample, error) {
-		return b.drive(ctx, clients, func(ctx context.Context, _ int) error { return b.post(ctx, 0) })
+		return b.drive(ctx, 32, func(ctx context.Context, _ int) error { return b.post(ctx, 0) })
 	})
 }
 

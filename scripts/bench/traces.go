@@ -31,13 +31,13 @@ func (b *bench) traces(ctx context.Context) error {
 	spent := map[*bench]cost{}
 	completed := func(of *bench) func() (sample, error) {
 		return func() (sample, error) {
-			s, used, err := of.orders(ctx, n, 32)
+			s, used, err := of.orders(ctx, n)
 			spent[of] = spent[of].plus(used, 1)
 			return s, err
 		}
 	}
 	for _, of := range []*bench{b, traced} { // warm
-		if _, _, err := of.orders(ctx, n/5, 32); err != nil {
+		if _, _, err := of.orders(ctx, n/5); err != nil {
 			return err
 		}
 	}
