@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -89,7 +90,7 @@ func TestShutdown_EndsInTimeWhilePostgresHangs(t *testing.T) {
 	}
 	resume()
 	for _, service := range stack.Services {
-		eventually(ctx, t, service+" is ready again", func() bool { status, _ := readiness(ctx, service); return status == 200 })
+		eventually(ctx, t, service+" is ready again", func() bool { status, _ := readiness(ctx, service); return status == http.StatusOK })
 	}
 	allHolds(ctx, t)
 }
