@@ -113,6 +113,7 @@ func (c copier) here(file string) bool {
 
 var (
 	goRun      = regexp.MustCompile(`go run \./(scripts/[\w/]+)`)
+	goTest     = regexp.MustCompile("go test [^`\n]*\\./(scripts/[\\w/]+)")
 	script     = regexp.MustCompile(`\bscripts/[\w/]+\.sh\b`)
 	makeTarget = regexp.MustCompile(`(?m)^step make ([a-z-]+).*\n`)
 )
@@ -160,12 +161,19 @@ var (
 	link      = regexp.MustCompile(`!?\[([^\]]*)\]\(([^)\s#]+)(#[^)\s]*)?\)`)
 	listed    = regexp.MustCompile(`^(?:\||- )`) // loses lines, not the whole
 	directive = regexp.MustCompile(`(?m)^<!-- [a-z]+(?: .*)? -->\n`)
+	excerpt   = regexp.MustCompile(`(?ms)^<!-- excerpt (\S+) [^\n]*\n\[[^\n]*\n\n(.*?)^<!-- end -->\n`)
 )
 
 // page takes out of a page the links to what was left out, whose words stay, and the
 // paragraphs and rows that tell the reader to run it. Without the catalogue its
-// directives mean nothing, so they go too.
+// directives mean nothing, so they go too. An excerpt of what was left out stays, as text.
 func (c copier) page(from, text string) string {
+	text = excerpt.ReplaceAllStringFunc(text, func(whole string) string {
+		if m := excerpt.FindStringSubmatch(whole); !c.here(m[1]) {
+			return m[2]
+		}
+		return whole
+	})
 	if !c.runs("scripts/catalogue") {
 		text = directive.ReplaceAllString(text, "")
 	}
@@ -190,6 +198,7 @@ func (c copier) page(from, text string) string {
 func (c copier) needsMissing(text string) bool {
 	dead := func(m []string) bool { return !strings.Contains(c.makefile(c.kept["Makefile"]), "\n"+m[1]+":") }
 	return slices.ContainsFunc(goRun.FindAllStringSubmatch(text, -1), func(m []string) bool { return !c.runs(m[1]) }) ||
+		slices.ContainsFunc(goTest.FindAllStringSubmatch(text, -1), func(m []string) bool { return !c.here(m[1]) }) ||
 		slices.ContainsFunc(makes.FindAllStringSubmatch(text, -1), dead)
 }
 
