@@ -71,7 +71,8 @@ func (s said) event() Event {
 // exchange is the event of a question, or of its answer, which goes the other way.
 func exchange(at time.Time, caller, called string, s said) Event {
 	e := Event{At: at, Kind: Call, From: caller, Lane: called, Text: s.Method + " " + s.Path, More: s.Body}
-	e.refs = append(idsIn(s.Path, s.Key, s.Body), fmt.Sprintf("call %d of %s", s.ID, caller))
+	// The outside world numbers its calls, and the page's client its own: number 7 of one has nothing to do with number 7 of the other.
+	e.refs = append(idsIn(s.Path, s.Key, s.Body), fmt.Sprintf("call %d of %s to %s", s.ID, caller, called))
 	if s.Key != "" {
 		e.Text += ", key " + s.Key
 	}

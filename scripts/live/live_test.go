@@ -121,6 +121,19 @@ func TestRecord_RefundBeginsWithItsRequest(t *testing.T) {
 	}
 }
 
+// The outside world and the page's client each number their calls from one: two orders
+// became one when the numbers met.
+func TestRecord_CallsOfTheSameNumberAreTwo(t *testing.T) {
+	r, at := newRecord(), time.Now()
+	r.add(
+		said{ID: 7, At: at, Method: http.MethodPost, Path: "/v1/tokens", Body: orderA}.event(),
+		exchange(at, "client", "orders", said{ID: 7, Method: http.MethodPost, Path: "/v1/orders", Key: orderB}),
+	)
+	if r.find(orderA) == r.find(orderB) {
+		t.Error("two calls are taken for one")
+	}
+}
+
 // A stranger's page may neither press a button nor, under a name that leads here, read.
 func TestHandler_RefusesStrangers(t *testing.T) {
 	p := New()
