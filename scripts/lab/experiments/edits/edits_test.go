@@ -2,27 +2,52 @@ package edits
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"example.com/failwell/scripts/stack"
 )
 
 const root = "../../../.."
 
-// When the code moves on, it must be seen here, and not after minutes of experiments.
-func TestDiffs_FitTheSource(t *testing.T) {
+// When the code moves on, it must be seen here, and not after minutes of experiments: an
+// edit that fits may still call a function as it was.
+func TestDiffs_FitTheSourceAndCompile(t *testing.T) {
+	absolute, err := filepath.Abs(root)
+	if err != nil {
+		t.Fatal(err)
+	}
 	diffs, _ := filepath.Glob("*.diff")
 	for _, name := range diffs {
 		id := strings.TrimSuffix(name, ".diff")
 		edits, err := Of(id)
+		var overlay map[string]string
 		if err == nil {
-			_, err = Overlay(root, id, edits)
+			overlay, err = Overlay(root, id, edits)
 		}
 		if err == nil {
 			_, err = Diff(root, id)
 		}
 		if err != nil {
 			t.Errorf("%v\nchange the services in the tree as the diff did, git diff -U1 > %s, and take the change back", err, name)
+			continue
+		}
+		flags, err := stack.OverlayFlags(t.TempDir(), absolute, overlay)
+		if err != nil {
+			t.Fatal(err)
+		}
+		args := append([]string{"vet"}, flags...)
+		for file := range overlay {
+			if filepath.Ext(file) == ".go" {
+				args = append(args, "./"+filepath.Dir(file))
+			}
+		}
+		vet := exec.CommandContext(t.Context(), "go", args...) //nolint:gosec // our own list
+		vet.Dir = root
+		if out, err := vet.CombinedOutput(); err != nil {
+			t.Errorf("%s does not compile: %v\n%s", name, err, out)
 		}
 	}
 }
