@@ -312,7 +312,7 @@ const experiments = [
     "why": "No service waits for a reply to a settlement, so none sends it again."
    }
   ],
-  "edit": "--- a/shared/pattern/reliableretries/reliable_retries.go\n+++ b/shared/pattern/reliableretries/reliable_retries.go\n@@\n \t\treturn nil\n \t}\n \n \tlog = log.With(\"error\", err)\n+\tif err != nil {\n+\t\tlog.Error(\"message dropped\")\n+\t\tc.finish(d, \"dropped\")\n+\t\treturn\n+\t}\n \tnext, outcome := c.Queue+\".dead\", \"parked\"\n \tvar delay time.Duration\n \tswitch {\n \tcase postgres.IsBusy(err) && len(c.Delays) > 0:\n",
+  "edit": "--- a/shared/pattern/reliableretries/reliable_retries.go\n+++ b/shared/pattern/reliableretries/reliable_retries.go\n@@\n \t\treturn nil\n \t}\n \n \tlog = log.With(\"error\", err)\n+\tif err != nil {\n+\t\tlog.ErrorContext(ctx, \"message dropped\")\n+\t\tc.finish(ctx, d, \"dropped\")\n+\t\treturn err\n+\t}\n \tnext, outcome := c.Queue+\".dead\", \"parked\"\n \tvar delay time.Duration\n \tswitch {\n \tcase postgres.IsBusy(err) && len(c.Delays) > 0:\n",
   "without": {
    "good": false,
    "says": "booked as settled: 0.00, not 12.50"
