@@ -12,7 +12,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 
 	"example.com/failwell/scripts/lab/exercises"
 	"example.com/failwell/scripts/stack"
@@ -102,57 +101,13 @@ func (c exercisesCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var chosen []exercises.Exercise
-	tests := map[string][]string{} // by package
+	var chosen []broken
 	for _, e := range exercises.All {
 		if len(c.Only) == 0 || slices.Contains(c.Only, e.N) {
-			chosen, tests[e.Package] = append(chosen, e), append(tests[e.Package], e.Test)
+			chosen = append(chosen, broken{e.N, e.Package, e.Test, func() (map[string]string, error) { return e.Overlay(root) }})
 		}
 	}
-	without := map[string][]byte{}
-	for pkg, names := range tests {
-		if _, without[pkg], err = test(ctx, root, pkg, strings.Join(names, "|"), nil); err != nil {
-			return err
-		}
-	}
-	const holds = "red with the bug, green without ✓"
-	marks := make([]string, len(chosen))
-	places := make(chan struct{}, c.AtOnce)
-	var all sync.WaitGroup
-	for i, e := range chosen {
-		places <- struct{}{}
-		all.Go(func() {
-			defer func() { <-places }()
-			bug, err := e.Overlay(root)
-			var verdict string
-			var out []byte
-			if err == nil {
-				verdict, out, err = test(ctx, root, e.Package, e.Test, bug)
-			}
-			switch green := verdictOn(e.Test, without[e.Package]); {
-			case err != nil:
-				marks[i] = err.Error()
-			case verdict != failed:
-				marks[i] = fmt.Sprintf("with the bug it %s ✗\n%s", verdict, out)
-			case green != passed:
-				marks[i] = fmt.Sprintf("without the bug it %s ✗\n%s", green, failures(without[e.Package]))
-			default:
-				marks[i] = holds
-			}
-		})
-	}
-	all.Wait()
-	wrong := 0
-	for i, e := range chosen {
-		fmt.Printf("%-3s %-70s %s\n", e.N, e.Test, marks[i])
-		if marks[i] != holds {
-			wrong++
-		}
-	}
-	if len(chosen) == 0 || wrong > 0 {
-		return fmt.Errorf("%d of %d exercises of the course do not hold", wrong, len(chosen))
-	}
-	return nil
+	return prove(ctx, root, c.AtOnce, chosen)
 }
 
 // inCopy names the learner's files where the compiler names those of the overlay.

@@ -5,24 +5,25 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
+	"sync"
 
 	"example.com/failwell/scripts/lab/mutants"
 	"example.com/failwell/scripts/stack"
 )
 
 type recordCmd struct {
-	Only []string `help:"Only the bugs whose name contains one of these."`
+	Only   []string `help:"Only the bugs whose name contains one of these."`
+	AtOnce int      `default:"3" help:"How many to run side by side; some tests only wait."`
 }
 
-// Run brings each bug of the track record back, and sees that its test fails. The
-// test must pass without the bug: one that fails anyhow finds nothing.
+// Run brings each bug of the track record back, and sees that its test fails.
 func (c recordCmd) Run(ctx context.Context) error {
-	chosen, err := mutants.ChosenBugs(c.Only)
+	bugs, err := mutants.ChosenBugs(c.Only)
 	if err != nil {
 		return err
 	}
@@ -30,29 +31,70 @@ func (c recordCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	asleep := 0
-	for _, b := range chosen {
-		overlay, err := b.Overlay(root)
-		if err != nil {
-			return fmt.Errorf("%s: %w", b.ID, err)
-		}
-		mark := "found again ✓"
-		if verdict, out, err := test(ctx, root, b.Package, b.Test, nil); err != nil {
-			return fmt.Errorf("%s: %w", b.ID, err)
-		} else if verdict != passed {
-			mark = fmt.Sprintf("its test %s without the bug ✗\n%s", verdict, out)
-		} else if verdict, out, err = test(ctx, root, b.Package, b.Test, overlay); err != nil {
-			return fmt.Errorf("%s: %w", b.ID, err)
-		} else if verdict != failed {
-			mark = fmt.Sprintf("NOT found, its test %s ✗\n%s", verdict, out)
-		}
-		if mark != "found again ✓" {
-			asleep++
-		}
-		fmt.Printf("%-32s %-78s %s\n", b.ID, b.Test, mark)
+	var chosen []broken
+	for _, b := range bugs {
+		chosen = append(chosen, broken{b.ID, b.Package, b.Test, func() (map[string]string, error) { return b.Overlay(root) }})
 	}
-	if asleep > 0 {
-		return errors.New("a bug of the record would not be found again")
+	return prove(ctx, root, c.AtOnce, chosen)
+}
+
+// broken is a mistake that can be put into the source, and the test that finds it.
+type broken struct {
+	name, pkg, test string
+	overlay         func() (map[string]string, error)
+}
+
+// prove puts each mistake into the source, and sees that its test fails. The test must
+// pass without it: one that fails anyhow finds nothing.
+func prove(ctx context.Context, root string, atOnce int, chosen []broken) error {
+	tests := map[string][]string{} // by package
+	for _, b := range chosen {
+		tests[b.pkg] = append(tests[b.pkg], b.test)
+	}
+	without := map[string][]byte{}
+	for pkg, names := range tests {
+		_, out, err := test(ctx, root, pkg, strings.Join(names, "|"), nil)
+		if err != nil {
+			return err
+		}
+		without[pkg] = out
+	}
+	const found = "red with it, green without ✓"
+	marks := make([]string, len(chosen))
+	places := make(chan struct{}, atOnce)
+	var all sync.WaitGroup
+	for i, b := range chosen {
+		places <- struct{}{}
+		all.Go(func() {
+			defer func() { <-places }()
+			overlay, err := b.overlay()
+			var verdict string
+			var out []byte
+			if err == nil {
+				verdict, out, err = test(ctx, root, b.pkg, b.test, overlay)
+			}
+			switch green := verdictOn(b.test, without[b.pkg]); {
+			case err != nil:
+				marks[i] = err.Error()
+			case verdict != failed:
+				marks[i] = fmt.Sprintf("with it, it %s ✗\n%s", verdict, out)
+			case green != passed:
+				marks[i] = fmt.Sprintf("without it, it %s ✗\n%s", green, failures(without[b.pkg]))
+			default:
+				marks[i] = found
+			}
+		})
+	}
+	all.Wait()
+	wrong := 0
+	for i, b := range chosen {
+		fmt.Printf("%-38s %-78s %s\n", b.name, b.test, marks[i])
+		if marks[i] != found {
+			wrong++
+		}
+	}
+	if len(chosen) == 0 || wrong > 0 {
+		return fmt.Errorf("%d of %d mistakes would not be found again", wrong, len(chosen))
 	}
 	return nil
 }
