@@ -30,7 +30,7 @@ test: deps ## The tests, on a real PostgreSQL and RabbitMQ. Under five minutes.
 .PHONY: test-long
 test-long: deps ## All tests, with the race detector: also a crash at every fault point, large tables, whole forks, the live page in a browser. About a quarter of an hour.
 	@scripts/deps.sh pgbouncer || echo "without PgBouncer, its test is skipped"
-	@go run ./scripts/testenv -- go test -race -timeout 30m $$(go list ./... | grep -v '/scripts/catalogue$$') # that one works alone: nothing can race
+	@go run ./scripts/testenv -- go test -race -timeout 30m $$(go list ./... | grep -vE '/scripts/(catalogue)$$') # that one works alone: nothing can race
 
 .PHONY: lint
 lint: ## gofmt, go vet, golangci-lint (import arrows included), actionlint. The first time it compiles golangci-lint, which takes minutes.
