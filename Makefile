@@ -7,6 +7,11 @@ GOLANGCI_LINT := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
+# Packages whose tests are long, and packages whose tests only read or start other programs:
+# the race detector sees one process, and nothing in theirs can race.
+LONG := scripts/(e2e|large|fork|live/browser)
+ALONE := scripts/(catalogue|lab/exercises|lab/experiments/edits)
+
 .PHONY: help
 help: ## List the targets.
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z][a-z-]*:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,12 +30,13 @@ run: deps ## The whole system as local processes, until Ctrl-C.
 
 .PHONY: test
 test: deps ## The tests, on a real PostgreSQL and RabbitMQ. Under five minutes.
-	@go run ./scripts/testenv -- go test -timeout 10m $$(go list ./... | grep -vE '/scripts/(e2e|large|fork|live/browser)$$')
+	@go run ./scripts/testenv -- go test -timeout 10m $$(go list ./... | grep -vE '/$(LONG)$$')
 
 .PHONY: test-long
-test-long: deps ## All tests, with the race detector: also a crash at every fault point, large tables, whole forks, the live page in a browser. About a quarter of an hour.
+test-long: deps ## The rest: a crash at every fault point, large tables, whole forks, the live page in a browser; and make test's with the race detector. About a quarter of an hour.
 	@scripts/deps.sh pgbouncer || echo "without PgBouncer, its test is skipped"
-	@go run ./scripts/testenv -- go test -race -timeout 30m $$(go list ./... | grep -vE '/scripts/(catalogue)$$') # that one works alone: nothing can race
+	@long=$$(go list ./... | grep -E '/$(LONG)$$') || exit 0; go run ./scripts/testenv -- go test -timeout 30m $$long # a fork has none
+	@go run ./scripts/testenv -- go test -race -timeout 20m $$(go list ./... | grep -vE '/($(LONG)|$(ALONE))$$')
 
 .PHONY: lint
 lint: ## gofmt, go vet, golangci-lint (import arrows included), actionlint. The first time it compiles golangci-lint, which takes minutes.
@@ -85,7 +91,7 @@ alarms: deps ## Provoke the failure of each alarm, with Debian's Prometheus: it 
 	@go run ./scripts/observe --report docs/alarms.md
 
 .PHONY: bench
-bench: deps ## Measure beside the limit of this machine. Fourteen minutes; BENCH=quick: two minutes.
+bench: deps ## Measure beside the limit of this machine. About twenty minutes; BENCH=quick: two minutes.
 	@go run ./scripts/bench $(if $(filter quick,$(BENCH)),--quick,--report docs/performance.md)
 
 .PHONY: mutants

@@ -16,7 +16,7 @@ import (
 // when the broker is away. Beside it the same writes as one statement without any
 // HTTP. The load is made on the same cores.
 func (b *bench) accept(ctx context.Context) error {
-	if err := b.system.Servers.StopRabbit(ctx); err != nil {
+	if err := b.System.Servers.StopRabbit(ctx); err != nil {
 		return err
 	}
 	script, err := b.acceptScript(ctx)
@@ -41,7 +41,7 @@ func (b *bench) accept(ctx context.Context) error {
 
 // place sends an order of one thing, of one of many kinds.
 func (b *bench) place(ctx context.Context, _ int) error {
-	a, err := b.acme.Place(ctx, uuid.NewString(), b.basket("tok_bench"))
+	a, err := b.Shop.Place(ctx, uuid.NewString(), b.basket("tok_bench"))
 	return answered(a, err, http.StatusAccepted)
 }
 
@@ -54,7 +54,7 @@ func answered(a shop.Answer, err error, want int) error {
 }
 
 func (b *bench) basket(token string) []byte {
-	return b.acme.Basket(token, shop.Item{SKU: fmt.Sprintf("sku-%d", rand.IntN(products)), Quantity: 1})
+	return b.Shop.Basket(token, shop.Item{SKU: fmt.Sprintf("sku-%d", rand.IntN(products)), Quantity: 1})
 }
 
 // acceptScript writes what accepting an order writes, as one statement, with
@@ -65,7 +65,7 @@ func (b *bench) acceptScript(ctx context.Context) (string, error) {
 		return "", err
 	}
 	var response, message string
-	err := b.truth.Orders.QueryRow(ctx, `
+	err := b.Truth.Orders.QueryRow(ctx, `
 		SELECT encode(k.body, 'hex'), encode(o.body, 'hex')
 		  FROM idempotency_keys k, outbox o
 		 LIMIT 1`).Scan(&response, &message)
@@ -85,7 +85,7 @@ UPDATE products SET available = available - 1, reserved = reserved + 1 WHERE mer
 
 // replay measures a retry of an order that was accepted, beside a read of it.
 func (b *bench) replay(ctx context.Context) error {
-	if err := b.system.Servers.StopRabbit(ctx); err != nil {
+	if err := b.System.Servers.StopRabbit(ctx); err != nil {
 		return err
 	}
 	location, repeat, err := b.replayer(ctx)
@@ -97,7 +97,7 @@ func (b *bench) replay(ctx context.Context) error {
 		contender{"", 0, func() (sample, error) { return b.drive(ctx, clients, repeat) }},
 		contender{"GET of the same order", 0.7, func() (sample, error) {
 			return b.drive(ctx, clients, func(ctx context.Context, _ int) error {
-				a, err := b.acme.Get(ctx, b.acme.Orders+location)
+				a, err := b.Shop.Get(ctx, b.Shop.Orders+location)
 				return answered(a, err, http.StatusOK)
 			})
 		}})
@@ -107,9 +107,9 @@ func (b *bench) replay(ctx context.Context) error {
 // replayer places an order, and returns where it is and a call that repeats its request.
 func (b *bench) replayer(ctx context.Context) (location string, repeat func(context.Context, int) error, err error) {
 	key, body := uuid.NewString(), b.basket("tok_bench")
-	first, err := b.acme.Place(ctx, key, body)
+	first, err := b.Shop.Place(ctx, key, body)
 	return first.Header.Get("Location"), func(ctx context.Context, _ int) error {
-		a, err := b.acme.Place(ctx, key, body)
+		a, err := b.Shop.Place(ctx, key, body)
 		if err == nil && string(a.Body) != string(first.Body) {
 			err = fmt.Errorf("another answer: %s", a.Body)
 		}

@@ -16,6 +16,7 @@ import (
 	"example.com/failwell/scripts/lab/audit"
 	"example.com/failwell/scripts/shop"
 	"example.com/failwell/scripts/stack"
+	"example.com/failwell/shared/platform/wait"
 )
 
 // cost is what was used of each thing: how many, or how many bytes, or how many
@@ -55,7 +56,7 @@ func (b *bench) cost(ctx context.Context) error {
 		_ = b.statements.Close(ctx)
 		b.statements = nil
 	}()
-	if err := b.system.Servers.StopRabbit(ctx); err != nil {
+	if err := b.System.Servers.StopRabbit(ctx); err != nil {
 		return err
 	}
 	_, repeat, err := b.replayer(ctx)
@@ -67,21 +68,21 @@ func (b *bench) cost(ctx context.Context) error {
 	if err == nil {
 		err = b.count(ctx, "to repeat its request", 1000, repeat, nothing)
 	}
-	if err := errors.Join(err, b.system.Servers.StartRabbit(ctx), b.system.WaitReady(ctx), audit.WaitQuiet(ctx, b.truth)); err != nil {
+	if err := errors.Join(err, b.System.Servers.StartRabbit(ctx), b.System.WaitReady(ctx), audit.WaitQuiet(ctx, b.Truth)); err != nil {
 		return err
 	}
 	buy := func(ctx context.Context, _ int) error {
 		time.Sleep(30 * time.Millisecond) // the one before is mostly confirmed by then
-		token, err := b.acme.Token(ctx, shop.CardWorks)
+		token, err := b.Shop.Token(ctx, shop.CardWorks)
 		if err != nil {
 			return err
 		}
-		a, err := b.acme.Place(ctx, uuid.NewString(), b.basket(token))
+		a, err := b.Shop.Place(ctx, uuid.NewString(), b.basket(token))
 		return answered(a, err, http.StatusAccepted)
 	}
 	return b.count(ctx, "to complete an order, the outside world's part included,", 100, buy, func() error {
 		time.Sleep(3 * time.Second) // receipts and settlement are polled for, and to look for them costs statements
-		return audit.WaitQuiet(ctx, b.truth)
+		return audit.WaitQuiet(ctx, b.Truth)
 	})
 }
 
@@ -100,7 +101,7 @@ func (b *bench) count(ctx context.Context, what string, n int, call func(context
 		},
 		settle,
 	} {
-		err := phase()
+		err := errors.Join(phase(), countersSettle(ctx, ofIdleSessions))
 		if err != nil {
 			return err
 		}
@@ -118,7 +119,7 @@ func (b *bench) count(ctx context.Context, what string, n int, call func(context
 // countStatements has PostgreSQL count statements, those of clients and not those that
 // check foreign keys. It does so only here: it is no part of what is measured elsewhere.
 func (b *bench) countStatements(ctx context.Context) error {
-	admin, err := pgx.Connect(ctx, b.system.Servers.PostgresURL)
+	admin, err := pgx.Connect(ctx, b.System.Servers.PostgresURL)
 	if err != nil {
 		return err
 	}
@@ -128,23 +129,23 @@ func (b *bench) countStatements(ctx context.Context) error {
 	}
 	err = errors.Join(err, admin.Close(ctx))
 	if err == nil {
-		err = errors.Join(b.system.Servers.StopPostgres(ctx), b.system.Servers.StartPostgres(ctx), b.system.WaitReady(ctx))
+		err = errors.Join(b.System.Servers.StopPostgres(ctx), b.System.Servers.StartPostgres(ctx), b.System.WaitReady(ctx))
 	}
 	if err == nil {
-		b.statements, err = pgx.Connect(ctx, b.system.Servers.PostgresURL)
+		b.statements, err = pgx.Connect(ctx, b.System.Servers.PostgresURL)
 	}
 	return err
 }
 
 // spent reads PostgreSQL's counters, the relays' and those of the machine's processors.
 // Numbers of transactions are given only to those that write; PostgreSQL's own count of
-// all comes a second late.
+// all comes late, see countersSettle.
 func (b *bench) spent(ctx context.Context) (cost, error) {
-	if err := countersSettle(ctx); err != nil {
+	if err := countersSettle(ctx, ofBusySessions); err != nil {
 		return nil, err
 	}
 	var commits, transactions, wal, pages, messages, statements float64
-	err := b.truth.Orders.QueryRow(ctx, `
+	err := b.Truth.Orders.QueryRow(ctx, `
 		SELECT pg_current_xact_id()::text::float8,
 		       (SELECT sum(xact_commit)::float8 FROM pg_stat_database),
 		       wal_bytes::float8,
@@ -165,19 +166,22 @@ func (b *bench) spent(ctx context.Context) (cost, error) {
 	return c.plus(processorTime(), 1), err
 }
 
-// countersSettle waits until PostgreSQL's sessions have handed in what they have counted,
-// which they do once a second.
-func countersSettle(ctx context.Context) error {
-	select {
-	case <-time.After(1200 * time.Millisecond):
-	case <-ctx.Done():
-	}
+// PostgreSQL's sessions hand in what they have counted once a second while they are busy, and
+// ten seconds after they have become idle.
+const (
+	ofBusySessions = 1200 * time.Millisecond
+	ofIdleSessions = 10500 * time.Millisecond
+)
+
+// countersSettle waits until they have.
+func countersSettle(ctx context.Context, after time.Duration) error {
+	wait.For(ctx, after)
 	return ctx.Err()
 }
 
 // counter reads one of a service's counters.
 func (b *bench) counter(ctx context.Context, service, name string) (float64, error) {
-	a, err := b.acme.Get(ctx, b.system.URL[service]+"/metrics")
+	a, err := b.Shop.Get(ctx, b.System.URL[service]+"/metrics")
 	if err != nil {
 		return 0, err
 	}

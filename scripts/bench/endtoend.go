@@ -9,9 +9,11 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
 
+	"example.com/failwell/scripts/bench/figures"
 	"example.com/failwell/scripts/lab/audit"
 	"example.com/failwell/scripts/shop"
 	"example.com/failwell/scripts/stack"
+	"example.com/failwell/shared/platform/wait"
 )
 
 // withPeerSandbox is a system with a second door to the outside world, for the peers: what
@@ -41,7 +43,7 @@ func (b *bench) endToEnd(ctx context.Context) error {
 	}}}
 	if !b.Quick {
 		peer := func(name string) func() (sample, error) {
-			return func() (sample, error) { return b.peer(ctx, b.system.DatabaseURL("orders"), name, n/2) }
+			return func() (sample, error) { return b.peer(ctx, b.System.DatabaseURL("orders"), name, n/2) }
 		}
 		contenders = append(contenders,
 			contender{"River, a chain of three transactional jobs", 0.8, peer("river")},
@@ -71,11 +73,11 @@ func (b *bench) endToEnd(ctx context.Context) error {
 		{"100 orders/s", 100, 30 * time.Millisecond},
 		{"half of the full load", medians[0].perSecond / 2, 60 * time.Millisecond},
 	} {
-		s, err := b.atRate(ctx, at.perSecond, b.acme)
+		s, err := b.atRate(ctx, at.perSecond, b.Shop)
 		if err != nil {
 			return err
 		}
-		b.report.add(row{
+		b.report.add(figures.Row{
 			Line: "order, accepted to confirmed at " + at.rate, Unit: fmt.Sprintf("at %.0f/s", at.perSecond), P50: s.p50, P99: s.p99, LimitP50: at.limit,
 		})
 	}
@@ -102,7 +104,7 @@ func (b *bench) orders(ctx context.Context, n int) (sample, cost, error) {
 	for range 32 {
 		running.Go(func() error {
 			for body := range bodies {
-				a, err := b.acme.Place(ctx, uuid.NewString(), body)
+				a, err := b.Shop.Place(ctx, uuid.NewString(), body)
 				if err := answered(a, err, http.StatusAccepted); err != nil {
 					return err
 				}
@@ -117,12 +119,12 @@ func (b *bench) orders(ctx context.Context, n int) (sample, cost, error) {
 		return sample{}, nil, err
 	}
 	var last time.Time // by the clock of this machine, which the services share
-	if err := b.truth.Orders.QueryRow(ctx, `SELECT max(finished_at) FROM orders`).Scan(&last); err != nil {
+	if err := b.Truth.Orders.QueryRow(ctx, `SELECT max(finished_at) FROM orders`).Scan(&last); err != nil {
 		return sample{}, nil, err
 	}
 	elapsed := last.Sub(begun)
 	// Callbacks, settlement and receipts belong to the cost, not to the time.
-	if err := audit.WaitQuiet(ctx, b.truth); err != nil {
+	if err := audit.WaitQuiet(ctx, b.Truth); err != nil {
 		return sample{}, nil, err
 	}
 	after, err := b.spent(ctx)
@@ -136,7 +138,7 @@ func (b *bench) baskets(ctx context.Context, n int) (<-chan []byte, error) {
 	running.SetLimit(8)
 	for range n {
 		running.Go(func() error {
-			token, err := b.acme.Token(ctx, shop.CardWorks)
+			token, err := b.Shop.Token(ctx, shop.CardWorks)
 			bodies <- b.basket(token)
 			return err
 		})
@@ -147,28 +149,21 @@ func (b *bench) baskets(ctx context.Context, n int) (<-chan []byte, error) {
 }
 
 func (b *bench) confirmed(ctx context.Context) (n int, err error) {
-	err = b.truth.Orders.QueryRow(ctx, `SELECT count(*) FROM orders WHERE status = 'confirmed'`).Scan(&n)
+	err = b.Truth.Orders.QueryRow(ctx, `SELECT count(*) FROM orders WHERE status = 'confirmed'`).Scan(&n)
 	return n, err
 }
 
 // awaitConfirmed looks seldom: it counts all orders, on the cores that are measured.
 func (b *bench) awaitConfirmed(ctx context.Context, want int) error {
-	for {
+	return wait.Until(ctx, 250*time.Millisecond, "all orders to be confirmed", func() (bool, error) {
 		n, err := b.confirmed(ctx)
-		if err != nil || n >= want {
-			return err
-		}
-		select {
-		case <-time.After(250 * time.Millisecond):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
+		return n >= want, err
+	})
 }
 
 // commits is how many of the smallest durable transactions this machine makes a second.
 func (b *bench) commits(ctx context.Context) (float64, error) {
-	if _, err := b.truth.Orders.Exec(ctx, `CREATE TABLE IF NOT EXISTS least (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body text)`); err != nil {
+	if _, err := b.Truth.Orders.Exec(ctx, `CREATE TABLE IF NOT EXISTS least (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body text)`); err != nil {
 		return 0, err
 	}
 	return b.pgbench(ctx, "orders", "INSERT INTO least (body) VALUES ('x');\n", 32)
@@ -228,13 +223,13 @@ func (b *bench) atRate(ctx context.Context, perSecond float64, shops ...*shop.Sh
 
 // now is the database's time, which orders have theirs from.
 func (b *bench) now(ctx context.Context) (at time.Time, err error) {
-	err = b.truth.Orders.QueryRow(ctx, `SELECT now()`).Scan(&at)
+	err = b.Truth.Orders.QueryRow(ctx, `SELECT now()`).Scan(&at)
 	return at, err
 }
 
 // sinceAccepted is how long the orders that were accepted from then on took to be confirmed.
 func (b *bench) sinceAccepted(ctx context.Context, from time.Time) (s sample, err error) {
-	err = b.truth.Orders.QueryRow(ctx, `
+	err = b.Truth.Orders.QueryRow(ctx, `
 		SELECT percentile_disc(0.5) WITHIN GROUP (ORDER BY finished_at - created_at),
 		       percentile_disc(0.99) WITHIN GROUP (ORDER BY finished_at - created_at)
 		  FROM orders

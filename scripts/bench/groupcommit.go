@@ -16,7 +16,7 @@ import (
 // services that are built with the plain writer.
 func (b *bench) groupCommit(ctx context.Context) error {
 	b.round = min(b.round, 2*time.Second)
-	overlay, err := plainWriters(b.system.Root)
+	overlay, err := plainWriters(b.System.Root)
 	if err != nil {
 		return err
 	}
@@ -24,7 +24,7 @@ func (b *bench) groupCommit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer direct.stop()
+	defer direct.Close()
 	compare := func(what, unit string, measure func(*bench) (sample, error)) error {
 		_, err := b.against("group commit: "+what, unit,
 			contender{"", 0, func() (sample, error) { return measure(b) }},
@@ -37,7 +37,7 @@ func (b *bench) groupCommit(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	err = errors.Join(b.openAccounts(ctx, 1), direct.openAccounts(ctx, 1), b.system.Servers.StopRabbit(ctx), direct.system.Servers.StopRabbit(ctx))
+	err = errors.Join(b.openAccounts(ctx, 1), direct.openAccounts(ctx, 1), b.System.Servers.StopRabbit(ctx), direct.System.Servers.StopRabbit(ctx))
 	if err != nil {
 		return err
 	}

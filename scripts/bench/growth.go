@@ -5,11 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
 
+	"example.com/failwell/scripts/bench/figures"
 	"example.com/failwell/scripts/stack"
 )
 
@@ -22,12 +23,12 @@ func (b *bench) growth(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer empty.stop()
+	defer empty.Close()
 	if err := b.plantAll(ctx, b.Rows); err != nil {
 		return err
 	}
 	compare := func(name, unit string, measure func(*bench) (sample, error)) error {
-		_, err := b.against(fmt.Sprintf("%s, %s old rows in each table", name, thousands(b.Rows)), unit,
+		_, err := b.against(fmt.Sprintf("%s, %s old rows in each table", name, figures.Thousands(b.Rows)), unit,
 			contender{"", 0, func() (sample, error) { return measure(b) }},
 			contender{"the same with empty tables", 0.9, func() (sample, error) { return measure(empty) }})
 		return err
@@ -47,7 +48,7 @@ func (b *bench) growth(ctx context.Context) error {
 		return err
 	}
 	for _, each := range []*bench{b, empty} {
-		stopped := each.system.Servers.StopRabbit(ctx)
+		stopped := each.System.Servers.StopRabbit(ctx)
 		_, repeats[each], err = each.replayer(ctx)
 		if err := errors.Join(stopped, err); err != nil {
 			return err
@@ -68,7 +69,7 @@ func (b *bench) growth(ctx context.Context) error {
 	// A page that is changed for the first time after a checkpoint goes into the log whole.
 	old, none := logs[b], logs[empty]
 	b.report.note("To accept an order with %s old rows in each table writes %.1f kB of WAL, with %.2f whole pages in it; with empty tables %.1f kB, with %.2f.",
-		thousands(b.Rows), old["wal"]/old["orders"]/1000, old["pages"]/old["orders"], none["wal"]/none["orders"]/1000, none["pages"]/none["orders"])
+		figures.Thousands(b.Rows), old["wal"]/old["orders"]/1000, old["pages"]/old["orders"], none["wal"]/none["orders"]/1000, none["pages"]/none["orders"])
 	return nil
 }
 
@@ -93,8 +94,7 @@ func (b *bench) logged(ctx context.Context, clients int) (sample, cost, error) {
 // indexes made afterwards; otherwise it would take an hour.
 func (b *bench) plantAll(ctx context.Context, rows int) error {
 	const id = `(lpad(to_hex((extract(epoch FROM timestamptz '2026-01-01') * 1000)::bigint + i), 12, '0') || '7' || substr(md5(i::text), 1, 19))::uuid`
-	var filling sync.WaitGroup
-	failed := make(chan error, 2)
+	var filling errgroup.Group
 	for database, statements := range map[string][]string{
 		"orders": {`
 			INSERT INTO orders (id, merchant_id, customer_id, status, payment_id, payment_token, total_minor, currency, created_at, finished_at)
@@ -120,15 +120,14 @@ func (b *bench) plantAll(ctx context.Context, rows int) error {
 			SELECT '/orders', ` + id + `
 			  FROM generate_series(1, $1::int) i`},
 	} {
-		filling.Go(func() { failed <- b.plant(ctx, database, statements, rows) })
+		filling.Go(func() error { return b.plant(ctx, database, statements, rows) })
 	}
-	filling.Wait()
-	return errors.Join(<-failed, <-failed)
+	return filling.Wait()
 }
 
 // plant fills the tables of one database, as the server's administrator.
 func (b *bench) plant(ctx context.Context, database string, statements []string, rows int) error {
-	admin, err := pgx.Connect(ctx, strings.TrimSuffix(b.system.Servers.PostgresURL, "/postgres")+"/"+database)
+	admin, err := pgx.Connect(ctx, strings.TrimSuffix(b.System.Servers.PostgresURL, "/postgres")+"/"+database)
 	if err != nil {
 		return err
 	}

@@ -53,15 +53,15 @@ func (b *bench) post(ctx context.Context, merchant int) error {
 	body := fmt.Appendf(nil, `{"kind":"bench","source":"bench_%s","reference":"ref","merchant_id":"mer_%d","postings":[
 		{"account":"merchant_available:mer_%d:GBP","amount":{"minor":1,"currency":"GBP"}},
 		{"account":"merchant_pending:mer_%d:GBP","amount":{"minor":-1,"currency":"GBP"}}]}`, uuid.NewString(), merchant, merchant, merchant)
-	service := *b.acme
-	service.Key = b.system.Env()["SERVICE_KEY"]
-	a, err := service.Post(ctx, b.acme.Ledger+"/v1/entries", "", body)
+	service := *b.Shop
+	service.Key = b.System.Env()["SERVICE_KEY"]
+	a, err := service.Post(ctx, b.Shop.Ledger+"/v1/entries", "", body)
 	return answered(a, err, http.StatusCreated)
 }
 
 // openAccounts gives so many merchants the two accounts that post writes to.
 func (b *bench) openAccounts(ctx context.Context, merchants int) error {
-	_, err := b.truth.Ledger.Exec(ctx, `
+	_, err := b.Truth.Ledger.Exec(ctx, `
 		INSERT INTO accounts (id, kind, merchant_id, currency)
 		SELECT kind || ':mer_' || n || ':GBP', kind, 'mer_' || n, 'GBP'
 		  FROM generate_series(0, $1) n, (VALUES ('merchant_pending'), ('merchant_available')) k (kind)

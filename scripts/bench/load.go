@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"example.com/failwell/scripts/bench/figures"
 )
 
 // sample is what a contender did in its time.
@@ -79,7 +81,7 @@ func (b *bench) against(line string, unit string, contenders ...contender) ([]sa
 			ratios[round] = samples[0][round].perSecond / samples[i+1][round].perSecond
 		}
 		slices.Sort(ratios)
-		b.report.add(row{
+		b.report.add(figures.Row{
 			Line: line, Unit: unit, Ours: medians[0].perSecond, Beside: c.name, Theirs: medians[i+1].perSecond,
 			P50: medians[0].p50, P99: medians[0].p99,
 			Min: ratios[0], Median: ratios[len(ratios)/2], Max: ratios[len(ratios)-1], Target: c.target,

@@ -8,20 +8,18 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
 	"github.com/jackc/pgx/v5"
 	amqp "github.com/rabbitmq/amqp091-go"
 
-	"example.com/failwell/scripts/lab/audit"
-	"example.com/failwell/scripts/shop"
+	"example.com/failwell/scripts/command"
+	"example.com/failwell/scripts/lab/world"
 	"example.com/failwell/scripts/stack"
 )
 
@@ -34,15 +32,9 @@ type flags struct {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	defer stop()
 	var f flags
 	kong.Parse(&f, kong.Name("bench"), kong.Description("Measure the system beside its physical limit."))
-	if err := run(ctx, f); err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		stop()
-		os.Exit(1)
-	}
+	command.Main("bench", func(ctx context.Context) error { return run(ctx, f) })
 }
 
 // bench is a measurement in progress.
@@ -52,9 +44,7 @@ type bench struct {
 	server string // version of the database
 	broker string // and of the broker
 
-	system *stack.Stack
-	truth  *audit.Databases
-	acme   *shop.Shop
+	*world.World
 
 	statements *pgx.Conn // where they are counted; nil: they are not
 
@@ -115,7 +105,7 @@ func (b *bench) measure(ctx context.Context, part string, system stack.Options, 
 	if err := b.start(ctx, system); err != nil {
 		return err
 	}
-	defer b.stop()
+	defer b.Close()
 	if b.Profile != "" {
 		defer b.profile(ctx, part)()
 	}
@@ -145,20 +135,15 @@ func (b *bench) start(ctx context.Context, system stack.Options) error {
 	}
 	system.IgnoreGiven, system.Env = true, env
 	var err error
-	if b.system, err = stack.Start(ctx, system); err != nil {
+	if b.World, err = world.Start(ctx, system); err != nil {
 		return err
 	}
-	if b.truth, err = audit.Open(ctx, b.system.DatabaseURL, b.system.ReceiptsURL()); err != nil {
-		b.system.Close()
-		return err
-	}
-	b.acme = shop.New(b.system.Env())
-	err = b.truth.Orders.QueryRow(ctx, `SELECT 'PostgreSQL ' || split_part(current_setting('server_version'), ' ', 1)`).Scan(&b.server)
+	err = b.Truth.Orders.QueryRow(ctx, `SELECT 'PostgreSQL ' || split_part(current_setting('server_version'), ' ', 1)`).Scan(&b.server)
 	if err == nil {
-		b.broker, err = brokerVersion(b.system.Servers.AMQPURL)
+		b.broker, err = brokerVersion(b.System.Servers.AMQPURL)
 	}
 	if err != nil {
-		b.stop()
+		b.Close()
 	}
 	return err
 }
@@ -172,18 +157,13 @@ func brokerVersion(url string) (string, error) {
 	return fmt.Sprint("RabbitMQ ", conn.Properties["version"]), conn.Close()
 }
 
-func (b *bench) stop() {
-	b.truth.Close()
-	b.system.Close()
-}
-
 // profile takes a CPU profile of each service, some seconds after the load has begun.
 func (b *bench) profile(ctx context.Context, part string) (wait func()) {
 	var taking sync.WaitGroup
 	for _, name := range stack.Services {
 		taking.Go(func() {
 			time.Sleep(4 * time.Second) // it is not a measurement
-			a, err := b.acme.Get(ctx, b.system.URL[name]+"/debug/pprof/profile?seconds=8")
+			a, err := b.Shop.Get(ctx, b.System.URL[name]+"/debug/pprof/profile?seconds=8")
 			if err == nil {
 				err = os.WriteFile(filepath.Join(b.Profile, part+"-"+name+".pprof"), a.Body, 0o600)
 			}

@@ -18,14 +18,14 @@ func (b *bench) pgbench(ctx context.Context, database, script string, clients in
 	if err != nil {
 		return 0, err
 	}
-	file := filepath.Join(b.system.Dir, "pgbench.sql")
+	file := filepath.Join(b.System.Dir, "pgbench.sql")
 	if err := os.WriteFile(file, []byte(script), 0o600); err != nil {
 		return 0, err
 	}
 	seconds := max(1, int(b.round/time.Second))
 	out, err := exec.CommandContext(ctx, binary, "-n", "-M", "prepared", "-f", file,
 		"-c", strconv.Itoa(clients), "-j", strconv.Itoa(min(clients, 2)), "-T", strconv.Itoa(seconds),
-		b.system.DatabaseURL(database)).CombinedOutput()
+		b.System.DatabaseURL(database)).CombinedOutput()
 	if err != nil {
 		return 0, fmt.Errorf("pgbench: %w\n%s", err, out)
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -13,7 +12,9 @@ import (
 
 	"github.com/prometheus/procfs"
 
+	"example.com/failwell/scripts/bench/figures"
 	"example.com/failwell/scripts/stack"
+	"example.com/failwell/shared/platform/wait"
 )
 
 // process measures the services as processes: memory at rest and under load, and
@@ -21,15 +22,15 @@ import (
 func (b *bench) process(ctx context.Context) error {
 	rest := map[string]float64{}
 	for _, name := range stack.Services {
-		rest[name] = resident(b.system.Pid(name))
+		rest[name] = resident(b.System.Pid(name))
 	}
-	if _, err := b.atRate(ctx, 200, b.acme); err != nil {
+	if _, err := b.atRate(ctx, 200, b.Shop); err != nil {
 		return err
 	}
 	for _, name := range stack.Services {
-		b.report.add(row{
+		b.report.add(figures.Row{
 			Line: "memory of " + name, Unit: fmt.Sprintf("MB resident; %.0f at rest", rest[name]),
-			Ours: resident(b.system.Pid(name)), Beside: "at 200 orders/s", AtMost: 60,
+			Ours: resident(b.System.Pid(name)), Beside: "at 200 orders/s", AtMost: 60,
 		})
 	}
 	for _, name := range stack.Services {
@@ -37,7 +38,7 @@ func (b *bench) process(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		b.report.add(row{Line: "start of " + name, Unit: "seconds", Ours: took.Seconds(), Beside: "from SIGKILL to ready", AtMost: 1})
+		b.report.add(figures.Row{Line: "start of " + name, Unit: "seconds", Ours: took.Seconds(), Beside: "from SIGKILL to ready", AtMost: 1})
 	}
 	return nil
 }
@@ -57,24 +58,16 @@ func resident(pid int) float64 {
 
 // restart kills a service and waits until its successor is ready.
 func (b *bench) restart(ctx context.Context, name string) (time.Duration, error) {
-	before := b.system.Pid(name)
+	before := b.System.Pid(name)
 	begun := time.Now()
-	b.system.Signal(name, syscall.SIGKILL)
-	for {
-		if pid := b.system.Pid(name); pid != 0 && pid != before {
-			if a, err := b.acme.Get(ctx, b.system.URL[name]+"/readyz"); err == nil && a.Status == http.StatusOK {
-				return time.Since(begun), nil
-			}
-		}
-		select {
-		case <-time.After(2 * time.Millisecond):
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		}
-		if time.Since(begun) > 30*time.Second {
-			return 0, fmt.Errorf("%s does not come back", name)
-		}
-	}
+	b.System.Signal(name, syscall.SIGKILL)
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	err := wait.Until(ctx, 2*time.Millisecond, name+" to come back", func() (bool, error) {
+		pid := b.System.Pid(name)
+		return pid != 0 && pid != before && b.System.Ready(ctx, name), nil
+	})
+	return time.Since(begun), err
 }
 
 // addProcessorTime adds a line with what an order costs the processors, all processes
@@ -92,7 +85,7 @@ func (b *bench) addProcessorTime(perOrder cost) {
 		b.report.note("The servers run in containers: what an order costs the processors is not known.")
 		return
 	}
-	b.report.add(row{Line: "order, processor time of all processes", Unit: "ms", Ours: sum, Beside: "load and outside world included", AtMost: 8})
+	b.report.add(figures.Row{Line: "order, processor time of all processes", Unit: "ms", Ours: sum, Beside: "load and outside world included", AtMost: 8})
 	b.report.note("An order's milliseconds of processor time: %s.", strings.Join(shares, ", "))
 }
 

@@ -14,10 +14,12 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	amqp "github.com/rabbitmq/amqp091-go"
 
+	"example.com/failwell/scripts/bench/figures"
 	"example.com/failwell/shared/pattern/outbox"
 	"example.com/failwell/shared/pattern/outbox/rabbitpublisher"
 	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/platform/rabbit"
+	"example.com/failwell/shared/platform/wait"
 )
 
 // bodySize is that of a command of ours.
@@ -45,7 +47,7 @@ func (b *bench) relay(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.report.add(row{Line: "relay, commit to consumer when idle", Unit: "one at a time", P50: idle.p50, P99: idle.p99, LimitP50: 5 * time.Millisecond})
+	b.report.add(figures.Row{Line: "relay, commit to consumer when idle", Unit: "one at a time", P50: idle.p50, P99: idle.p99, LimitP50: 5 * time.Millisecond})
 	return nil
 }
 
@@ -65,7 +67,7 @@ var benchOutbox = outbox.New("/bench", benchWriter)
 
 // newRelayWorld makes a database with nothing but an outbox, and a queue.
 func (b *bench) newRelayWorld(ctx context.Context) (*relayWorld, error) {
-	admin, err := pgx.Connect(ctx, b.system.Servers.PostgresURL)
+	admin, err := pgx.Connect(ctx, b.System.Servers.PostgresURL)
 	if err != nil {
 		return nil, err
 	}
@@ -75,14 +77,14 @@ func (b *bench) newRelayWorld(ctx context.Context) (*relayWorld, error) {
 			return nil, err
 		}
 	}
-	w, url, log := &relayWorld{}, strings.TrimSuffix(b.system.Servers.PostgresURL, "/postgres")+"/bench", slog.New(slog.DiscardHandler)
+	w, url, log := &relayWorld{}, strings.TrimSuffix(b.System.Servers.PostgresURL, "/postgres")+"/bench", slog.New(slog.DiscardHandler)
 	if w.db, err = postgres.Open(ctx, postgres.Options{URL: url, Logger: log}); err != nil {
 		return nil, err
 	}
 	if _, err := w.db.Exec(ctx, outbox.Schema); err != nil {
 		return nil, err
 	}
-	w.broker = rabbit.Dial(rabbit.Options{URL: b.system.Servers.AMQPURL, Name: "bench", Logger: log})
+	w.broker = rabbit.Dial(rabbit.Options{URL: b.System.Servers.AMQPURL, Name: "bench", Logger: log})
 	if err := w.reconnect(ctx); err != nil {
 		return nil, err
 	}
@@ -127,15 +129,12 @@ func (w *relayWorld) drain(ctx context.Context, n int) (sample, error) {
 	begun := time.Now()
 	_, stop := w.start(ctx)
 	defer stop()
-	for left := true; left; {
-		if err := w.db.QueryRow(ctx, `SELECT EXISTS (SELECT FROM outbox)`).Scan(&left); err != nil {
-			return sample{}, err
-		}
-		select {
-		case <-time.After(drainPoll):
-		case <-ctx.Done():
-			return sample{}, ctx.Err()
-		}
+	err = wait.Until(ctx, drainPoll, "the outbox to be empty", func() (empty bool, err error) {
+		err = w.db.QueryRow(ctx, `SELECT NOT EXISTS (SELECT FROM outbox)`).Scan(&empty)
+		return empty, err
+	})
+	if err != nil {
+		return sample{}, err
 	}
 	elapsed := time.Since(begun)
 	return sample{perSecond: float64(n) / elapsed.Seconds()}, w.purge(n)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"example.com/failwell/scripts/bench/figures"
 	"example.com/failwell/scripts/shop"
 	"example.com/failwell/scripts/stack"
 )
@@ -31,18 +32,18 @@ func (b *bench) replicas(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer one.stop()
-	shops := []*shop.Shop{b.acme}
+	defer one.Close()
+	shops := []*shop.Shop{b.Shop}
 	for _, name := range []string{"orders-2", cutOff} {
-		replica := *b.acme
-		replica.Orders = b.system.URL[name]
+		replica := *b.Shop
+		replica.Orders = b.System.URL[name]
 		shops = append(shops, &replica)
 	}
 	var three, single []sample
 	var ratios []float64
 	for round := range b.rounds + 1 {
 		s, err := b.oneByOne(ctx, shops)
-		alone, aloneErr := one.oneByOne(ctx, []*shop.Shop{one.acme})
+		alone, aloneErr := one.oneByOne(ctx, []*shop.Shop{one.Shop})
 		if err := errors.Join(err, aloneErr); err != nil {
 			return err
 		}
@@ -53,7 +54,7 @@ func (b *bench) replicas(ctx context.Context) error {
 	}
 	slices.Sort(ratios)
 	s := median(three)
-	b.report.add(row{
+	b.report.add(figures.Row{
 		Line: "order, accepted to confirmed with 3 replicas of each service", Unit: "2 clients, one order at a time each", P50: s.p50, P99: s.p99,
 		Beside: "p50 with one of each, in ms", Theirs: float64(median(single).p50.Microseconds()) / 1000,
 		Min: ratios[0], Median: ratios[len(ratios)/2], Max: ratios[len(ratios)-1], MostRatio: 1.2,
@@ -66,13 +67,13 @@ func (b *bench) replicas(ctx context.Context) error {
 // and the orders show how long they have waited.
 func (b *bench) withoutBroker(ctx context.Context, shops []*shop.Shop) error {
 	link, fixed := stack.BrokerLink(cutOff), make(chan error, 1)
-	b.system.Network.Cut(link)
-	later := time.AfterFunc(15*time.Second, func() { fixed <- b.system.Network.Heal(ctx, link) })
+	b.System.Network.Cut(link)
+	later := time.AfterFunc(15*time.Second, func() { fixed <- b.System.Network.Heal(ctx, link) })
 	s, err := b.atRate(ctx, 20, shops...)
 	if err == nil && !later.Stop() {
 		err = <-fixed
 	}
-	b.report.add(row{
+	b.report.add(figures.Row{
 		Line: "order, accepted to confirmed while 1 of 3 replicas has no broker", Unit: "at 20/s, at all three in turn",
 		P50: s.p50, P99: s.p99, LimitP99: 3 * time.Second,
 	})

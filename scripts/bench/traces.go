@@ -23,7 +23,7 @@ func (b *bench) traces(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer traced.stop()
+	defer traced.Close()
 	n := 1500
 	if b.Quick {
 		n = 500

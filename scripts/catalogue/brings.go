@@ -2,38 +2,29 @@ package main
 
 import (
 	"fmt"
-	"go/parser"
-	"go/token"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 )
 
-var (
-	moduleLine  = regexp.MustCompile(`(?m)^module (\S+)$`)
-	requireLine = regexp.MustCompile(`(?m)^\t(\S+) v\S+`)
-	majorSuffix = regexp.MustCompile(`/v\d+$`)
-)
+var majorSuffix = regexp.MustCompile(`/v\d+$`)
 
 // brought demands that the doc.go of each pattern package lists what comes along with it into
 // a module that takes it: our packages, and the modules of others that these import.
 func (s source) brought() (gaps []string, err error) {
-	mod, err := os.ReadFile(filepath.Join(s.root, "go.mod"))
+	packages, module, err := s.packages()
 	if err != nil {
 		return nil, err
 	}
-	module := moduleLine.FindStringSubmatch(string(mod))[1] + "/"
 	docs, _ := filepath.Glob(filepath.Join(s.root, "shared/pattern/*/doc.go")) // fails for a bad pattern only
 	for _, doc := range docs {
 		name, _ := filepath.Rel(s.root, filepath.Dir(doc)) // it is below
 		ours, others := map[string]bool{}, map[string]bool{}
-		if err := s.follow(name, module, requireLine.FindAllStringSubmatch(string(mod), -1), ours, others); err != nil {
-			return nil, err
-		}
+		follow(packages, module, name, ours, others)
 		delete(ours, name)
 		var list string
 		for _, some := range []map[string]bool{ours, others} {
@@ -52,39 +43,45 @@ func (s source) brought() (gaps []string, err error) {
 	return gaps, nil
 }
 
+// imported is a package: the module that it is of, and what it imports.
+type imported struct {
+	module  string
+	imports []string
+}
+
+// packages are those of the patterns and all that they need, without the standard library,
+// by path; and our own module.
+func (s source) packages() (all map[string]imported, ours string, err error) {
+	cmd := exec.Command("go", "list", "-deps", "-f", `{{with .Module}}{{.Main}} {{$.ImportPath}} {{.Path}} {{join $.Imports " "}}{{end}}`, "./shared/pattern/...") //nolint:noctx // over in a moment
+	cmd.Dir = s.root
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, "", fmt.Errorf("go list: %w", err)
+	}
+	all = map[string]imported{}
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Fields(line)
+		all[fields[1]] = imported{fields[2], fields[3:]}
+		if fields[0] == "true" {
+			ours = fields[2]
+		}
+	}
+	return all, ours, nil
+}
+
 // follow notes what a package of ours imports, and what those of ours import in turn.
-func (s source) follow(name, module string, required [][]string, ours, others map[string]bool) error {
+func follow(packages map[string]imported, module, name string, ours, others map[string]bool) {
 	if ours[name] {
-		return nil
+		return
 	}
 	ours[name] = true
-	files, _ := filepath.Glob(filepath.Join(s.root, name, "*.go")) // fails for a bad pattern only
-	for _, file := range files {
-		if strings.HasSuffix(file, "_test.go") {
-			continue
-		}
-		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
-		if err != nil {
-			return err
-		}
-		for _, spec := range parsed.Imports {
-			path, _ := strconv.Unquote(spec.Path.Value) // it was parsed
-			if own, ok := strings.CutPrefix(path, module); ok {
-				if err := s.follow(own, module, required, ours, others); err != nil {
-					return err
-				}
-				continue
-			}
-			longest := "" // a module's path may begin as another's does
-			for _, r := range required {
-				if len(r[1]) > len(longest) && strings.HasPrefix(path+"/", r[1]+"/") {
-					longest = r[1]
-				}
-			}
-			if longest != "" {
-				others[strings.TrimPrefix(majorSuffix.ReplaceAllString(longest, ""), "github.com/")] = true
-			}
+	for _, path := range packages[module+"/"+name].imports {
+		switch of := packages[path].module; of {
+		case "": // the standard library's
+		case module:
+			follow(packages, module, strings.TrimPrefix(path, module+"/"), ours, others)
+		default:
+			others[strings.TrimPrefix(majorSuffix.ReplaceAllString(of, ""), "github.com/")] = true
 		}
 	}
-	return nil
 }

@@ -181,21 +181,26 @@ var comments = regexp.MustCompile(`(?m)^<!-- .* -->$`)
 
 // eachPage calls do with every Markdown file.
 func eachPage(root string, do func(path, text string) error) error {
-	return filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
+	return eachFile(root, func(path string) bool { return filepath.Ext(path) == ".md" }, do)
+}
+
+// eachFile calls do with the files below a directory that are wanted, by their path from
+// there. Hidden directories are left out, but for GitHub's.
+func eachFile(root string, wanted func(path string) bool, do func(path, text string) error) error {
+	return fs.WalkDir(os.DirFS(root), ".", func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
 			return err
-		}
-		if d.IsDir() && strings.HasPrefix(d.Name(), ".") && d.Name() != ".github" && path != root {
-			return filepath.SkipDir
-		}
-		if d.IsDir() || filepath.Ext(path) != ".md" {
+		case d.IsDir() && strings.HasPrefix(d.Name(), ".") && d.Name() != ".github" && path != ".":
+			return fs.SkipDir
+		case d.IsDir() || !wanted(path):
 			return nil
 		}
-		text, err := os.ReadFile(path)
+		text, err := os.ReadFile(filepath.Join(root, path))
 		if err != nil {
 			return err
 		}
-		return do(filepath.ToSlash(path), string(text))
+		return do(path, string(text))
 	})
 }
 

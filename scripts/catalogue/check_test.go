@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"example.com/failwell/scripts/bench/figures"
 )
 
 // copied is the repository as it is, in a directory that a test may spoil.
@@ -206,16 +208,16 @@ func TestRunAgain_KeepsOutputThatDiffersInIDsAndTimesOnly(t *testing.T) {
 
 func TestMeasurement_IsOnePlainSentence(t *testing.T) {
 	t.Parallel()
-	for want, m := range map[string]measurement{
+	for want, m := range map[string]figures.Row{
 		"Accept: 2,070 orders/s, p50 3.6 ms, p99 8.6 ms; 0.50 times (0.46 to 0.53) the 4,165 of pgbench.": {
 			Line: "accept", Unit: "orders/s", Ours: 2070, P50: 3600 * time.Microsecond, P99: 8600 * time.Microsecond,
 			Beside: "pgbench", Theirs: 4165, Min: 0.46, Median: 0.5, Max: 0.53,
 		},
-		"Memory: 56.5 MB, at 200 orders/s.":                                   {Line: "memory", Unit: "MB", Ours: 56.5, Beside: "at 200 orders/s"},
+		"Memory: 56.50 MB, at 200 orders/s.":                                  {Line: "memory", Unit: "MB", Ours: 56.5, Beside: "at 200 orders/s"},
 		"Idle: one at a time, p50 1.0 ms.":                                    {Line: "idle", Unit: "one at a time", P50: time.Millisecond},
 		"Growth: 1 MB; 0.90 times (0.90 to 0.90) the same with empty tables.": {Line: "growth", Unit: "MB", Ours: 1, Beside: "the same with empty tables", Min: 0.9, Median: 0.9, Max: 0.9},
 	} {
-		if got := m.sentence(); got != want {
+		if got := sentence(m); got != want {
 			t.Errorf("%s\nwant %s", got, want)
 		}
 	}

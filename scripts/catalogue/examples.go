@@ -132,7 +132,7 @@ func (s source) example(up, id string) ([]string, error) {
 	}
 	block := append(strings.Split(p.with.says, "\n"), "")
 	block = append(block, shown(up, p.with.file, strings.Split(string(text), "\n"), p.with.first-1, p.with.last-1)...)
-	block = append(block, "", fmt.Sprintf("Without the pattern, under the same failure ([%s](%s%s#L%d)), it prints:",
+	block = append(block, "", fmt.Sprintf("The same situation without the pattern ([%s](%s%s#L%d)) ends like this:",
 		p.without.name, up, p.without.file, p.without.first), "", "```")
 	return append(append(block, strings.Split(p.without.output, "\n")...), "```"), nil
 }

@@ -1,14 +1,13 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 
+	"example.com/failwell/scripts/bench/figures"
 	"example.com/failwell/scripts/lab/conform"
 	"example.com/failwell/scripts/lab/experiments"
 	"example.com/failwell/scripts/lab/mutants"
@@ -41,7 +40,7 @@ type source struct {
 	root    string
 	places  map[string][]place
 	results map[string]experiments.Result // as `lab run all --json` has written them
-	rows    []measurement                 // as `make bench` has written them
+	rows    []figures.Row                 // as `make bench` has written them
 
 	examples    map[string]pair
 	badExamples []string
@@ -51,21 +50,13 @@ type source struct {
 const resultsFile = "docs/patterns/experiments.json"
 
 func open(root string) (source, error) {
-	s := source{root: root, results: map[string]experiments.Result{}}
+	s := source{root: root}
 	var err error
 	if s.places, err = places(root); err != nil {
 		return s, err
 	}
-	text, err := os.ReadFile(filepath.Join(root, resultsFile))
-	if err != nil {
-		return s, fmt.Errorf("%w (go run ./scripts/lab run all --json --record docs/site/runs > %s)", err, resultsFile)
-	}
-	var results []experiments.Result
-	if err := json.Unmarshal(text, &results); err != nil {
-		return s, fmt.Errorf("%s: %w", resultsFile, err)
-	}
-	for _, r := range results {
-		s.results[r.ID] = r
+	if s.results, err = experiments.Read(filepath.Join(root, resultsFile)); err != nil {
+		return s, err
 	}
 	if s.rows, err = measurements(root); err != nil {
 		return s, err

@@ -19,19 +19,14 @@ const siteFile = "docs/site/experiments.js"
 
 // shownExperiment is an experiment there.
 type shownExperiment struct {
-	ID      string          `json:"id"`
-	Says    string          `json:"says"`
-	Fault   string          `json:"fault"`
-	Points  []string        `json:"points,omitempty"`
-	Ask     []shownQuestion `json:"ask"`
-	Edit    string          `json:"edit"`
-	Without shownVerdict    `json:"without"`
-	With    shownVerdict    `json:"with"`
-}
-
-type shownVerdict struct {
-	Good bool   `json:"good"`
-	Says string `json:"says"`
+	ID      string              `json:"id"`
+	Says    string              `json:"says"`
+	Fault   string              `json:"fault"`
+	Points  []string            `json:"points,omitempty"`
+	Ask     []shownQuestion     `json:"ask"`
+	Edit    string              `json:"edit"`
+	Without experiments.Verdict `json:"without"`
+	With    experiments.Verdict `json:"with"`
 }
 
 type shownQuestion struct {
@@ -56,11 +51,12 @@ func (s source) site() ([]byte, error) {
 		r := s.results[e.ID]
 		shown := shownExperiment{
 			ID: e.ID, Says: e.Says, Fault: e.Fault, Points: e.Points, Edit: lineNumbers.ReplaceAllString(diff, "@@"),
-			Without: shownVerdict{r.Without.Good, r.Without.Says}, With: shownVerdict{r.With.Good, r.With.Says},
 		}
 		for _, q := range e.Ask {
 			shown.Ask = append(shown.Ask, shownQuestion{q.With, q.Text, q.Choices, q.Answer(r), q.Why})
 		}
+		r.Without.Measures, r.With.Measures = nil, nil // each question has its own
+		shown.Without, shown.With = r.Without, r.With
 		all = append(all, shown)
 	}
 	var text bytes.Buffer
@@ -111,10 +107,11 @@ func (s source) recording(path string, r experiments.Result) error {
 		}
 		return out
 	}
-	for half, lines := range map[string][]experiments.Line{"without": r.Left, "with": r.Right} {
-		if !slices.Equal(words(is[half].Lines), words(lines)) {
-			return fmt.Errorf("%s it another run than %s has", half, resultsFile)
-		}
+	switch { // the first that differs is named, always the same
+	case !slices.Equal(words(is["without"].Lines), words(r.Left)):
+		return fmt.Errorf("without it another run than %s has", resultsFile)
+	case !slices.Equal(words(is["with"].Lines), words(r.Right)):
+		return fmt.Errorf("with it another run than %s has", resultsFile)
 	}
 	return nil
 }

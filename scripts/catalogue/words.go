@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"go/scanner"
 	"go/token"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -35,30 +34,13 @@ func (s source) avoidedWords() (gaps []string, err error) {
 		return nil, fmt.Errorf("%s: no table of words to avoid", styleGuide)
 	}
 	avoided := regexp.MustCompile(`(?i)\b(` + strings.Join(words, "|") + `)\b`)
-	return gaps, filepath.WalkDir(s.root, func(path string, d fs.DirEntry, err error) error {
-		name, _ := filepath.Rel(s.root, path)
-		name = filepath.ToSlash(name)
-		switch {
-		case err != nil:
-			return err
-		case d.IsDir() && strings.HasPrefix(d.Name(), ".") && d.Name() != ".github" && path != s.root:
-			return filepath.SkipDir
-		case d.IsDir() || name == styleGuide:
-			return nil
-		}
-		prose := proseOf[filepath.Ext(path)]
-		if prose == nil {
-			return nil
-		}
-		text, err := os.ReadFile(path) //nolint:gosec // a file of the repository
-		if err != nil {
-			return err
-		}
-		lower := strings.ToLower(string(text)) // most files have none, and an expression is slow
+	wanted := func(name string) bool { return proseOf[filepath.Ext(name)] != nil && name != styleGuide }
+	return gaps, eachFile(s.root, wanted, func(name, text string) error {
+		lower := strings.ToLower(text) // most files have none, and an expression is slow
 		if !slices.ContainsFunc(words, func(word string) bool { return strings.Contains(lower, word) }) {
 			return nil
 		}
-		prose(text, func(line int, said string) {
+		proseOf[filepath.Ext(name)](text, func(line int, said string) {
 			for _, word := range avoided.FindAllString(said, -1) {
 				gaps = append(gaps, fmt.Sprintf("%s:%d: %q is a word that we avoid: see %s", name, line, word, styleGuide))
 			}
@@ -68,12 +50,12 @@ func (s source) avoidedWords() (gaps []string, err error) {
 }
 
 // proseOf says, by the ending of a file's name, what in it is written for a reader.
-var proseOf = map[string]func(text []byte, says func(line int, said string)){
+var proseOf = map[string]func(text string, says func(line int, said string)){
 	".md": proseOfMarkdown, ".go": proseOfGo, ".sql": everyLine, ".yaml": everyLine, ".html": everyLine,
 }
 
 // proseOfMarkdown leaves code out: an excerpt is looked at where it comes from.
-func proseOfMarkdown(text []byte, says func(int, string)) {
+func proseOfMarkdown(text string, says func(int, string)) {
 	inCode := false
 	everyLine(text, func(n int, line string) {
 		if strings.HasPrefix(line, "```") {
@@ -87,10 +69,10 @@ func proseOfMarkdown(text []byte, says func(int, string)) {
 
 // proseOfGo is comments, and strings of more than one word. A name is not prose, as
 // in a constant or a user of Unix.
-func proseOfGo(text []byte, says func(int, string)) {
+func proseOfGo(text string, says func(int, string)) {
 	file := token.NewFileSet().AddFile("", -1, len(text))
 	var sc scanner.Scanner
-	sc.Init(file, text, nil, scanner.ScanComments)
+	sc.Init(file, []byte(text), nil, scanner.ScanComments)
 	for {
 		pos, tok, literal := sc.Scan()
 		switch {
@@ -102,8 +84,8 @@ func proseOfGo(text []byte, says func(int, string)) {
 	}
 }
 
-func everyLine(text []byte, says func(int, string)) {
-	for n, line := range strings.Split(string(text), "\n") {
+func everyLine(text string, says func(int, string)) {
+	for n, line := range strings.Split(text, "\n") {
 		says(n+1, line)
 	}
 }

@@ -4,19 +4,17 @@ package main
 
 import (
 	"context"
-	"os"
-	"os/signal"
 
 	"github.com/alecthomas/kong"
 
+	"example.com/failwell/scripts/command"
 	"example.com/failwell/scripts/lab/conform"
 )
 
 var cli conform.Command
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	k := kong.Parse(&cli, kong.Name("conform"), kong.UsageOnError(), kong.BindTo(ctx, (*context.Context)(nil)))
-	k.FatalIfErrorf(k.Run())
+	command.Main("conform", func(ctx context.Context) error {
+		return kong.Parse(&cli, kong.Name("conform"), kong.UsageOnError(), kong.BindTo(ctx, (*context.Context)(nil))).Run()
+	})
 }

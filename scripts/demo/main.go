@@ -11,46 +11,35 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/signal"
-	"syscall"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
+	"example.com/failwell/scripts/command"
 	"example.com/failwell/scripts/lab/audit"
+	"example.com/failwell/scripts/lab/world"
 	"example.com/failwell/scripts/shop"
 	"example.com/failwell/scripts/stack"
 	"example.com/failwell/shared/platform/fault"
+	"example.com/failwell/shared/platform/wait"
 )
 
 // patience bounds each wait of the tour; it is reached only when something is broken.
 const patience = 30 * time.Second
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	defer stop()
-	if err := run(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "demo:", err)
-		stop()
-		os.Exit(1)
-	}
-}
+func main() { command.Main("demo", run) }
 
 func run(ctx context.Context) error {
 	out := newScreen(os.Stdout)
 	start := time.Now()
 	out.say("Three services, a card processor and a merchant, as processes on this machine.")
-	system, err := stack.Start(ctx, stack.Options{Out: indented{os.Stdout}})
+	started, err := world.Start(ctx, stack.Options{Out: indented{os.Stdout}})
 	if err != nil {
 		return err
 	}
-	defer system.Close()
-	truth, err := audit.Open(ctx, system.DatabaseURL, system.ReceiptsURL())
-	if err != nil {
-		return err
-	}
-	defer truth.Close()
-	t := &tour{system: system, truth: truth, shop: shop.New(system.Env()), out: out}
+	defer started.Close()
+	t := &tour{started, out}
 
 	for _, act := range []func(context.Context) error{t.works, t.refused, t.lostAnswer, t.kill, t.retry, t.lastOne, t.merchantDown, t.refund, t.payout} {
 		ctx, cancel := context.WithTimeout(ctx, patience)
@@ -64,10 +53,8 @@ func run(ctx context.Context) error {
 }
 
 type tour struct {
-	system *stack.Stack
-	truth  *audit.Databases
-	shop   *shop.Shop
-	out    screen
+	*world.World
+	out screen
 }
 
 func (t *tour) works(ctx context.Context) error {
@@ -94,20 +81,20 @@ func (t *tour) lostAnswer(ctx context.Context) error {
 
 func (t *tour) kill(ctx context.Context) error {
 	t.out.act("payments is killed between the processor's answer and its own record", "SIGKILL at "+fault.PaymentsAuthoriseAfterProcessor+". The money is held, and no row of ours says so.")
-	before, _ := t.system.Starts(stack.Payments)
-	if err := t.shop.Arm(ctx, t.system.URL[stack.Payments], fault.PaymentsAuthoriseAfterProcessor, "crash", 1); err != nil {
+	before, _ := t.System.Starts(stack.Payments)
+	if err := t.Shop.Arm(ctx, t.System.URL[stack.Payments], fault.PaymentsAuthoriseAfterProcessor, "crash", 1); err != nil {
 		return err
 	}
 	o, err := t.follow(ctx, shop.CardWorks)
 	if err != nil {
 		return err
 	}
-	if starts, _ := t.system.Starts(stack.Payments); starts == before {
+	if starts, _ := t.System.Starts(stack.Payments); starts == before {
 		return errors.New("payments was not killed")
 	}
 	t.out.event("payments", "was killed, started again, and asked with the same key")
 	var operations string
-	err = t.truth.Sandbox.QueryRow(ctx, `
+	err = t.Truth.Sandbox.QueryRow(ctx, `
 		SELECT string_agg(o.kind, ', ' ORDER BY o.at)
 		  FROM processor_operations o
 		  JOIN processor_charges c ON c.id = o.charge_id
@@ -121,19 +108,19 @@ func (t *tour) kill(ctx context.Context) error {
 
 func (t *tour) retry(ctx context.Context) error {
 	t.out.act("orders is killed after its commit, before its answer", "The client has no answer and sends the request again, with the same Idempotency-Key.")
-	if err := t.shop.Arm(ctx, t.system.URL[stack.Orders], fault.OrdersAcceptAfterCommit, "crash", 1); err != nil {
+	if err := t.Shop.Arm(ctx, t.System.URL[stack.Orders], fault.OrdersAcceptAfterCommit, "crash", 1); err != nil {
 		return err
 	}
-	token, err := t.shop.Token(ctx, shop.CardWorks)
+	token, err := t.Shop.Token(ctx, shop.CardWorks)
 	if err != nil {
 		return err
 	}
-	key, body := "demo-"+uuid.NewString(), t.shop.Basket(token, shop.Item{SKU: "poster", Quantity: 1})
-	if _, err := t.shop.Place(ctx, key, body); err == nil {
+	key, body := "demo-"+uuid.NewString(), t.Shop.Basket(token, shop.Item{SKU: "poster", Quantity: 1})
+	if _, err := t.Shop.Place(ctx, key, body); err == nil {
 		return errors.New("orders was not killed")
 	}
 	t.out.event("client", "no answer: the connection broke")
-	first, tries, err := t.shop.Insist(ctx, key, body, nil)
+	first, tries, err := t.Shop.Insist(ctx, key, body, nil)
 	if err != nil {
 		return err
 	}
@@ -145,7 +132,7 @@ func (t *tour) retry(ctx context.Context) error {
 	if _, err := t.finish(ctx, o); err != nil {
 		return err
 	}
-	again, err := t.shop.Place(ctx, key, body)
+	again, err := t.Shop.Place(ctx, key, body)
 	if err != nil {
 		return err
 	}
@@ -161,12 +148,12 @@ func (t *tour) lastOne(ctx context.Context) error {
 	answers := make(chan int)
 	for range 20 {
 		go func() {
-			token, err := t.shop.Token(ctx, shop.CardWorks)
+			token, err := t.Shop.Token(ctx, shop.CardWorks)
 			if err != nil {
 				answers <- 0
 				return
 			}
-			a, _, _ := t.shop.Insist(ctx, uuid.NewString(), t.shop.Basket(token, shop.Item{SKU: "last-one", Quantity: 1}), nil)
+			a, _, _ := t.Shop.Insist(ctx, uuid.NewString(), t.Shop.Basket(token, shop.Item{SKU: "last-one", Quantity: 1}), nil)
 			answers <- a.Status
 		}()
 	}
@@ -183,7 +170,7 @@ func (t *tour) lastOne(ctx context.Context) error {
 
 func (t *tour) merchantDown(ctx context.Context) error {
 	t.out.act("The merchant's endpoint is down for two tries", "The callback is tried again under the same webhook-id until it is heard.")
-	if err := t.shop.Misbehave(ctx, `{"rules":[{"contract":"merchant","fault":"refuse","times":2}]}`); err != nil {
+	if err := t.Shop.Misbehave(ctx, `{"rules":[{"contract":"merchant","fault":"refuse","times":2}]}`); err != nil {
 		return err
 	}
 	o, err := t.follow(ctx, shop.CardWorks)
@@ -197,25 +184,25 @@ func (t *tour) merchantDown(ctx context.Context) error {
 			return err
 		}
 		for _, d := range rows[seen:] {
-			t.out.event("merchant", fmt.Sprintf("callback %s…: answered %d", d.id[:16], d.answered))
-			if d.answered < 300 && d.answered >= 200 {
+			t.out.event("merchant", fmt.Sprintf("callback %s…: answered %d", d.ID[:16], d.Answered))
+			if d.Answered < 300 && d.Answered >= 200 {
 				return nil
 			}
 		}
 		seen = len(rows)
-		if err := pause(ctx); err != nil {
-			return err
+		if !wait.For(ctx, look) {
+			return ctx.Err()
 		}
 	}
 }
 
 type delivery struct {
-	id       string
-	answered int
+	ID       string
+	Answered int
 }
 
 func (t *tour) deliveries(ctx context.Context, orderID string) ([]delivery, error) {
-	rows, err := t.truth.Sandbox.Query(ctx, `
+	rows, err := t.Truth.Sandbox.Query(ctx, `
 		SELECT webhook_id, answered
 		  FROM merchant_deliveries
 		 WHERE order_id = $1
@@ -223,16 +210,7 @@ func (t *tour) deliveries(ctx context.Context, orderID string) ([]delivery, erro
 	if err != nil {
 		return nil, err
 	}
-	defer rows.Close()
-	var found []delivery
-	for rows.Next() {
-		var d delivery
-		if err := rows.Scan(&d.id, &d.answered); err != nil {
-			return nil, err
-		}
-		found = append(found, d)
-	}
-	return found, rows.Err()
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[delivery])
 }
 
 // verdict waits until the system is quiet and asks the auditor.
@@ -240,10 +218,10 @@ func (t *tour) verdict(ctx context.Context, start time.Time) error {
 	t.out.act("The verdict", "Counted in the databases of the services and of the outside world.")
 	quiet, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	if err := audit.WaitQuiet(quiet, t.truth); err != nil {
+	if err := audit.WaitQuiet(quiet, t.Truth); err != nil {
 		return err
 	}
-	results, err := audit.Run(ctx, t.truth)
+	results, err := audit.Run(ctx, t.Truth)
 	if err != nil {
 		return err
 	}

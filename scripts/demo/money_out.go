@@ -12,6 +12,7 @@ import (
 	"example.com/failwell/scripts/lab/audit"
 	"example.com/failwell/scripts/shop"
 	"example.com/failwell/shared/platform/fault"
+	"example.com/failwell/shared/platform/wait"
 )
 
 func (t *tour) refund(ctx context.Context) error {
@@ -20,27 +21,27 @@ func (t *tour) refund(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := t.shop.Arm(ctx, t.shop.Payments, fault.PaymentsRefundAfterProcessor, "crash", 1); err != nil {
+	if err := t.Shop.Arm(ctx, t.Shop.Payments, fault.PaymentsRefundAfterProcessor, "crash", 1); err != nil {
 		return err
 	}
-	if _, err := t.shop.Post(ctx, t.shop.Payments+"/v1/refunds", uuid.NewString(), fmt.Appendf(nil, `{"payment_id":%q}`, o.PaymentID)); err == nil {
+	if _, err := t.Shop.Post(ctx, t.Shop.Payments+"/v1/refunds", uuid.NewString(), fmt.Appendf(nil, `{"payment_id":%q}`, o.PaymentID)); err == nil {
 		return errors.New("payments was not killed")
 	}
 	t.out.event("client", "POST /v1/refunds: the connection broke; gives up")
 	last := ""
 	for last != "finished" {
 		point := last
-		err := t.truth.Payments.QueryRow(ctx, `SELECT recovery_point FROM refunds WHERE 'pay_' || payment_id = $1`, o.PaymentID).Scan(&point)
+		err := t.Truth.Payments.QueryRow(ctx, `SELECT recovery_point FROM refunds WHERE 'pay_' || payment_id = $1`, o.PaymentID).Scan(&point)
 		if err == nil && point != last {
 			t.out.event("refund", "stands at: "+point)
 			last = point
 		}
-		if err := pause(ctx); err != nil {
-			return err
+		if !wait.For(ctx, look) {
+			return ctx.Err()
 		}
 	}
 	var refunds int
-	if err := t.truth.Sandbox.QueryRow(ctx, `
+	if err := t.Truth.Sandbox.QueryRow(ctx, `
 		SELECT count(*) FROM processor_operations o JOIN processor_charges c ON c.id = o.charge_id
 		 WHERE c.reference = $1 AND o.kind = 'refund'`, o.PaymentID).Scan(&refunds); err != nil {
 		return err
@@ -53,13 +54,13 @@ func (t *tour) payout(ctx context.Context) error {
 	t.out.act("The bank sends a payout, and its answer is lost", "It takes no keys: asking again could pay twice. So we do not ask; the bank's statement tells.")
 	quiet, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	if err := audit.WaitQuiet(quiet, t.truth); err != nil { // until the sales have settled
+	if err := audit.WaitQuiet(quiet, t.Truth); err != nil { // until the sales have settled
 		return err
 	}
-	if err := t.shop.Misbehave(ctx, `{"rules":[{"contract":"bank.transfers","fault":"lose_answer","times":1}]}`); err != nil {
+	if err := t.Shop.Misbehave(ctx, `{"rules":[{"contract":"bank.transfers","fault":"lose_answer","times":1}]}`); err != nil {
 		return err
 	}
-	a, _, err := t.shop.InsistAt(ctx, t.shop.Payments+"/v1/payouts", uuid.NewString(), []byte(`{"amount":{"minor":500,"currency":"GBP"}}`), nil)
+	a, _, err := t.Shop.InsistAt(ctx, t.Shop.Payments+"/v1/payouts", uuid.NewString(), []byte(`{"amount":{"minor":500,"currency":"GBP"}}`), nil)
 	if err != nil {
 		return err
 	}
@@ -68,8 +69,8 @@ func (t *tour) payout(ctx context.Context) error {
 		return err
 	}
 	t.out.event("client", fmt.Sprintf("POST /v1/payouts: %d, %s", a.Status, p.Status))
-	for ctx.Err() == nil {
-		a, err := t.shop.Post(ctx, t.shop.Payments+"/v1/reconciliations", "", nil)
+	for wait.For(ctx, 200*time.Millisecond) {
+		a, err := t.Shop.Post(ctx, t.Shop.Payments+"/v1/reconciliations", "", nil)
 		if err != nil {
 			return err
 		}
@@ -84,10 +85,6 @@ func (t *tour) payout(ctx context.Context) error {
 				t.out.event("report", fmt.Sprintf("%s…: %s. %s", d.Reference[:16], d.Verdict, d.Note))
 				return nil
 			}
-		}
-		select {
-		case <-time.After(200 * time.Millisecond):
-		case <-ctx.Done():
 		}
 	}
 	return ctx.Err()

@@ -3,15 +3,13 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"os"
 	"time"
 
-	"github.com/google/uuid"
-
 	"example.com/failwell/scripts/shop"
+	"example.com/failwell/shared/platform/wait"
 )
 
 // screen prints the tour. Colours only for a person at a terminal.
@@ -55,20 +53,11 @@ func (i indented) Write(p []byte) (int, error) {
 
 // follow places an order and shows what happens to it, one line an event.
 func (t *tour) follow(ctx context.Context, card string) (shop.Order, error) {
-	token, err := t.shop.Token(ctx, card)
+	o, err := t.Shop.Checkout(ctx, card, shop.Item{SKU: "mug", Quantity: 2}, shop.Item{SKU: "shirt", Quantity: 1})
 	if err != nil {
-		return shop.Order{}, err
+		return o, err
 	}
-	body := t.shop.Basket(token, shop.Item{SKU: "mug", Quantity: 2}, shop.Item{SKU: "shirt", Quantity: 1})
-	answer, _, err := t.shop.Insist(ctx, "demo-"+uuid.NewString(), body, nil)
-	if err != nil {
-		return shop.Order{}, err
-	}
-	var o shop.Order
-	if err := json.Unmarshal(answer.Body, &o); err != nil || o.ID == "" {
-		return o, fmt.Errorf("the order was not accepted: status %d, %s", answer.Status, answer.Body)
-	}
-	t.out.event("client", fmt.Sprintf("POST /v1/orders with card …%s: %d, %s", card[12:], answer.Status, o.ID))
+	t.out.event("client", fmt.Sprintf("POST /v1/orders with card …%s: 202, %s", card[12:], o.ID))
 	return t.finish(ctx, o)
 }
 
@@ -77,7 +66,7 @@ func (t *tour) finish(ctx context.Context, o shop.Order) (shop.Order, error) {
 	last := ""
 	for {
 		var phase, step string
-		err := t.truth.Orders.QueryRow(ctx, `
+		err := t.Truth.Orders.QueryRow(ctx, `
 			SELECT phase, step
 			  FROM sagas
 			 WHERE 'ord_' || id = $1`, o.ID).Scan(&phase, &step)
@@ -91,23 +80,16 @@ func (t *tour) finish(ctx context.Context, o shop.Order) (shop.Order, error) {
 		if phase == "completed" || phase == "compensated" {
 			break
 		}
-		if err := pause(ctx); err != nil {
-			return o, err
+		if !wait.For(ctx, look) {
+			return o, ctx.Err()
 		}
 	}
-	o, err := t.shop.Finished(ctx, o.ID)
+	o, err := t.Shop.Finished(ctx, o.ID)
 	if err == nil {
 		t.out.event("order", o.Status+map[bool]string{true: "", false: ": " + o.Reason}[o.Reason == ""])
 	}
 	return o, err
 }
 
-// pause is the time between two looks.
-func pause(ctx context.Context) error {
-	select {
-	case <-time.After(2 * time.Millisecond):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
+// look is the time between two looks.
+const look = 2 * time.Millisecond

@@ -18,6 +18,7 @@ import (
 	"github.com/google/uuid"
 
 	"example.com/failwell/scripts/lab/audit"
+	"example.com/failwell/scripts/lab/world"
 	"example.com/failwell/scripts/shop"
 	"example.com/failwell/scripts/stack"
 )
@@ -41,16 +42,12 @@ func TestMain(m *testing.M) {
 
 func runTests(m *testing.M) (int, error) {
 	ctx := context.Background()
-	var err error
-	if system, err = stack.Start(ctx, stack.Options{Out: os.Stderr, IgnoreGiven: true, Env: tracesOn()}); err != nil {
+	started, err := world.Start(ctx, stack.Options{Out: os.Stderr, IgnoreGiven: true, Env: tracesOn()})
+	if err != nil {
 		return 1, err
 	}
-	defer system.Close()
-	if truth, err = audit.Open(ctx, system.DatabaseURL, system.ReceiptsURL()); err != nil {
-		return 1, err
-	}
-	defer truth.Close()
-	acme = shop.New(system.Env())
+	defer started.Close()
+	system, acme, truth = started.System, started.Shop, started.Truth
 	documents, err := newDocumented(system.URL, acme.HTTP.Transport)
 	if err != nil {
 		return 1, err
@@ -75,15 +72,11 @@ func limit(t *testing.T) context.Context {
 // order places an order with a fresh token and key and insists on an answer.
 func order(ctx context.Context, t *testing.T, card string, items ...shop.Item) shop.Order {
 	t.Helper()
-	token, err := acme.Token(ctx, card)
+	o, err := acme.Checkout(ctx, card, items...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	answer, _, err := acme.Insist(ctx, uuid.NewString(), acme.Basket(token, items...), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return decode(t, answer)
+	return o
 }
 
 func decode(t *testing.T, a shop.Answer) shop.Order {
@@ -109,14 +102,8 @@ func allHoldsIn(ctx context.Context, t *testing.T, truth *audit.Databases) {
 	if err := audit.WaitQuiet(ctx, truth); err != nil {
 		t.Fatal(err)
 	}
-	results, err := audit.Run(ctx, truth)
-	if err != nil {
+	if err := audit.Demand(ctx, truth); err != nil {
 		t.Fatal(err)
-	}
-	if !audit.Held(results) {
-		var table strings.Builder
-		audit.Print(&table, results)
-		t.Fatalf("invariants are violated:\n%s", &table)
 	}
 }
 

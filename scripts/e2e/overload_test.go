@@ -14,18 +14,19 @@ import (
 	"github.com/google/uuid"
 
 	"example.com/failwell/scripts/lab/audit"
+	"example.com/failwell/scripts/lab/world"
 	"example.com/failwell/scripts/shop"
 	"example.com/failwell/scripts/stack"
 )
 
-// Twice the load that fits, for a minute, with production's periods. What fits is bounded by the
+// Twice the load that fits, or more, for a minute, with production's periods. What fits is bounded by the
 // processor, which takes a tenth of a second for each call, and by the places for messages
 // that wait for it; so it hardly depends on the machine. The system must go on finishing what it
 // finished before, turn the rest away, repeat next to nothing, and be quiet a minute later.
 func TestOverload_TwiceWhatFitsEndsWithinAMinute(t *testing.T) {
 	const (
 		measured, overloaded, quiet = 10 * time.Second, time.Minute, time.Minute
-		workers, unfinished         = "8", "800" // some 26 orders a second; half a minute's work
+		workers, unfinished         = "8", "400" // some 26 orders a second; a quarter of a minute's work
 		slow                        = `{"rules":[{"contract":"payment_methods","fault":"delay","delay_ms":100,"times":0},
 			{"contract":"charges.create","fault":"delay","delay_ms":100,"times":0},{"contract":"charges.capture","fault":"delay","delay_ms":100,"times":0}]}`
 	)
@@ -35,7 +36,7 @@ func TestOverload_TwiceWhatFitsEndsWithinAMinute(t *testing.T) {
 		"LOG_LEVEL=warn", "SAGA_STEP_TIMEOUT=15m", "SAGA_SWEEP=15s", "RETRY_DELAYS=1s,5s,30s,2m,10m", "OUTBOX_POLL=500ms", "OUTBOX_TAKEOVER=1s",
 		"CALLBACK_POLL=1s", "CALLBACK_LEASE=25s", "EVENTS_POLL=1s", "MAX_UNFINISHED_ORDERS=" + unfinished,
 	}
-	busy, err := stack.Start(ctx, stack.Options{
+	busy, err := world.Start(ctx, stack.Options{
 		Out: os.Stderr, IgnoreGiven: true,
 		Env: map[string][]string{stack.Orders: production, stack.Payments: append(production, "WORKERS="+workers), stack.Ledger: production},
 	})
@@ -43,12 +44,7 @@ func TestOverload_TwiceWhatFitsEndsWithinAMinute(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer busy.Close()
-	truth, err := audit.Open(ctx, busy.DatabaseURL, busy.ReceiptsURL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer truth.Close()
-	customer := shop.New(busy.Env())
+	truth, customer := busy.Truth, busy.Shop
 	if err := customer.Misbehave(ctx, slow); err != nil {
 		t.Fatal(err)
 	}
@@ -79,13 +75,15 @@ func TestOverload_TwiceWhatFitsEndsWithinAMinute(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// Twice that. A client that is turned away goes.
+	// Twice that, and on a slow machine more: in a minute the unfinished must come to what turns
+	// orders away, also when the machine was slower than now while that was measured. A client that is turned away goes.
+	rate := max(2*fits, fits+20)
 	var accepted, shed, other atomic.Int64
 	var placing sync.WaitGroup
 	from = finished()
 	begun, placed := time.Now(), 0
 	for ; time.Since(begun) < overloaded; placed++ {
-		time.Sleep(time.Until(begun.Add(time.Duration(float64(placed) / (2 * fits) * float64(time.Second)))))
+		time.Sleep(time.Until(begun.Add(time.Duration(float64(placed) / rate * float64(time.Second)))))
 		placing.Go(func() {
 			token, err := customer.Token(ctx, shop.CardWorks)
 			if err != nil {
@@ -111,7 +109,7 @@ func TestOverload_TwiceWhatFitsEndsWithinAMinute(t *testing.T) {
 	if err := audit.WaitQuiet(waiting, truth); err != nil {
 		t.Errorf("a minute later: %v", err)
 	}
-	repeated := metric(ctx, t, customer, busy.URL[stack.Orders], "failwell_saga_commands_resent_total")
+	repeated := metric(ctx, t, customer, busy.System.URL[stack.Orders], "failwell_saga_commands_resent_total")
 	t.Logf("%.1f orders a second fit; %d placed in %s: %d accepted, %d turned away, %d neither; %.1f a second finished meanwhile; quiet %s later; %v commands sent again",
 		fits, placed, overloaded, accepted.Load(), shed.Load(), other.Load(), during, time.Since(calm).Round(time.Second/10), repeated)
 	if shed.Load() == 0 || other.Load() > 0 {

@@ -11,7 +11,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"example.com/failwell/scripts/lab/audit"
+	"example.com/failwell/scripts/lab/world"
 	"example.com/failwell/scripts/shop"
 	"example.com/failwell/scripts/stack"
 )
@@ -24,7 +24,7 @@ func TestReplicas_OrdersWaitForNoPollAndForNoReplicaWithoutABroker(t *testing.T)
 	const poll, cutOff = 5 * time.Second, "orders-3"
 	env := []string{"OUTBOX_POLL=" + poll.String(), "OUTBOX_TAKEOVER=6s", "SAGA_STEP_TIMEOUT=15m"}
 	ctx := limit(t)
-	replicas, err := stack.Start(ctx, stack.Options{
+	w, err := world.Start(ctx, stack.Options{
 		Out: os.Stderr, IgnoreGiven: true, BrokerLinks: []string{cutOff},
 		Replicas: map[string]int{stack.Orders: 3, stack.Payments: 3, stack.Ledger: 3},
 		Env:      map[string][]string{stack.Orders: env, stack.Payments: env, stack.Ledger: env},
@@ -32,12 +32,8 @@ func TestReplicas_OrdersWaitForNoPollAndForNoReplicaWithoutABroker(t *testing.T)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer replicas.Close()
-	truth, err := audit.Open(ctx, replicas.DatabaseURL, replicas.ReceiptsURL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer truth.Close()
+	defer w.Close()
+	replicas, truth := w.System, w.Truth
 
 	var took []time.Duration
 	for i := range 21 {

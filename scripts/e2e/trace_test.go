@@ -15,6 +15,7 @@ import (
 	"example.com/failwell/scripts/shop"
 	"example.com/failwell/scripts/stack"
 	"example.com/failwell/shared/platform/fault"
+	"example.com/failwell/shared/platform/wait"
 	"example.com/failwell/shared/testenv/collector"
 )
 
@@ -73,12 +74,8 @@ func placeTraced(ctx context.Context, t *testing.T, card string) (o shop.Order, 
 
 func await(ctx context.Context, t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	for !holds() {
-		select {
-		case <-ctx.Done():
-			t.Fatalf("never happened: %s", what)
-		case <-time.After(20 * time.Millisecond):
-		}
+	if err := wait.Until(ctx, 20*time.Millisecond, what, func() (bool, error) { return holds(), nil }); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"example.com/failwell/scripts/lab/audit"
 	"example.com/failwell/scripts/lab/world"
 	"example.com/failwell/scripts/stack"
+	"example.com/failwell/shared/platform/wait"
 )
 
 type chaosCmd struct {
@@ -67,7 +68,7 @@ func (c chaosCmd) run(ctx context.Context) error {
 	breaking, stop := context.WithCancel(ctx)
 	defer stop()
 	go func() {
-		wait(ctx, c.Duration)
+		wait.For(ctx, c.Duration)
 		d.waitFirstRound(ctx)
 		stop()
 	}()

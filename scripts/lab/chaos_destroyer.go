@@ -14,6 +14,7 @@ import (
 
 	"example.com/failwell/scripts/shop"
 	"example.com/failwell/scripts/stack"
+	"example.com/failwell/shared/platform/wait"
 	"example.com/failwell/shared/testenv"
 )
 
@@ -91,7 +92,7 @@ func (d *destroyer) fail(err error) {
 func (d *destroyer) kill(dice *rand.Rand) func(context.Context, int) {
 	return func(ctx context.Context, _ int) {
 		victim := stack.Services[dice.IntN(len(stack.Services))]
-		wait(ctx, time.Duration(dice.Int64N(int64(d.cfg.KillEvery))))
+		wait.For(ctx, time.Duration(dice.Int64N(int64(d.cfg.KillEvery))))
 		if d.system.Signal(victim, syscall.SIGKILL) {
 			d.note("killed " + victim)
 		}
@@ -105,7 +106,7 @@ func (d *destroyer) pause(dice *rand.Rand) func(context.Context, int) {
 		victim, long := stack.Services[dice.IntN(len(stack.Services))], time.Duration(200+dice.IntN(4800))*time.Millisecond
 		if d.system.Signal(victim, testenv.Pause) {
 			d.note("paused " + victim)
-			wait(ctx, long)
+			wait.For(ctx, long)
 			d.system.Signal(victim, testenv.Resume)
 		}
 	}
@@ -128,7 +129,7 @@ func (d *destroyer) network(dice *rand.Rand) func(context.Context, int) {
 			d.note("throttled " + link)
 			err = d.system.Network.Throttle(link, 4+dice.IntN(60))
 		}
-		wait(ctx, long)
+		wait.For(ctx, long)
 		if err := errors.Join(err, d.system.Network.Heal(context.WithoutCancel(ctx), link)); err != nil {
 			d.fail(fmt.Errorf("network %s: %w", link, err))
 		}
@@ -153,8 +154,7 @@ func (d *destroyer) forget(ctx context.Context, _ int) {
 // back that it would otherwise be away most of the time, and nothing be at work.
 func (d *destroyer) server(ctx context.Context, name string, kill, stop, start func(context.Context) error) {
 	for n := 0; ; n++ {
-		wait(ctx, d.cfg.ServersEvery)
-		if ctx.Err() != nil {
+		if !wait.For(ctx, d.cfg.ServersEvery) {
 			return
 		}
 		what, end := name+" killed", kill
@@ -195,13 +195,6 @@ func (d *destroyer) summary() string {
 		parts = append(parts, fmt.Sprintf("%s %d×", what, d.count[what]))
 	}
 	return strings.Join(parts, ", ")
-}
-
-func wait(ctx context.Context, d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
-	}
 }
 
 // misbehaviour is what the outside world does by itself, at a rate.

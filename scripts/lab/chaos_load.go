@@ -11,9 +11,11 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 
 	"example.com/failwell/scripts/lab/audit"
 	"example.com/failwell/scripts/shop"
+	"example.com/failwell/shared/platform/wait"
 )
 
 // cards and how often they come. Most orders are meant to work, so that most
@@ -30,7 +32,7 @@ type load struct {
 	cfg  chaosCmd
 	rng  *rand.Rand
 
-	clients sync.WaitGroup
+	clients errgroup.Group
 	give    context.CancelFunc // up: no client is served any more
 	placing time.Duration      // how long orders were placed
 
@@ -68,7 +70,7 @@ type client struct {
 func (l *load) place(ctx, breaking context.Context) {
 	served, give := context.WithCancel(ctx)
 	l.give = give
-	places := make(chan struct{}, l.cfg.Concurrency)
+	l.clients.SetLimit(l.cfg.Concurrency)
 	begun := time.Now()
 	for ctx.Err() == nil && (breaking.Err() == nil || l.orders < l.cfg.Orders) {
 		c := client{
@@ -77,11 +79,9 @@ func (l *load) place(ctx, breaking context.Context) {
 			refund: l.rng.IntN(5) == 0,
 			payout: l.rng.IntN(10) == 0,
 		}
-		wait(ctx, time.Until(begun.Add(time.Duration(float64(l.orders)/l.cfg.Rate*float64(time.Second)))))
-		places <- struct{}{}
+		wait.For(ctx, time.Until(begun.Add(time.Duration(float64(l.orders)/l.cfg.Rate*float64(time.Second)))))
 		l.orders++
-		l.clients.Go(func() {
-			defer func() { <-places }()
+		l.clients.Go(func() error {
 			outcome, err := l.serve(served, c)
 			l.mu.Lock()
 			defer l.mu.Unlock()
@@ -89,6 +89,7 @@ func (l *load) place(ctx, breaking context.Context) {
 			if err != nil {
 				l.bad = append(l.bad, err.Error())
 			}
+			return nil
 		})
 	}
 	l.placing = time.Since(begun)
@@ -97,7 +98,7 @@ func (l *load) place(ctx, breaking context.Context) {
 // serveTheRest waits for the clients that are not served yet, for so long at most.
 func (l *load) serveTheRest(patience time.Duration) {
 	defer time.AfterFunc(patience, l.give).Stop()
-	l.clients.Wait()
+	_ = l.clients.Wait() // each says in bad what it misses
 	l.give()
 }
 
@@ -106,7 +107,7 @@ func (l *load) serve(ctx context.Context, c client) (outcome string, err error) 
 	token := ""
 	for token == "" && ctx.Err() == nil {
 		if token, err = l.shop.Token(ctx, c.card); err != nil {
-			wait(ctx, 50*time.Millisecond) // the browser tries again, too
+			wait.For(ctx, 50*time.Millisecond) // the browser tries again, too
 		}
 	}
 	first, err := l.twice(ctx, l.shop.Orders+"/v1/orders", l.shop.Basket(token, c.items...))
@@ -165,21 +166,19 @@ func (l *load) insist(ctx context.Context, a asked) error {
 func (l *load) askAllAgain(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, l.cfg.Quiet)
 	defer cancel()
-	const atOnce = 16
-	places := make(chan struct{}, atOnce)
-	var all sync.WaitGroup
+	var all errgroup.Group
+	all.SetLimit(16)
 	for _, a := range l.asked {
-		places <- struct{}{}
-		all.Go(func() {
-			defer func() { <-places }()
+		all.Go(func() error {
 			if err := l.insist(ctx, a); err != nil {
 				l.mu.Lock()
 				defer l.mu.Unlock()
 				l.bad = append(l.bad, err.Error())
 			}
+			return nil
 		})
 	}
-	all.Wait()
+	_ = all.Wait() // each says in bad what it misses
 }
 
 func (l *load) sameAnswer() audit.Result {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,77 +10,66 @@ import (
 	"example.com/failwell/scripts/lab/experiments"
 )
 
-const completersPage = `# Completer
-
-<!-- verdict -->
-Fault: the process dies.
-
-` + "```" + `
-WITHOUT
-  started; given back at the processor
-  ✗ 1 refund unfinished forever
-
-WITH
-  POST again: 202, Location: /v1/orders/ord_01a20e07-488e-7de5-93e0-d13043e1c1fe
-  the completer took it over, 4.2 s after the restart
-  ✓ 1 refund finished
-` + "```" + `
-<!-- end -->
-
-## Try it
-
-` + "```" + `
-go run ./scripts/lab run completer
-` + "```" + `
-`
-
-// completersRun is another run than the page shows: another id, other times.
-func completersRun() experiments.Result {
+// kept is what the page is drawn from, and ranNow another run: another id, other times.
+func kept() experiments.Result {
 	return experiments.Result{
-		ID: "completer", Seed: pagesSeed, Fault: "the process dies", Code: "shared/completer.go", Edit: "go run ./scripts/lab without completer", Page: "docs/patterns/completer.md",
+		ID: "completer", Fault: "the process dies",
 		Without: experiments.Verdict{Says: "1 refund unfinished forever"},
 		With:    experiments.Verdict{Good: true, Says: "1 refund finished"},
 		Left:    []experiments.Line{{AtMS: 14, Text: "started; given back at the processor"}},
 		Right: []experiments.Line{
-			{AtMS: 20, Text: "POST again: 202, Location: /v1/orders/ord_01a20fff-1111-7222-8333-444444444444"},
-			{AtMS: 3007, Text: "the completer took it over, 11.0 s after the restart"},
+			{AtMS: 20, Text: "POST again: 202, Location: /v1/orders/ord_01a20e07-488e-7de5-93e0-d13043e1c1fe"},
+			{AtMS: 3007, Text: "the completer took it over, 4.2 s after the restart"},
 		},
 	}
 }
 
-func TestCompare_FindsWhereAPageDiffersFromTheRun(t *testing.T) {
+func ranNow() experiments.Result {
+	r := kept()
+	r.Left[0].AtMS = 3
+	r.Right[0].Text = "POST again: 202, Location: /v1/orders/ord_01a20fff-1111-7222-8333-444444444444"
+	r.Right[1].Text = "the completer took it over, 11.0 s after the restart"
+	return r
+}
+
+func TestCompare_FindsWhereARunDiffersFromThePage(t *testing.T) {
 	for _, c := range []struct {
-		what, old, instead, says string // says nothing: the page is as it was run
+		what   string
+		change func(*experiments.Result)
+		says   string // nothing: it is as it is shown
 	}{
-		{"as it was run", "", "", ""},
-		{"other times and ids", "4.2 s", "0.3 s", ""},
-		{"a changed word without the pattern", "given back at", "given back by", `.md:8: want "  started; given back by the processor", got "  started; given back at the processor"`},
-		{"a changed word with it", "took it over", "took it up", `.md:13: want "  the completer took it up, * after the restart", got "  the completer took it over, * after the restart"`},
-		{"a changed status", "again: 202", "again: 201", `.md:12: want "  POST again: 201`},
-		{"a changed verdict in the timeline", "  ✓ 1 refund", "  ✓ 2 refund", `.md:14: want "  ✓ 2 refund finished", got "  ✓ 1 refund finished"`},
-		{"another fault", "the process dies.", "the process sleeps.", `.md:4: want "Fault: the process sleeps."`},
-		{"a line too many", "  ✓ 1 refund finished\n```\n", "  ✓ 1 refund finished\n```\nand more\n", `.md:16: want "and more", got "<!-- end -->"`},
-		{"a line too few", "  started; given back at the processor\n", "", `.md:8: want "  ✗ 1 refund unfinished forever", got "  started; given back`},
-		{"a page that ends early", completersPage[strings.Index(completersPage, "  ✓ 1 refund"):], "", `.md:14: want "", got "  ✓ 1 refund finished"`},
-		{"nothing of the timelines", "<!-- verdict -->", "", `.md: no <!-- verdict -->`},
+		{"other times and ids", func(*experiments.Result) {}, ""},
+		{"a changed word without the pattern", func(r *experiments.Result) { r.Left[0].Text = "started; given back" }, `want "  started; given back at the processor", got "  started; given back"`},
+		{"a changed word with it", func(r *experiments.Result) { r.Right[1].Text = "the completer took it up, 4.2 s after the restart" }, `got "  the completer took it up, * after the restart"`},
+		{"a changed status", func(r *experiments.Result) { r.Right[0].Text = "POST again: 201" }, `got "  POST again: 201"`},
+		{"a changed verdict", func(r *experiments.Result) { r.With.Says = "2 refunds finished" }, `want "  ✓ 1 refund finished", got "  ✓ 2 refunds finished"`},
+		{"another fault", func(r *experiments.Result) { r.Fault = "the process sleeps" }, `got "Fault: the process sleeps."`},
+		{"a line too many", func(r *experiments.Result) { r.Right = append(r.Right, experiments.Line{Text: "and more"}) }, `got "  and more"`},
+		{"a line too few", func(r *experiments.Result) { r.Left = nil }, `want "  started; given back at the processor", got "  ✗ 1 refund`},
+		{"one that is not shown", func(r *experiments.Result) { r.ID = "saga" }, `saga: want "Fault: ."`},
 	} {
 		dir := t.TempDir()
-		page := filepath.Join(dir, "completer.md")
-		if err := os.WriteFile(page, []byte(strings.Replace(completersPage, c.old, c.instead, 1)), 0o600); err != nil {
+		text, err := json.Marshal([]experiments.Result{kept()})
+		if err != nil {
 			t.Fatal(err)
 		}
-		err := compare(dir, []experiments.Result{completersRun()})
+		if err := os.WriteFile(filepath.Join(dir, "experiments.json"), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r := ranNow()
+		c.change(&r)
+		err = compare(dir, []experiments.Result{r})
 		switch {
 		case c.says == "" && err != nil:
 			t.Errorf("%s: %v", c.what, err)
-		case c.says != "" && (err == nil || !strings.Contains(err.Error(), strings.TrimSuffix(page, ".md")+c.says)):
-			t.Errorf("%s: got %v, want %s%s", c.what, err, strings.TrimSuffix(page, ".md"), c.says)
+		case c.says != "" && (err == nil || !strings.Contains(err.Error(), c.says)):
+			t.Errorf("%s: got %v, want %s", c.what, err, c.says)
 		}
 	}
 }
 
-func TestCompare_AnExperimentWithoutAPageIsStale(t *testing.T) {
-	if err := compare(t.TempDir(), []experiments.Result{completersRun()}); err == nil || !strings.Contains(err.Error(), "completer.md") {
+func TestCompare_NeedsWhatThePagesAreDrawnFrom(t *testing.T) {
+	if err := compare(t.TempDir(), []experiments.Result{ranNow()}); err == nil || !strings.Contains(err.Error(), "experiments.json") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -18,6 +17,7 @@ import (
 	"example.com/failwell/scripts/lab/conform"
 	"example.com/failwell/scripts/shop"
 	"example.com/failwell/scripts/stack"
+	"example.com/failwell/shared/platform/wait"
 )
 
 // ourRetention is how long a key is kept while we test ourselves: longer than any
@@ -104,22 +104,12 @@ func (m merchant) earn(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	for {
+	return wait.Until(ctx, 50*time.Millisecond, "a settlement: without one there is nothing to pay out", func() (bool, error) {
 		a, err := m.Get(ctx, m.Ledger+"/v1/accounts/merchant_available:"+m.Merchant+":GBP")
-		if err != nil {
-			return err
-		}
 		var account struct{ Balance struct{ Minor int64 } }
 		_ = json.Unmarshal(a.Body, &account) // there is none before the first settlement
-		if account.Balance.Minor > 0 {
-			return nil
-		}
-		select {
-		case <-time.After(50 * time.Millisecond):
-		case <-ctx.Done():
-			return errors.New("no settlement, so nothing to pay out")
-		}
-	}
+		return account.Balance.Minor > 0, err
+	})
 }
 
 // settled is news from the processor about a payment that we do not have.

@@ -1,17 +1,14 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
-	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"example.com/failwell/scripts/lab/exercises"
 	"example.com/failwell/scripts/stack"
@@ -21,7 +18,8 @@ type exerciseCmd struct {
 	N string `arg:"" help:"The exercise, by its number: 1, 3, 3b."`
 }
 
-// Run makes a copy of the tree with the bug in it, and says what to do.
+// Run makes a copy of the tree with the bug in it, and says what to do. Where there is a
+// copy already, it says so and leaves it as it is.
 func (c exerciseCmd) Run() error {
 	e, root, err := c.find()
 	if err != nil {
@@ -31,7 +29,7 @@ func (c exerciseCmd) Run() error {
 	if err != nil {
 		return err
 	}
-	files, err := e.Begin(root)
+	buggy, err := e.Overlay(root)
 	if err != nil {
 		return err
 	}
@@ -39,8 +37,14 @@ func (c exerciseCmd) Run() error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("Exercise %s: %s\n\n%s\n\nA copy of the tree, with the bug in it, is in %s. Read and repair there:\n", e.N, e.Title, e.Task, dir)
-	for _, file := range files {
+	where := fmt.Sprintf("A copy of the tree, with the bug in it, is in %s. Read and repair there:", dir)
+	if e.Begun(root) {
+		where = fmt.Sprintf("Your copy is in %s, as you left it; to begin again, delete it: rm -r %s. Read and repair there:", dir, dir)
+	} else if _, err := e.Begin(root); err != nil {
+		return err
+	}
+	fmt.Printf("Exercise %s: %s\n\n%s\n\n%s\n", e.N, e.Title, e.Task, where)
+	for _, file := range slices.Sorted(maps.Keys(buggy)) {
 		fmt.Printf("  %s\n", filepath.Join(dir, file))
 	}
 	fmt.Printf("\nWhen you think that it is right:\n  make check N=%s\nIt is red until then. Hints are in %s.\n", e.N, lesson)
@@ -67,14 +71,19 @@ func (c checkCmd) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("Exercise %s: %s of %s, with your copy of %s …\n", e.N, e.Test, e.Package, cmp.Or(strings.Join(slices.Sorted(maps.Keys(solution)), ", "), "nothing: it is the tree"))
+	begun := time.Now()
+	with := "your copy, which equals the tree"
+	if len(solution) > 0 {
+		with = "your copy of " + strings.Join(slices.Sorted(maps.Keys(solution)), ", ")
+	}
+	fmt.Printf("Exercise %s: %s of %s, with %s …\n", e.N, e.Test, e.Package, with)
 	verdict, out, err := test(ctx, root, e.Package, e.Test, solution)
 	if err != nil {
 		return err
 	}
 	if verdict != passed {
 		fmt.Print(inCopy(e.Dir(root), solution, failures(out)))
-		return fmt.Errorf("exercise %s is red ✗ %s %s", e.N, e.Test, verdict)
+		return red(e, fmt.Sprintf("%s %s", e.Test, verdict), begun)
 	}
 	fmt.Printf("%s passes. Now the other tests of %s …\n", e.Test, e.Package)
 	_, out, err = test(ctx, root, e.Package, ".*", solution)
@@ -83,10 +92,16 @@ func (c checkCmd) Run(ctx context.Context) error {
 	}
 	if broken := failures(out); broken != "" {
 		fmt.Print(broken)
-		return fmt.Errorf("exercise %s is red ✗ %s passes, and something else is broken now", e.N, e.Test)
+		return red(e, e.Test+" passes, and something else is broken now", begun)
 	}
-	fmt.Printf("Exercise %s is green ✓\n", e.N)
+	fmt.Printf("Exercise %s is green ✓ (%.0f s)\n", e.N, time.Since(begun).Seconds())
 	return nil
+}
+
+// red is the verdict. go and make each report it as an error of their own below, which must
+// not look like a check that could not be made.
+func red(e exercises.Exercise, why string, begun time.Time) error {
+	return fmt.Errorf("exercise %s is red ✗ %s (%.0f s). This is the verdict; \"Error 1\" of make says no more than that", e.N, why, time.Since(begun).Seconds())
 }
 
 type exercisesCmd struct {
@@ -95,7 +110,8 @@ type exercisesCmd struct {
 }
 
 // Run sees that the test of each exercise fails with its bug, and passes without it: then
-// a check is red when a learner begins, and can become green.
+// a check is red when a learner begins, and can become green. With a wrong repair that we
+// know of, a check must be red as well.
 func (c exercisesCmd) Run(ctx context.Context) error {
 	root, err := stack.ModuleRoot()
 	if err != nil {
@@ -103,8 +119,12 @@ func (c exercisesCmd) Run(ctx context.Context) error {
 	}
 	var chosen []broken
 	for _, e := range exercises.All {
-		if len(c.Only) == 0 || slices.Contains(c.Only, e.N) {
-			chosen = append(chosen, broken{e.N, e.Package, e.Test, func() (map[string]string, error) { return e.Overlay(root) }})
+		if len(c.Only) > 0 && !slices.Contains(c.Only, e.N) {
+			continue
+		}
+		chosen = append(chosen, broken{e.N, e.Package, e.Test, func() (map[string]string, error) { return e.Overlay(root) }})
+		for _, w := range e.Wrong {
+			chosen = append(chosen, broken{e.N + " " + w.Name, e.Package, w.Test, func() (map[string]string, error) { return e.Misled(root, w) }})
 		}
 	}
 	return prove(ctx, root, c.AtOnce, chosen)
@@ -126,20 +146,13 @@ const maxFailureLines = 30
 func failures(out []byte) string {
 	said := map[string]string{}
 	var all strings.Builder
-	lines := bufio.NewScanner(bytes.NewReader(out))
-	lines.Buffer(nil, len(out)+1)
-	for lines.Scan() {
-		var event struct{ Action, Test, Output string }
-		if json.Unmarshal(lines.Bytes(), &event) != nil {
-			all.WriteString(lines.Text() + "\n") // of the compiler
-			continue
+	for _, e := range events(out) {
+		if !strings.HasPrefix(e.Output, "=== ") { // that it runs, pauses and goes on
+			said[e.Test] += e.Output
 		}
-		if !strings.HasPrefix(event.Output, "=== ") { // that it runs, pauses and goes on
-			said[event.Test] += event.Output
-		}
-		if event.Action == "build-output" || event.Action == "fail" {
-			all.WriteString(said[event.Test])
-			said[event.Test] = ""
+		if e.Action == "build-output" || e.Action == "fail" {
+			all.WriteString(said[e.Test])
+			said[e.Test] = ""
 		}
 	}
 	text := strings.SplitAfter(all.String(), "\n")

@@ -3,12 +3,10 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/alecthomas/kong"
+
+	"example.com/failwell/scripts/command"
 )
 
 var cli struct {
@@ -26,12 +24,7 @@ var cli struct {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	defer stop()
-	k := kong.Parse(&cli, kong.Name("lab"), kong.UsageOnError(), kong.BindTo(ctx, (*context.Context)(nil)))
-	if err := k.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "lab:", err)
-		stop()
-		os.Exit(1)
-	}
+	command.Main("lab", func(ctx context.Context) error {
+		return kong.Parse(&cli, kong.Name("lab"), kong.UsageOnError(), kong.BindTo(ctx, (*context.Context)(nil))).Run()
+	})
 }

@@ -7,8 +7,9 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"example.com/failwell/scripts/lab/audit"
 	"example.com/failwell/scripts/lab/mutants"
@@ -38,26 +39,19 @@ func (c mutantsCmd) Run(ctx context.Context) error {
 		return err
 	}
 	outcomes := make([]caught, len(chosen)+1) // the last is the control
-	places := make(chan struct{}, c.Systems)
-	var all sync.WaitGroup
-	run := func(i int, one func() caught) {
-		places <- struct{}{}
-		all.Go(func() {
-			defer func() { <-places }()
-			outcomes[i] = one()
-		})
-	}
+	var all errgroup.Group
+	all.SetLimit(c.Systems)
 	var drives []mutants.Drive
 	for _, m := range chosen {
 		if !slices.ContainsFunc(drives, func(d mutants.Drive) bool { return d.ID == m.Drive.ID }) {
 			drives = append(drives, m.Drive)
 		}
 	}
-	run(len(chosen), func() caught { return control(ctx, drives) })
+	all.Go(func() error { outcomes[len(chosen)] = control(ctx, drives); return nil })
 	for i, m := range chosen {
-		run(i, func() caught { return c.one(ctx, m) })
+		all.Go(func() error { outcomes[i] = c.one(ctx, m); return nil })
 	}
-	all.Wait()
+	_ = all.Wait() // each outcome has its error
 
 	missed := 0
 	const line = "%-24s %-26s %-24s %s %s\n"

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -10,7 +9,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"example.com/failwell/scripts/lab/mutants"
 	"example.com/failwell/scripts/stack"
@@ -18,7 +18,7 @@ import (
 
 type recordCmd struct {
 	Only   []string `help:"Only the bugs whose name contains one of these."`
-	AtOnce int      `default:"3" help:"How many to run side by side; some tests only wait."`
+	AtOnce int      `default:"5" help:"How many to run side by side; some tests only wait."`
 }
 
 // Run brings each bug of the track record back, and sees that its test fails.
@@ -61,12 +61,10 @@ func prove(ctx context.Context, root string, atOnce int, chosen []broken) error 
 	}
 	const found = "red with it, green without ✓"
 	marks := make([]string, len(chosen))
-	places := make(chan struct{}, atOnce)
-	var all sync.WaitGroup
+	var all errgroup.Group
+	all.SetLimit(atOnce)
 	for i, b := range chosen {
-		places <- struct{}{}
-		all.Go(func() {
-			defer func() { <-places }()
+		all.Go(func() error {
 			overlay, err := b.overlay()
 			var verdict string
 			var out []byte
@@ -83,9 +81,10 @@ func prove(ctx context.Context, root string, atOnce int, chosen []broken) error 
 			default:
 				marks[i] = found
 			}
+			return nil
 		})
 	}
-	all.Wait()
+	_ = all.Wait() // what came of each is its mark
 	wrong := 0
 	for i, b := range chosen {
 		fmt.Printf("%-38s %-78s %s\n", b.name, b.test, marks[i])
@@ -118,7 +117,8 @@ func test(ctx context.Context, root, pkg, name string, overlay map[string]string
 	if err != nil {
 		return "", nil, err
 	}
-	args := append(append([]string{"test", "-count=1", "-json"}, flags...), "-run", "^("+name+")$", pkg)
+	// Each mistake is compiled and linked for itself: without what the verdict does not need.
+	args := append(append([]string{"test", "-count=1", "-json", "-vet=off", "-ldflags=-s -w"}, flags...), "-run", "^("+name+")$", pkg)
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = root
 	out, _ = cmd.CombinedOutput() // its status says less than its lines
@@ -129,19 +129,29 @@ func test(ctx context.Context, root, pkg, name string, overlay map[string]string
 // own subtests and the package do not count.
 func verdictOn(test string, out []byte) string {
 	verdict := notRun
-	lines := bufio.NewScanner(bytes.NewReader(out))
-	lines.Buffer(nil, len(out)+1) // as long as they come
-	for lines.Scan() {
-		var event struct{ Action, Test string }
-		if json.Unmarshal(lines.Bytes(), &event) != nil || event.Test != test {
-			continue
-		}
-		switch event.Action {
-		case "pass":
+	for _, e := range events(out) {
+		switch {
+		case e.Test != test:
+		case e.Action == "pass":
 			verdict = passed
-		case "fail":
+		case e.Action == "fail":
 			verdict = failed
 		}
 	}
 	return verdict
+}
+
+// event is a line of `go test -json`.
+type event struct{ Action, Test, Output string }
+
+// events reads them. A line that is none is the compiler's.
+func events(out []byte) (all []event) {
+	for line := range bytes.Lines(out) {
+		var e event
+		if json.Unmarshal(line, &e) != nil {
+			e = event{Action: "build-output", Output: string(line)}
+		}
+		all = append(all, e)
+	}
+	return all
 }

@@ -50,7 +50,7 @@ func (r *recorder) system(ctx context.Context, opts stack.Options, seed uint64) 
 		return nil, err
 	}
 	w.Shop.HTTP.Transport = page.Hear(w.Shop.HTTP.Transport)
-	out := &experiments.World{World: w, Seed: seed, Hear: page.Hear}
+	out := &experiments.World{World: w, Seed: seed}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.pages[out] = page

@@ -15,6 +15,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"golang.org/x/sync/errgroup"
+
 	"example.com/failwell/scripts/lab/experiments"
 	"example.com/failwell/scripts/lab/experiments/edits"
 	"example.com/failwell/scripts/lab/world"
@@ -61,7 +63,7 @@ type runCmd struct {
 	Systems int    `default:"3" help:"How many edited systems to run side by side."`
 
 	Record  string `placeholder:"DIR" help:"Keep what happened between the processes in both systems, for the page in the browser (docs/site/runs). One edited system at a time."`
-	Compare string `placeholder:"DIR" help:"Fail when the experiment's page in this directory shows other timelines, other verdicts or another fault. The pages show seed 1."`
+	Compare string `placeholder:"DIR" help:"Fail when the experiments.json in this directory, which its pages are drawn from, has other timelines, other verdicts or another fault. The pages show seed 1."`
 
 	recorder *recorder // nil: not asked for
 }
@@ -171,19 +173,20 @@ func (c runCmd) perform(ctx context.Context, progress io.Writer, chosen []experi
 			with[i] <- c.half(ctx, e, w, false, err)
 		}
 	})
-	places := make(chan struct{}, c.Systems)
 	all.Go(func() {
+		var edited errgroup.Group
+		edited.SetLimit(c.Systems)
 		for i, e := range chosen {
-			places <- struct{}{}
-			all.Go(func() {
-				defer func() { <-places }()
+			edited.Go(func() error {
 				w, err := c.edited(ctx, servers, e.ID)
 				if err == nil {
 					defer w.Close()
 				}
 				without[i] <- c.half(ctx, e, w, true, err)
+				return nil
 			})
 		}
+		_ = edited.Wait() // each half has its error
 	})
 	for i, e := range chosen {
 		result := e.Result(c.Seed, <-without[i], <-with[i])

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"example.com/failwell/scripts/lab/audit"
 	"example.com/failwell/scripts/lab/sweep"
 	"example.com/failwell/scripts/lab/world"
 	"example.com/failwell/scripts/stack"
@@ -148,7 +149,7 @@ func untilViolated(ctx context.Context, queue <-chan sweep.Combination, tell fun
 			s.Error = err.Error()
 		}
 		tell(s)
-		violated := (*sweep.Violated)(nil)
+		violated := (*audit.Violated)(nil)
 		if err != nil && (!errors.Is(err, sweep.ErrOtherAnswer) || errors.As(err, &violated)) {
 			return true, nil
 		}

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"example.com/failwell/scripts/lab/audit"
+	"example.com/failwell/scripts/lab/world"
 	"example.com/failwell/scripts/shop"
 	"example.com/failwell/scripts/stack"
 )
@@ -34,18 +35,14 @@ func TestMain(m *testing.M) {
 
 func runTests(m *testing.M) (int, error) {
 	ctx := context.Background()
-	var err error
-	if system, err = stack.Start(ctx, stack.Options{Out: os.Stderr, IgnoreGiven: true, Env: map[string][]string{
+	started, err := world.Start(ctx, stack.Options{Out: os.Stderr, IgnoreGiven: true, Env: map[string][]string{
 		stack.Payments: {"RECONCILE_GRACE=1h", "RECONCILE_OVERLAP=10m", "RECEIPT_POLL=1h"}, // the planted payments need no receipts
-	}}); err != nil {
+	}})
+	if err != nil {
 		return 1, err
 	}
-	defer system.Close()
-	if truth, err = audit.Open(ctx, system.DatabaseURL, system.ReceiptsURL()); err != nil {
-		return 1, err
-	}
-	defer truth.Close()
-	acme = shop.New(system.Env())
+	defer started.Close()
+	system, acme, truth = started.System, started.Shop, started.Truth
 	return m.Run(), nil
 }
 

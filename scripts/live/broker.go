@@ -62,20 +62,8 @@ func firehose(ctx context.Context, broker, api string, ready func(), tell func(.
 
 // trace turns the copying on or off.
 func trace(ctx context.Context, api string, on bool) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPut, api+"/api/vhosts/%2F", strings.NewReader(fmt.Sprintf(`{"tracing":%t}`, on)))
-	if err != nil {
-		return err
-	}
-	request.Header.Set("Content-Type", "application/json")
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	_ = response.Body.Close()
-	if response.StatusCode >= http.StatusMultipleChoices {
-		return fmt.Errorf("the broker does not trace: status %d of its management API", response.StatusCode)
+	if err := ask(ctx, http.MethodPut, api+"/api/vhosts/%2F", map[string]bool{"tracing": on}, nil); err != nil {
+		return fmt.Errorf("the broker does not trace: its management API: %w", err)
 	}
 	return nil
 }

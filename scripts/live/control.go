@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -18,6 +17,7 @@ import (
 	"example.com/failwell/scripts/shop"
 	"example.com/failwell/scripts/stack"
 	"example.com/failwell/shared/platform/fault"
+	"example.com/failwell/shared/platform/web"
 )
 
 const (
@@ -111,11 +111,8 @@ func (p *Page) arm(ctx context.Context, in asked) (any, error) {
 	if p.url(in.Service) == "" || in.Service == stack.Sandbox {
 		return nil, fmt.Errorf("%w: no service %q", errAsked, in.Service)
 	}
-	order, err := json.Marshal(fault.Order{Point: in.Point, Action: fault.Action(in.Action), Hit: in.Hit, DelayMS: in.DelayMS})
-	if err != nil {
-		return nil, err
-	}
-	if err := p.send(ctx, http.MethodPut, p.url(in.Service)+"/lab/faults", order); err != nil {
+	order := fault.Order{Point: in.Point, Action: fault.Action(in.Action), Hit: in.Hit, DelayMS: in.DelayMS}
+	if err := ask(ctx, http.MethodPut, p.url(in.Service)+"/lab/faults", order, nil); err != nil {
 		return nil, err
 	}
 	p.note(ctx, Lab, in.Service, fmt.Sprintf("armed: %s at %s, hit %d", in.Action, in.Point, max(in.Hit, 1)))
@@ -144,11 +141,7 @@ func (p *Page) misbehave(ctx context.Context, in asked) (any, error) {
 	}
 	added := rule{Contract: in.Contract, Fault: in.Fault, Times: in.Times, DelayMS: in.DelayMS}
 	rules.Rules = append(kept, added)
-	body, err := json.Marshal(rules)
-	if err != nil {
-		return nil, err
-	}
-	if err := p.send(ctx, http.MethodPut, p.url("sandbox")+"/faults", body); err != nil {
+	if err := ask(ctx, http.MethodPut, p.url("sandbox")+"/faults", rules, nil); err != nil {
 		return nil, err
 	}
 	p.note(ctx, Lab, added.lane(), fmt.Sprintf("armed: %s at %s", in.Fault, in.Contract))
@@ -171,30 +164,24 @@ func (p *Page) disarm(ctx context.Context, _ asked) (any, error) {
 		err = errors.Join(err, not)
 	}
 	for _, name := range stack.Services {
-		_ = p.send(ctx, http.MethodDelete, p.url(name)+"/lab/faults", nil)
+		_ = ask(ctx, http.MethodDelete, p.url(name)+"/lab/faults", nil, nil)
 	}
-	err = errors.Join(err, p.send(ctx, http.MethodDelete, p.url("sandbox")+"/faults", nil))
+	err = errors.Join(err, ask(ctx, http.MethodDelete, p.url("sandbox")+"/faults", nil, nil))
 	p.note(ctx, Lab, "client", "everything is disarmed")
 	return struct{}{}, err
 }
 
-func (p *Page) send(ctx context.Context, method, address string, body []byte) error {
-	request, err := http.NewRequestWithContext(ctx, method, address, strings.NewReader(string(body)))
-	if err != nil {
-		return err
-	}
-	request.Header.Set("Content-Type", "application/json")
-	response, err := p.plain.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close() //nolint:errcheck // only read
-	if response.StatusCode >= http.StatusMultipleChoices {
+// ask makes a call that is on no timeline.
+func ask(ctx context.Context, method, address string, in, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	status, answer, err := web.Call(ctx, http.DefaultClient, web.Request{Method: method, URL: address, In: in, Out: out})
+	if err == nil && status >= http.StatusMultipleChoices {
 		var problem struct{ Detail string }
-		_ = json.NewDecoder(response.Body).Decode(&problem) // the status says enough
-		return fmt.Errorf("%w: %s (status %d)", errAsked, problem.Detail, response.StatusCode)
+		_ = json.Unmarshal(answer, &problem) // the status says enough
+		err = fmt.Errorf("%w: %s (status %d)", errAsked, problem.Detail, status)
 	}
-	return nil
+	return err
 }
 
 // verdict is what the audit says now. While work is going on, some invariants are rightly

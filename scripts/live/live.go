@@ -54,7 +54,6 @@ type Page struct {
 	ctx    context.Context //nolint:containedctx // ends what is watched: the lifetime of the server, not of a call
 	record *record
 	shop   *shop.Shop
-	plain  *http.Client
 	calls  atomic.Int64 // of the page's client
 
 	mu       sync.Mutex
@@ -99,7 +98,6 @@ func (p *Page) Serve(ctx context.Context, listener net.Listener, system System) 
 // use begins with a system.
 func (p *Page) use(ctx context.Context, system System) {
 	p.ctx, p.System = ctx, system
-	p.plain = &http.Client{Timeout: 5 * time.Second}
 	p.shop = shop.New(system.Env)
 	p.shop.HTTP.Transport = p.Hear(p.shop.HTTP.Transport)
 }

@@ -74,7 +74,7 @@ func (p *Page) Since(mark int) []Event {
 			events = append(events, e)
 		}
 	}
-	slices.SortFunc(events, func(a, b Event) int { return cmp.Or(a.At.Compare(b.At), a.Seq-b.Seq) })
+	sortByTime(events)
 	if more := len(events) - eventsKept; more > 0 {
 		events = append(events[:eventsKept], Event{
 			Seq: events[eventsKept].Seq, At: events[eventsKept].At, Kind: Gap, Lane: "client", Text: fmt.Sprintf("and %d more that the recording does not keep", more),
@@ -85,6 +85,10 @@ func (p *Page) Since(mark int) []Event {
 		events[i] = events[i].short(known)
 	}
 	return events
+}
+
+func sortByTime(events []Event) {
+	slices.SortFunc(events, func(a, b Event) int { return cmp.Or(a.At.Compare(b.At), a.Seq-b.Seq) })
 }
 
 // short is an event as a recording keeps it: of an updated row only what has changed.

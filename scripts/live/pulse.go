@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"example.com/failwell/scripts/stack"
+	"example.com/failwell/shared/platform/wait"
 )
 
 const (
@@ -45,10 +46,7 @@ func pulse(ctx context.Context, name, address string, tell func(...Event)) error
 			}
 			was = true
 		}
-		select {
-		case <-time.After(redialEvery):
-		case <-ctx.Done():
-		}
+		wait.For(ctx, redialEvery)
 	}
 	return ctx.Err()
 }

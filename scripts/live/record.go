@@ -232,12 +232,7 @@ func (r *record) timeline(id string) (events []Event, changed <-chan struct{}) {
 			events = append(events, e)
 		}
 	}
-	slices.SortFunc(events, func(a, b Event) int {
-		if c := a.At.Compare(b.At); c != 0 {
-			return c
-		}
-		return a.Seq - b.Seq
-	})
+	sortByTime(events)
 	return events, r.changed
 }
 

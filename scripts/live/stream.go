@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 
 	"example.com/failwell/scripts/shop"
 )
@@ -52,30 +52,24 @@ func (p *Page) flow(ctx context.Context, in asked) (any, error) {
 func (p *Page) place(ctx context.Context, in asked) {
 	tick := time.NewTicker(time.Duration(float64(time.Second) / in.Rate))
 	defer tick.Stop()
-	places := make(chan struct{}, mostUnanswered)
+	var orders errgroup.Group
+	orders.SetLimit(mostUnanswered)
 	for {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return
 		}
-		select {
-		case places <- struct{}{}:
-		default:
-			continue
-		}
-		p.mu.Lock()
-		p.stream.Placed++
-		p.mu.Unlock()
-		go func() { // goes on when the stream is stopped: a client does not give up an order that it has sent
-			defer func() { <-places }()
+		placed := orders.TryGo(func() error { // goes on when the stream is stopped: a client does not give up an order that it has sent
 			ctx, cancel := context.WithTimeout(p.ctx, clientPatience)
 			defer cancel()
-			token, err := p.shop.Token(ctx, in.Card)
-			if err != nil {
-				return // no order was sent
-			}
-			_, _, _ = p.shop.Insist(ctx, uuid.NewString(), p.shop.Basket(token, shop.Item{SKU: in.SKU, Quantity: 1}), nil) // its timeline says what became of it
-		}()
+			_, _ = p.shop.Checkout(ctx, in.Card, shop.Item{SKU: in.SKU, Quantity: 1}) // its timeline says what became of it
+			return nil
+		})
+		if placed {
+			p.mu.Lock()
+			p.stream.Placed++
+			p.mu.Unlock()
+		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"example.com/failwell/scripts/stack"
 	"example.com/failwell/shared/platform/fault"
+	"example.com/failwell/shared/platform/wait"
 )
 
 const (
@@ -80,10 +81,7 @@ func (p *Page) source(ctx context.Context, name string, run func(ctx context.Con
 			if was {
 				p.record.add(Event{At: time.Now(), Kind: Gap, Lane: "client", Text: "the " + name + " broke off; what follows may have holes", More: err.Error()})
 			}
-			select {
-			case <-time.After(watchAgain):
-			case <-ctx.Done():
-			}
+			wait.For(ctx, watchAgain)
 		}
 	}()
 }
@@ -99,25 +97,22 @@ func (p *Page) setSource(name, why string) {
 func (p *Page) ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	for {
-		missing := ""
+	missing := ""
+	err := wait.Until(ctx, 20*time.Millisecond, "all sources", func() (bool, error) {
 		p.mu.Lock()
+		defer p.mu.Unlock()
+		missing = ""
 		for name, why := range p.sources {
 			if why != "" {
 				missing = name + ": " + why
 			}
 		}
-		watched := p.stop != nil
-		p.mu.Unlock()
-		if watched && missing == "" {
-			return nil
-		}
-		select {
-		case <-time.After(20 * time.Millisecond):
-		case <-ctx.Done():
-			return fmt.Errorf("not everything is watched yet, %s", missing)
-		}
+		return p.stop != nil && missing == "", nil
+	})
+	if err != nil {
+		return fmt.Errorf("not everything is watched yet, %s: %w", missing, err)
 	}
+	return nil
 }
 
 // Life takes the word of the parent of the processes.
@@ -170,10 +165,7 @@ type rule struct {
 func (p *Page) keepLooking(ctx context.Context) {
 	for ctx.Err() == nil {
 		p.look(ctx)
-		select {
-		case <-time.After(lookEvery):
-		case <-ctx.Done():
-		}
+		wait.For(ctx, lookEvery)
 	}
 }
 
@@ -236,16 +228,7 @@ func (p *Page) look(ctx context.Context) {
 func (p *Page) read(ctx context.Context, address string, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	if err != nil {
-		return err
-	}
-	response, err := p.plain.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close() //nolint:errcheck // only read
-	return json.NewDecoder(response.Body).Decode(into)
+	return ask(ctx, http.MethodGet, address, nil, into)
 }
 
 // events streams a timeline and the state to a browser (server-sent events). An event is

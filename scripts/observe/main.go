@@ -10,14 +10,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/signal"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/alecthomas/kong"
 
+	"example.com/failwell/scripts/command"
 	"example.com/failwell/scripts/shop"
 	"example.com/failwell/scripts/stack"
 )
@@ -29,14 +28,8 @@ var cli struct {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	defer stop()
 	kong.Parse(&cli, kong.Name("observe"), kong.UsageOnError())
-	if err := run(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "observe:", err)
-		stop()
-		os.Exit(1)
-	}
+	command.Main("observe", run)
 }
 
 // settings shorten what the alarms wait for, or lengthen what would repair a failure before

@@ -18,6 +18,7 @@ import (
 
 	"example.com/failwell/scripts/shop"
 	"example.com/failwell/scripts/stack"
+	"example.com/failwell/shared/platform/wait"
 	"example.com/failwell/shared/testenv"
 )
 
@@ -32,7 +33,7 @@ var scenes = []scene{
 	{"MessagesRefused", "*ledger* has a message for which no queue is bound", "its receiver declares one", (*world).unroutable},
 	{"OutboxStuck", "the relay of *ledger* hangs", "the process is killed, and starts again", (*world).hangingRelay},
 	{"OutboxAdopted", "the relay of the second *orders* hangs, and it goes on accepting", "the process is killed, and starts again", (*world).adoptedMessages},
-	{"SagaCommandsResent", "the processor does not answer, and the time for a reply has passed (its row is put forward)", "the processor answers", (*world).silentParticipant},
+	{"SagaCommandsResent", "the processor answers each hold with 500, and the replies count as overdue (`resend_at` of the sagas is set to now)", "the processor works", (*world).silentParticipant},
 	{"OrderStuck", "a transaction that a person has left open holds the merchant's accounts", "it is rolled back", (*world).heldAccounts},
 	{"CompensationRefused", "the saga of a confirmed order is put to turn back (its row is edited)", "the row is put right", (*world).turnedBack},
 	{"OrdersShed", "the processor is slow, and orders come faster", "they come no more", (*world).tooManyOrders},
@@ -42,12 +43,13 @@ var scenes = []scene{
 	{"MessagesParked", "a message that is no event", "it is thrown away", (*world).poison},
 	{"CallbacksGivenUp", "a merchant's endpoint answers 410", "it answers 204, and `ops callbacks replay`", (*world).goneEndpoint},
 	{"CallbackBacklog", "1,001 callbacks (rows that are planted) to an endpoint that answers 503", "it answers 204", (*world).closedEndpoint},
-	{"PayoutUnknown", "the bank gives no answer to a transfer", "`ops payouts resolve`", (*world).unknownPayout},
+	{"PayoutUnknown", "the bank answers a transfer with 500", "`ops payouts resolve`", (*world).unknownPayout},
 	{"TransactionInDoubt", "*payments* hangs between the two prepares of a payout", "it goes on", (*world).inDoubt},
 	{"PersonNeeded", "a stored receipt is cut off, and asked for", "the document is brought back", (*world).damagedReceipt},
 	{"CompleterFailing", "the processor fails each refund, and its client is gone", "the processor works", (*world).failingRefund},
 	{"EventsOverdue", "*payments* hangs before it records a capture; the processor's news of it is there", "it goes on", (*world).earlyNews},
 	{"ReconciliationUnresolvable", "a payout that is not on the bank's statement, and a reconciliation", "`ops payouts resolve`, and another reconciliation", (*world).notOnStatement},
+	{"ReconciliationIncomplete", "the processor and the bank hang (SIGSTOP), and a reconciliation", "they go on, and another reconciliation", (*world).noStatement},
 	{"JobNotDone", "the lease of a job has run out long ago (its row is edited), and a transaction that a person has left open holds the row", "it is rolled back", (*world).heldLease},
 }
 
@@ -79,10 +81,7 @@ func background(ctx context.Context, every time.Duration, do func(ctx context.Co
 		defer close(ended)
 		for ctx.Err() == nil {
 			do(ctx)
-			select {
-			case <-time.After(every):
-			case <-ctx.Done():
-			}
+			wait.For(ctx, every)
 		}
 	}()
 	return func(context.Context) error { cancel(); <-ended; return nil }
@@ -351,6 +350,14 @@ func (w *world) notOnStatement(ctx context.Context) (repairing, error) {
 		err = w.eventually(ctx, stack.Payments, `SELECT finished_at < now() - interval '1.2 s' FROM payouts WHERE outcome = 'unknown'`)
 	}
 	return func(ctx context.Context) error { return errors.Join(resolve(ctx), w.reconcile(ctx)) }, errors.Join(err, w.reconcile(ctx))
+}
+
+func (w *world) noStatement(ctx context.Context) (repairing, error) {
+	w.Signal(stack.Sandbox, testenv.Pause)
+	return func(ctx context.Context) error {
+		w.Signal(stack.Sandbox, testenv.Resume)
+		return w.reconcile(ctx)
+	}, w.reconcile(ctx)
 }
 
 func (w *world) inDoubt(ctx context.Context) (repairing, error) {

@@ -15,6 +15,7 @@ import (
 
 	"example.com/failwell/scripts/shop"
 	"example.com/failwell/scripts/stack"
+	"example.com/failwell/shared/platform/wait"
 )
 
 // decoded is the body of an answer that is no refusal.
@@ -31,20 +32,13 @@ func decoded[T any](a shop.Answer, err error) (out T, _ error) {
 // eventually waits until a query says true.
 func (w *world) eventually(ctx context.Context, service, query string, args ...any) error {
 	return w.inDatabase(ctx, service, func(db *pgx.Conn) error {
-		for begun := time.Now(); ; {
-			var so *bool
-			if err := db.QueryRow(ctx, query, args...).Scan(&so); err != nil || so != nil && *so {
-				return err
-			}
-			if time.Since(begun) > patience {
-				return fmt.Errorf("still not so: %s", query)
-			}
-			select {
-			case <-time.After(50 * time.Millisecond):
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
+		ctx, cancel := context.WithTimeout(ctx, patience)
+		defer cancel()
+		return wait.Until(ctx, 50*time.Millisecond, query, func() (bool, error) {
+			var so *bool // NULL: no row is there yet
+			err := db.QueryRow(ctx, query, args...).Scan(&so)
+			return so != nil && *so, err
+		})
 	})
 }
 

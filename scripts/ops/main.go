@@ -3,13 +3,10 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"os"
-	"os/signal"
-	"syscall"
 
 	"github.com/alecthomas/kong"
 
+	"example.com/failwell/scripts/command"
 	"example.com/failwell/scripts/ops/commands"
 )
 
@@ -23,12 +20,7 @@ var cli struct {
 }
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	defer stop()
-	k := kong.Parse(&cli, kong.Name("ops"), kong.UsageOnError(), kong.BindTo(ctx, (*context.Context)(nil)))
-	if err := k.Run(); err != nil {
-		fmt.Fprintln(os.Stderr, "ops:", err)
-		stop()
-		os.Exit(1)
-	}
+	command.Main("ops", func(ctx context.Context) error {
+		return kong.Parse(&cli, kong.Name("ops"), kong.UsageOnError(), kong.BindTo(ctx, (*context.Context)(nil))).Run()
+	})
 }

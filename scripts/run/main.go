@@ -6,25 +6,17 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 
+	"example.com/failwell/scripts/command"
 	"example.com/failwell/scripts/stack"
 	"example.com/failwell/shared/testenv"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
-	defer stop()
-	if err := run(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "run:", err)
-		os.Exit(1)
-	}
-}
+func main() { command.Main("run", run) }
 
 func run(ctx context.Context) error {
 	// One in a directory: a second one would overwrite the addresses of the first, and

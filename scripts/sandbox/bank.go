@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"net/http"
 	"time"
 
@@ -33,13 +34,7 @@ type transferRequest struct {
 }
 
 func (r transferRequest) Validate() error {
-	if !plain(r.Reference) {
-		return invalid("reference", plainText)
-	}
-	if !plain(r.Account) {
-		return invalid("account", plainText)
-	}
-	return validAmount(r.Amount)
+	return cmp.Or(plainFields("reference", r.Reference, "account", r.Account), validAmount(r.Amount))
 }
 
 // transfer is a line of the statement.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -82,15 +83,7 @@ type authoriseRequest struct {
 }
 
 func (r authoriseRequest) Validate() error {
-	switch {
-	case !plain(r.PaymentMethod):
-		return invalid("payment_method", plainText)
-	case !plain(r.Reference):
-		return invalid("reference", plainText)
-	case !plain(r.MerchantID):
-		return invalid("merchant_id", plainText)
-	}
-	return validAmount(r.Amount)
+	return cmp.Or(plainFields("payment_method", r.PaymentMethod, "reference", r.Reference, "merchant_id", r.MerchantID), validAmount(r.Amount))
 }
 
 // authorise holds money on a card. How it goes wrong is up to the card.

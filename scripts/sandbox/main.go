@@ -10,7 +10,7 @@ package main
 import (
 	"context"
 	"embed"
-	"os"
+	"log/slog"
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,7 +18,6 @@ import (
 	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/platform/postgres/migrate"
 	"example.com/failwell/shared/platform/process"
-	"example.com/failwell/shared/platform/telemetry"
 	"example.com/failwell/shared/platform/web"
 )
 
@@ -27,11 +26,7 @@ var migrations embed.FS
 
 func main() { process.Main("sandbox", run) }
 
-func run(ctx context.Context, cfg settings) error {
-	logger, err := telemetry.Logger(os.Stderr, "sandbox", cfg.LogLevel)
-	if err != nil {
-		return err
-	}
+func run(ctx context.Context, cfg settings, logger *slog.Logger) error {
 	db, err := postgres.Open(ctx, postgres.Options{URL: cfg.DatabaseURL, MaxConns: cfg.DatabaseConns, Logger: logger})
 	if err != nil {
 		return err

@@ -270,14 +270,14 @@ func TestRun_ServesUntilToldToStop(t *testing.T) {
 	held, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	cfg := testSettings()
-	cfg.HTTPAddr, cfg.LogLevel = held.Addr().String(), "error"
+	cfg.HTTPAddr = held.Addr().String()
 	cfg.DatabaseURL = testenv.Postgres(t, migrations)
 	cfg.WebhookTarget = "http://127.0.0.1:1/nobody"
 	must(t, held.Close())
 
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- run(ctx, cfg) }()
+	go func() { ended <- run(ctx, cfg, slog.New(slog.DiscardHandler)) }()
 	await(t, "readiness", func() bool {
 		resp, err := http.Get("http://" + cfg.HTTPAddr + "/readyz")
 		if err != nil {

@@ -80,13 +80,7 @@ type redeemRequest struct {
 }
 
 func (r redeemRequest) Validate() error {
-	if !plain(r.Token) {
-		return invalid("token", plainText)
-	}
-	if !plain(r.Reference) {
-		return invalid("reference", plainText)
-	}
-	return nil
+	return plainFields("token", r.Token, "reference", r.Reference)
 }
 
 var (

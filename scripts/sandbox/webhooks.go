@@ -7,16 +7,17 @@ import (
 	"log/slog"
 	"net/http"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+	"golang.org/x/sync/errgroup"
 
 	"example.com/failwell/shared/platform/money"
 	"example.com/failwell/shared/platform/postgres"
+	"example.com/failwell/shared/platform/wait"
 	"example.com/failwell/shared/platform/web"
 )
 
@@ -132,16 +133,12 @@ func (s *sender) runOnce(ctx context.Context) (int, error) {
 	if err != nil || len(events) == 0 {
 		return 0, err
 	}
-	var working sync.WaitGroup
-	places := make(chan struct{}, sendAtOnce)
+	var working errgroup.Group
+	working.SetLimit(sendAtOnce)
 	for _, e := range events {
-		places <- struct{}{}
-		working.Go(func() {
-			s.deliver(ctx, e)
-			<-places
-		})
+		working.Go(func() error { s.deliver(ctx, e); return nil })
 	}
-	working.Wait()
+	_ = working.Wait() // what came of each stands in it
 	return len(events), s.conclude(context.WithoutCancel(ctx), events)
 }
 
@@ -169,10 +166,10 @@ func (s *sender) claim(ctx context.Context) ([]*pending, error) {
 // deliver makes one attempt, well or badly as the faults have it.
 func (s *sender) deliver(ctx context.Context, e *pending) {
 	misbehave := s.faults.next("webhooks")
-	wait := min(s.retry<<min(e.attempts-1, 16), longestRetry)
 	// Shifted by 16 at most: further on the doubling would overflow.
-	e.dueAgain = time.Now().Add(wait)
-	sleep(ctx, misbehave.before+misbehave.after)
+	pause := min(s.retry<<min(e.attempts-1, 16), longestRetry)
+	e.dueAgain = time.Now().Add(pause)
+	wait.For(ctx, misbehave.before+misbehave.after)
 	switch misbehave.fault {
 	case "refuse", "fail_before":
 		return // the network ate it: for the receiver, the try did not happen
@@ -193,16 +190,9 @@ func (s *sender) deliver(ctx context.Context, e *pending) {
 	}
 	err := s.post(ctx, e)
 	if err != nil {
-		s.logger.Info("webhook not taken", "id", webhookID(e.id), "attempt", e.attempts, "error", err, "next_try_in", wait)
+		s.logger.Info("webhook not taken", "id", webhookID(e.id), "attempt", e.attempts, "error", err, "next_try_in", pause)
 	}
 	e.delivered = err == nil && misbehave.fault != "lose_answer"
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
-	}
 }
 
 func (s *sender) post(ctx context.Context, e *pending) error {

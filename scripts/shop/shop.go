@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
+	"example.com/failwell/shared/platform/wait"
 )
 
 // The processor's test cards.
@@ -73,7 +75,7 @@ func (i Item) String() string { return fmt.Sprintf("%d %s", i.Quantity, i.SKU) }
 
 // Token has a card turned into a single-use token, as the customer's browser does.
 func (s *Shop) Token(ctx context.Context, card string) (string, error) {
-	a, err := s.call(ctx, http.MethodPost, s.Sandbox+"/v1/tokens", "", "", fmt.Appendf(nil, `{"card":%q}`, card))
+	a, err := s.call(ctx, http.MethodPost, s.Sandbox+"/v1/tokens", fmt.Appendf(nil, `{"card":%q}`, card))
 	if err != nil {
 		return "", err
 	}
@@ -101,12 +103,12 @@ func (s *Shop) Basket(token string, items ...Item) []byte {
 // Place sends an order. An error means that there was no answer; the order may
 // have been placed or not.
 func (s *Shop) Place(ctx context.Context, key string, body []byte) (Answer, error) {
-	return s.call(ctx, http.MethodPost, s.Orders+"/v1/orders", s.Key, key, body)
+	return s.Post(ctx, s.Orders+"/v1/orders", key, body)
 }
 
 // Post sends any other request that carries a key.
 func (s *Shop) Post(ctx context.Context, url, key string, body []byte) (Answer, error) {
-	return s.call(ctx, http.MethodPost, url, s.Key, key, body)
+	return s.call(ctx, http.MethodPost, url, body, "Authorization", "Bearer "+s.Key, "Idempotency-Key", key)
 }
 
 // Insist places an order again and again until there is a definite answer. Every
@@ -128,9 +130,7 @@ func (s *Shop) InsistAt(ctx context.Context, url, key string, body []byte, heard
 		if err == nil && a.Definite(url) {
 			return a, tries, nil
 		}
-		select {
-		case <-time.After(pause(askAgain, begun)):
-		case <-ctx.Done():
+		if !wait.For(ctx, pause(askAgain, begun)) {
 			return a, tries, fmt.Errorf("shop: no definite answer to key %s after %d tries, the last was %s: %w", key, tries, a, errors.Join(ctx.Err(), err))
 		}
 	}
@@ -138,7 +138,12 @@ func (s *Shop) InsistAt(ctx context.Context, url, key string, body []byte, heard
 
 // Get reads a path of a service.
 func (s *Shop) Get(ctx context.Context, url string) (Answer, error) {
-	return s.call(ctx, http.MethodGet, url, s.Key, "", nil)
+	return s.call(ctx, http.MethodGet, url, nil, "Authorization", "Bearer "+s.Key)
+}
+
+// Offer puts a new product on the shelf.
+func (s *Shop) Offer(ctx context.Context, sku string, product []byte) (Answer, error) {
+	return s.call(ctx, http.MethodPut, s.Orders+"/v1/products/"+sku, product, "Authorization", "Bearer "+s.Key, "If-None-Match", "*")
 }
 
 // Order reads an order.
@@ -163,16 +168,15 @@ func (s *Shop) Finished(ctx context.Context, id string) (Order, error) {
 		if err == nil && o.Status != "pending" {
 			return o, nil
 		}
-		select {
-		case <-time.After(pause(pollForFinalState, begun)):
-		case <-ctx.Done():
+		if !wait.For(ctx, pause(pollForFinalState, begun)) {
 			return o, fmt.Errorf("shop: order %s is still %q: %w", id, o.Status, errors.Join(ctx.Err(), err))
 		}
 	}
 }
 
-// Buy places an order with a card, insists on an answer, and waits for the order's end.
-func (s *Shop) Buy(ctx context.Context, card string, items ...Item) (Order, error) {
+// Checkout places an order with a card, and insists on an answer. The order is accepted
+// then, and not finished.
+func (s *Shop) Checkout(ctx context.Context, card string, items ...Item) (Order, error) {
 	token, err := s.Token(ctx, card)
 	if err != nil {
 		return Order{}, err
@@ -185,6 +189,15 @@ func (s *Shop) Buy(ctx context.Context, card string, items ...Item) (Order, erro
 	if err := json.Unmarshal(a.Body, &o); err != nil || o.ID == "" {
 		return o, fmt.Errorf("shop: the order was not accepted: status %d, %s", a.Status, a.Body)
 	}
+	return o, nil
+}
+
+// Buy is Checkout, and waits for the order's end.
+func (s *Shop) Buy(ctx context.Context, card string, items ...Item) (Order, error) {
+	o, err := s.Checkout(ctx, card, items...)
+	if err != nil {
+		return o, err
+	}
 	return s.Finished(ctx, o.ID)
 }
 
@@ -196,42 +209,41 @@ func pause(least time.Duration, since time.Time) time.Duration {
 
 // Arm arms a fault point in a service.
 func (s *Shop) Arm(ctx context.Context, service, point, action string, hit int) error {
-	return s.arm(ctx, service, fmt.Appendf(nil, `{"point":%q,"action":%q,"hit":%d}`, point, action, hit))
+	return s.lab(ctx, http.MethodPut, service+"/lab/faults", fmt.Sprintf(`{"point":%q,"action":%q,"hit":%d}`, point, action, hit))
 }
 
 // ArmDelay makes the next process that passes a fault point wait there.
 func (s *Shop) ArmDelay(ctx context.Context, service, point string, d time.Duration) error {
-	return s.arm(ctx, service, fmt.Appendf(nil, `{"point":%q,"action":"delay","delay_ms":%d}`, point, d.Milliseconds()))
+	return s.lab(ctx, http.MethodPut, service+"/lab/faults", fmt.Sprintf(`{"point":%q,"action":"delay","delay_ms":%d}`, point, d.Milliseconds()))
 }
 
-func (s *Shop) arm(ctx context.Context, service string, order []byte) error {
-	a, err := s.call(ctx, http.MethodPut, service+"/lab/faults", "", "", order)
-	if err == nil && a.Status != http.StatusOK {
-		err = fmt.Errorf("shop: arm %s: status %d, %s", order, a.Status, a.Body)
-	}
-	return err
+// Disarm takes back what is armed in a service.
+func (s *Shop) Disarm(ctx context.Context, service string) error {
+	return s.lab(ctx, http.MethodDelete, service+"/lab/faults", "")
 }
 
 // Misbehave sets the faults of the outside world; rules is the JSON that the
 // sandbox's PUT /faults takes.
 func (s *Shop) Misbehave(ctx context.Context, rules string) error {
-	a, err := s.call(ctx, http.MethodPut, s.Sandbox+"/faults", "", "", []byte(rules))
-	if err == nil && a.Status >= http.StatusBadRequest {
-		err = fmt.Errorf("shop: faults: status %d, %s", a.Status, a.Body)
-	}
-	return err
+	return s.lab(ctx, http.MethodPut, s.Sandbox+"/faults", rules)
 }
 
 // ForgetKeys lets the processor forget the keys that are older than olderThan ("5s").
 func (s *Shop) ForgetKeys(ctx context.Context, olderThan string) error {
-	a, err := s.call(ctx, http.MethodDelete, s.Sandbox+"/faults/keys?older_than="+olderThan, "", "", nil)
+	return s.lab(ctx, http.MethodDelete, s.Sandbox+"/faults/keys?older_than="+olderThan, "")
+}
+
+// lab asks for what only a lab has.
+func (s *Shop) lab(ctx context.Context, method, url, body string) error {
+	a, err := s.call(ctx, method, url, []byte(body))
 	if err == nil && a.Status >= http.StatusBadRequest {
-		err = fmt.Errorf("shop: forget keys: status %d, %s", a.Status, a.Body)
+		err = fmt.Errorf("shop: %s %s %s: status %d, %s", method, url, body, a.Status, a.Body)
 	}
 	return err
 }
 
-func (s *Shop) call(ctx context.Context, method, url, bearer, key string, body []byte) (Answer, error) {
+// call sends a request. header is names and values in turn; an empty value is left out.
+func (s *Shop) call(ctx context.Context, method, url string, body []byte, header ...string) (Answer, error) {
 	request, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
 	if err != nil {
 		return Answer{}, err
@@ -242,11 +254,10 @@ func (s *Shop) call(ctx context.Context, method, url, bearer, key string, body [
 	if len(body) > 0 {
 		request.Header.Set("Content-Type", contentTypeJSON)
 	}
-	if bearer != "" {
-		request.Header.Set("Authorization", "Bearer "+bearer)
-	}
-	if key != "" {
-		request.Header.Set("Idempotency-Key", key)
+	for i := 0; i < len(header); i += 2 {
+		if header[i+1] != "" {
+			request.Header.Set(header[i], header[i+1])
+		}
 	}
 	response, err := s.HTTP.Do(request)
 	if err != nil {

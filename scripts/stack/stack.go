@@ -24,6 +24,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"example.com/failwell/shared/platform/wait"
 	"example.com/failwell/shared/testenv"
 )
 
@@ -270,20 +271,17 @@ func (s *Stack) Env() map[string]string {
 func (s *Stack) WaitReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	for name, address := range s.URL {
-		for !answers(ctx, address+"/readyz") {
-			select {
-			case <-time.After(20 * time.Millisecond):
-			case <-ctx.Done():
-				return fmt.Errorf("stack: %s is not ready: %w\n%s", name, ctx.Err(), s.logTail(name))
-			}
+	for name := range s.URL {
+		if err := wait.Until(ctx, 20*time.Millisecond, name, func() (bool, error) { return s.Ready(ctx, name), nil }); err != nil {
+			return fmt.Errorf("stack: %w\n%s", err, s.logTail(name))
 		}
 	}
 	return nil
 }
 
-func answers(ctx context.Context, address string) bool {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+// Ready tells whether a process says that it is ready.
+func (s *Stack) Ready(ctx context.Context, name string) bool {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, s.URL[name]+"/readyz", nil)
 	if err != nil {
 		return false
 	}

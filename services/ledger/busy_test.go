@@ -48,7 +48,7 @@ func TestReceive_OneMerchantsLockedAccountLeavesWorkersToOthers(t *testing.T) {
 		})
 	}
 	var took []time.Duration
-	for range 30 {
+	for len(took) < 30 && (len(took) == 0 || took[len(took)-1] < 3*time.Second) { // once is enough
 		for range 10 {
 			deliveries <- delivery{message: message(t, "ledger.post-sale", order(100))}
 			time.Sleep(10 * time.Millisecond) // the rate at which that merchant sells

@@ -37,13 +37,10 @@ type entry struct {
 	CreatedAt  time.Time
 }
 
-// insert queues an entry and the new balances.
-//
-// The balances are moved last, those of merchants before those of the platform. Every
-// sale moves the same few accounts of the platform: a transaction that waits for a
-// merchant's account must not hold one of them meanwhile. And always in the same order,
-// because two transactions that lock the same two accounts the other way round would
-// wait for each other until one of them is ended.
+// insert queues an entry and, last, the new balances: those of merchants before those of
+// the platform. Every sale moves the platform's few accounts, and a transaction that waits
+// for a merchant's must not hold one of them meanwhile. And always in the same order: two
+// that lock the same two accounts the other way round would wait for each other.
 func (e *entry) insert(b *pgx.Batch) {
 	var accounts []string
 	var amounts []int64
@@ -111,14 +108,15 @@ func (e *entry) bookWith(write func(book func(b *pgx.Batch)) error) error {
 
 // newEntry is the body of POST /v1/entries.
 type newEntry struct {
-	Kind       string       `json:"kind"`
-	Source     string       `json:"source"`
-	Reference  string       `json:"reference"`
-	MerchantID string       `json:"merchant_id"`
-	Postings   []newPosting `json:"postings"`
+	Kind       string        `json:"kind"`
+	Source     string        `json:"source"`
+	Reference  string        `json:"reference"`
+	MerchantID string        `json:"merchant_id"`
+	Postings   []wirePosting `json:"postings"`
 }
 
-type newPosting struct {
+// wirePosting is a posting as JSON, in and out.
+type wirePosting struct {
 	Account string      `json:"account"`
 	Amount  money.Money `json:"amount"`
 }
@@ -136,44 +134,36 @@ const (
 func (n newEntry) Validate() error {
 	for field, value := range map[string]string{"kind": n.Kind, "source": n.Source, "reference": n.Reference} {
 		if value == "" || len(value) > maxText || strings.ContainsFunc(value, func(r rune) bool { return r < ' ' }) {
-			return invalid(field, "Required: 1 to 255 bytes without control characters.")
+			return web.Invalid(field, "Required: 1 to 255 bytes without control characters.")
 		}
 	}
 	if strings.ContainsFunc(n.MerchantID, func(r rune) bool { return r < ' ' }) || len(n.MerchantID) > maxText {
-		return invalid("merchant_id", "At most 255 bytes without control characters.")
+		return web.Invalid("merchant_id", "At most 255 bytes without control characters.")
 	}
 	if len(n.Postings) < 2 || len(n.Postings) > maxPostings {
-		return invalid("postings", fmt.Sprintf("An entry has 2 to %d postings.", maxPostings))
+		return web.Invalid("postings", fmt.Sprintf("An entry has 2 to %d postings.", maxPostings))
 	}
-	sums := map[string]money.Money{}
+	sums := map[string]int64{}
 	for i, p := range n.Postings {
 		field := fmt.Sprintf("postings[%d]", i)
 		if err := p.Amount.Validate(); err != nil {
-			return invalid(field+".amount.currency", err.Error())
+			return web.Invalid(field+".amount.currency", err.Error())
 		}
 		if p.Amount.Minor == 0 || p.Amount.Minor > maxMinor || p.Amount.Minor < -maxMinor {
-			return invalid(field+".amount.minor", fmt.Sprintf("Must not be zero, nor beyond %d either way.", maxMinor))
+			return web.Invalid(field+".amount.minor", fmt.Sprintf("Must not be zero, nor beyond %d either way.", maxMinor))
 		}
 		if !knownAccount(p.Account, p.Amount.Currency) {
-			return invalid(field+".account", "There is no such account in this currency.")
+			return web.Invalid(field+".account", "There is no such account in this currency.")
 		}
-		sum, err := money.Money{Minor: sums[p.Amount.Currency].Minor, Currency: p.Amount.Currency}.Add(p.Amount)
-		if err != nil {
-			return invalid(field+".amount.minor", "The sum is too large.")
-		}
-		sums[p.Amount.Currency] = sum
+		sums[p.Amount.Currency] += p.Amount.Minor
 	}
-	for _, sum := range sums {
-		if sum.Minor != 0 {
+	for currency, sum := range sums {
+		if sum != 0 {
 			return web.NewProblem(http.StatusUnprocessableEntity, "unbalanced-entry", "The entry does not balance",
-				fmt.Sprintf("The postings in %s sum to %s instead of zero.", sum.Currency, sum)).WithField("postings")
+				fmt.Sprintf("The postings in %s sum to %s instead of zero.", currency, money.Money{Minor: sum, Currency: currency})).WithField("postings")
 		}
 	}
 	return nil
-}
-
-func invalid(field, detail string) error {
-	return web.NewProblem(http.StatusUnprocessableEntity, "invalid-field", "A field is not valid", detail).WithField(field)
 }
 
 // postEntry books an entry for another service: POST /v1/entries. Source and
@@ -236,19 +226,14 @@ type entryView struct {
 	Kind      string        `json:"kind"`
 	Source    string        `json:"source"`
 	Reference string        `json:"reference"`
-	Postings  []postingView `json:"postings"`
+	Postings  []wirePosting `json:"postings"`
 	CreatedAt time.Time     `json:"created_at"`
 }
 
-type postingView struct {
-	Account string      `json:"account"`
-	Amount  money.Money `json:"amount"`
-}
-
 func (e entry) view() entryView {
-	postings := make([]postingView, len(e.Postings))
+	postings := make([]wirePosting, len(e.Postings))
 	for i, p := range e.Postings {
-		postings[i] = postingView{Account: p.Account, Amount: money.Money{Minor: p.Amount, Currency: currencyOf(p.Account)}}
+		postings[i] = wirePosting{Account: p.Account, Amount: money.Money{Minor: p.Amount, Currency: currencyOf(p.Account)}}
 	}
 	return entryView{ID: "ent_" + e.ID.String(), Kind: e.Kind, Source: e.Source, Reference: e.Reference,
 		Postings: postings, CreatedAt: e.CreatedAt.UTC()}
@@ -259,7 +244,7 @@ func (e entry) view() entryView {
 func (s *service) listEntries(c echo.Context) error {
 	reference := c.QueryParam("reference")
 	if reference == "" {
-		return invalid("reference", "Required: an order or payment id.")
+		return web.Invalid("reference", "Required: an order or payment id.")
 	}
 	found, err := s.findEntries(c, `(e.source = $1 OR e.reference = $1) AND e.merchant_id = $2`, reference, web.MerchantID(c))
 	if err != nil {
@@ -273,7 +258,7 @@ func (s *service) listEntries(c echo.Context) error {
 }
 
 func (s *service) findEntries(c echo.Context, where string, args ...any) ([]entry, error) {
-	rows, err := s.db.Query(c.Request().Context(), `
+	rows, _ := s.db.Query(c.Request().Context(), `
 		SELECT e.id, e.kind, e.source, e.reference, e.merchant_id, e.created_at,
 		       array_agg(p.account_id ORDER BY p.line_no),
 		       array_agg(p.amount_minor ORDER BY p.line_no)
@@ -283,9 +268,6 @@ func (s *service) findEntries(c echo.Context, where string, args ...any) ([]entr
 		 GROUP BY e.id
 		 ORDER BY e.id`,
 		args...)
-	if err != nil {
-		return nil, err
-	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (entry, error) {
 		var e entry
 		var accounts []string

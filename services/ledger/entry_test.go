@@ -24,7 +24,7 @@ const (
 
 // transfer moves an amount from one account to another.
 func transfer(source, from, to string, amount int64) newEntry {
-	return newEntry{Kind: "test", Source: source, Reference: "pay_1", MerchantID: acme, Postings: []newPosting{
+	return newEntry{Kind: "test", Source: source, Reference: "pay_1", MerchantID: acme, Postings: []wirePosting{
 		{Account: from, Amount: gbp(-amount)}, {Account: to, Amount: gbp(amount)},
 	}}
 }
@@ -158,7 +158,7 @@ func TestEntry_OtherContentUnderAUsedSourceIsRefused(t *testing.T) {
 func TestEntry_InvalidIsRefusedBeforeTheDatabase(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
-	for name, postings := range map[string][]newPosting{
+	for name, postings := range map[string][]wirePosting{
 		"invalid-field": {{cash, gbp(1)}},
 		"invalid-field: an account of another currency": {{cash, gbp(-1)}, {"cash:EUR", gbp(1)}},
 		"invalid-field: an unknown account":             {{cash, gbp(-1)}, {"pocket:GBP", gbp(1)}},

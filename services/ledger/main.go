@@ -6,7 +6,6 @@ import (
 	"context"
 	"embed"
 	"log/slog"
-	"os"
 	"sync"
 	"time"
 
@@ -14,11 +13,11 @@ import (
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"example.com/failwell/shared/pattern/changerecord"
 	"example.com/failwell/shared/pattern/garbagecollection"
 	"example.com/failwell/shared/pattern/outbox"
 	"example.com/failwell/shared/pattern/outbox/rabbitpublisher"
 	"example.com/failwell/shared/pattern/reliableretries"
-	"example.com/failwell/shared/platform/config"
 	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/platform/postgres/migrate"
 	"example.com/failwell/shared/platform/process"
@@ -55,12 +54,7 @@ type service struct {
 
 // run is the map of the process: what it needs, what runs in it, and in which
 // order it stops.
-func run(ctx context.Context, cfg settings) error {
-	log, err := telemetry.Logger(os.Stderr, "ledger", cfg.LogLevel)
-	if err != nil {
-		return err
-	}
-	config.WarnOfLab(log, cfg)
+func run(ctx context.Context, cfg settings, log *slog.Logger) error {
 	registry := telemetry.Metrics()
 
 	db, err := postgres.Open(ctx, postgres.Options{URL: cfg.DatabaseURL, MaxConns: cfg.DatabaseConns, PreparedTransactions: true, Logger: log, Tracer: telemetry.QueryTracer()})
@@ -93,8 +87,12 @@ func run(ctx context.Context, cfg settings) error {
 
 		Workers: cfg.Workers, Delays: cfg.RetryDelays, Handle: s.receive, Logger: log, Metrics: registry,
 	})
+	// The books are no garbage.
+	//
+	// Pattern: garbage-collection
 	collector := garbagecollection.New(garbagecollection.Config{
-		DB: db, Logger: log, Metrics: registry, Holder: cfg.InstanceName(), Every: cfg.GarbageEvery, Rules: s.garbageRules(),
+		DB: db, Logger: log, Metrics: registry, Holder: cfg.InstanceName(), Every: cfg.GarbageEvery,
+		Rules: []garbagecollection.Rule{garbagecollection.SQL(db, "inbox", cfg.InboxRetention, changerecord.DeleteOld("/orders", "/payments"))},
 	})
 
 	ctx, stop := context.WithCancel(ctx)

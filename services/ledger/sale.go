@@ -136,8 +136,7 @@ func (s *service) reverseSale(ctx context.Context, cmd command) error {
 }
 
 // answer commits what a command has led to in one transaction: what work queues, and the
-// reply. The error is postgres.ErrStale when a
-// constraint says that the books have changed since they were read.
+// reply. The error is postgres.ErrStale when the books have changed since they were read.
 //
 // Pattern: saga (a participant)
 // Pattern: change-record (of the command)

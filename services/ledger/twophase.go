@@ -15,6 +15,7 @@ import (
 	"example.com/failwell/shared/pattern/distributedtx"
 	"example.com/failwell/shared/platform/fault"
 	"example.com/failwell/shared/platform/postgres"
+	"example.com/failwell/shared/platform/wait"
 	"example.com/failwell/shared/platform/web"
 )
 
@@ -36,7 +37,7 @@ const askTimeout = 3 * time.Second
 func (s *service) prepare(c echo.Context) error {
 	gid := c.Param("gid")
 	if !distributedtx.ValidGID(gid) {
-		return invalid("gid", "Letters, digits and _ . : - only.")
+		return web.Invalid("gid", "Letters, digits and _ . : - only.")
 	}
 	in, err := web.Bind[newEntry](c)
 	if err != nil {
@@ -67,12 +68,11 @@ func (s *service) prepare(c echo.Context) error {
 	return c.NoContent(http.StatusNoContent)
 }
 
-// mayPay decides whether a merchant can be paid: what is available, less what it
-// owes from refunds of sales that have not settled yet. That is two accounts, so
-// no constraint on a row can decide it. Both are locked first, in the order in
-// which every transaction locks them; what was read cannot change before the commit. Not
-// FOR UPDATE: an insert of postings holds KEY SHARE locks on their accounts, in
-// the order of the lines, and would wait for us while we wait for it.
+// mayPay decides whether a merchant can be paid: what is available, less what it owes when
+// refunds have made its pending balance negative. No constraint sees two accounts, so both are
+// locked first, in the order in which every transaction locks them. Not FOR UPDATE: an
+// insert of postings holds KEY SHARE locks on their accounts, in the order of the lines, and
+// would wait for us while we wait for it.
 //
 // Pattern: atomic-read-then-write (row lock)
 func mayPay(ctx context.Context, tx pgx.Tx, e entry) error {
@@ -80,7 +80,7 @@ func mayPay(ctx context.Context, tx pgx.Tx, e entry) error {
 		if p.Amount > 0 || kindOf(p.Account) != "merchant_available" {
 			continue
 		}
-		rows, err := tx.Query(ctx, `
+		rows, _ := tx.Query(ctx, `
 			SELECT kind, balance_minor
 			  FROM accounts
 			 WHERE merchant_id = $1
@@ -89,13 +89,10 @@ func mayPay(ctx context.Context, tx pgx.Tx, e entry) error {
 			 ORDER BY id
 			   FOR NO KEY UPDATE`,
 			merchantOf(p.Account), currencyOf(p.Account))
-		if err != nil {
-			return err
-		}
 		balance := map[string]int64{}
 		var kind string
 		var minor int64
-		_, err = pgx.ForEachRow(rows, []any{&kind, &minor}, func() error { balance[kind] = minor; return nil })
+		_, err := pgx.ForEachRow(rows, []any{&kind, &minor}, func() error { balance[kind] = minor; return nil })
 		if err != nil {
 			return err
 		}
@@ -129,7 +126,7 @@ func (s *service) rollback(c echo.Context) error {
 func (s *service) end(c echo.Context, carryOut func(ctx context.Context, gid string) error) error {
 	gid := c.Param("gid")
 	if !distributedtx.ValidGID(gid) {
-		return invalid("gid", "Letters, digits and _ . : - only.")
+		return web.Invalid("gid", "Letters, digits and _ . : - only.")
 	}
 	if err := carryOut(c.Request().Context(), preparedPrefix+gid); err != nil {
 		return err
@@ -147,16 +144,12 @@ func newPreparedAge(registry prometheus.Registerer) prometheus.Gauge {
 // resolveInDoubt runs until ctx ends.
 func (s *service) resolveInDoubt(ctx context.Context) {
 	client := web.Client(askTimeout)
-	tick := time.NewTicker(s.cfg.TwoPhaseSweep)
-	defer tick.Stop()
 	for {
 		if err := s.askInDoubt(ctx, client); err != nil && ctx.Err() == nil {
 			s.log.Warn("looking for prepared transactions failed, will look again", "error", err)
 		}
-		select {
-		case <-ctx.Done():
+		if !wait.For(ctx, s.cfg.TwoPhaseSweep) {
 			return
-		case <-tick.C:
 		}
 	}
 }

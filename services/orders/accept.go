@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"time"
 
@@ -22,7 +21,7 @@ import (
 //
 // The client may send the same request any number of times, at once or later, for
 // as long as its key is kept; it gets one order and one answer. Two round trips to
-// the database:
+// the database, and both again when what was read is no longer true:
 //
 //  1. Read the response that is recorded for the key, if any, and the products.
 //     Power fails here: nothing happened.
@@ -46,20 +45,20 @@ func (s *service) accept(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	// Reported only when no answer is recorded: a retry gets its answer even if today's
-	// checks would refuse the request.
 	in, invalid := web.Decode[newOrder](body)
-	var answer idempotency.Recorded
+	var answer idempotency.Recorded // that of an earlier request with this key, or ours
 	err = postgres.RetryStale(ctx, func() error {
 		products := map[string]product{}
-		err := postgres.Read(ctx, s.db, func(b *pgx.Batch) {
+		err = postgres.Read(ctx, s.db, func(b *pgx.Batch) {
 			request.Lookup(b, &answer)
 			loadProducts(b, merchant, in.skus(), products)
 		})
-		if err != nil || answer.Exists {
+		switch {
+		case err != nil:
 			return err
-		}
-		if invalid != nil {
+		case answer.Exists:
+			return nil // even if the order would be refused today
+		case invalid != nil:
 			return invalid
 		}
 		answer, err = s.place(ctx, request, merchant, in, products)
@@ -96,19 +95,20 @@ func (s *service) place(ctx context.Context, request idempotency.Request, mercha
 	if err != nil {
 		return idempotency.Recorded{}, err
 	}
-	response, err := o.accepted()
+	response, err := idempotency.JSON(http.StatusAccepted, "/v1/orders/"+o.wireID(), o.view())
 	if err != nil {
 		return idempotency.Recorded{}, err
 	}
 	err = s.commit(ctx, fault.OrdersAcceptBeforeCommit, fault.OrdersAcceptAfterCommit, func(b *pgx.Batch) {
-		// The key goes first: a concurrent retry waits here until we are done.
+		// The key goes first: a concurrent retry is refused here, before it locks anything else.
+		// It waits for our commit; if it is in the same group, it is first expelled from the group.
 		request.Record(b, response)
 		o.insert(b)
 		saga.Insert(ctx, b, o.ID, begin, s.cfg.SagaStepTimeout)
 		command.Append(b)
 		// The stock goes last: all buyers of a product wait for its row, so it is locked
 		// as late as possible.
-		reserveLines(b, o)
+		reserveAndInsertLines(b, o)
 	})
 	switch {
 	case idempotency.IsDuplicate(err), isNotReserved(err):
@@ -122,23 +122,20 @@ func (s *service) place(ctx context.Context, request idempotency.Request, mercha
 	return idempotency.Fresh(response), nil
 }
 
-// accepted is the answer to the client, which is recorded with the order.
-func (o order) accepted() (idempotency.Response, error) {
-	body, err := json.Marshal(o.view())
-	return idempotency.Response{
-		Status: http.StatusAccepted,
-		Header: map[string]string{
-			echo.HeaderContentType: echo.MIMEApplicationJSON,
-			echo.HeaderLocation:    "/v1/orders/" + o.wireID(),
-		},
-		Body: body,
-	}, err
+// commit writes a batch, and passes the points at which the lab lets the process fail.
+func (s *service) commit(ctx context.Context, before, after string, fill func(b *pgx.Batch)) error {
+	if err := fault.Point(ctx, before); err != nil {
+		return err
+	}
+	if err := s.writer.Write(ctx, fill); err != nil {
+		return err
+	}
+	return fault.Point(ctx, after)
 }
 
-// newPending makes an order that is not stored yet. Its ids are ours to choose,
-// so the response can be composed, and recorded, in the transaction itself. The
-// payment's id too: it is the name under which a void finds an authorisation
-// whose answer never came.
+// newPending makes an order that is not stored yet. We choose its ids ourselves, so the
+// response can be written in the same transaction. A void finds an authorisation whose
+// answer never came by the payment's id.
 func newPending(merchant string, in newOrder, lines []priced, total money.Money) order {
 	return order{
 		ID: uuid.Must(uuid.NewV7()), PaymentID: uuid.Must(uuid.NewV7()), MerchantID: merchant, CustomerID: in.CustomerID,
@@ -149,7 +146,7 @@ func newPending(merchant string, in newOrder, lines []priced, total money.Money)
 	}
 }
 
-// insert queues the order. reserveLines queues its lines.
+// insert queues the order. reserveAndInsertLines queues its lines.
 func (o order) insert(b *pgx.Batch) {
 	b.Queue(`
 		INSERT INTO orders (id, merchant_id, customer_id, payment_id, payment_token, total_minor, currency, callback_url, created_at)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"example.com/failwell/shared/pattern/idempotency"
+	"example.com/failwell/shared/platform/fault"
 	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/platform/web"
 	"example.com/failwell/shared/testenv"
@@ -160,6 +163,101 @@ func TestAccept_RetryGetsItsAnswerFromAnyReplica(t *testing.T) {
 	}
 }
 
+// A client, or what stands between it and us, sends a request many times before the first
+// one is answered: through one replica, and through another. Each has looked for an answer
+// before any of them writes: the last statement of the look-up waits for a lock.
+func TestAccept_ManyAtOnceWithOneKeyMakeOneOrder(t *testing.T) {
+	t.Parallel()
+	const requests = 16
+	url := testenv.Postgres(t, migrations)
+	replicas := []bench{newReplica(t, url, requests/2+1), newReplica(t, url, requests/2+1)} // a connection for each request, and one for the test
+	holder, err := replicas[0].db.Begin(t.Context())
+	if err == nil {
+		defer holder.Rollback(t.Context()) //nolint:errcheck // it is rolled back below, and here when the test has failed
+		_, err = holder.Exec(t.Context(), `LOCK TABLE products IN ACCESS EXCLUSIVE MODE`)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers := make(chan string, requests)
+	for n := range requests {
+		go func() {
+			answer := replicas[n%2].place("key")
+			answers <- fmt.Sprint(answer.Code, " ", answer.Body)
+		}()
+	}
+	waiting := 0
+	for deadline := time.Now().Add(30 * time.Second); waiting < requests; time.Sleep(5 * time.Millisecond) {
+		err := replicas[1].db.QueryRow(t.Context(), `
+			SELECT count(*)
+			  FROM pg_stat_activity
+			 WHERE datname = current_database()
+			   AND wait_event_type = 'Lock'`).Scan(&waiting)
+		if err != nil || time.Now().After(deadline) {
+			t.Fatalf("%d of %d requests have looked for an answer, %v", waiting, requests, err)
+		}
+	}
+	if err := holder.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	told := map[string]int{}
+	for range requests {
+		told[<-answers]++
+	}
+	if made := replicas[0].orders(); len(made) != 1 {
+		t.Errorf("%d requests under one key made %d orders, want 1", requests, len(made))
+	}
+	for answer, times := range told {
+		if times != requests || !strings.HasPrefix(answer, "202 ") {
+			t.Errorf("%d of %d requests under one key are answered %s, want one answer to all", times, requests, answer)
+		}
+	}
+}
+
+// The process is killed before its commit, or between the commit and the answer. The client
+// has heard nothing, and sends its request again.
+func TestAccept_RetryAfterTheProcessHasDiedLeadsToOneOrder(t *testing.T) {
+	t.Parallel()
+	for point, before := range map[string]int{fault.OrdersAcceptBeforeCommit: 0, fault.OrdersAcceptAfterCommit: 1} {
+		t.Run(point, func(t *testing.T) {
+			t.Parallel()
+			url := testenv.Postgres(t, migrations)
+			// Another process, because it is killed in the middle of its work.
+			first := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestAccept_HelperProcessThatDies$")
+			first.Env = append(os.Environ(), "ORDERS_TEST_DB="+url, "ORDERS_TEST_POINT="+point)
+			if out, err := first.CombinedOutput(); err == nil {
+				t.Fatalf("the process should have died at %s:\n%s", point, out)
+			}
+			b := newReplica(t, url, 4)
+			if made := b.orders(); len(made) != before {
+				t.Errorf("the process died at %s and left %d orders, want %d", point, len(made), before)
+			}
+			retry := b.place("key")
+			made := b.orders()
+			if retry.Code != http.StatusAccepted || len(made) != 1 || !strings.Contains(retry.Body.String(), made[0]) {
+				t.Errorf("the process died at %s, and the client sent its request again: there are %d orders %v, and it is told %d %s; want one order, and 202 with its id",
+					point, len(made), made, retry.Code, retry.Body)
+			}
+			if again := b.place("key"); again.Body.String() != retry.Body.String() {
+				t.Errorf("the process died at %s; the retry is answered %s, and the next one %s", point, retry.Body, again.Body)
+			}
+		})
+	}
+}
+
+// TestAccept_HelperProcessThatDies is the other process of the test above.
+func TestAccept_HelperProcessThatDies(t *testing.T) {
+	if os.Getenv("ORDERS_TEST_DB") == "" {
+		t.Skip("only as another process")
+	}
+	b := newReplica(t, os.Getenv("ORDERS_TEST_DB"), 4)
+	if err := fault.Arm(fault.Order{Point: os.Getenv("ORDERS_TEST_POINT"), Action: fault.Crash}); err != nil {
+		t.Skip(err)
+	}
+	answer := b.place("key")
+	t.Logf("it lives: %d %s", answer.Code, answer.Body)
+}
+
 func TestAccept_KeyIsForOneRequestUntilItExpires(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 4)
@@ -175,7 +273,7 @@ func TestAccept_KeyIsForOneRequestUntilItExpires(t *testing.T) {
 }
 
 // We have become stricter between a request and its retry: the retry gets its answer.
-func TestAccept_RecordedAnswerComesBeforeValidation(t *testing.T) {
+func TestAccept_RetryOfAnAcceptedOrderAfterADeploy(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, 4)
 	const body = `{"customer_id":"cus_1","items":[],"coupon":"a field that we took once"}`

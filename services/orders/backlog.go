@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"example.com/failwell/shared/pattern/saga"
+	"example.com/failwell/shared/platform/wait"
 	"example.com/failwell/shared/platform/web"
 )
 
@@ -23,8 +24,6 @@ func (s *service) countBacklog(ctx context.Context) {
 	if s.cfg.MaxUnfinishedOrders == 0 {
 		return
 	}
-	tick := time.NewTicker(backlogEvery)
-	defer tick.Stop()
 	for {
 		unfinished, err := saga.CountOpen(ctx, s.db, s.cfg.MaxUnfinishedOrders)
 		if err == nil {
@@ -33,10 +32,8 @@ func (s *service) countBacklog(ctx context.Context) {
 		} else if ctx.Err() == nil {
 			s.log.Warn("counting unfinished orders failed, will count again", "error", err)
 		}
-		select {
-		case <-ctx.Done():
+		if !wait.For(ctx, backlogEvery) {
 			return
-		case <-tick.C:
 		}
 	}
 }

@@ -41,7 +41,7 @@ func (n newOrder) Validate() error {
 		return err
 	}
 	if len(n.Items) == 0 || len(n.Items) > maxItems {
-		return invalid("items", fmt.Sprintf("Give between 1 and %d items.", maxItems))
+		return web.Invalid("items", fmt.Sprintf("Give between 1 and %d items.", maxItems))
 	}
 	seen := map[string]bool{}
 	for i, it := range n.Items {
@@ -50,11 +50,11 @@ func (n newOrder) Validate() error {
 			return err
 		}
 		if seen[it.SKU] {
-			return invalid(field+".sku", fmt.Sprintf("%q stands here twice; give each SKU once, with its whole quantity.", it.SKU))
+			return web.Invalid(field+".sku", fmt.Sprintf("%q stands here twice; give each SKU once, with its whole quantity.", it.SKU))
 		}
 		seen[it.SKU] = true
 		if it.Quantity < 1 || it.Quantity > maxQuantity {
-			return invalid(field+".quantity", fmt.Sprintf("Must be between 1 and %d.", maxQuantity))
+			return web.Invalid(field+".quantity", fmt.Sprintf("Must be between 1 and %d.", maxQuantity))
 		}
 	}
 	return nil
@@ -63,25 +63,21 @@ func (n newOrder) Validate() error {
 func text(field, value string) error {
 	switch {
 	case strings.TrimSpace(value) == "":
-		return invalid(field, "Required.")
+		return web.Invalid(field, "Required.")
 	case len(value) > maxText:
-		return invalid(field, fmt.Sprintf("At most %d bytes.", maxText))
+		return web.Invalid(field, fmt.Sprintf("At most %d bytes.", maxText))
 	case strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r == 0x7f }):
 		// They have no place in an id, and would break the lines that name it.
-		return invalid(field, "Control characters are not allowed.")
+		return web.Invalid(field, "Control characters are not allowed.")
 	}
 	return nil
 }
 
-func invalid(field, detail string) error {
-	return web.NewProblem(http.StatusUnprocessableEntity, "invalid-field", "A field is not valid", detail).WithField(field)
-}
-
 // priced is a line of an order with the price it was accepted at.
 type priced struct {
-	SKU       string
-	Quantity  int
-	UnitPrice money.Money
+	SKU       string      `json:"sku"`
+	Quantity  int         `json:"quantity"`
+	UnitPrice money.Money `json:"unit_price"`
 }
 
 // price looks up each item among the products read and adds up the total.
@@ -108,7 +104,7 @@ func price(items []item, products map[string]product) (lines []priced, total mon
 			amount, err = total.Add(amount)
 		}
 		if err != nil || amount.Minor > maxMinor {
-			return nil, total, invalid(field+".quantity", "The total is too large.")
+			return nil, total, web.Invalid(field+".quantity", "The total is too large.")
 		}
 		total = amount
 		lines = append(lines, priced{SKU: it.SKU, Quantity: it.Quantity, UnitPrice: p.Price})

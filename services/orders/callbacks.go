@@ -7,8 +7,11 @@ import (
 	"errors"
 	"time"
 
+	"github.com/google/uuid"
+
 	"example.com/failwell/shared/pattern/callback"
 	"example.com/failwell/shared/platform/tracing"
+	"example.com/failwell/shared/platform/web"
 )
 
 const maxURL = 2048
@@ -38,12 +41,8 @@ func notify(ctx context.Context, o order) (*callback.Delivery, error) {
 	if err != nil {
 		return nil, err
 	}
-	id, err := callback.NewID()
-	if err != nil {
-		return nil, err
-	}
 	return &callback.Delivery{
-		ID: id, MerchantID: o.MerchantID, Subject: o.wireID(), URL: o.CallbackURL, Payload: payload.Bytes(),
+		ID: uuid.Must(uuid.NewV7()), MerchantID: o.MerchantID, Subject: o.wireID(), URL: o.CallbackURL, Payload: payload.Bytes(),
 		Traceparent: tracing.Traceparent(ctx),
 	}, nil
 }
@@ -59,7 +58,7 @@ func (s *service) checkCallback(url string) error {
 		err = errors.New("must not be longer than 2048 bytes")
 	}
 	if err != nil {
-		return invalid("callback_url", "It "+err.Error()+".")
+		return web.Invalid("callback_url", "It "+err.Error()+".")
 	}
 	return nil
 }

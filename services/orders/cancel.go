@@ -24,7 +24,7 @@ func (s *service) cancel(c echo.Context) error {
 	ctx := c.Request().Context()
 	id, err := parseID(c.Param("id"))
 	if err != nil {
-		return err
+		return noSuchOrder(c.Param("id"))
 	}
 	var o order
 	err = postgres.RetryStale(ctx, func() error {

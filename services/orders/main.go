@@ -6,7 +6,6 @@ import (
 	"context"
 	"embed"
 	"log/slog"
-	"os"
 	"sync"
 	"sync/atomic"
 
@@ -19,7 +18,6 @@ import (
 	"example.com/failwell/shared/pattern/outbox"
 	"example.com/failwell/shared/pattern/outbox/rabbitpublisher"
 	"example.com/failwell/shared/pattern/reliableretries"
-	"example.com/failwell/shared/platform/config"
 	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/platform/postgres/migrate"
 	"example.com/failwell/shared/platform/process"
@@ -47,12 +45,7 @@ type service struct {
 
 // run is the map of the process: what it needs, what runs in it, and in which
 // order it stops.
-func run(ctx context.Context, cfg settings) error {
-	log, err := telemetry.Logger(os.Stderr, "orders", cfg.LogLevel)
-	if err != nil {
-		return err
-	}
-	config.WarnOfLab(log, cfg)
+func run(ctx context.Context, cfg settings, log *slog.Logger) error {
 	registry := telemetry.Metrics()
 
 	db, err := postgres.Open(ctx, postgres.Options{URL: cfg.DatabaseURL, MaxConns: cfg.DatabaseConns, Logger: log, Tracer: telemetry.QueryTracer()})

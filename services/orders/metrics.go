@@ -29,7 +29,7 @@ func newMetrics(registry prometheus.Registerer) metrics {
 	return metrics{
 		finished:            finished,
 		commandsResent:      counter("failwell_saga_commands_resent_total", "Commands that were sent again because no reply came in time."),
-		compensationRefused: counter("failwell_saga_compensation_refused_total", "Compensations that a participant refused. Each one needs a person."),
+		compensationRefused: counter("failwell_saga_compensation_refused_total", "Refusals of a compensation. An order that needs a person is counted again at each resend."),
 		unfinished: auto.NewGauge(prometheus.GaugeOpts{
 			Name: "failwell_orders_unfinished", Help: "Orders under way, up to MAX_UNFINISHED_ORDERS.",
 		}),

@@ -53,7 +53,7 @@ type orderView struct {
 	Status      string      `json:"status"`
 	Reason      string      `json:"reason,omitempty"`
 	CustomerID  string      `json:"customer_id"`
-	Items       []lineView  `json:"items"`
+	Items       []priced    `json:"items"`
 	Total       money.Money `json:"total"`
 	PaymentID   string      `json:"payment_id"`
 	CallbackURL string      `json:"callback_url,omitempty"`
@@ -62,19 +62,9 @@ type orderView struct {
 	Receipt     *receipt    `json:"receipt,omitempty"`
 }
 
-type lineView struct {
-	SKU       string      `json:"sku"`
-	Quantity  int         `json:"quantity"`
-	UnitPrice money.Money `json:"unit_price"`
-}
-
 func (o order) view() orderView {
-	lines := make([]lineView, len(o.Lines))
-	for i, l := range o.Lines {
-		lines[i] = lineView(l)
-	}
 	return orderView{
-		ID: o.wireID(), Status: o.Status, Reason: o.Reason, CustomerID: o.CustomerID, Items: lines, Total: o.Total,
+		ID: o.wireID(), Status: o.Status, Reason: o.Reason, CustomerID: o.CustomerID, Items: o.Lines, Total: o.Total,
 		PaymentID: o.wirePaymentID(), CallbackURL: o.CallbackURL, CreatedAt: o.CreatedAt.UTC(), FinishedAt: o.FinishedAt,
 		Receipt: o.receipt(),
 	}
@@ -139,7 +129,7 @@ func (s *service) get(c echo.Context) error {
 func (s *service) find(ctx context.Context, merchant, wireID string) (order, error) {
 	id, err := parseID(wireID)
 	if err != nil {
-		return order{}, err
+		return order{}, noSuchOrder(wireID)
 	}
 	var o order
 	if err := postgres.Read(ctx, s.db, func(b *pgx.Batch) { load(b, id, &o) }); err != nil {
@@ -155,7 +145,7 @@ func parseID(wireID string) (uuid.UUID, error) {
 	bare, ok := strings.CutPrefix(wireID, "ord_")
 	id, err := uuid.Parse(bare)
 	if !ok || err != nil || len(bare) != 36 {
-		return uuid.UUID{}, noSuchOrder(wireID)
+		return uuid.UUID{}, fmt.Errorf("%q is not the id of an order", wireID)
 	}
 	return id, nil
 }
@@ -196,7 +186,7 @@ func pageLimit(c echo.Context) (int, error) {
 	}
 	n, err := strconv.Atoi(raw)
 	if err != nil || n < 1 || n > maxPage {
-		return 0, invalid("limit", fmt.Sprintf("Must be between 1 and %d.", maxPage))
+		return 0, web.Invalid("limit", fmt.Sprintf("Must be between 1 and %d.", maxPage))
 	}
 	return n, nil
 }
@@ -211,7 +201,7 @@ func (s *service) list(c echo.Context) error {
 	if raw := c.QueryParam("cursor"); raw != "" {
 		id, err := parseID(raw)
 		if err != nil {
-			return invalid("cursor", "Must be the next_cursor of an earlier page.")
+			return web.Invalid("cursor", "Must be the next_cursor of an earlier page.")
 		}
 		before = id
 	}

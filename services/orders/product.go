@@ -108,7 +108,7 @@ func (s *service) listProducts(c echo.Context) error {
 	}
 	after := c.QueryParam("cursor")
 	if after != "" && text("cursor", after) != nil {
-		return invalid("cursor", "Must be the next_cursor of an earlier page.")
+		return web.Invalid("cursor", "Must be the next_cursor of an earlier page.")
 	}
 	rows, _ := s.db.Query(c.Request().Context(), selectProduct+`
 		 WHERE merchant_id = $1
@@ -145,13 +145,13 @@ func (e editProduct) Validate() error {
 		return err
 	}
 	if err := e.Price.Validate(); err != nil {
-		return invalid("price", err.Error())
+		return web.Invalid("price", err.Error())
 	}
 	if e.Price.Minor <= 0 || e.Price.Minor > maxMinor {
-		return invalid("price.minor", fmt.Sprintf("Must be above zero and at most %d.", maxMinor))
+		return web.Invalid("price.minor", fmt.Sprintf("Must be above zero and at most %d.", maxMinor))
 	}
 	if e.Stock == nil || *e.Stock < 0 || *e.Stock > maxStock {
-		return invalid("stock", fmt.Sprintf("Required, between 0 and %d.", maxStock))
+		return web.Invalid("stock", fmt.Sprintf("Required, between 0 and %d.", maxStock))
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
@@ -11,6 +10,7 @@ import (
 	"example.com/failwell/shared/pattern/saga"
 	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/platform/tracing"
+	"example.com/failwell/shared/platform/wait"
 )
 
 const (
@@ -32,14 +32,7 @@ const (
 //
 // Pattern: completer
 func (s *service) resendOverdue(ctx context.Context) {
-	tick := time.NewTicker(s.cfg.SagaSweep)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	for wait.For(ctx, s.cfg.SagaSweep) {
 		if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
 			s.log.Warn("looking for overdue orders failed, will look again", "error", err)
 		}
@@ -73,7 +66,7 @@ func (s *service) sweep(ctx context.Context) error {
 }
 
 // resend sends the current command of an order's saga again: a step from its state to
-// the same state. ErrStale means that the reply has come meanwhile.
+// the same state.
 func (s *service) resend(ctx context.Context, id uuid.UUID) error {
 	o, row, err := s.read(ctx, id)
 	if err != nil || row.State.Ended() {
@@ -83,8 +76,9 @@ func (s *service) resend(ctx context.Context, id uuid.UUID) error {
 	defer span.End()
 	s.log.WarnContext(ctx, "no reply in time, sending the command again", "order_id", o.wireID(), "step", row.State.Step, "attempts", row.Attempts)
 	s.metrics.commandsResent.Inc()
-	if err := s.advance(ctx, o, saga.Transition{From: row, To: row.State}, nil); !errors.Is(err, postgres.ErrStale) {
-		return err
+	err = s.advance(ctx, o, saga.Transition{From: row, To: row.State}, nil)
+	if errors.Is(err, postgres.ErrStale) {
+		return nil // the reply has come meanwhile
 	}
-	return nil
+	return err
 }

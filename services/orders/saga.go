@@ -9,9 +9,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
-	"example.com/failwell/shared/pattern/callback"
 	"example.com/failwell/shared/pattern/changerecord"
-	"example.com/failwell/shared/pattern/outbox"
 	"example.com/failwell/shared/pattern/reliableretries"
 	"example.com/failwell/shared/pattern/saga"
 	"example.com/failwell/shared/platform/fault"
@@ -45,7 +43,7 @@ func (s *service) proceed(ctx context.Context, e event.Event) error {
 	if err != nil {
 		return reliableretries.Permanent(err)
 	}
-	return postgres.RetryStale(ctx, func() error {
+	err = postgres.RetryStale(ctx, func() error {
 		o, row, err := s.read(ctx, id)
 		switch {
 		case err != nil:
@@ -58,12 +56,16 @@ func (s *service) proceed(ctx context.Context, e event.Event) error {
 			s.unexpected(ctx, o, row, reply)
 			return nil
 		}
-		return s.advance(ctx, o, saga.Transition{From: row, To: next, Reason: reply.Reason}, &reply)
+		return s.advance(ctx, o, saga.Transition{From: row, To: next, Reason: reply.Reason}, &reply.Message)
 	})
+	if changerecord.IsDuplicate(err) {
+		return nil // the same message, delivered twice at once
+	}
+	return err
 }
 
-// errUnknownStep means: a process with another plan has moved the order. The message is
-// tried again later, by that one perhaps.
+// errUnknownStep means: a process with another plan has moved the order. The message is tried
+// again later: another version of the service may know this step.
 var errUnknownStep = errors.New("the order is at a step that this process's plan does not have")
 
 // read reads an order and its saga. Both are empty when there is none.
@@ -80,8 +82,9 @@ func (s *service) read(ctx context.Context, id uuid.UUID) (o order, row saga.Row
 
 // unexpected deals with a reply that the saga does not wait for. A late or repeated
 // one is normal: messages travel at least once, in any order. A refused compensation
-// is not: the participant says that what was done cannot be taken back. The saga
-// stays where it is, resendOverdue sends the command again, and a person reads about it.
+// is not: the participant says that what was done cannot be taken back. The saga stays at
+// its step. resendOverdue sends the command again, each time later, so the same order is
+// reported again until a person has dealt with it.
 func (s *service) unexpected(ctx context.Context, o order, row saga.Row, reply saga.Reply) {
 	if row.State.Phase == saga.Compensating && reply.Outcome == saga.Refused && reply.Step == row.State.Step {
 		s.log.ErrorContext(ctx, "compensation refused, the order needs a person", "order_id", o.wireID(), "step", reply.Step, "reason", reply.Reason)
@@ -92,61 +95,41 @@ func (s *service) unexpected(ctx context.Context, o order, row saga.Row, reply s
 }
 
 // advance commits a step of an order's saga: its next state, and the next command or the
-// end of the order. reply is what moves the saga; nil for a cancellation, or when no reply came in time.
+// end of the order. message brought the reply that moves the saga; nil when no message does.
 // The error is postgres.ErrStale when another writer has moved the saga since it was read.
 //
 // Pattern: saga
-// Pattern: change-record (of the reply)
 // Pattern: transactional-outbox (the next command)
-func (s *service) advance(ctx context.Context, o order, t saga.Transition, reply *saga.Reply) error {
-	var command outbox.Envelope
-	var notification *callback.Delivery
-	var err error
+func (s *service) advance(ctx context.Context, o order, t saga.Transition, message *changerecord.Message) error {
 	if t.To.Ended() {
-		o = o.end(t)
-		notification, err = notify(ctx, o)
-	} else {
-		command, err = s.compose(ctx, o, t.To.Step)
+		return s.finish(ctx, o, t, message)
 	}
+	command, err := s.compose(ctx, o, t.To.Step)
 	if err != nil {
 		return err
 	}
-	err = s.commit(ctx, fault.OrdersSagaBeforeCommit, fault.OrdersSagaAfterCommit, func(b *pgx.Batch) {
-		if reply != nil {
-			reply.Message.Record(b)
-		}
-		saga.Advance(b, t, s.cfg.SagaStepTimeout)
-		if t.To.Ended() {
-			o.writeEnd(b, notification)
-		} else {
-			command.Append(b)
-		}
-	})
-	switch {
-	case changerecord.IsDuplicate(err):
-		return nil
-	case saga.IsStale(err):
-		return postgres.ErrStale
-	case err != nil:
+	if err := s.commitStep(ctx, t, message, command.Append); err != nil {
 		return err
 	}
-	if !t.To.Ended() {
-		s.relay.Wake()
-		return nil
-	}
-	s.callbacks.Wake()
-	s.metrics.finished.WithLabelValues(o.Status).Inc()
-	s.log.InfoContext(ctx, "order finished", "order_id", o.wireID(), "status", o.Status, "reason", o.Reason)
+	s.relay.Wake()
 	return nil
 }
 
-// commit writes a batch, and passes the points at which the lab lets the process fail.
-func (s *service) commit(ctx context.Context, before, after string, fill func(b *pgx.Batch)) error {
-	if err := fault.Point(ctx, before); err != nil {
-		return err
+// commitStep commits the saga's next state, and with it what follow queues.
+//
+// Pattern: change-record (of the reply)
+func (s *service) commitStep(ctx context.Context, t saga.Transition, message *changerecord.Message, follow func(b *pgx.Batch)) error {
+	err := s.commit(ctx, fault.OrdersSagaBeforeCommit, fault.OrdersSagaAfterCommit, func(b *pgx.Batch) {
+		if message != nil {
+			// A second layer: a saga comes to no step twice, so its state and version alone
+			// refuse a repeated reply.
+			message.Record(b)
+		}
+		saga.Advance(b, t, s.cfg.SagaStepTimeout)
+		follow(b)
+	})
+	if saga.IsStale(err) {
+		return postgres.ErrStale
 	}
-	if err := s.writer.Write(ctx, fill); err != nil {
-		return err
-	}
-	return fault.Point(ctx, after)
+	return err
 }

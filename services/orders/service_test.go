@@ -12,6 +12,7 @@ import (
 
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -92,6 +93,16 @@ func (b bench) order(key string, skus ...string) *httptest.ResponseRecorder {
 		b.t.Fatal(err)
 	}
 	return b.post("/v1/orders", body, map[string]string{"Content-Type": "application/json", "Idempotency-Key": key})
+}
+
+// orders are the ids of all that there are.
+func (b bench) orders() []string {
+	rows, _ := b.db.Query(context.Background(), `SELECT 'ord_' || id FROM orders`)
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return ids
 }
 
 func (b bench) cancel(id string) *httptest.ResponseRecorder {

@@ -14,14 +14,14 @@ import (
 // that was read before. Lines come sorted by SKU, so every order locks its
 // rows in the same order.
 
-// reserveLines takes the units of an order out of what is available, and inserts the order's
-// lines. A line is written from the row that was reserved. When there is no such row,
+// reserveAndInsertLines takes the units of an order out of what is available, and inserts the
+// order's lines. A line is written from the row that was reserved. When there is no such row,
 // because the product is gone or has another price by now, the line has no SKU, and its
 // NOT NULL refuses the whole transaction.
 //
 // Pattern: atomic-read-then-write (the conditional update: CHECK (available >= 0)
 // refuses what is not in stock, and with it the whole transaction)
-func reserveLines(b *pgx.Batch, o order) {
+func reserveAndInsertLines(b *pgx.Batch, o order) {
 	for i, l := range o.Lines {
 		b.Queue(`
 			WITH reserved AS (

@@ -24,12 +24,10 @@ import (
 //  4. Write the outcome with the reply.
 //     Power fails after it: the message comes again and is known.
 //
-// The row of step 2 is what a void turns around. Without it, a void that comes
-// while the processor is thinking would find nothing to undo. When the void was
-// first, its tombstone is in the place of the row, and no code asks for a hold. A void
-// that finds neither knows that nothing is held and nothing will be. Redeeming
-// comes before the row because it moves no money: a token that was redeemed for
-// nothing is no loss.
+// Without the row of step 2, a void that comes while the processor is thinking would find
+// nothing to undo. When the void was first, its tombstone is in the place of the row, and no
+// code asks for a hold. A void that finds neither knows that nothing is held and nothing
+// will be. Redeeming comes before the row because it moves no money.
 func (s *service) authorise(ctx context.Context, cmd command) error {
 	begun, reason := authorising, ""
 	method, err := s.redeem(ctx, cmd)
@@ -59,13 +57,13 @@ func (s *service) authorise(ctx context.Context, cmd command) error {
 		}
 		switch p.Status {
 		case authorised, captured, captureFailed:
-			return s.replyAgain(ctx, cmd, cmd.Done())
+			return s.answer(ctx, cmd, cmd.Done(), nil)
 		case declined:
-			return s.replyAgain(ctx, cmd, cmd.Refused(p.Reason))
+			return s.answer(ctx, cmd, cmd.Refused(p.Reason), nil)
 		case voiding, voided:
 			// The void overtook us, or came while we were asking. Whatever hold
 			// there is, the void releases it.
-			return s.replyAgain(ctx, cmd, cmd.Refused("voided"))
+			return s.answer(ctx, cmd, cmd.Refused("voided"), nil)
 		}
 
 		if err := fault.Point(ctx, fault.PaymentsAuthoriseBeforeProcessor); err != nil {

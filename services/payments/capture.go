@@ -21,11 +21,11 @@ func (s *service) capture(ctx context.Context, cmd command) error {
 		switch p.Status {
 		case authorised:
 		case captured:
-			return s.replyAgain(ctx, cmd, cmd.Done())
+			return s.answer(ctx, cmd, cmd.Done(), nil)
 		case captureFailed:
-			return s.replyAgain(ctx, cmd, cmd.Refused(p.Reason))
+			return s.answer(ctx, cmd, cmd.Refused(p.Reason), nil)
 		default:
-			return s.replyAgain(ctx, cmd, cmd.Refused("not_authorised"))
+			return s.answer(ctx, cmd, cmd.Refused("not_authorised"), nil)
 		}
 
 		if err := fault.Point(ctx, fault.PaymentsCaptureBeforeProcessor); err != nil {

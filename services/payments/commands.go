@@ -69,7 +69,8 @@ func (cmd *command) parse() (err error) {
 	return nil
 }
 
-// answer commits what a command has led to: its work and the reply. See saga.Participant.
+// answer commits what a command has led to: its work, nil when that was done before, and the
+// reply. See saga.Participant.
 //
 // Pattern: saga (a participant)
 // Pattern: change-record (of the command)
@@ -81,9 +82,4 @@ func (s *service) answer(ctx context.Context, cmd command, reply saga.Reply, wor
 		s.relay.Wake()
 	}
 	return err
-}
-
-// replyAgain answers a command whose work was done before, with what it led to then.
-func (s *service) replyAgain(ctx context.Context, cmd command, reply saga.Reply) error {
-	return s.answer(ctx, cmd, reply, nil)
 }

@@ -65,7 +65,7 @@ type settings struct {
 	TwoPhaseSweep   time.Duration `env:"TWOPHASE_SWEEP" envDefault:"5s"`
 
 	// EventsPoll is how often to look for held webhooks whose time may have come;
-	// EventsOverdue is the age from which one that is still held is an error.
+	// EventsOverdue is the age from which one that is still held counts as overdue.
 	EventsPoll    time.Duration `env:"EVENTS_POLL" envDefault:"1s"`
 	EventsOverdue time.Duration `env:"EVENTS_OVERDUE" envDefault:"1h" above:"EVENTS_POLL, or each event that is held is reported"`
 
@@ -80,10 +80,10 @@ type settings struct {
 	ReceiptGrace time.Duration `env:"RECEIPT_GRACE" envDefault:"1h"`
 
 	// ReconcileEvery is the pause between two reconciliations that no request asked for.
-	// ReconcileOverlap is how far each looks back behind the one before, and
+	// ReconcileOverlap is how long before the last one each begins to look, and
 	// ReconcileGrace the age below which a difference may only be a matter of time.
 	ReconcileEvery   time.Duration `env:"RECONCILE_EVERY" envDefault:"1h" zero:"none"`
-	ReconcileOverlap time.Duration `env:"RECONCILE_OVERLAP" envDefault:"24h"`
+	ReconcileOverlap time.Duration `env:"RECONCILE_OVERLAP" envDefault:"96h" above:"SETTLEMENT_OVERDUE, or no run sees that the books never heard of a late settlement"`
 	ReconcileGrace   time.Duration `env:"RECONCILE_GRACE" envDefault:"10m"`
 
 	// SettlementOverdue is the age from which news of a settlement is not waited for

@@ -30,6 +30,7 @@ func TestSettings_RefuseDurationsInTheWrongOrder(t *testing.T) {
 		"INBOX_RETENTION=10m":        "INBOX_RETENTION (10m0s) must exceed RETRY_DELAYS (12m36s)",
 		"PROCESSOR_KEY_RETENTION=1m": "PROCESSOR_KEY_RETENTION (1m0s) must exceed RECONCILE_GRACE",
 		"RECEIPT_GRACE=3s":           "RECEIPT_GRACE (3s) must be at least 4s",
+		"RECONCILE_OVERLAP=72h":      "RECONCILE_OVERLAP (72h0m0s) must exceed SETTLEMENT_OVERDUE (72h0m0s)",
 	} {
 		t.Run(given, func(t *testing.T) {
 			name, value, _ := strings.Cut(given, "=")

@@ -13,41 +13,41 @@ import (
 	"example.com/failwell/shared/testenv"
 )
 
-// The processor captures the money, and its answer gets lost.
+// The processor holds the money, and its answer gets lost.
 //
 // Pattern: idempotency-key-external
 func Example_idempotencyKeyExternal() {
 	db, done := testenv.ExampleDB(`
 		CREATE TABLE payments (id text PRIMARY KEY, status text NOT NULL, receipt text);
-		INSERT INTO payments VALUES ('pay_1', 'authorised');`)
+		INSERT INTO payments VALUES ('pay_1', 'authorising');`)
 	defer done()
 	processor := testenv.NewOutside()
 	defer processor.Close()
 	processor.Keys, processor.Lose = true, 1 // keys are remembered; the first answer gets lost
 	ctx := context.Background()
 
-	capture := func(payment string) error {
-		key := payment + ":capture" // ① of what was stored before the call: the same after a restart
-		receipt, err := processor.Ask(ctx, http.DefaultClient, "capture-12.50", key)
+	hold := func(payment string) error {
+		key := payment + ":authorise" // ① of what was stored before the call: the same after a restart
+		receipt, err := processor.Ask(ctx, http.DefaultClient, "hold-12.50", key)
 		if err != nil {
 			return err // ② not known: nothing is noted, and the same call is made again
 		}
 		_, err = db.Exec(ctx, `
 			UPDATE payments
-			   SET status  = 'captured', -- ③ only an answer ends it
+			   SET status  = 'authorised', -- ③ only an answer ends it
 			       receipt = $2
 			 WHERE id = $1`,
 			payment, receipt)
 		return err
 	}
 
-	for err := capture("pay_1"); err != nil; err = capture("pay_1") { // ④ until the answer is definite
+	for err := hold("pay_1"); err != nil; err = hold("pay_1") { // ④ until the answer is definite
 		fmt.Println("not known | noted:", testenv.Read(db, `SELECT status FROM payments`))
 	}
 	fmt.Println("noted:", testenv.Read(db, `SELECT status, receipt FROM payments`), "| processor:", processor.Done())
 	// Output:
-	// not known | noted: authorised
-	// noted: captured receipt 1 | processor: [capture-12.50]
+	// not known | noted: authorising
+	// noted: authorised receipt 1 | processor: [hold-12.50]
 }
 
 // Each try has a key of its own.
@@ -56,29 +56,29 @@ func Example_idempotencyKeyExternal() {
 func Example_idempotencyKeyExternal_without() {
 	db, done := testenv.ExampleDB(`
 		CREATE TABLE payments (id text PRIMARY KEY, status text NOT NULL, receipt text);
-		INSERT INTO payments VALUES ('pay_1', 'authorised');`)
+		INSERT INTO payments VALUES ('pay_1', 'authorising');`)
 	defer done()
 	processor := testenv.NewOutside()
 	defer processor.Close()
 	processor.Keys, processor.Lose = true, 1 // keys are remembered; the first answer gets lost
 	ctx := context.Background()
 
-	capture := func(payment string) error {
-		receipt, err := processor.Ask(ctx, http.DefaultClient, "capture-12.50", uuid.NewString())
+	hold := func(payment string) error {
+		receipt, err := processor.Ask(ctx, http.DefaultClient, "hold-12.50", uuid.NewString())
 		if err != nil {
 			return err
 		}
-		_, err = db.Exec(ctx, `UPDATE payments SET status = 'captured', receipt = $2 WHERE id = $1`, payment, receipt)
+		_, err = db.Exec(ctx, `UPDATE payments SET status = 'authorised', receipt = $2 WHERE id = $1`, payment, receipt)
 		return err
 	}
 
-	for err := capture("pay_1"); err != nil; err = capture("pay_1") {
+	for err := hold("pay_1"); err != nil; err = hold("pay_1") {
 		fmt.Println("not known | noted:", testenv.Read(db, `SELECT status FROM payments`))
 	}
 	fmt.Println("noted:", testenv.Read(db, `SELECT status, receipt FROM payments`), "| processor:", processor.Done())
 	// Output:
-	// not known | noted: authorised
-	// noted: captured receipt 2 | processor: [capture-12.50 capture-12.50]
+	// not known | noted: authorising
+	// noted: authorised receipt 2 | processor: [hold-12.50 hold-12.50]
 }
 
 // tokenBook is the processor's: a token may be redeemed once, by one reference.
@@ -94,20 +94,20 @@ func (b tokenBook) redeem(ctx context.Context, token, reference string) (string,
 	return b.method(ctx, `UPDATE tokens SET redeemed_for = $2 WHERE token = $1 AND redeemed_for IS NULL RETURNING method`, token, reference)
 }
 
-func (b tokenBook) redeemedFor(ctx context.Context, token, reference string) (string, error) {
-	return b.method(ctx, `SELECT method FROM tokens WHERE token = $1 AND redeemed_for = $2`, token, reference)
+func (b tokenBook) redeemedFor(ctx context.Context, reference string) (string, error) {
+	return b.method(ctx, `SELECT method FROM tokens WHERE redeemed_for = $1`, reference)
 }
 
-func (b tokenBook) method(ctx context.Context, query, token, reference string) (method string, err error) {
-	err = b.QueryRow(ctx, query, token, reference).Scan(&method)
+func (b tokenBook) method(ctx context.Context, query string, args ...any) (method string, err error) {
+	err = b.QueryRow(ctx, query, args...).Scan(&method)
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = errTokenUsed
 	}
 	return method, err
 }
 
-// The token is redeemed, and the process dies before the payment method is noted. Then another
-// payment tries the same token.
+// The token is redeemed, and the answer is lost. The payment tries again; then another payment
+// tries the same token.
 //
 // Pattern: single-use-token-recovery
 func Example_singleUseTokenRecovery() {
@@ -120,24 +120,27 @@ func Example_singleUseTokenRecovery() {
 	authorise := func(payment, token string) (method string, err error) {
 		method, err = processor.redeem(ctx, token, payment) // ① our own reference goes along
 		if errors.Is(err, errTokenUsed) {
-			method, err = processor.redeemedFor(ctx, token, payment) // ② by this payment? a read, which may be repeated
+			method, err = processor.redeemedFor(ctx, payment) // ② by this payment? a read, which may be repeated
 		}
-		if err != nil {
-			return "none", err // ③ used by another: a refusal. Any other error: not known, ask again
+		switch {
+		case errors.Is(err, errTokenUsed):
+			return "refused", nil // ③ used by another payment: this is definite
+		case err != nil:
+			return "", err // not known: try again
 		}
 		_, err = db.Exec(ctx, `INSERT INTO payments VALUES ($1, $2) ON CONFLICT DO NOTHING`, payment, method) // ④ ours: go on with it
 		return method, err
 	}
 
-	_, err := processor.redeem(ctx, "tok_1", "pay_1") // and the process dies
-	fmt.Println("redeemed:", err, "| payments:", testenv.Read(db, `SELECT count(*) FROM payments`))
+	_, _ = processor.redeem(ctx, "tok_1", "pay_1") // the answer does not arrive
+	fmt.Println("redeemed for:", testenv.Read(books, `SELECT redeemed_for FROM tokens`), "| payments:", testenv.Read(db, `SELECT count(*) FROM payments`))
 	fmt.Println(authorise("pay_1", "tok_1"))
 	fmt.Println(authorise("pay_2", "tok_1"))
 	fmt.Println("payments:", testenv.Read(db, `SELECT id, method FROM payments`))
 	// Output:
-	// redeemed: <nil> | payments: 0
+	// redeemed for: pay_1 | payments: 0
 	// pm_visa <nil>
-	// none the token was used
+	// refused <nil>
 	// payments: pay_1 pm_visa
 }
 
@@ -153,19 +156,22 @@ func Example_singleUseTokenRecovery_without() {
 
 	authorise := func(payment, token string) (method string, err error) {
 		method, err = processor.redeem(ctx, token, payment)
-		if err != nil {
-			return "none", err
+		switch {
+		case errors.Is(err, errTokenUsed):
+			return "refused", nil
+		case err != nil:
+			return "", err
 		}
 		_, err = db.Exec(ctx, `INSERT INTO payments VALUES ($1, $2) ON CONFLICT DO NOTHING`, payment, method)
 		return method, err
 	}
 
-	_, err := processor.redeem(ctx, "tok_1", "pay_1") // and the process dies
-	fmt.Println("redeemed:", err, "| payments:", testenv.Read(db, `SELECT count(*) FROM payments`))
+	_, _ = processor.redeem(ctx, "tok_1", "pay_1") // the answer does not arrive
+	fmt.Println("redeemed for:", testenv.Read(books, `SELECT redeemed_for FROM tokens`), "| payments:", testenv.Read(db, `SELECT count(*) FROM payments`))
 	fmt.Println(authorise("pay_1", "tok_1"))
-	fmt.Println("payments:", testenv.Read(db, `SELECT id, method FROM payments`), "| redeemed for:", testenv.Read(books, `SELECT redeemed_for FROM tokens`))
+	fmt.Println("payments:", testenv.Read(db, `SELECT count(*) FROM payments`))
 	// Output:
-	// redeemed: <nil> | payments: 0
-	// none the token was used
-	// payments:  | redeemed for: pay_1
+	// redeemed for: pay_1 | payments: 0
+	// refused <nil>
+	// payments: 0
 }

@@ -6,12 +6,11 @@ import (
 	"time"
 )
 
-// The processor remembers a key for a day or so. After that the same key is a new
-// question, and the money moves a second time. So a question that was first put longer
-// ago than PROCESSOR_KEY_RETENTION is never put again: it is looked up, by the reference
-// that was sent along. Two questions need this, the hold and the refund. The others are
-// decided by the state of the thing itself: a charge is captured once and released
-// once, a token is redeemed once, and the books know an entry by its source.
+// The processor remembers a key for a day or so. After that the same key is a new question,
+// and the money moves a second time. So a hold or refund that was first asked for longer ago
+// than PROCESSOR_KEY_RETENTION is looked up, by the reference that was sent along. The rest
+// can be repeated: a charge is captured or released once, a token redeemed once, and the
+// books know an entry by its source.
 
 // keyForgotten tells whether the processor may have forgotten the key of a question.
 // first is when its row was written: the question is never put before that. A row that is dated
@@ -22,12 +21,16 @@ func (s *service) keyForgotten(first time.Time) bool {
 
 func (s *service) datedAhead(first time.Time) bool { return time.Until(first) > s.cfg.ReconcileGrace }
 
-// notFound is what it means when the processor has nothing under a reference. A request
-// may have left just before its key counted as forgotten, and may still be on its way:
-// the outcome is unknown, and looked up again later. After the grace it is definite:
-// nothing was done, and we do not ask again. To ask anew under a new key would give a
-// request that arrives after all a second one beside it; a refused refund is free to be
-// asked for again by its client, and the reconciliation shows what came after all.
+// notFound is what it means when the processor has nothing under a reference. By the age of
+// our row:
+//
+//   - Dated ahead: its age is not known. A person must look.
+//   - Younger than the key's retention and the grace: unknown. A request that left just
+//     before its key counted as forgotten may still be on its way.
+//   - Older: a definite no. The reconciliation shows it, and the client of a refused refund
+//     can ask for another.
+//
+// We do not ask under a new key: if the first request arrived after all, there would be two.
 func (s *service) notFound(first time.Time, reference string) error {
 	if s.datedAhead(first) {
 		return fmt.Errorf("%w: there is nothing under %s, whose row is dated %s", errContradiction, reference, first)

@@ -3,6 +3,7 @@ package main
 import (
 	"example.com/failwell/shared/pattern/changerecord"
 	"example.com/failwell/shared/pattern/garbagecollection"
+	"example.com/failwell/shared/pattern/idempotency"
 )
 
 // goneOnFrom is true of a run r from which no later one needs to know anything.
@@ -19,16 +20,7 @@ const goneOnFrom = `r.requested_at < (
 // Pattern: garbage-collection
 func (s *service) garbageRules() []garbagecollection.Rule {
 	return []garbagecollection.Rule{
-		garbagecollection.SQL(s.db, "idempotency-keys", 0, `
-			DELETE FROM idempotency_keys
-			 WHERE ctid = ANY(ARRAY(
-			       SELECT ctid
-			         FROM idempotency_keys
-			        WHERE expires_at <= now() - $1::interval
-			          AND status IS NOT NULL
-			        ORDER BY expires_at
-			        LIMIT $2
-			          FOR UPDATE SKIP LOCKED))`),
+		garbagecollection.SQL(s.db, "idempotency-keys", 0, idempotency.DeleteExpired),
 		garbagecollection.SQL(s.db, "inbox", s.cfg.InboxRetention, changerecord.DeleteOld("/orders")),
 		garbagecollection.SQL(s.db, "applied-events", s.cfg.InboxRetention, `
 			DELETE FROM received_events

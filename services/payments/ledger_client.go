@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"time"
 
 	"example.com/failwell/shared/platform/money"
 	"example.com/failwell/shared/platform/web"
@@ -17,10 +16,6 @@ import (
 type ledgerClient struct {
 	url, key string
 	client   *http.Client
-}
-
-func newLedgerClient(url, key string, timeout time.Duration) ledgerClient {
-	return ledgerClient{url: url, key: key, client: web.Client(timeout)}
 }
 
 type ledgerEntry struct {

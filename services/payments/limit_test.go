@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"example.com/failwell/shared/testenv"
 )
 
 // Three hundred retries of one merchant wait for one key, whose row is locked: each would
@@ -41,7 +43,7 @@ func TestLimitMerchant_WaitersOfOneDoNotHoldUpAnother(t *testing.T) {
 		for name, value := range map[string]string{"Authorization": "Bearer " + key, "Content-Type": "application/json", "Idempotency-Key": lock.Key} {
 			request.Header.Set(name, value)
 		}
-		response, err := http.DefaultClient.Do(request)
+		response, err := testenv.Client.Do(request)
 		if err != nil {
 			return 0 // it was given up
 		}
@@ -58,21 +60,33 @@ func TestLimitMerchant_WaitersOfOneDoNotHoldUpAnother(t *testing.T) {
 		}
 		return longest
 	}
-	before := slowest()
-	ctx, giveUp := context.WithCancel(t.Context())
-	var refused atomic.Int32
-	var asking sync.WaitGroup
-	for n := range 300 {
-		asking.Go(func() {
-			if send(ctx, http.MethodPost, "/v1/payouts", acmeKey, fmt.Sprintf(`{"amount":{"minor":%d,"currency":"GBP"}}`, n+1)) == http.StatusTooManyRequests {
-				refused.Add(1)
-			}
-		})
+	measure := func() (before, during time.Duration) {
+		before = slowest()
+		ctx, giveUp := context.WithCancel(t.Context())
+		var refused atomic.Int32
+		var asking sync.WaitGroup
+		for n := range 300 {
+			asking.Go(func() {
+				if send(ctx, http.MethodPost, "/v1/payouts", acmeKey, fmt.Sprintf(`{"amount":{"minor":%d,"currency":"GBP"}}`, n+1)) == http.StatusTooManyRequests {
+					refused.Add(1)
+				}
+			})
+		}
+		eventually(t, "all are on their way", func() bool { return refused.Load() > 0 || s.db.Stat().AcquiredConns() == s.db.Config().MaxConns })
+		during = slowest()
+		giveUp()
+		asking.Wait()
+		return before, during
 	}
-	eventually(t, "all are on their way", func() bool { return refused.Load() > 0 || s.db.Stat().AcquiredConns() == s.db.Config().MaxConns })
-	if during := slowest(); during > 2*before+300*time.Millisecond {
-		t.Errorf("another merchant's slowest request took %s, and %s before", during, before)
+	// Without the limit it is seconds, each time. A pause of the machine is not there three times.
+	for try := 1; ; try++ {
+		before, during := measure()
+		if during <= 2*before+300*time.Millisecond {
+			break
+		}
+		t.Logf("another merchant's slowest request took %s, and %s before", during, before)
+		if try == 3 {
+			t.Fatal("another merchant waits for them, three times out of three")
+		}
 	}
-	giveUp()
-	asking.Wait()
 }

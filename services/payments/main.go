@@ -7,7 +7,6 @@ import (
 	"embed"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync"
 	"time"
 
@@ -26,7 +25,6 @@ import (
 	"example.com/failwell/shared/pattern/reconciliation"
 	"example.com/failwell/shared/pattern/reliableretries"
 	"example.com/failwell/shared/pattern/storethenreference"
-	"example.com/failwell/shared/platform/config"
 	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/platform/postgres/migrate"
 	"example.com/failwell/shared/platform/process"
@@ -67,12 +65,7 @@ const localPrefix = "payments:"
 
 // run is the map of the process: what it needs, what runs in it, and in which
 // order it stops.
-func run(ctx context.Context, cfg settings) error {
-	log, err := telemetry.Logger(os.Stderr, "payments", cfg.LogLevel)
-	if err != nil {
-		return err
-	}
-	config.WarnOfLab(log, cfg)
+func run(ctx context.Context, cfg settings, log *slog.Logger) error {
 	registry := telemetry.Metrics()
 
 	db, err := postgres.Open(ctx, postgres.Options{URL: cfg.DatabaseURL, MaxConns: cfg.DatabaseConns, PreparedTransactions: true, Logger: log, Tracer: telemetry.QueryTracer()})
@@ -146,8 +139,9 @@ func newService(cfg settings, db *pgxpool.Pool, log *slog.Logger, registry *prom
 	}
 	s := &service{
 		cfg: cfg, db: db, outbox: outbox.New("/payments", cfg.InstanceName()), log: log, verifier: verifier, receiptDue: make(chan struct{}, 1),
-		processor: newProcessor(cfg.ProcessorURL, cfg.ProcessorKey, cfg.CallTimeout),
-		bank:      newBank(cfg.BankURL, cfg.CallTimeout), ledger: newLedgerClient(cfg.LedgerURL, cfg.ServiceKey, cfg.CallTimeout),
+		processor: processor{url: cfg.ProcessorURL, key: cfg.ProcessorKey, client: web.Client(cfg.CallTimeout)},
+		bank:      newBank(cfg.BankURL, cfg.CallTimeout),
+		ledger:    ledgerClient{url: cfg.LedgerURL, key: cfg.ServiceKey, client: web.Client(cfg.CallTimeout)},
 	}
 	s.personNeeded = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "failwell_person_needed_total",

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"time"
@@ -22,7 +21,7 @@ import (
 // and a later run goes on from there.
 type operation struct {
 	name       string // its key is recorded under this name, and the completer looks for it
-	afterStart string // the fault point behind the transaction that begins it
+	afterStart string // the fault point after the transaction that begins it
 
 	// resume works on it until it is finished, and returns the recorded answer. An error
 	// means that it is not finished and nothing is lost.
@@ -33,9 +32,8 @@ type operation struct {
 }
 
 // perform answers a request for an operation; start decodes the body and writes the row
-// that the operation begins with. The body of a retry is not decoded: it gets its answer
-// also when we have become stricter since. Or it goes on with the work that the request
-// before it has left, and so does the completer when the client does not retry.
+// that the operation begins with. A retry gets its answer, or goes on with the work that was
+// left. Its body is not decoded: we may have become stricter since.
 //
 // Pattern: idempotency-key
 // Pattern: resumable-operation
@@ -95,10 +93,10 @@ func (s *service) personMustLook(ctx context.Context, operation, id string, err 
 // released and this answer is not recorded, so a retry goes on with the work, or gets the
 // final answer.
 //
-// Another run may have finished the work meanwhile: a retry that took over, or this one,
-// if only the answer to its commit was lost. Then the recorded answer is the answer. As
-// long as there is none, the work is shown as pending, whatever its row says: a client
-// that was told of an outcome must never be told of it in other words later.
+// The work may be finished all the same, by a retry that took over, or by this run, if only
+// the answer to its commit was lost. Then the recorded answer is the answer. While there is
+// none, the work is shown as pending, whatever its row says: a client that was told of an
+// outcome must never be told of it in other words later.
 func (s *service) answerPending(c echo.Context, op operation, request idempotency.Request, lock idempotency.Lock, cause error) error {
 	// Not the request's context: it may be what ran out.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request().Context()), time.Second)
@@ -121,11 +119,4 @@ func (s *service) answerPending(c echo.Context, op operation, request idempotenc
 	}
 	c.Response().Header().Set(echo.HeaderLocation, location)
 	return c.JSON(http.StatusAccepted, view)
-}
-
-// jsonAnswer composes the answer that an operation records under its key.
-func jsonAnswer(status int, location string, view any) (idempotency.Response, error) {
-	body, err := json.Marshal(view)
-	header := map[string]string{echo.HeaderContentType: echo.MIMEApplicationJSON, echo.HeaderLocation: location}
-	return idempotency.Response{Status: status, Header: header, Body: body}, err
 }

@@ -182,10 +182,6 @@ func parseID(prefix, wireID string) (uuid.UUID, bool) {
 	return id, true
 }
 
-func invalid(field, detail string) error {
-	return web.NewProblem(http.StatusUnprocessableEntity, "invalid-field", "A field is not valid", detail).WithField(field)
-}
-
 // orNotFound makes a 404 of a row that is not there, and leaves any other error.
 func orNotFound(err error, what, id string) error {
 	if !errors.Is(err, pgx.ErrNoRows) {
@@ -198,7 +194,7 @@ func orNotFound(err error, what, id string) error {
 func (s *service) list(c echo.Context) error {
 	id, ok := parseID("ord_", c.QueryParam("order_id"))
 	if !ok {
-		return invalid("order_id", "Required: the id of an order, ord_….")
+		return web.Invalid("order_id", "Required: the id of an order, ord_….")
 	}
 	rows, _ := s.db.Query(c.Request().Context(), selectPayment+`
 		 WHERE order_id = $1

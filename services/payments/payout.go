@@ -59,12 +59,14 @@ func (s *service) payouts() operation {
 	}
 }
 
-// createPayout pays a merchant out: POST /v1/payouts.
+// createPayout pays a merchant out: POST /v1/payouts. A distributed transaction sets the
+// money aside in the ledger and says so in our row. The bank takes no idempotency key, so a
+// second call would pay twice: an at-most-once guard prevents it.
 //
-// The ledger sets the money aside and our row says that it is booked: both, or
-// neither. That is a distributed transaction. The bank takes no
-// idempotency key, so a second call would pay twice: an at-most-once guard prevents it. 201 when the bank has
-// sent it, 202 when the outcome is unknown; then reconciliation finds out.
+//   - 201: the bank has sent it ("sent") or refused it ("failed").
+//   - 202: it is not finished ("pending"), or the bank's answer was lost ("unknown"). Then the
+//     completer finishes it, or reconciliation finds out.
+//   - 422: the merchant's available balance is too low.
 func (s *service) createPayout(c echo.Context) error {
 	return s.perform(c, s.payouts(), func(ctx context.Context, tx pgx.Tx, body []byte) (uuid.UUID, error) {
 		in, err := web.Decode[newPayout](body)
@@ -76,11 +78,8 @@ func (s *service) createPayout(c echo.Context) error {
 }
 
 func startPayout(ctx context.Context, tx pgx.Tx, merchant string, amount money.Money) (uuid.UUID, error) {
-	id, err := uuid.NewV7()
-	if err != nil {
-		return uuid.UUID{}, err
-	}
-	_, err = tx.Exec(ctx, `
+	id := uuid.Must(uuid.NewV7())
+	_, err := tx.Exec(ctx, `
 		INSERT INTO payouts (id, merchant_id, amount_minor, currency)
 		VALUES ($1, $2, $3, $4)`,
 		id, merchant, amount.Minor, amount.Currency)
@@ -90,9 +89,9 @@ func startPayout(ctx context.Context, tx pgx.Tx, merchant string, amount money.M
 // resumePayout goes on with a payout from its recovery point.
 //
 // Pattern: recovery-point
-func (s *service) resumePayout(ctx context.Context, lock idempotency.Lock) (answer idempotency.Response, err error) {
+func (s *service) resumePayout(ctx context.Context, lock idempotency.Lock) (idempotency.Response, error) {
 	p, err := s.loadPayout(ctx, lock.OperationID)
-	for err == nil && p.Point != payoutFinished {
+	for err == nil {
 		switch {
 		case ctx.Err() != nil:
 			err = ctx.Err() // out of time; the next run goes on from here
@@ -101,18 +100,21 @@ func (s *service) resumePayout(ctx context.Context, lock idempotency.Lock) (answ
 		case p.Point == payoutBooked:
 			err = s.payAtBank(ctx, lock, &p)
 		case p.Point == payoutDecided:
-			answer, err = s.finishPayout(ctx, lock, &p)
+			return s.finishPayout(ctx, lock, p)
+		case p.Point == payoutFinished:
+			err = idempotency.ErrLockLost // another run took over, and has recorded the answer
 		default: // of a newer version, which runs beside this one
 			err = fmt.Errorf("payout %s: recovery point %q is not known to this process", p.wireID(), p.Point)
 		}
 	}
-	return answer, err
+	return idempotency.Response{}, err
 }
 
-// payAtBank sends the money, once at most. The guard alone sees to that: it is committed
-// before the bank is asked, and it lets one run through, now or later. When its commit
-// fails in any way, a lost answer included, the bank is not asked. A later run that finds
-// the guard entered cannot know whether the bank was asked, so the outcome is unknown.
+// payAtBank sends the money, once at most. The guard is committed before the bank is asked,
+// and lets one run through, now or later; sentOnce (bank.go) keeps the transport from
+// repeating that run's request. When the guard's commit fails in any way, a lost answer
+// included, the bank is not asked. A later run that finds the guard entered cannot know
+// whether the bank was asked, so the outcome is unknown.
 //
 // Pattern: at-most-once-guard
 func (s *service) payAtBank(ctx context.Context, lock idempotency.Lock, p *payout) error {
@@ -127,25 +129,26 @@ func (s *service) payAtBank(ctx context.Context, lock idempotency.Lock, p *payou
 	if !first {
 		return s.decidePayout(ctx, lock, p, payoutUnknown, "")
 	}
-	// No later run does it, so nothing may cut the call short: not the end of our client's
+	// No later run may make this call, so nothing cuts it short: not the end of our client's
 	// request, not the stop of this process.
 	answer := s.bank.transfer(context.WithoutCancel(ctx), p.wireID(), "acct_"+p.MerchantID, p.Amount)
 	if err := fault.Point(context.WithoutCancel(ctx), fault.PaymentsPayoutAfterBank); err != nil {
 		return err
 	}
-	declined, ok := errors.AsType[*refusal](answer)
-	switch {
 	// Logged before it is written: if the write fails, no later run learns the bank's answer,
 	// and the payout stays unknown until the statement or a person tells.
+	declined, refused := errors.AsType[*refusal](answer)
+	switch {
 	case answer == nil:
 		s.log.InfoContext(ctx, "payout: the bank has sent it", "payout_id", p.wireID())
 		return s.decidePayout(ctx, lock, p, payoutSent, "")
-	case ok:
+	case refused:
 		s.log.WarnContext(ctx, "payout: the bank has refused it", "payout_id", p.wireID(), "error", answer)
 		return s.decidePayout(ctx, lock, p, payoutFailed, declined.code)
+	default:
+		s.log.WarnContext(ctx, "payout: the bank gave no answer", "payout_id", p.wireID(), "error", answer)
+		return s.decidePayout(ctx, lock, p, payoutUnknown, "")
 	}
-	s.log.WarnContext(ctx, "payout: the bank gave no answer", "payout_id", p.wireID(), "error", answer)
-	return s.decidePayout(ctx, lock, p, payoutUnknown, "")
 }
 
 // decidePayout writes the outcome, and tells the ledger in the same transaction: money
@@ -153,7 +156,11 @@ func (s *service) payAtBank(ctx context.Context, lock idempotency.Lock, p *payou
 // while the outcome is unknown nothing moves. If the payout was never booked, the ledger
 // has nothing to undo.
 func (s *service) decidePayout(ctx context.Context, lock idempotency.Lock, p *payout, outcome, failure string) error {
-	err := recoverypoint.Commit(ctx, s.db, lock, fault.PaymentsPayoutAfterDecided, func(ctx context.Context, tx pgx.Tx) error {
+	tellLedger, err := s.payoutMessage(ctx, *p, outcome)
+	if err != nil {
+		return err
+	}
+	err = recoverypoint.Commit(ctx, s.db, lock, fault.PaymentsPayoutAfterDecided, func(ctx context.Context, tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, `
 			UPDATE payouts
 			   SET recovery_point = 'decided',
@@ -161,21 +168,27 @@ func (s *service) decidePayout(ctx context.Context, lock idempotency.Lock, p *pa
 			       failure        = $3
 			 WHERE id = $1`,
 			p.ID, outcome, failure)
-		if err != nil || p.Point != payoutBooked {
+		if err != nil {
 			return err
 		}
-		return s.publishPayoutResult(ctx, tx, *p, outcome)
+		if p.Point != payoutBooked {
+			return nil
+		}
+		return tellLedger(ctx, tx)
 	})
-	s.relay.Wake() // also after an error: only the answer to the commit may be lost
-	if outcome == payoutUnknown && err == nil {
+	s.relay.Wake() // also after an error: the commit may have succeeded although we got one
+	if err != nil {
+		return err
+	}
+	if outcome == payoutUnknown {
 		s.log.ErrorContext(ctx, "payout: outcome unknown, the bank may have sent it", "payout_id", p.wireID())
 	}
 	p.Point, p.Outcome, p.Failure = payoutDecided, outcome, failure
-	return err
+	return nil
 }
 
 // finishPayout calls no other system: it records the answer.
-func (s *service) finishPayout(ctx context.Context, lock idempotency.Lock, p *payout) (idempotency.Response, error) {
+func (s *service) finishPayout(ctx context.Context, lock idempotency.Lock, p payout) (idempotency.Response, error) {
 	answer, err := p.answer()
 	if err != nil {
 		return answer, err
@@ -192,28 +205,27 @@ func (s *service) finishPayout(ctx context.Context, lock idempotency.Lock, p *pa
 	if err == nil {
 		s.log.InfoContext(ctx, "payout finished", "payout_id", p.wireID(), "outcome", p.Outcome)
 	}
-	p.Point = payoutFinished
 	return answer, err
 }
 
-// payoutNotification is the data of ledger.payout-sent and ledger.payout-returned.
-type payoutNotification struct {
+// payoutResult is the data of ledger.payout-sent and ledger.payout-returned.
+type payoutResult struct {
 	PayoutID   string      `json:"payout_id"`
 	MerchantID string      `json:"merchant_id"`
 	Amount     money.Money `json:"amount"`
 }
 
+// payoutMessage makes the message that tells the ledger the outcome, and returns what
+// appends it. While the outcome is unknown there is none.
+//
 // Pattern: transactional-outbox
-func (s *service) publishPayoutResult(ctx context.Context, tx pgx.Tx, p payout, outcome string) error {
+func (s *service) payoutMessage(ctx context.Context, p payout, outcome string) (appendTx func(ctx context.Context, tx pgx.Tx) error, err error) {
 	kind := map[string]string{payoutSent: "ledger.payout-sent", payoutFailed: "ledger.payout-returned"}[outcome]
 	if kind == "" {
-		return nil
+		return func(context.Context, pgx.Tx) error { return nil }, nil
 	}
-	message, err := s.outbox.Envelope(ctx, outbox.Message{Type: kind, Subject: p.wireID(), Data: payoutNotification{
+	message, err := s.outbox.Envelope(ctx, outbox.Message{Type: kind, Subject: p.wireID(), Data: payoutResult{
 		PayoutID: p.wireID(), MerchantID: p.MerchantID, Amount: p.Amount,
 	}})
-	if err != nil {
-		return err
-	}
-	return message.AppendTx(ctx, tx)
+	return message.AppendTx, err
 }

@@ -51,16 +51,17 @@ func (s *service) bookPayout(ctx context.Context, lock idempotency.Lock, p *payo
 	}
 	inLedger := func(ctx context.Context) error { return s.ledger.prepare(ctx, p.gid(), payoutEntry(*p)) }
 	decision, err := s.twophase.Run(ctx, p.gid(), inLedger, s.prepareHere(*p))
-	declined, ok := errors.AsType[*refusal](err)
+	declined, refused := errors.AsType[*refusal](err)
 	switch {
-	case decision == distributedtx.Committed && err == nil:
-		p.Point = payoutBooked
-	case decision == distributedtx.Aborted && ok:
+	case refused && decision == distributedtx.Aborted:
 		return s.decidePayout(ctx, lock, p, payoutFailed, declined.code)
-	case err == nil:
-		err = fmt.Errorf("payout %s: another process aborted attempt %d", p.wireID(), p.Attempt)
+	case err != nil:
+		return err
+	case decision != distributedtx.Committed:
+		return fmt.Errorf("payout %s: another process aborted attempt %d", p.wireID(), p.Attempt)
 	}
-	return err
+	p.Point = payoutBooked
+	return nil
 }
 
 // prepareHere is this service's half of the distributed transaction.

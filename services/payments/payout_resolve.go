@@ -22,7 +22,7 @@ type payoutResolution struct {
 // Validate checks the form.
 func (r payoutResolution) Validate() error {
 	if r.Outcome != payoutSent && r.Outcome != payoutFailed {
-		return invalid("outcome", "Must be sent or failed.")
+		return web.Invalid("outcome", "Must be sent or failed.")
 	}
 	return nil
 }
@@ -67,6 +67,10 @@ func (s *service) resolvePayout(ctx context.Context, id uuid.UUID, outcome strin
 	if err != nil {
 		return false, err
 	}
+	tellLedger, err := s.payoutMessage(ctx, p, outcome)
+	if err != nil {
+		return false, err
+	}
 	err = postgres.InTx(ctx, s.db, func(ctx context.Context, tx pgx.Tx) error {
 		changed = false
 		if outcome == payoutFailed {
@@ -91,7 +95,7 @@ func (s *service) resolvePayout(ctx context.Context, id uuid.UUID, outcome strin
 			return err
 		}
 		changed = true
-		return s.publishPayoutResult(ctx, tx, p, outcome)
+		return tellLedger(ctx, tx)
 	})
 	s.relay.Wake()
 	return changed, err

@@ -171,6 +171,26 @@ func TestResume_PointOfANewerVersionEndsTheRun(t *testing.T) {
 	}
 }
 
+// The lease of a run ended before its first look, and another has finished. This one has no
+// answer to give: the answer is the one that is recorded.
+func TestResume_OfWhatAnotherRunHasFinishedIsAnError(t *testing.T) {
+	t.Parallel()
+	s, _ := newBanking(t)
+	_, refund := s.startedRefund(500)
+	payout := s.startedPayout()
+	for name, resume := range map[string]func() (idempotency.Response, error){
+		"refund": func() (idempotency.Response, error) { return s.resumeRefund(t.Context(), refund) },
+		"payout": func() (idempotency.Response, error) { return s.resumePayout(t.Context(), payout) },
+	} {
+		if answer, err := resume(); err != nil || answer.Status != http.StatusCreated {
+			t.Errorf("%s: answered %d, %v", name, answer.Status, err)
+		}
+		if answer, err := resume(); !errors.Is(err, idempotency.ErrLockLost) {
+			t.Errorf("%s: finished before, and answered %d, %v", name, answer.Status, err)
+		}
+	}
+}
+
 // The bank has sent the money and its answer is lost. No later run asks again, and the
 // answer to the client says that it is not known.
 func TestResumePayout_WithoutABankAnswerAsksNoMore(t *testing.T) {

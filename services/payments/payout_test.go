@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"example.com/failwell/shared/platform/fault"
+	"example.com/failwell/shared/testenv"
 )
 
 const acmeKey = "sk_acme"
@@ -87,7 +88,7 @@ func (s *shop) payOut(ctx context.Context) (status int, view payoutView) {
 	request.Header.Set("Authorization", "Bearer "+acmeKey)
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("Idempotency-Key", uuid.NewString())
-	response, err := http.DefaultClient.Do(request)
+	response, err := testenv.Client.Do(request)
 	if err != nil {
 		return 0, view // it hung up
 	}
@@ -172,7 +173,7 @@ func TestCreatePayout_IsRecordedAlthoughTheClientHangsUpWhileTheBankThinks(t *te
 	same(t, "transfers", s.transfers(p), 1)
 }
 
-// With the ledger prepared, somebody must decide: the currency's account is locked.
+// With the ledger prepared, somebody must decide: the merchant's accounts are locked.
 func TestCreatePayout_LeavesNothingPreparedWhenTheClientHangsUp(t *testing.T) {
 	t.Parallel()
 	s, books := newBanking(t)

@@ -28,10 +28,10 @@ const maxPayout = 1_000_000_000_000_000
 // Validate checks the form. Whether there is enough is the ledger's to say.
 func (n newPayout) Validate() error {
 	if err := n.Amount.Validate(); err != nil {
-		return invalid("amount.currency", err.Error())
+		return web.Invalid("amount.currency", err.Error())
 	}
 	if n.Amount.Minor <= 0 || n.Amount.Minor > maxPayout {
-		return invalid("amount.minor", fmt.Sprintf("Must be above zero, and at most %d.", maxPayout))
+		return web.Invalid("amount.minor", fmt.Sprintf("Must be above zero, and at most %d.", maxPayout))
 	}
 	return nil
 }
@@ -72,7 +72,7 @@ func (p payout) answer() (idempotency.Response, error) {
 	if p.Outcome == payoutUnknown {
 		status = http.StatusAccepted
 	}
-	return jsonAnswer(status, "/v1/payouts/"+p.wireID(), p.view())
+	return idempotency.JSON(status, "/v1/payouts/"+p.wireID(), p.view())
 }
 
 // pendingPayout shows a payout as pending, however far it has come.

@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"time"
 
 	"example.com/failwell/shared/platform/money"
 	"example.com/failwell/shared/platform/web"
@@ -33,10 +32,6 @@ var errContradiction = errors.New("the answer contradicts our own record")
 type processor struct {
 	url, key string
 	client   *http.Client
-}
-
-func newProcessor(url, key string, timeout time.Duration) processor {
-	return processor{url: url, key: key, client: web.Client(timeout)}
 }
 
 type charge struct {
@@ -108,8 +103,8 @@ func (p processor) void(ctx context.Context, key, chargeID string) error {
 }
 
 // refund gives money back. id is the key, and the reference by which the refund can be
-// looked up when the key is forgotten. That there is nothing to give back cannot be: the amount
-// was set aside from what our own row says was taken and not given back.
+// looked up when the key is forgotten. "There is nothing left to give back" contradicts our own
+// row, from which the amount was set aside.
 func (p processor) refund(ctx context.Context, id, chargeID string, amount money.Money) error {
 	in := map[string]any{"amount": amount, "reference": id}
 	err := p.call(ctx, http.MethodPost, "/v1/charges/"+url.PathEscape(chargeID)+"/refund", id, in, nil,
@@ -133,10 +128,9 @@ func listFor[T any](ctx context.Context, p processor, path, reference string) ([
 // call makes one call. It returns nil for a 2xx whose body could be read, a
 // *refusal for a definite "no", and any other error where the outcome is open.
 //
-// definite lists the codes that settle this very question, by the meaning that the
-// processor documents. What is not listed is indefinite, whatever its status: a 401
-// means that our key is wrong and a 404 that our address is, and neither says
-// anything about the customer's card.
+// definite lists the codes that settle this very question. What is not listed is
+// indefinite, whatever its status: a 401 means that our key is wrong and a 404 that our
+// address is, and neither says anything about the customer's card.
 func (p processor) call(ctx context.Context, method, path, key string, in, out any, definite ...string) error {
 	status, answer, err := web.Call(ctx, p.client, web.Request{
 		Method: method, URL: p.url + path, Bearer: p.key, IdempotencyKey: key, In: in, Out: out,

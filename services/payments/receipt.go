@@ -44,7 +44,7 @@ const receiptPause = 50 * time.Millisecond
 const receiptLease = 10 * time.Second
 
 // timeToRefer bounds what is left to do once it is known that a reference is in time:
-// the statement that writes it. The commit has as long again; see settings.check.
+// the statement that writes it. The commit has as long again; see settings.Validate.
 const timeToRefer = time.Second
 
 // receiptNews is the data of orders.receipts.

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	dto "github.com/prometheus/client_model/go"
+
 	"example.com/failwell/shared/platform/postgres"
 )
 
@@ -109,7 +111,8 @@ func TestReceipt_LeaseIsNotWrittenAtEachBatch(t *testing.T) {
 	}
 }
 
-// An answer that may be kept for a year must not be an emptied document.
+// An answer that may be kept for a year must not be an emptied document, and one that is gone
+// must not be called an outage that ends by itself.
 func TestGetReceipt_DoesNotShowADamagedDocument(t *testing.T) {
 	t.Parallel()
 	s, cmd := shopWithACapture(t, time.Hour)
@@ -121,10 +124,21 @@ func TestGetReceipt_DoesNotShowADamagedDocument(t *testing.T) {
 	if r := s.ownAPI(path, acmeKey); r.Code != http.StatusOK {
 		t.Errorf("%d %s", r.Code, r.Body)
 	}
-	if err := s.receipts.Bucket.WriteAll(t.Context(), s.payment(cmd).ReceiptName, nil, nil); err != nil {
+	damage := map[string]func(name string) error{
+		"emptied": func(name string) error { return s.receipts.Bucket.WriteAll(t.Context(), name, nil, nil) },
+		"removed": func(name string) error { return s.receipts.Bucket.Delete(t.Context(), name) },
+	}
+	for what, do := range damage {
+		if err := do(s.payment(cmd).ReceiptName); err != nil {
+			t.Fatal(err)
+		}
+		if r := s.ownAPI(path, acmeKey); r.Code != http.StatusInternalServerError || r.Header().Get("Cache-Control") == "private, max-age=31536000, immutable" {
+			t.Errorf("%s: %d, Cache-Control %q", what, r.Code, r.Header().Get("Cache-Control"))
+		}
+	}
+	var counted dto.Metric
+	if err := s.personNeeded.WithLabelValues("GET /v1/payments/:id/receipt").Write(&counted); err != nil {
 		t.Fatal(err)
 	}
-	if r := s.ownAPI(path, acmeKey); r.Code != http.StatusInternalServerError || r.Header().Get("Cache-Control") == "private, max-age=31536000, immutable" {
-		t.Errorf("%d, Cache-Control %q", r.Code, r.Header().Get("Cache-Control"))
-	}
+	same(t, "a person is needed", counted.GetCounter().GetValue(), 2)
 }

@@ -22,9 +22,9 @@ const (
 	fromLedger    = "ledger"
 )
 
-// changedSQL selects the payments and payouts that may have changed since $1. Ids
-// are UUIDv7, so the primary key finds the young ones; what happened to an old one
-// shows up in somebody's statement.
+// changedSQL selects the payments and payouts that were begun since $1. Ids are UUIDv7, so
+// the primary key finds them. What happens to an older one shows up in somebody's statement,
+// except its settlement: RECONCILE_OVERLAP is longer than that may take.
 const changedSQL = `
 	SELECT id FROM payments WHERE id >= (lpad(to_hex(GREATEST(0, extract(epoch FROM $1::timestamptz) * 1000)::bigint), 12, '0') || '00000000000000000000')::uuid
 	UNION ALL
@@ -191,8 +191,12 @@ func (s *service) judgeEntry(ctx context.Context, p reconciliation.Pair) (reconc
 		return fixed, s.postRefundsAgain(ctx, p.Subject)
 	case "payout-sent", "payout-returned":
 		out, err := s.loadPayout(ctx, p.Subject)
+		if err != nil {
+			return fixed, err
+		}
+		tellLedger, err := s.payoutMessage(ctx, out, out.Outcome)
 		if err == nil {
-			err = postgres.InTx(ctx, s.db, func(ctx context.Context, tx pgx.Tx) error { return s.publishPayoutResult(ctx, tx, out, out.Outcome) })
+			err = postgres.InTx(ctx, s.db, tellLedger)
 		}
 		s.relay.Wake()
 		return fixed, err
@@ -254,15 +258,13 @@ func (s *service) postRefundsAgain(ctx context.Context, paymentID uuid.UUID) err
 // missedAtOnce bounds one look for missed webhooks.
 const missedAtOnce = 1000
 
-// findMissedNews makes up for webhooks that never came. The report of the processor shows a
-// capture or a refund that is long settled, and no news of it was applied: the news is put
-// into the log as if it had come, under an id of its own. Should the webhook come after
-// all, the log knows the operation.
+// findMissedNews makes up for webhooks that never came. Of a capture or refund that the
+// processor's report shows as long settled, the news is put into the log as if it had come,
+// under an id of its own. Should the webhook come after all, the log knows the operation.
 //
 // It begins with what has not settled here: that is little, however long the report is, and
-// it has no lower bound of age, so that nothing is forgotten because it was missed for too
-// long. What was taken from the report before is left out, or the same full batch would be
-// all that is ever looked at.
+// nothing is forgotten because it was missed for too long. What was taken from the report
+// before is left out, or the same full batch would be all that is ever looked at.
 func (s *service) findMissedNews(ctx context.Context) error {
 	for found := int64(missedAtOnce); found == missedAtOnce; {
 		tag, err := s.db.Exec(ctx, `

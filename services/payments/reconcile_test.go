@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
@@ -174,6 +175,23 @@ func TestJudgeTransfer_AnotherCurrencyIsNotOurPayout(t *testing.T) {
 		t.Fatal(err)
 	}
 	same(t, "judgement", judgement.Finding+" "+string(judgement.Verdict), "outcome-unknown resolved")
+}
+
+// The processor's statement has no line of a settlement. That the books never heard of one is
+// seen because a run goes back further than a settlement is waited for, and only then.
+func TestReconciliation_GoesBackToAPaymentThatSettlesLate(t *testing.T) {
+	t.Parallel()
+	s := newShop(t)
+	const waited = 72 * time.Hour
+	begun := uuid.Must(uuid.NewV7())
+	binary.BigEndian.PutUint64(begun[:8], uint64(time.Now().Add(-waited).UnixMilli())<<16|0x7000) //nolint:gosec // after 1970
+	s.exec(`
+		INSERT INTO payments (id, order_id, merchant_id, status, amount_minor, currency, charge_id, settled_at)
+		VALUES ($1, gen_random_uuid(), $2, 'captured', 100, 'GBP', 'ch', now())`, begun, acme)
+	for overlap, looks := range map[time.Duration]int{24 * time.Hour: 0, waited + time.Hour: 1} {
+		n := s.count(`SELECT count(*) FROM (`+changedSQL+`) AS changed (id) WHERE id = $2`, time.Now().Add(-overlap), begun)
+		same(t, "with an overlap of "+overlap.String(), n, looks)
+	}
 }
 
 // A line that makes no sense is a difference of its own, and the rest is compared.

@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/labstack/echo/v4"
 
+	"example.com/failwell/shared/platform/wait"
 	"example.com/failwell/shared/platform/web"
 )
 
@@ -65,7 +66,7 @@ func (s *service) createReconciliation(c echo.Context) error {
 	}
 	// A merchant must not make the platform look at all of its past again.
 	if oldest := time.Now().Add(-s.cfg.ReconcileOverlap); web.MerchantID(c) != "" && in.Since != nil && in.Since.Before(oldest) {
-		return invalid("since", "At most "+s.cfg.ReconcileOverlap.String()+" ago. What is older, the platform looks at.")
+		return web.Invalid("since", "At most "+s.cfg.ReconcileOverlap.String()+" ago. What is older, the platform looks at.")
 	}
 	ctx, cancel := context.WithTimeout(c.Request().Context(), s.cfg.RequestTimeout)
 	defer cancel()
@@ -82,9 +83,7 @@ func (s *service) createReconciliation(c echo.Context) error {
 		case v.Status == "finished":
 			return c.JSON(http.StatusCreated, v)
 		}
-		select {
-		case <-time.After(50 * time.Millisecond):
-		case <-ctx.Done():
+		if !wait.For(ctx, 50*time.Millisecond) {
 			return c.JSON(http.StatusAccepted, v)
 		}
 	}

@@ -58,9 +58,8 @@ func (s *service) refunds() operation {
 	}
 }
 
-// createRefund gives money back: POST /v1/refunds. It spans three systems: our database,
-// the processor, the ledger. 201 when it is finished: succeeded, or failed. 202 when a system on
-// the way does not answer: then it is finished without the client.
+// createRefund gives money back: POST /v1/refunds. 201 when it is finished: succeeded, or
+// failed. 202 when the processor or the ledger does not answer: then it is finished later.
 func (s *service) createRefund(c echo.Context) error {
 	return s.perform(c, s.refunds(), func(ctx context.Context, tx pgx.Tx, body []byte) (uuid.UUID, error) {
 		in, err := web.Decode[newRefund](body)
@@ -77,19 +76,13 @@ func (s *service) createRefund(c echo.Context) error {
 //
 // Pattern: atomic-read-then-write (row lock and constraint)
 func startRefund(ctx context.Context, tx pgx.Tx, merchant string, in newRefund) (uuid.UUID, error) {
-	id, err := uuid.NewV7()
-	if err != nil {
-		return uuid.UUID{}, err
-	}
-	var p payment
-	rows, err := tx.Query(ctx, selectPayment+`
+	id := uuid.Must(uuid.NewV7())
+	rows, _ := tx.Query(ctx, selectPayment+`
 		 WHERE id = $1
 		   AND merchant_id = $2
 		   FOR UPDATE`,
 		in.paymentID, merchant)
-	if err == nil {
-		p, err = pgx.CollectExactlyOneRow(rows, scanPayment)
-	}
+	p, err := pgx.CollectExactlyOneRow(rows, scanPayment)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return uuid.UUID{}, web.NewProblem(http.StatusUnprocessableEntity, "no-such-payment", "No such payment",
 			fmt.Sprintf("There is no payment %q.", in.PaymentID)).WithField("payment_id")
@@ -107,7 +100,7 @@ func startRefund(ctx context.Context, tx pgx.Tx, merchant string, in newRefund) 
 		return uuid.UUID{}, web.NewProblem(http.StatusConflict, "payment-not-captured", "Nothing was taken",
 			"Only a captured payment can be given back; this one is "+shownAs[p.Status]+".").WithField("payment_id")
 	case amount.Currency != left.Currency:
-		return uuid.UUID{}, invalid("amount.currency", "The payment is in "+left.Currency+".")
+		return uuid.UUID{}, web.Invalid("amount.currency", "The payment is in "+left.Currency+".")
 	case amount.Minor > left.Minor || left.Minor == 0:
 		return uuid.UUID{}, web.NewProblem(http.StatusUnprocessableEntity, "refund-exceeds-capture", "More than was taken",
 			fmt.Sprintf("Of this payment %s can still be given back.", left)).WithField("amount")
@@ -131,9 +124,9 @@ func startRefund(ctx context.Context, tx pgx.Tx, merchant string, in newRefund) 
 // resumeRefund goes on with a refund from its recovery point.
 //
 // Pattern: recovery-point
-func (s *service) resumeRefund(ctx context.Context, lock idempotency.Lock) (answer idempotency.Response, err error) {
+func (s *service) resumeRefund(ctx context.Context, lock idempotency.Lock) (idempotency.Response, error) {
 	r, err := s.loadRefund(ctx, lock.OperationID)
-	for err == nil && r.Point != refundFinished {
+	for err == nil {
 		switch {
 		case ctx.Err() != nil:
 			err = ctx.Err() // out of time; the next run goes on from here
@@ -142,12 +135,14 @@ func (s *service) resumeRefund(ctx context.Context, lock idempotency.Lock) (answ
 		case r.Point == refundDecided:
 			err = s.bookRefund(ctx, lock, &r)
 		case r.Point == refundPosted:
-			answer, err = s.finishRefund(ctx, lock, &r)
+			return s.finishRefund(ctx, lock, r)
+		case r.Point == refundFinished:
+			err = idempotency.ErrLockLost // another run took over, and has recorded the answer
 		default: // of a newer version, which runs beside this one
 			err = fmt.Errorf("refund %s: recovery point %q is not known to this process", r.wireID(), r.Point)
 		}
 	}
-	return answer, err
+	return idempotency.Response{}, err
 }
 
 // refundAtProcessor has the processor give the money back, or finds out whether it has:
@@ -160,10 +155,13 @@ func (s *service) refundAtProcessor(ctx context.Context, lock idempotency.Lock, 
 	} else {
 		err = s.processor.refund(ctx, r.wireID(), r.ChargeID, r.Amount)
 	}
-	r.Decision = refundSucceeded
-	if declined, ok := errors.AsType[*refusal](err); ok {
+	declined, refused := errors.AsType[*refusal](err)
+	switch {
+	case err == nil:
+		r.Decision = refundSucceeded
+	case refused:
 		r.Decision, r.Failure = refundFailed, declined.code
-	} else if err != nil {
+	default:
 		return err // not known: neither given back nor refused
 	}
 	if err := fault.Point(ctx, fault.PaymentsRefundAfterProcessor); err != nil {
@@ -190,11 +188,13 @@ func (s *service) refundAtProcessor(ctx context.Context, lock idempotency.Lock, 
 			r.ID, r.Decision, r.Failure)
 		return err
 	})
-	r.Point = refundDecided
+	if err == nil {
+		r.Point = refundDecided
+	}
 	return err
 }
 
-// bookRefund has the ledger book the refund. It hears nothing of one that was refused.
+// bookRefund has the ledger book the refund. A refused refund is not booked.
 //
 // Pattern: idempotency-key-external (the entry's kind and source)
 func (s *service) bookRefund(ctx context.Context, lock idempotency.Lock, r *refund) error {
@@ -214,12 +214,14 @@ func (s *service) bookRefund(ctx context.Context, lock idempotency.Lock, r *refu
 			r.ID)
 		return err
 	})
-	r.Point = refundPosted
+	if err == nil {
+		r.Point = refundPosted
+	}
 	return err
 }
 
 // finishRefund calls no other system: it records the answer.
-func (s *service) finishRefund(ctx context.Context, lock idempotency.Lock, r *refund) (idempotency.Response, error) {
+func (s *service) finishRefund(ctx context.Context, lock idempotency.Lock, r refund) (idempotency.Response, error) {
 	answer, err := r.answer()
 	if err != nil {
 		return answer, err
@@ -241,12 +243,11 @@ func (s *service) finishRefund(ctx context.Context, lock idempotency.Lock, r *re
 		s.events.Notify()
 		s.log.InfoContext(ctx, "refund finished", "refund_id", r.wireID(), "payment_id", r.wirePaymentID(), "decision", r.Decision)
 	}
-	r.Point = refundFinished
 	return answer, err
 }
 
-// refundEntry takes the money from the merchant, who may owe it to us until the
-// next sale, and owes it to the card. The platform's fee is not given back.
+// refundEntry debits the merchant's pending account (it may go negative) and credits
+// card_receivable. The platform's fee is not given back.
 func refundEntry(r refund) ledgerEntry {
 	return ledgerEntry{
 		Kind: "refund", Source: r.wireID(), Reference: r.wirePaymentID(), MerchantID: r.MerchantID,
@@ -273,18 +274,18 @@ const maxRefundReason = 255
 func (n *newRefund) Validate() error {
 	var ok bool
 	if n.paymentID, ok = parseID("pay_", n.PaymentID); !ok {
-		return invalid("payment_id", "Required: the id of a payment, pay_….")
+		return web.Invalid("payment_id", "Required: the id of a payment, pay_….")
 	}
 	if n.Amount != nil {
 		if err := n.Amount.Validate(); err != nil {
-			return invalid("amount.currency", err.Error())
+			return web.Invalid("amount.currency", err.Error())
 		}
 		if n.Amount.Minor <= 0 {
-			return invalid("amount.minor", "Must be above zero.")
+			return web.Invalid("amount.minor", "Must be above zero.")
 		}
 	}
 	if len(n.Reason) > maxRefundReason || strings.ContainsFunc(n.Reason, func(r rune) bool { return r < ' ' }) {
-		return invalid("reason", fmt.Sprintf("At most %d bytes without control characters.", maxRefundReason))
+		return web.Invalid("reason", fmt.Sprintf("At most %d bytes without control characters.", maxRefundReason))
 	}
 	return nil
 }
@@ -335,7 +336,7 @@ func (r refund) view() refundView {
 // answer composes what is recorded under the key. A refusal by the card's bank
 // is an outcome of the refund, not an error of the request.
 func (r refund) answer() (idempotency.Response, error) {
-	return jsonAnswer(http.StatusCreated, "/v1/refunds/"+r.wireID(), r.view())
+	return idempotency.JSON(http.StatusCreated, "/v1/refunds/"+r.wireID(), r.view())
 }
 
 // pendingRefund shows a refund as pending, however far it has come.

@@ -154,8 +154,10 @@ func TestStartRefund_TwoAtOnceStayWithinTheCapture(t *testing.T) {
 	if err := first.Commit(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if refused, ok := errors.AsType[*problem.Problem](<-second); !ok || refused.Status != http.StatusUnprocessableEntity {
-		t.Errorf("the second is told %v, want that it is more than is left", refused)
+	err = <-second
+	if refused, ok := errors.AsType[*problem.Problem](err); !ok || refused.Status != http.StatusUnprocessableEntity {
+		t.Errorf("two refunds of %v at once, of a payment of %v: the second ends with the error %v, want a 422 that says how much is left; our row says that %d are given back",
+			amount, p.Amount, err, s.payment(cmd).Refunded)
 	}
 	same(t, "to be given back, by our row", s.payment(cmd).Refunded, amount.Minor)
 }

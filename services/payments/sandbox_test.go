@@ -113,7 +113,7 @@ func (s *shop) ask(method, path string, in, out any) {
 	}
 	request.Header.Set("Content-Type", "application/json")
 	request.Header.Set("Authorization", "Bearer "+processorKey)
-	response, err := http.DefaultClient.Do(request)
+	response, err := testenv.Client.Do(request)
 	if err != nil {
 		s.t.Fatal(err)
 	}

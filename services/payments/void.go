@@ -43,12 +43,12 @@ func (s *service) void(ctx context.Context, cmd command) error {
 		}
 		switch p.Status {
 		case voided, declined:
-			return s.replyAgain(ctx, cmd, cmd.Done())
+			return s.answer(ctx, cmd, cmd.Done(), nil)
 		case captured:
 			// The saga does not send this. If it ever does, the reply that the
 			// money was released would be a lie.
 			s.log.ErrorContext(ctx, "void of a captured payment refused", "payment_id", p.wireID(), "order_id", cmd.OrderID)
-			return s.replyAgain(ctx, cmd, cmd.Refused("already_captured"))
+			return s.answer(ctx, cmd, cmd.Refused("already_captured"), nil)
 		}
 
 		if err := fault.Point(ctx, fault.PaymentsVoidAfterIntent); err != nil {
@@ -78,15 +78,12 @@ func (s *service) void(ctx context.Context, cmd command) error {
 }
 
 // ensureCharges makes it definite which charges there are for a payment whose authorise
-// was begun and not recorded. To look them up would not help: the request for one may
-// still be on its way, and arrive after the answer. So the hold is requested again under
-// the same key. The processor either repeats the outcome of the first request, or does
-// the work now and will repeat that to the first request when it arrives. Either way
-// there is one charge at most, and its id is known.
+// was begun and not recorded. A look-up would not help: the request for a hold may still be
+// on its way, and arrive after it. So the hold is requested again under the same key.
+// Whichever request arrives first, there is one charge at most, and its id is known.
 //
-// When the processor may have forgotten the key, to ask again would make a second hold.
-// By then no request is on its way any more, so the look-up does help, and everything
-// under the reference is released.
+// When the processor may have forgotten the key, that would make a second hold. By then no
+// request is on its way any more, so the look-up does help, and all that it finds is released.
 func (s *service) ensureCharges(ctx context.Context, p *payment) (holds []charge, err error) {
 	switch {
 	case p.ChargeID != "":

@@ -82,8 +82,9 @@ func (s *service) webhook(c echo.Context) error {
 	}
 	id := c.Request().Header.Get("webhook-id")
 	if !utf8.ValidString(id) || len(id) > maxID || len(n.Data.Reference) > maxID {
-		// No index takes it, and a 500 would make the processor send it for days.
-		return invalid("webhook-id", fmt.Sprintf("It and data.reference must be UTF-8 of at most %d bytes.", maxID))
+		// No index takes it. The processor will send it again, but this answer tells it what is
+		// wrong; a 500 would look like a fault of ours.
+		return web.Invalid("webhook-id", fmt.Sprintf("It and data.reference must be UTF-8 of at most %d bytes.", maxID))
 	}
 	isNew, err := s.events.Append(c.Request().Context(), outoforder.Event{
 		ID: id, Stream: n.Data.Reference, Rank: rank, HappenedAt: n.Timestamp, Type: n.Type, Body: body,

@@ -105,9 +105,9 @@ func (e *Env) container(pool *dockertest.Pool, image string, options dockertest.
 	if err != nil {
 		return nil, fmt.Errorf("docker: start %s: %w", image, err)
 	}
-	// Should we be killed, the engine removes the container after an hour: it
-	// cannot know that we are gone.
-	_ = resource.Expire(3600)
+	// Should we be killed, the engine removes the container after a day: it cannot know
+	// that we are gone, and a system that a person has started may well run for hours.
+	_ = resource.Expire(24 * 3600)
 	e.atClose(func() { _ = pool.Purge(resource) })
 	return &container{client: pool.Client, id: resource.Container.ID}, nil
 }

@@ -135,8 +135,8 @@ func admin(ctx context.Context, server, statement string) error {
 		}
 		_, err = conn.Exec(ctx, statement)
 		_ = conn.Close(ctx)
-		var pgErr *pgconn.PgError
-		if !errors.As(err, &pgErr) || pgErr.Code != "55006" || time.Now().After(deadline) {
+		pgErr, ok := errors.AsType[*pgconn.PgError](err)
+		if !ok || pgErr.Code != "55006" || time.Now().After(deadline) {
 			return err
 		}
 		time.Sleep(10 * time.Millisecond)

@@ -92,7 +92,8 @@ func (e *Env) localPostgres(ctx context.Context, initdb string, settings []strin
 		return nil, fmt.Errorf("initdb: %w: %s", err, out)
 	}
 	args := slices.Concat([]string{filepath.Join(filepath.Dir(initdb), "postgres")}, settings, []string{
-		"-D", data, "-p", strconv.Itoa(e.ports.postgres), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="})
+		"-D", data, "-p", strconv.Itoa(e.ports.postgres), "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=",
+		"-c", "dynamic_shared_memory_type=mmap"}) // in the data directory: a server that is killed leaves nothing in /dev/shm
 	// SIGQUIT is the immediate shutdown, which takes the backends along.
 	return e.process(process{args: args, dir: dir, log: filepath.Join(dir, "log"), as: as}, syscall.SIGQUIT), nil
 }

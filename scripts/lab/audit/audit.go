@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -65,6 +66,11 @@ func Open(ctx context.Context, address func(name string) string, receipts string
 		*pool = p
 	}
 	return d, nil
+}
+
+// Of is a database by its name.
+func (d *Databases) Of(name string) *pgxpool.Pool {
+	return map[string]*pgxpool.Pool{"orders": d.Orders, "payments": d.Payments, "ledger": d.Ledger, "sandbox": d.Sandbox}[name]
 }
 
 // Close closes them.
@@ -164,6 +170,24 @@ func Run(ctx context.Context, d *Databases) ([]Result, error) {
 // Held tells whether all invariants hold.
 func Held(results []Result) bool {
 	return !slices.ContainsFunc(results, func(r Result) bool { return !r.Held() })
+}
+
+// Violated is the verdict as an error: an invariant does not hold.
+type Violated struct{ Results []Result }
+
+func (v *Violated) Error() string {
+	var table strings.Builder
+	Print(&table, v.Results)
+	return "invariants are violated:\n" + table.String()
+}
+
+// Demand is Run where all that counts is that every invariant holds.
+func Demand(ctx context.Context, d *Databases) error {
+	results, err := Run(ctx, d)
+	if err == nil && !Held(results) {
+		err = &Violated{results}
+	}
+	return err
 }
 
 // Print shows the verdict as a table, with the offending ids under their line.

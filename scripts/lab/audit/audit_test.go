@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"gocloud.dev/blob"
 
@@ -172,7 +173,7 @@ func TestAudit_EachViolationTurnsItsInvariantRed(t *testing.T) {
 		{"nothing-in-doubt", "a payout half-way", payments, `UPDATE payouts SET recovery_point = 'booked'`},
 		{"nothing-in-doubt", "a key without an answer", payments, `UPDATE idempotency_keys SET status = NULL WHERE operation = 'POST /v1/refunds'`},
 		{"nothing-in-doubt", "news that is held back", payments, `INSERT INTO received_events (event_id, stream, rank, happened_at, type, body) VALUES ('evt', 'pay_` + payment(3) + `', 1, now(), 'charge.settled', '')`},
-		{"nothing-in-doubt", "a reconciliation that no process runs", payments, `INSERT INTO reconciliations (id) VALUES (gen_random_uuid())`},
+		{"nothing-in-doubt", "a reconciliation that no process runs", payments, `INSERT INTO reconciliations (id, requested_at) VALUES (gen_random_uuid(), now() - interval '2 minutes')`},
 
 		{"no-dangling-reference", "an order without its receipt", orders, `UPDATE orders SET receipt_id = '' WHERE id = '` + order(3) + `'`},
 		{"no-dangling-reference", "an order with the receipt of another", orders, `UPDATE orders SET receipt_id = 'rcp_` + payment(4) + `' WHERE id = '` + order(3) + `'`},
@@ -228,6 +229,29 @@ func TestRefundBounded_ComparesWithTheProcessorsCapture(t *testing.T) {
 	want := "pay_" + audittest.ID(audittest.Payment, 1) + ": the processor captured 1000 and gave back 1500"
 	if r := results[5]; len(r.Violations) == 0 || r.Violations[0] != want {
 		t.Errorf("%v, want first %q", r.Violations, want)
+	}
+}
+
+// It comes by itself, every two seconds in chaos, and is none that was forgotten.
+func TestNothingInDoubt_RegularReconciliationMayHaveBegun(t *testing.T) {
+	t.Parallel()
+	d := planted(t)
+	run(t, d.Payments, `INSERT INTO reconciliations (id) VALUES (gen_random_uuid())`)
+	wantRed(t, d)
+}
+
+// The server may have other databases: what is prepared there is not this system's.
+func TestNothingInDoubt_PreparedTransactionOfThisSystem(t *testing.T) {
+	t.Parallel()
+	d := planted(t)
+	for i, c := range []struct {
+		in   *pgxpool.Pool
+		want []string
+	}{{d.Payments, []string{"nothing-in-doubt"}}, {d.Ledger, []string{"nothing-in-doubt"}}, {d.Sandbox, nil}} {
+		gid := fmt.Sprintf("test:%s.%d", uuid.NewString(), i)
+		run(t, c.in, `BEGIN; PREPARE TRANSACTION '`+gid+`'`)
+		wantRed(t, d, c.want...)
+		run(t, c.in, `ROLLBACK PREPARED '`+gid+`'`)
 	}
 }
 

@@ -82,18 +82,19 @@ func (a *auditor) booksBalance(ctx context.Context) (int, []string, error) {
 func (a *auditor) nothingInDoubt(ctx context.Context) (int, []string, error) {
 	checked, all, err := violations(ctx, a.Payments,
 		`SELECT (SELECT count(*) FROM outbox) + (SELECT count(*) FROM payments) + (SELECT count(*) FROM refunds) + (SELECT count(*) FROM payouts)
-		      + (SELECT count(*) FROM idempotency_keys) + (SELECT count(*) FROM pg_prepared_xacts) + (SELECT count(*) FROM twophase_decisions)
+		      + (SELECT count(*) FROM idempotency_keys) + (SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()) + (SELECT count(*) FROM twophase_decisions)
 		      + (SELECT count(*) FROM received_events) + (SELECT count(*) FROM reconciliations)`,
 		`SELECT format('payments: message %s was not sent', message_id) FROM outbox
 		  UNION ALL SELECT format('pay_%s is %s', id, status) FROM payments WHERE status IN ('authorising', 'voiding')
 		  UNION ALL SELECT format('refund rfd_%s stands at %s', id, recovery_point) FROM refunds WHERE recovery_point <> 'finished'
 		  UNION ALL SELECT format('payout pyo_%s stands at %s', id, recovery_point) FROM payouts WHERE recovery_point <> 'finished'
 		  UNION ALL SELECT format('key %s of %s has no answer', key, operation) FROM idempotency_keys WHERE status IS NULL
-		  UNION ALL SELECT format('%s is prepared and not decided', gid) FROM pg_prepared_xacts
+		  UNION ALL SELECT format('%s is prepared and not decided', gid) FROM pg_prepared_xacts WHERE database = current_database() -- the server may have others
 		  UNION ALL SELECT format('%s of %s is not carried out', decision, gid) FROM twophase_decisions WHERE finished_at IS NULL
 		  UNION ALL SELECT format('%s of %s is held back', type, stream) FROM received_events
 		             WHERE applied_at IS NULL AND stream IN (SELECT 'pay_' || id FROM payments)
-		  UNION ALL SELECT format('reconciliation rec_%s is %s', id, status) FROM reconciliations WHERE status <> 'finished'`)
+		  UNION ALL SELECT format('reconciliation rec_%s is %s', id, status) FROM reconciliations
+		             WHERE status <> 'finished' AND requested_at < now() - interval '1 minute' -- the regular one may have begun a moment ago`)
 	if err != nil {
 		return 0, nil, err
 	}
@@ -101,8 +102,10 @@ func (a *auditor) nothingInDoubt(ctx context.Context) (int, []string, error) {
 		name string
 		db   *pgxpool.Pool
 	}{{"orders", a.Orders}, {"ledger", a.Ledger}} {
-		n, found, err := violations(ctx, s.db, `SELECT count(*) FROM outbox`,
-			`SELECT format('`+s.name+`: message %s was not sent', message_id) FROM outbox`)
+		n, found, err := violations(ctx, s.db,
+			`SELECT (SELECT count(*) FROM outbox) + (SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database())`,
+			`SELECT format('`+s.name+`: message %s was not sent', message_id) FROM outbox
+			  UNION ALL SELECT format('%s is prepared and not decided', gid) FROM pg_prepared_xacts WHERE database = current_database()`)
 		if err != nil {
 			return 0, nil, err
 		}

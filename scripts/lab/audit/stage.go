@@ -6,7 +6,6 @@ import (
 	"io"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 // Some invariants span databases, and no query can join those. So what each side
@@ -14,19 +13,11 @@ import (
 // what it is about, and the databases' own joins hold them against each other. It
 // takes a row for each order and nothing of our memory.
 
-// staged is one temporary table: where it comes from, and what it holds.
-type staged struct {
-	table, columns string
-	from           func(*Databases) *pgxpool.Pool
-	query          string
-}
-
-func sandbox(d *Databases) *pgxpool.Pool  { return d.Sandbox }
-func payments(d *Databases) *pgxpool.Pool { return d.Payments }
-func ledger(d *Databases) *pgxpool.Pool   { return d.Ledger }
+// staged is one temporary table: what it holds, and the database that it comes from.
+type staged struct{ table, columns, from, query string }
 
 var everythingElsewhere = []staged{
-	{"charges", "reference text, merchant_id text, charges bigint, held bigint, captures bigint, captured bigint, refunds bigint, given_back bigint, currency text", sandbox, `
+	{"charges", "reference text, merchant_id text, charges bigint, held bigint, captures bigint, captured bigint, refunds bigint, given_back bigint, currency text", "sandbox", `
 		SELECT c.reference, max(c.merchant_id), count(DISTINCT c.id), count(DISTINCT c.id) FILTER (WHERE c.status = 'authorised'),
 		       count(o.id) FILTER (WHERE o.kind = 'capture'),
 		       COALESCE(sum(o.amount_minor) FILTER (WHERE o.kind = 'capture'), 0),
@@ -36,19 +27,19 @@ var everythingElsewhere = []staged{
 		  FROM processor_charges c
 		  LEFT JOIN processor_operations o ON o.charge_id = c.id
 		 GROUP BY c.reference`},
-	{"given_back", "operation text, reference text, merchant_id text, minor bigint, currency text", sandbox, `
+	{"given_back", "operation text, reference text, merchant_id text, minor bigint, currency text", "sandbox", `
 		SELECT 'op_' || o.id, c.reference, c.merchant_id, o.amount_minor, o.currency
 		  FROM processor_operations o
 		  JOIN processor_charges c ON c.id = o.charge_id
 		 WHERE o.kind = 'refund'`},
-	{"transfers", "reference text, transfers bigint, minor bigint, currency text", sandbox, `
+	{"transfers", "reference text, transfers bigint, minor bigint, currency text", "sandbox", `
 		SELECT reference, count(*), sum(amount_minor), max(currency)
 		  FROM bank_transfers
 		 GROUP BY reference`},
 	// What is said in a delivery counts only when its signature is the merchant's:
 	// then orders has written it. The least and the greatest of what was said are the
 	// same unless two things were said.
-	{"heard", "order_id text, accepted bigint, ids bigint, invalid bigint, first_merchant text, last_merchant text, first_type text, last_type text", sandbox, `
+	{"heard", "order_id text, accepted bigint, ids bigint, invalid bigint, first_merchant text, last_merchant text, first_type text, last_type text", "sandbox", `
 		SELECT order_id,
 		       count(*) FILTER (WHERE answered BETWEEN 200 AND 299 AND signature_valid),
 		       count(DISTINCT webhook_id),
@@ -60,7 +51,7 @@ var everythingElsewhere = []staged{
 		 GROUP BY order_id`},
 	// What an entry moves, by the kind of account. Accounts of more than one merchant
 	// or in more than one currency show as a merchant or currency that does not exist.
-	{"entries", "source text, kind text, reference text, merchant_id text, currency text, receivable bigint, clearing bigint, transit bigint, cash bigint, pending bigint, available bigint, fee bigint", ledger, `
+	{"entries", "source text, kind text, reference text, merchant_id text, currency text, receivable bigint, clearing bigint, transit bigint, cash bigint, pending bigint, available bigint, fee bigint", "ledger", `
 		SELECT e.source, e.kind, e.reference, e.merchant_id || COALESCE(' and ' || NULLIF(p.merchant_id, e.merchant_id), ''), p.currency,
 		       p.receivable, p.clearing, p.transit, p.cash, p.pending, p.available, p.fee
 		  FROM entries e
@@ -78,13 +69,13 @@ var everythingElsewhere = []staged{
 		         FROM postings p
 		         JOIN accounts a ON a.id = p.account_id
 		        GROUP BY p.entry_id) p ON p.entry_id = e.id`},
-	{"paid", "id text, minor bigint, refunded bigint, captured bool, settled bool, receipt_name text", payments, `
+	{"paid", "id text, minor bigint, refunded bigint, captured bool, settled bool, receipt_name text", "payments", `
 		SELECT 'pay_' || id, amount_minor, refunded_minor, status = 'captured', settled_at IS NOT NULL, receipt_name
 		  FROM payments`},
-	{"refunded", "id text, payment_id text, merchant_id text, minor bigint, currency text, decision text, settled bool", payments, `
+	{"refunded", "id text, payment_id text, merchant_id text, minor bigint, currency text, decision text, settled bool", "payments", `
 		SELECT 'rfd_' || id, 'pay_' || payment_id, merchant_id, amount_minor, currency, decision, settled_at IS NOT NULL
 		  FROM refunds`},
-	{"paid_out", "id text, merchant_id text, minor bigint, currency text, outcome text, booked bool", payments, `
+	{"paid_out", "id text, merchant_id text, minor bigint, currency text, outcome text, booked bool", "payments", `
 		SELECT 'pyo_' || id, merchant_id, amount_minor, currency, outcome,
 		       recovery_point <> 'started' AND NOT (outcome = 'failed' AND failure = 'insufficient_balance')
 		  FROM payouts`},
@@ -115,7 +106,7 @@ func (s staged) copy(ctx context.Context, d *Databases, conn *pgx.Conn) error {
 	if _, err := conn.Exec(ctx, `CREATE TEMPORARY TABLE `+s.table+` (`+s.columns+`)`); err != nil {
 		return err
 	}
-	source, err := s.from(d).Acquire(ctx)
+	source, err := d.Of(s.from).Acquire(ctx)
 	if err != nil {
 		return err
 	}

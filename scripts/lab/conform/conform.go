@@ -107,6 +107,10 @@ func (a Answer) same(b Answer) (bool, error) {
 
 const perRequest = 30 * time.Second
 
+// client has connections of its own: those of the default client are closed by each
+// httptest.Server that ends, also under a request that has just taken one.
+var client = &http.Client{Timeout: perRequest, Transport: http.DefaultTransport.(*http.Transport).Clone()}
+
 func (t *Target) post(ctx context.Context, body []byte, header map[string]string) (Answer, error) {
 	return t.do(ctx, http.MethodPost, body, header)
 }
@@ -126,7 +130,7 @@ func (t *Target) do(ctx context.Context, method string, body []byte, header map[
 	for name, value := range header {
 		request.Header.Set(name, value)
 	}
-	response, err := (&http.Client{Timeout: perRequest}).Do(request)
+	response, err := client.Do(request)
 	if err != nil {
 		return Answer{}, err
 	}

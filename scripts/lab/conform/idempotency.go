@@ -13,9 +13,10 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/google/uuid"
+
+	"example.com/failwell/shared/platform/wait"
 )
 
 const keyHeader = "Idempotency-Key"
@@ -244,9 +245,7 @@ func expiry(ctx context.Context, t *Target) error {
 	if err != nil {
 		return err
 	}
-	select {
-	case <-time.After(t.Retention):
-	case <-ctx.Done():
+	if !wait.For(ctx, t.Retention) {
 		return ctx.Err()
 	}
 	after, _, err := t.first(ctx, key)

@@ -1,6 +1,6 @@
 // Package exercises keeps the bugs that the learner of docs/course finds and repairs: a
 // unified diff of the tree each, <number>.diff, and the test that is red with it. The tree
-// as it is solves them all.
+// as it is solves them all. Repairs that look right and are not lie in wrong, <number>-<name>.diff.
 package exercises
 
 import (
@@ -15,7 +15,7 @@ import (
 	"example.com/failwell/scripts/lab/experiments/edits"
 )
 
-//go:embed *.diff
+//go:embed *.diff wrong/*.diff
 var diffs embed.FS
 
 // Exercise is one bug.
@@ -25,6 +25,14 @@ type Exercise struct {
 	Task    string // what goes wrong, and what the learner has to do
 	Package string
 	Test    string // red with the bug
+	Wrong   []Wrong
+}
+
+// Wrong is a repair that looks right and leaves the bug to another moment. A check is worth
+// as much as what it refuses, so those that learners came upon are kept.
+type Wrong struct {
+	Name string
+	Test string // of the same package, red with it
 }
 
 // Find returns an exercise.
@@ -49,16 +57,23 @@ func (e Exercise) Lesson(root string) (string, error) {
 }
 
 // Overlay returns the files that have the bug, by their path in the tree.
-func (e Exercise) Overlay(root string) (map[string]string, error) {
-	diff, err := diffs.ReadFile(e.N + ".diff")
+func (e Exercise) Overlay(root string) (map[string]string, error) { return overlay(root, e.N+".diff") }
+
+// Misled returns the files that have the wrong repair, by their path in the tree.
+func (e Exercise) Misled(root string, by Wrong) (map[string]string, error) {
+	return overlay(root, "wrong/"+e.N+"-"+by.Name+".diff")
+}
+
+func overlay(root, name string) (map[string]string, error) {
+	diff, err := diffs.ReadFile(name)
 	if err != nil {
 		return nil, err
 	}
 	list, err := edits.Parse(string(diff))
 	if err != nil {
-		return nil, fmt.Errorf("%s.diff: %w", e.N, err)
+		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	return edits.Overlay(root, e.N+".diff", list)
+	return edits.Overlay(root, name, list)
 }
 
 // copied is what a copy has of the tree: all that is compiled.
@@ -67,6 +82,12 @@ var copied = []string{"go.mod", "go.sum", "services", "shared", "scripts"}
 // Dir is where the copy of an exercise is.
 func (e Exercise) Dir(root string) string { return filepath.Join(root, ".run", "exercise", e.N) }
 
+// Begun tells whether the learner has a copy already.
+func (e Exercise) Begun(root string) bool {
+	_, err := os.Stat(e.Dir(root))
+	return err == nil
+}
+
 // Begin copies the tree and puts the bug into the copy. It returns the files that have it.
 func (e Exercise) Begin(root string) ([]string, error) {
 	overlay, err := e.Overlay(root)
@@ -74,7 +95,7 @@ func (e Exercise) Begin(root string) ([]string, error) {
 		return nil, err
 	}
 	dir := e.Dir(root)
-	if _, err := os.Stat(dir); err == nil {
+	if e.Begun(root) {
 		return nil, fmt.Errorf("your copy is there already: go on with `make check N=%s`. To begin again, delete it: rm -r %s", e.N, dir)
 	}
 	whole := dir + ".part" // an interrupted copy must not look like one to work in
@@ -128,7 +149,7 @@ func eachFile(root, name string, do func(file string, text []byte) error) error 
 // of the tree decide.
 func (e Exercise) Solution(root string) (map[string]string, error) {
 	dir := e.Dir(root)
-	if _, err := os.Stat(dir); err != nil {
+	if !e.Begun(root) {
 		return nil, fmt.Errorf("there is no copy to check yet: make exercise N=%s", e.N)
 	}
 	tree, changed := map[string]string{}, map[string]string{}

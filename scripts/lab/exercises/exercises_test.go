@@ -20,11 +20,12 @@ func TestDiffs_FitTheSourceAndCompile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, e := range All {
-		overlay, err := e.Overlay(root)
+	known := map[string]bool{}
+	fits := func(name string, e Exercise, overlay map[string]string, err error) {
+		known[name] = true
 		if err != nil {
-			t.Errorf("%v\nput the bug into the tree as the diff did, git diff -U1 > scripts/lab/exercises/%s.diff, and take it back", err, e.N)
-			continue
+			t.Errorf("%v\nput it into the tree as the diff did, git diff -U1 > scripts/lab/exercises/%s, and take it back", err, name)
+			return
 		}
 		flags, err := stack.OverlayFlags(t.TempDir(), absolute, overlay)
 		if err != nil {
@@ -37,13 +38,22 @@ func TestDiffs_FitTheSourceAndCompile(t *testing.T) {
 		vet := exec.CommandContext(t.Context(), "go", slices.Concat([]string{"vet"}, flags, packages)...) //nolint:gosec // our own list
 		vet.Dir = root
 		if out, err := vet.CombinedOutput(); err != nil {
-			t.Errorf("exercise %s does not compile: %v\n%s", e.N, err, out)
+			t.Errorf("%s does not compile: %v\n%s", name, err, out)
+		}
+	}
+	for _, e := range All {
+		bug, err := e.Overlay(root)
+		fits(e.N+".diff", e, bug, err)
+		for _, w := range e.Wrong {
+			repair, err := e.Misled(root, w)
+			fits("wrong/"+e.N+"-"+w.Name+".diff", e, repair, err)
 		}
 	}
 	diffs, _ := filepath.Glob("*.diff")
-	for _, name := range diffs {
-		if _, err := Find(strings.TrimSuffix(name, ".diff")); err != nil {
-			t.Errorf("%s: %v", name, err)
+	wrong, _ := filepath.Glob("wrong/*.diff")
+	for _, name := range slices.Concat(diffs, wrong) {
+		if !known[filepath.ToSlash(name)] {
+			t.Errorf("%s belongs to no exercise in list.go", name)
 		}
 	}
 }

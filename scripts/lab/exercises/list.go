@@ -19,7 +19,7 @@ Then put together what belongs together.`,
 	{
 		N: "1c", Title: "Two and a half percent",
 		Task: `For some amounts the ledger refuses to book a sale: its entry does not sum to zero. Split the
-amount so that no unit is lost, whatever the fee.`,
+amount so that no unit is lost, whatever the amount: up to the largest that 64 bits hold. The fee is rounded down.`,
 		Package: "./services/ledger", Test: "TestSalePostings_AddUpExactlyForEveryAmount",
 	},
 	{
@@ -27,6 +27,11 @@ amount so that no unit is lost, whatever the fee.`,
 		Task: `Two clients order the last mug at the same moment. Both are told "202 accepted", and every retry
 says so again. One of the two has no order. Let the answer be there only if the order is.`,
 		Package: "./services/orders", Test: "TestAccept_OldReadWritesNothing",
+		Wrong: []Wrong{
+			{"order-first", "TestAccept_ManyAtOnceWithOneKeyMakeOneOrder"},
+			{"order-first", "TestAccept_RetryAfterTheProcessHasDiedLeadsToOneOrder"},
+			{"key-deleted", "TestAccept_RetryAfterTheProcessHasDiedLeadsToOneOrder"},
+		},
 	},
 	{
 		N: "2b", Title: "The same request in other words",
@@ -39,7 +44,7 @@ other content still be refused.`,
 		N: "2c", Title: "Stricter than the record",
 		Task: `A field is not taken any more since yesterday's deploy. Clients that had sent it, and whose orders
 were accepted, get 422 for their retry and have no order id. Give them their answer.`,
-		Package: "./services/orders", Test: "TestAccept_RecordedAnswerComesBeforeValidation",
+		Package: "./services/orders", Test: "TestAccept_RetryOfAnAcceptedOrderAfterADeploy",
 	},
 	{
 		N: "3", Title: "A relay that remembers how far it came",
@@ -47,6 +52,7 @@ were accepted, get 422 for their retry and have no order id. Give them their ans
 a restart of the process they go out. Find out why, and see to it that the relay publishes every message
 that its process has committed.`,
 		Package: "./shared/pattern/outbox", Test: "TestRelay_ReadsRowsThatCommitOutOfOrder",
+		Wrong: []Wrong{{"with-a-margin", "TestRelay_ReadsRowsThatCommitOutOfOrder"}},
 	},
 	{
 		N: "3b", Title: "The inbox first",
@@ -54,6 +60,7 @@ that its process has committed.`,
 later. It was acknowledged, and the books do not have it. Let a message that failed be handled again,
 and one that was handled not.`,
 		Package: "./services/ledger", Test: "TestSettle_ThatOvertakesItsSaleIsBookedWhenItComesAgain",
+		Wrong: []Wrong{{"inbox-further-down", "TestSettle_WhoseBookingFailsIsBookedWhenItComesAgain"}},
 	},
 	{
 		N: "3c", Title: "A relay that locks its rows",
@@ -75,14 +82,15 @@ was confirmed by the broker, and is nowhere. Make such a message stay in the out
 	},
 	{
 		N: "3f", Title: "Always tidy up",
-		Task: `The database was away for a second. All messages of that second are gone, with a line in the log
+		Task: `The card processor was away for a second. All commands of that second are gone, with a line in the log
 each. Acknowledge a message only when it is handled or safe somewhere else.`,
 		Package: "./shared/pattern/reliableretries", Test: "TestConsumer_FailureComesBackLaterAndHoldsUpNoOther",
 	},
 	{
 		N: "3g", Title: "Mark it, then send it",
 		Task: `A process was killed while it published. It was started again, and the messages that it had marked
-are still in the outbox an hour later. Make a crash cost a duplicate at most, never a message.`,
+are still in the outbox an hour later. The takeover is switched off in the check: let the process that
+was started again send them by itself. A crash may cost a duplicate, and never a message.`,
 		Package: "./shared/pattern/outbox", Test: "TestRelay_ACrashBeforeTheDeletePublishesAgainUnderTheSameID",
 	},
 	{
@@ -94,7 +102,7 @@ start an operator has to run create-queues.sh. Make the step unnecessary.`,
 	{
 		N: "4", Title: "A key for each request",
 		Task: `The processor's answer to an authorisation was lost; payments asked again; the customer has two
-holds on the card. The calls do carry an Idempotency-Key. Let there be one hold, also when another process
+holds on the card. The calls for a hold do carry an Idempotency-Key. Let there be one hold, also when another process
 asks the second time.`,
 		Package: "./services/payments", Test: "TestAuthorise_WhoseAnswerIsLostHoldsOnce",
 	},
@@ -126,8 +134,9 @@ Put the point where it is true.`,
 	},
 	{
 		N: "5b", Title: "One at a time",
-		Task: `A process died in the middle of a refund. Every retry of its client gets 409 "in progress", today
-and tomorrow. Keep two requests from working at once, and let the next one take over from a dead one.`,
+		Task: `A process died in the middle of a refund. Every retry of its client gets 409 "in progress",
+until the completer has finished the refund; without a completer, always. Keep two requests from working
+at once, and let the next one take over from a dead one.`,
 		Package: "./shared/pattern/idempotency", Test: "TestLock_FencesOffAHolderThatWasTakenOver",
 	},
 	{

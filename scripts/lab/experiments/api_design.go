@@ -3,6 +3,7 @@ package experiments
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -43,6 +44,11 @@ var idempotencyKey = Experiment{
 			Why: "The order was committed before the process died. To the server the second request is another customer's.",
 		},
 		{
+			Text: "The id of the first order has reached no client. How does that order end?",
+			Of:   "the first order", Choices: []string{"pending", "confirmed", "cancelled"},
+			Why: "What is committed goes on without its client: the card is charged, and the client knows of the second order only.",
+		},
+		{
 			Text: "With the same key both times, what is the retry answered with?", With: true,
 			Of: "the retry is answered with", Choices: []string{"202", "409", "422"},
 			Why: "The key is known, so the retry gets the answer of the first request, and not an error.",
@@ -51,10 +57,14 @@ var idempotencyKey = Experiment{
 	Drive: func(ctx context.Context, w *World, r *Run) {
 		before := w.ordersPlaced(ctx)
 		key, body := w.placedBlind(ctx, r)
+		first := w.newestOrder(ctx)
 		a, _, err := w.Shop.Insist(ctx, key, body, nil)
 		must(err)
 		r.Log("the client does not know whether it was placed, and sends the same again: %d", a.Status)
+		end := got(w.Shop.Finished(ctx, first)).Status
+		r.Log("the first order is %s", end)
 		r.Measure("orders placed", w.ordersPlaced(ctx)-before, 1)
+		r.Fact("the first order", end)
 		r.Fact("the retry is answered with", a.Status)
 	},
 }
@@ -67,7 +77,7 @@ var rejectNonIdentical = Experiment{
 	Breaks: "accepted and never ordered",
 	Ask: []Question{
 		{
-			Text: "A mug under a key, then a poster under the same key. What is the second request answered with?",
+			Text: "A mug under a key, then a poster under the same key. The server compares nothing but the key. What is the second request answered with?",
 			Of:   "the poster is answered with", Choices: []string{"202", "409", "422"},
 			Why: "The key is known, so the second request gets the recorded answer of the first one: accepted, with the order of the mug.",
 		},
@@ -76,20 +86,34 @@ var rejectNonIdentical = Experiment{
 			Of: "the poster is answered with", Choices: []string{"202", "409", "422"},
 			Why: "The key stands for another request. Neither answer to give is right, so the client is told of its bug.",
 		},
+		{
+			Text: "After that, the client sends the request for the mug once more, byte for byte, under the same key. What is it answered with?", With: true,
+			Of: "the mug is then answered with", Choices: []string{"202", "409", "422"},
+			Why: "A refusal writes nothing. The key still has the fingerprint and the answer of its first request.",
+		},
 	},
 	Drive: func(ctx context.Context, w *World, r *Run) {
-		before, accepted, key := w.ordersPlaced(ctx), 0, uuid.NewString()
-		for _, sku := range []string{"mug", "poster"} {
-			a := got(w.Shop.Place(ctx, key, w.Shop.Basket(w.token(ctx, shop.CardWorks), shop.Item{SKU: sku, Quantity: w.Dice.Quantity})))
-			r.Log("POST /v1/orders, %d %s, under one key: %d", w.Dice.Quantity, sku, a.Status)
-			if a.Status == http.StatusAccepted {
+		before, key := w.ordersPlaced(ctx), uuid.NewString()
+		basket := func(sku string) []byte {
+			return w.Shop.Basket(w.token(ctx, shop.CardWorks), shop.Item{SKU: sku, Quantity: w.Dice.Quantity})
+		}
+		place := func(what string, body []byte) int {
+			a := got(w.Shop.Place(ctx, key, body))
+			r.Log("POST /v1/orders, %d %s, under one key: %d", w.Dice.Quantity, what, a.Status)
+			return a.Status
+		}
+		mug := basket("mug")
+		first, poster := place("mug", mug), place("poster", basket("poster"))
+		again := place("mug once more", mug)
+		accepted := 0
+		for _, status := range []int{first, poster} { // the third asks for nothing new
+			if status == http.StatusAccepted {
 				accepted++
-			}
-			if sku == "poster" {
-				r.Fact("the poster is answered with", a.Status)
 			}
 		}
 		r.Measure("accepted and never ordered", accepted-(w.ordersPlaced(ctx)-before), 0)
+		r.Fact("the poster is answered with", poster)
+		r.Fact("the mug is then answered with", again)
 	},
 }
 
@@ -133,14 +157,14 @@ var responseRecord = Experiment{
 	Breaks: "different answers to one request",
 	Ask: []Question{
 		{
-			Text: "The first answer says: pending. The card is declined, the order cancelled. What does the retry read as the status of the order?",
-			Of:   "the retry reads", Choices: []string{"pending", "confirmed", "cancelled"},
-			Why: "The key is known and one order is placed. But the answer is made from what is there now.",
+			Text: "The first answer said: pending. Then the card was declined, and the order is cancelled. The client retries its POST. What does it read as the status of the order?", With: true,
+			Of: "the retry reads", Choices: []string{"pending", "confirmed", "cancelled"},
+			Why: "The retry gets the very bytes of the first answer: one request, one answer. What the order is now, GET tells.",
 		},
 		{
-			Text: "And with the recorded response?", With: true,
-			Of: "the retry reads", Choices: []string{"pending", "confirmed", "cancelled"},
-			Why: "The retry gets the very bytes of the first answer. What has become of the order, GET tells.",
+			Text: "The server keeps the key and not the answer: it looks the order up and shows it. With which status code, and which status of the order, is the retry answered?",
+			Of:   "the retry is answered with", Choices: []string{"202, pending", "202, cancelled", "409, cancelled"},
+			Why: "The code says that the request was accepted, and the body that the order is cancelled. The client's first answer, had it arrived, was another one.",
 		},
 	},
 	Drive: func(ctx context.Context, w *World, r *Run) {
@@ -157,7 +181,9 @@ var responseRecord = Experiment{
 			answers = 2
 		}
 		r.Measure("different answers to one request", answers, 1)
+		r.Log("GET of the order: %s", got(w.Shop.Order(ctx, end.ID)).Status)
 		r.Fact("the retry reads", orderIn(second).Status)
+		r.Fact("the retry is answered with", fmt.Sprintf("%d, %s", second.Status, orderIn(second).Status))
 	},
 }
 

@@ -23,7 +23,7 @@ var storeThenReference = Experiment{
 	Ask: []Question{
 		{
 			Text: "The row refers to a document that was to be stored next. What does a reader of the receipt get, after the restart?",
-			Of:   "a reader of the receipt gets", Choices: []string{"200", "404", "503"},
+			Of:   "a reader of the receipt gets", Choices: []string{"200", "404", "500"},
 			Why: "The row says that there is a receipt. To the code that is a document that must be there.",
 		},
 	},

@@ -11,7 +11,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -164,9 +163,6 @@ type World struct {
 	Seed   uint64
 	Dice   Dice // what the seed decides about the experiment that is running
 	Number int  // of this run; makes names that are used once
-
-	// Hear, if there is one, hears what goes over a transport.
-	Hear func(http.RoundTripper) http.RoundTripper
 }
 
 // Result is an experiment that was run.
@@ -247,7 +243,7 @@ func (w *World) perform(ctx context.Context, drive func(ctx context.Context)) (e
 			err = broken.error
 		}
 		// Faults that were not met must not meet the next experiment.
-		err = errors.Join(err, w.behave(ctx))
+		err = errors.Join(err, w.Calm(ctx))
 	}()
 	w.Number++
 	// What an earlier experiment has left to do would meet this one's faults.

@@ -17,25 +17,28 @@ import (
 var acidTransaction = Experiment{
 	ID:     "acid-transaction",
 	Says:   "An order and its stock are written one after the other.",
-	Fault:  "orders is killed after its first commit; the client gives up",
+	Fault:  "orders is killed after its first commit; the client sends the same request again",
 	Code:   "services/orders/accept.go",
 	Breaks: "taken from the shelf for it",
 	Ask: []Question{
 		{
-			Text: "The order is committed, its lines and its stock are not. How does the order end?",
+			Text: "The order is committed; its lines and its stock, which are written next, are not. Orders is started again. How does the order end?",
 			Of:   "the order", Choices: []string{"pending", "confirmed", "cancelled"},
 			Why: "The order with its command is whole enough for every other service: the card is charged.",
 		},
 		{
-			Text: "And how many mugs were taken from the shelf for it?",
-			Of:   "taken from the shelf for it", Choices: []string{"0", "1"},
-			Why: "The second transaction never began, and nothing says that one is missing.",
+			Text: "The client has no answer, and sends the same request again, with the same idempotency key. How many mugs are taken from the shelf in the end?",
+			Of:   "taken from the shelf for it", Choices: []string{"0", "1", "2"},
+			Why: "The key and its answer were in the first transaction. So the retry gets that answer, and orders does nothing. No row says that the second transaction is missing.",
 		},
 	},
 	Drive: func(ctx context.Context, w *World, r *Run) {
-		w.placedBlind(ctx, r)
+		key, body := w.placedBlind(ctx, r)
 		o := got(w.Shop.Finished(ctx, w.newestOrder(ctx)))
 		r.Log("orders is running again; the order is %s", o.Status)
+		a, _, err := w.Shop.Insist(ctx, key, body, nil)
+		must(err)
+		r.Log("the client sends the same request again, with the same key: %d", a.Status)
 		r.Measure("paid by the customer", money(w.charges(ctx, o.PaymentID)*w.price()), money(w.price()))
 		r.Measure("taken from the shelf for it",
 			w.truth(ctx, stack.Orders, `SELECT COALESCE(sum(quantity), 0)::int FROM order_lines WHERE 'ord_' || order_id = $1`, o.ID), w.Dice.Quantity)
@@ -51,24 +54,25 @@ var atomicReadThenWrite = Experiment{
 	Breaks: "sold of the one on the shelf",
 	Ask: []Question{
 		{
-			Text: "Twenty buyers read: 1 available. Each checks that 1 is enough, and then subtracts 1 from the row. How many are sold?",
-			Of:   "sold of the one on the shelf", Choices: []string{"0", "1", "20"},
-			Why: "Each decided on what it had read. The subtraction itself is safe: the row ends at -19.",
+			Text: "Twenty buyers read: 1 available. Each checks that 1 is enough, and then subtracts 1 (SET available = available - 1). No constraint limits the column. What does the row say in the end?",
+			Of:   "available", Choices: []string{"1", "0", "-19"},
+			Why: "No subtraction is lost: each one waits for the row and works on what is there. The decisions are wrong: all twenty rest on the 1 that was read before.",
 		},
 		{
-			Text: "And when the row has a CHECK (available >= 0)?", With: true,
+			Text: "The same twenty subtract 1, and the column has a CHECK (available >= 0). How many are sold?", With: true,
 			Of: "sold of the one on the shelf", Choices: []string{"0", "1", "20"},
-			Why: "The condition is looked at under the row's lock, with what is there at that moment.",
+			Why: "The second subtraction would make -1. The constraint is checked under the row's lock, on the value that would be written.",
 		},
 	},
 	Drive: func(ctx context.Context, w *World, r *Run) {
 		sku := w.name("last-one")
-		status := got(w.call(ctx, http.MethodPut, w.Shop.Orders+"/v1/products/"+sku, map[string]string{"Authorization": "Bearer " + w.Shop.Key, "If-None-Match": "*"},
-			map[string]any{"name": "The last one", "price": map[string]any{"minor": 5000, "currency": "GBP"}, "stock": 1}, nil))
-		if status != http.StatusCreated {
-			panic(broken{fmt.Errorf("product %s: status %d", sku, status)})
+		a := got(w.Shop.Offer(ctx, sku, []byte(`{"name":"The last one","price":{"minor":5000,"currency":"GBP"},"stock":1}`)))
+		if a.Status != http.StatusCreated {
+			panic(broken{fmt.Errorf("product %s: %s", sku, a)})
 		}
 		letGo, waiting := w.holdProduct(ctx, sku)
+		// Disarmed when the last buyer passes it: each has read before it, and writes after it.
+		must(w.Shop.Arm(ctx, w.System.URL[stack.Orders], fault.OrdersAcceptBeforeCommit, "delay", w.Dice.Crowd))
 		var accepted atomic.Int32
 		buyers := make(chan struct{})
 		go func() {
@@ -80,13 +84,13 @@ var atomicReadThenWrite = Experiment{
 				}
 			})
 		}()
-		await(ctx, "the buyers", func() bool { return waiting() > 0 })
-		time.Sleep(500 * time.Millisecond) // the others have read by then, and wait behind the first
+		await(ctx, "the buyers", func() bool { return waiting() > 0 && !w.armed(ctx, stack.Orders) })
 		r.Log("%d buyers read: 1 available; the first of them is about to write", w.Dice.Crowd)
 		letGo()
 		<-buyers
-		r.Log("%d are told: accepted", accepted.Load())
+		r.Log("orders answers 202, accepted, to %d of them", accepted.Load())
 		r.Measure("sold of the one on the shelf", w.truth(ctx, stack.Orders, `SELECT (initial - available)::int FROM products WHERE sku = $1`, sku), 1)
+		r.Fact("available", w.truth(ctx, stack.Orders, `SELECT available::int FROM products WHERE sku = $1`, sku))
 	},
 }
 
@@ -140,12 +144,12 @@ var changeRecord = Experiment{
 	Points: []string{fault.LedgerSettleAfterCommit},
 	Ask: []Question{
 		{
-			Text: "The ledger has booked the settlement of one mug, 12.50, and dies before it acknowledges. The message comes again. How much is booked as settled?",
+			Text: "Two guards are taken away: the inbox, and the constraint that lets one cause make one entry. The ledger has booked the settlement of one mug, 12.50, and dies before it acknowledges. The message comes again. How much is booked as settled?",
 			Of:   "booked as settled", Choices: []string{"0.00", "12.50", "25.00"},
-			Why: "The second delivery is handled like the first: nothing in the database says that its change was made.",
+			Why: "The second delivery is handled like the first: nothing in the database says that its change was made. One of the two guards would have been enough.",
 		},
 		{
-			Text: "How many journal entries do not sum to zero now?",
+			Text: "The audit adds up the postings of each journal entry. How many entries do not sum to zero now?",
 			Of:   "entries that do not sum to zero", Choices: []string{"0", "1", "2"},
 			Why: "Both entries are right in themselves. No rule over a single entry finds this mistake.",
 		},
@@ -158,20 +162,22 @@ var changeRecord = Experiment{
 		r.Log("the ledger books the settlement, and is killed before the acknowledgement; the message comes again")
 		w.within(ctx, 4*time.Second, func() bool { return w.settled(ctx, o) > w.price() })
 		r.Measure("booked as settled", money(w.settled(ctx, o)), money(w.price()))
-		r.Fact("entries that do not sum to zero", w.truth(ctx, stack.Ledger, `
-			SELECT count(*) FROM (SELECT FROM postings GROUP BY entry_id HAVING sum(amount_minor) <> 0) wrong`))
+		unbalanced := w.truth(ctx, stack.Ledger, `
+			SELECT count(*) FROM (SELECT FROM postings GROUP BY entry_id HAVING sum(amount_minor) <> 0) wrong`)
+		r.Log("entries that do not sum to zero: %d", unbalanced)
+		r.Fact("entries that do not sum to zero", unbalanced)
 	},
 }
 
 var ioInsideTransaction = Experiment{
 	ID:     "io-inside-transaction",
 	Says:   "The processor is called while a database transaction is open, and the processor is slow.",
-	Fault:  "the processor takes two seconds for each authorisation; forty orders come in",
+	Fault:  "the processor takes almost two seconds for each authorisation; forty orders come in",
 	Code:   "shared/platform/web/client.go",
 	Breaks: "reads of payments answered within half a second, of 10",
 	Ask: []Question{
 		{
-			Text: "Forty authorisations wait for the processor, each inside a transaction. The pool has 16 connections. Of ten clients who only want to read a payment, how many are answered within half a second?",
+			Text: "Forty orders come in. The pool has 16 connections, so 16 authorisations wait for the processor, each inside a transaction. Of ten clients who only want to read a payment, how many are answered within half a second?",
 			Of:   "reads of payments answered within half a second, of 10", Choices: []string{"0", "10"},
 			Why: "Each waiting call keeps a connection. The pool is empty, and what is wrong looks like a slow database.",
 		},

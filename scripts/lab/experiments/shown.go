@@ -1,12 +1,32 @@
 package experiments
 
 import (
+	"encoding/json"
+	"fmt"
+	"os"
 	"regexp"
 	"strings"
 )
 
 // BlockEnd is the line after a block of a page.
 const BlockEnd = "<!-- end -->"
+
+// Read reads results as `lab run --json` writes them, by the pattern's id.
+func Read(file string) (map[string]Result, error) {
+	text, err := os.ReadFile(file) //nolint:gosec // of the repository, or named on the command line
+	if err != nil {
+		return nil, fmt.Errorf("%w (go run ./scripts/lab run all --json --record docs/site/runs > %s)", err, file)
+	}
+	var results []Result
+	if err := json.Unmarshal(text, &results); err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	byID := map[string]Result{}
+	for _, r := range results {
+		byID[r.ID] = r
+	}
+	return byID, nil
+}
 
 // Timelines are what a page shows of a run after <!-- verdict -->.
 func (r Result) Timelines() []string {

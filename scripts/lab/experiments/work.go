@@ -60,9 +60,9 @@ var resumableOperation = Experiment{
 	Points: []string{fault.PaymentsRefundAfterProcessor, fault.PaymentsRefundAfterDecided},
 	Ask: []Question{
 		{
-			Text: "The retry finds a refund that was begun before, and is refused. 5.00 are back on the card. How many refunds are finished?",
+			Text: "The retry finds a refund that was begun before, does not go on with it, and is told that it is not finished. 5.00 are back on the card. How many refunds are finished?",
 			Of:   "refunds finished", Choices: []string{"0", "1"},
-			Why: "To refuse keeps the money safe and the work undone: every later try finds the same row.",
+			Why: "Not to go on keeps the money safe and the work undone: every later try finds the same row.",
 		},
 		{
 			Text: "What is the retry answered with, when it goes on from where the first try stopped?", With: true,

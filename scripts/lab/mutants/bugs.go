@@ -192,7 +192,7 @@ var Bugs = []Bug{
 		return invalid
 	}
 `}},
-		Package: "./services/orders", Test: "TestAccept_RecordedAnswerComesBeforeValidation",
+		Package: "./services/orders", Test: "TestAccept_RetryOfAnAcceptedOrderAfterADeploy",
 	},
 	{
 		ID: "index-built-while-replicas-start", Date: "2026-11-29",

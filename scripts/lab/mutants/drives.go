@@ -2,7 +2,6 @@ package mutants
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"time"
 
@@ -13,6 +12,7 @@ import (
 	"example.com/failwell/scripts/shop"
 	"example.com/failwell/scripts/stack"
 	"example.com/failwell/shared/platform/fault"
+	"example.com/failwell/shared/platform/wait"
 )
 
 // World is the mutated system.
@@ -46,7 +46,7 @@ var mug = shop.Item{SKU: "mug", Quantity: 1}
 func orders(card string) func(context.Context, *World) ([]audit.Answer, error) {
 	return func(ctx context.Context, w *World) ([]audit.Answer, error) {
 		for range 2 {
-			if _, err := w.place(ctx, card); err != nil {
+			if _, err := w.Shop.Checkout(ctx, card, mug); err != nil {
 				return nil, err
 			}
 		}
@@ -54,27 +54,11 @@ func orders(card string) func(context.Context, *World) ([]audit.Answer, error) {
 	}
 }
 
-func (w *World) place(ctx context.Context, card string) (shop.Order, error) {
-	token, err := w.Shop.Token(ctx, card)
-	if err != nil {
-		return shop.Order{}, err
-	}
-	a, _, err := w.Shop.Insist(ctx, uuid.NewString(), w.Shop.Basket(token, mug), nil)
-	if err != nil {
-		return shop.Order{}, err
-	}
-	var o shop.Order
-	return o, json.Unmarshal(a.Body, &o)
-}
-
 // refund gives an order back, all of it, as often as is said and each time under
 // another key; with a crash at a point and a client that is gone, if there is a point.
 func refund(point string, times int) func(context.Context, *World) ([]audit.Answer, error) {
 	return func(ctx context.Context, w *World) ([]audit.Answer, error) {
-		o, err := w.place(ctx, shop.CardWorks)
-		if err == nil {
-			o, err = w.Shop.Finished(ctx, o.ID)
-		}
+		o, err := w.Shop.Buy(ctx, shop.CardWorks, mug)
 		if err == nil && point != "" {
 			err = w.Shop.Arm(ctx, w.Shop.Payments, point, "crash", 1)
 		}
@@ -95,7 +79,7 @@ func refund(point string, times int) func(context.Context, *World) ([]audit.Answ
 // payout pays out with a crash when the bank has sent the money and nothing says so. The
 // completer goes on from there.
 func payout(ctx context.Context, w *World) ([]audit.Answer, error) {
-	if _, err := w.place(ctx, shop.CardWorks); err != nil {
+	if _, err := w.Shop.Checkout(ctx, shop.CardWorks, mug); err != nil {
 		return nil, err
 	}
 	if err := audit.WaitQuiet(ctx, w.Truth); err != nil {
@@ -133,24 +117,28 @@ func settledTwice(ctx context.Context, w *World) ([]audit.Answer, error) {
 	if err := w.Shop.Misbehave(ctx, `{"rules":[{"contract":"webhooks","fault":"reorder","delay_ms":4000}]}`); err != nil {
 		return nil, err
 	}
-	o, err := w.place(ctx, shop.CardWorks)
+	o, err := w.Shop.Checkout(ctx, shop.CardWorks, mug)
 	if err != nil {
 		return nil, err
 	}
-	err = w.until(ctx, `
-		SELECT receipt_name <> ''
-		   AND settled_at IS NULL
-		   AND NOT EXISTS (SELECT FROM outbox)
-		  FROM payments
-		 WHERE 'ord_' || order_id = $1`, o.ID)
+	err = wait.Until(ctx, 20*time.Millisecond, "the receipt of "+o.ID, func() (yes bool, err error) {
+		err = w.Truth.Payments.QueryRow(ctx, `
+			SELECT NOT EXISTS (SELECT FROM outbox)
+			   AND EXISTS (SELECT
+			                 FROM payments
+			                WHERE 'ord_' || order_id = $1
+			                  AND receipt_name <> ''
+			                  AND settled_at IS NULL)`, o.ID).Scan(&yes)
+		return yes, err
+	})
 	if err != nil {
 		return nil, err
 	}
-	before, _ := w.System.Starts(stack.Payments)
-	if err := w.Shop.Arm(ctx, w.Shop.Payments, fault.OutboxRelayAfterPublish, "crash", 1); err != nil {
+	died, err := w.CrashAt(ctx, stack.Payments, fault.OutboxRelayAfterPublish)
+	if err != nil {
 		return nil, err
 	}
-	return nil, w.died(ctx, stack.Payments, before)
+	return nil, died(ctx)
 }
 
 // crashedAccept has orders die just before it commits an order; the client gives
@@ -160,49 +148,16 @@ func crashedAccept(ctx context.Context, w *World) ([]audit.Answer, error) {
 	if err != nil {
 		return nil, err
 	}
-	before, _ := w.System.Starts(stack.Orders)
-	if err := w.Shop.Arm(ctx, w.Shop.Orders, fault.OrdersAcceptBeforeCommit, "crash", 1); err != nil {
+	died, err := w.CrashAt(ctx, stack.Orders, fault.OrdersAcceptBeforeCommit)
+	if err != nil {
 		return nil, err
 	}
 	if _, err := w.Shop.Place(ctx, uuid.NewString(), w.Shop.Basket(token, mug)); err == nil {
 		return nil, fmt.Errorf("the order was answered, although orders was to die")
 	}
-	if err := w.died(ctx, stack.Orders, before); err != nil {
+	if err := died(ctx); err != nil {
 		return nil, err
 	}
-	o, err := w.place(ctx, shop.CardWorks)
-	if err == nil {
-		_, err = w.Shop.Finished(ctx, o.ID)
-	}
+	_, err = w.Shop.Buy(ctx, shop.CardWorks, mug)
 	return nil, err
-}
-
-// until waits for the payments' database to say true.
-func (w *World) until(ctx context.Context, sql string, args ...any) error {
-	for {
-		var yes bool
-		err := w.Truth.Payments.QueryRow(ctx, sql, args...).Scan(&yes)
-		if yes {
-			return nil
-		}
-		select {
-		case <-time.After(20 * time.Millisecond):
-		case <-ctx.Done():
-			return fmt.Errorf("it never came to pass: %s (%w)", sql, err)
-		}
-	}
-}
-
-// died waits until a service has died and was started again.
-func (w *World) died(ctx context.Context, service string, before int) error {
-	for {
-		if starts, _ := w.System.Starts(service); starts > before {
-			return nil
-		}
-		select {
-		case <-time.After(20 * time.Millisecond):
-		case <-ctx.Done():
-			return fmt.Errorf("%s did not die: %w", service, ctx.Err())
-		}
-	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"example.com/failwell/scripts/shop"
 	"example.com/failwell/shared/platform/fault"
+	"example.com/failwell/shared/platform/wait"
 )
 
 // request is a scene in which a client sends a request.
@@ -63,7 +64,7 @@ func (r *run) goneAfter(ctx context.Context, ask func(context.Context)) {
 	defer hangUp()
 	asked := begin(func() error { ask(hanging); return nil })
 	r.struckOr(ctx, asked)
-	pause(ctx, hangUpAfter)
+	wait.For(ctx, hangUpAfter)
 	hangUp()
 	<-asked.done
 }
@@ -82,7 +83,7 @@ func (r *run) twoAtOnce(ask func(context.Context) error) func(context.Context) e
 // struckOr waits until the fault has struck, or until the request was answered: the
 // point may lie behind the answer.
 func (r *run) struckOr(ctx context.Context, asked *asked) {
-	_ = until(ctx, "", func() (bool, error) {
+	_ = wait.Until(ctx, look, "the fault to strike", func() (bool, error) {
 		select {
 		case <-asked.done:
 			return true, nil

@@ -13,6 +13,7 @@ import (
 	"example.com/failwell/scripts/lab/audit"
 	"example.com/failwell/scripts/stack"
 	"example.com/failwell/shared/pattern/storethenreference"
+	"example.com/failwell/shared/platform/wait"
 )
 
 // heap is garbage for one rule of one collector.
@@ -113,7 +114,7 @@ const (
 // litter leaves garbage for a collector to find, and waits until all of it is gone:
 // also what was left when the collector was interrupted after its first batch.
 func (r *run) litter(ctx context.Context) error {
-	db := map[string]*pgxpool.Pool{stack.Orders: r.Truth.Orders, stack.Payments: r.Truth.Payments, stack.Ledger: r.Truth.Ledger}[r.Service]
+	db := r.Truth.Of(r.Service)
 	if err := everyRuleHasLitter(ctx, db, r.Service); err != nil {
 		return err
 	}
@@ -124,7 +125,7 @@ func (r *run) litter(ctx context.Context) error {
 	if _, err := db.Exec(ctx, h.scatter, pieces); err != nil {
 		return fmt.Errorf("litter: %w", err)
 	}
-	err := until(ctx, "garbage is left", func() (bool, error) {
+	err := wait.Until(ctx, look, "all garbage to be collected", func() (bool, error) {
 		left := 0
 		err := db.QueryRow(ctx, h.left).Scan(&left)
 		return left == 0, err

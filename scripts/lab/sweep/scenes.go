@@ -11,6 +11,7 @@ import (
 	"example.com/failwell/scripts/lab/audit"
 	"example.com/failwell/scripts/shop"
 	"example.com/failwell/shared/platform/fault"
+	"example.com/failwell/shared/platform/wait"
 )
 
 var mug = shop.Item{SKU: "mug", Quantity: 1}
@@ -86,7 +87,7 @@ func (r *run) unknownPayout(ctx context.Context) (scene, error) {
 		return scene{}, err
 	}
 	// Older than RECONCILE_GRACE, or it is judged to be on its way.
-	err = until(ctx, "the payout is not old enough", func() (old bool, err error) {
+	err = wait.Until(ctx, look, "the payout to be old enough", func() (old bool, err error) {
 		err = r.Truth.Payments.QueryRow(ctx, `SELECT finished_at < now() - interval '1.2 s' FROM payouts WHERE 'pyo_' || id = $1`, unknown.ID).Scan(&old)
 		return old, err
 	})
@@ -97,7 +98,7 @@ func (r *run) unknownPayout(ctx context.Context) (scene, error) {
 		if r.Client == Gone {
 			r.goneAfter(ctx, ask) // the run that broke off is executed again by itself
 		}
-		return until(ctx, "the payout is still unknown", func() (known bool, err error) {
+		return wait.Until(ctx, look, "the payout to be known", func() (known bool, err error) {
 			if r.Client == Retries {
 				ask(ctx)
 			}

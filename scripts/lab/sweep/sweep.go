@@ -9,14 +9,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
-	"strings"
 	"time"
 
 	"example.com/failwell/scripts/lab/audit"
 	"example.com/failwell/scripts/lab/world"
 	"example.com/failwell/scripts/stack"
 	"example.com/failwell/shared/platform/fault"
+	"example.com/failwell/shared/platform/wait"
 )
 
 // World is a running system to sweep.
@@ -29,20 +28,12 @@ var ErrNotPassed = errors.New("nothing passed the point")
 // books may be right all the same.
 var ErrOtherAnswer = errors.New("a retry got another answer")
 
-// Violated is the verdict when an invariant does not hold.
-type Violated struct{ Results []audit.Result }
-
-func (v *Violated) Error() string {
-	var table strings.Builder
-	audit.Print(&table, v.Results)
-	return "invariants are violated:\n" + table.String()
-}
-
 // One runs one combination to its end and audits the system. nil: everything held.
-func (w *World) One(ctx context.Context, c Combination) error {
+func (w *World) One(ctx context.Context, c Combination) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	defer w.calm(context.WithoutCancel(ctx))
+	// What was not met must not meet the next combination.
+	defer func() { err = errors.Join(err, w.Calm(context.WithoutCancel(ctx))) }()
 	r := &run{World: w, Combination: c}
 	scene, err := r.prepare(ctx)
 	if err != nil {
@@ -68,11 +59,7 @@ func (w *World) One(ctx context.Context, c Combination) error {
 	if scene.askAgain != nil {
 		answered = scene.askAgain(ctx)
 	}
-	results, err := audit.Run(ctx, w.Truth)
-	if err == nil && !audit.Held(results) {
-		err = &Violated{results}
-	}
-	return errors.Join(answered, err, r.lives()) // one must not hide the others
+	return errors.Join(answered, audit.Demand(ctx, w.Truth), r.lives()) // one must not hide the others
 }
 
 // run is one combination on its way.
@@ -108,21 +95,6 @@ func (r *run) arm(ctx context.Context) error {
 // look is how often to look whether something has come about.
 const look = 20 * time.Millisecond
 
-// until waits for something to come about.
-func until(ctx context.Context, what string, ok func() (bool, error)) error {
-	for {
-		yes, err := ok()
-		if yes || err != nil {
-			return err
-		}
-		select {
-		case <-time.After(look):
-		case <-ctx.Done():
-			return fmt.Errorf("%s: %w", what, ctx.Err())
-		}
-	}
-}
-
 // struck tells whether the fault has struck.
 func (r *run) struck(ctx context.Context) bool {
 	if !r.struckAt.IsZero() {
@@ -142,23 +114,18 @@ func (r *run) struck(ctx context.Context) bool {
 // over waits until the fault has struck and its time is over: a process that died
 // is back, and one that was held up goes on. What it does then is audited, too.
 func (r *run) over(ctx context.Context) error {
-	err := until(ctx, "", func() (bool, error) { return r.struck(ctx), nil })
+	err := wait.Until(ctx, look, "the fault to strike", func() (bool, error) { return r.struck(ctx), nil })
 	if err != nil {
 		return fmt.Errorf("%w %s in %s", ErrNotPassed, r.Point, r.Service)
 	}
 	switch r.Fault {
 	case fault.Crash:
-		return until(ctx, r.Service+" is not ready again", func() (bool, error) { return r.ready(ctx), nil })
+		return wait.Until(ctx, look, r.Service+" to be ready again", func() (bool, error) { return r.System.Ready(ctx, r.Service), nil })
 	case fault.Delay:
-		pause(ctx, time.Until(r.struckAt.Add(delayAt(r.Point)+look)))
+		wait.For(ctx, time.Until(r.struckAt.Add(delayAt(r.Point)+look)))
 	case fault.Error:
 	}
 	return ctx.Err()
-}
-
-func (r *run) ready(ctx context.Context) bool {
-	a, err := r.Shop.Get(ctx, r.System.URL[r.Service]+"/readyz")
-	return err == nil && a.Status == http.StatusOK
 }
 
 func (r *run) armed(ctx context.Context) (bool, error) {
@@ -194,25 +161,4 @@ func (r *run) lives() error {
 		}
 	}
 	return errors.Join(wrong...)
-}
-
-// calm takes back every fault that was not met.
-func (w *World) calm(ctx context.Context) {
-	_ = w.Shop.Misbehave(ctx, `{"rules":[]}`)
-	for _, service := range stack.Services {
-		request, err := http.NewRequestWithContext(ctx, http.MethodDelete, w.System.URL[service]+"/lab/faults", nil)
-		if err != nil {
-			continue
-		}
-		if response, err := w.Shop.HTTP.Do(request); err == nil {
-			_ = response.Body.Close()
-		}
-	}
-}
-
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
-	}
 }

@@ -5,24 +5,15 @@ package main
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"net"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 
+	"example.com/failwell/scripts/command"
 	"example.com/failwell/scripts/live"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "lab:", err)
-		os.Exit(1)
-	}
-}
+func main() { command.Main("lab", run) }
 
 func run(ctx context.Context) error {
 	env := map[string]string{}

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"example.com/failwell/shared/pattern/callback"
@@ -41,20 +40,11 @@ type ParkedCallback struct {
 
 // ParkedCallbacks are all that were given up on, the oldest first.
 func (a Addresses) ParkedCallbacks(ctx context.Context) ([]ParkedCallback, error) {
-	db, err := a.connect(ctx, "orders")
-	if err != nil {
-		return nil, err
-	}
-	defer db.Close(ctx) //nolint:errcheck // only read
-	rows, err := db.Query(ctx, `
+	return read[ParkedCallback](ctx, a, "orders", `
 		SELECT id, merchant_id, subject, url, attempts, created_at, last_error
 		  FROM callbacks
 		 WHERE state = 'parked'
 		 ORDER BY created_at`)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, pgx.RowToStructByPos[ParkedCallback])
 }
 
 // Run shows the callbacks that were parked.

@@ -9,8 +9,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"example.com/failwell/shared/platform/web"
 )
 
@@ -41,21 +39,12 @@ type UnknownPayout struct {
 
 // UnknownPayouts wait for the bank's statement, or for a person.
 func (a Addresses) UnknownPayouts(ctx context.Context) ([]UnknownPayout, error) {
-	db, err := a.connect(ctx, "payments")
-	if err != nil {
-		return nil, err
-	}
-	defer db.Close(ctx) //nolint:errcheck // only read
-	rows, err := db.Query(ctx, `
+	return read[UnknownPayout](ctx, a, "payments", `
 		SELECT 'pyo_' || id, merchant_id, amount_minor, currency, created_at,
 		       EXISTS (SELECT FROM statement_lines WHERE subject = payouts.id AND source = 'bank')
 		  FROM payouts
 		 WHERE outcome = 'unknown'
 		 ORDER BY id`)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, pgx.RowToStructByPos[UnknownPayout])
 }
 
 // Run shows them.

@@ -38,22 +38,21 @@ type PreparedTransaction struct {
 
 // PreparedTransactions lists them with the coordinator's decision on each.
 func (a Addresses) PreparedTransactions(ctx context.Context) ([]PreparedTransaction, error) {
-	server, err := a.connect(ctx, "postgres")
+	all, err := read[PreparedTransaction](ctx, a, "postgres", `SELECT gid, database, date_trunc('second', now() - prepared)::text FROM pg_prepared_xacts ORDER BY prepared`)
 	if err != nil {
 		return nil, err
 	}
-	defer server.Close(ctx) //nolint:errcheck // only read
-	rows, err := server.Query(ctx, `SELECT gid, database, date_trunc('second', now() - prepared)::text FROM pg_prepared_xacts ORDER BY prepared`)
+	payments, err := a.connect(ctx, "payments")
 	if err != nil {
 		return nil, err
 	}
-	all, err := pgx.CollectRows(rows, pgx.RowToStructByPos[PreparedTransaction])
+	defer payments.Close(ctx) //nolint:errcheck // only read
 	for i := range all {
-		if err == nil {
-			all[i].Decision, err = a.decisionOn(ctx, bare(all[i].GID))
+		if all[i].Decision, err = decisionOn(ctx, payments, bare(all[i].GID)); err != nil {
+			return nil, err
 		}
 	}
-	return all, err
+	return all, nil
 }
 
 // Run lists them.
@@ -105,7 +104,7 @@ func (a Addresses) ResolvePrepared(ctx context.Context, gid string, wanted distr
 	if err != nil {
 		return "", err
 	}
-	decision, err := a.decisionOn(ctx, bare(gid))
+	decision, err := decisionOn(ctx, payments, bare(gid))
 	if err != nil {
 		return "", err
 	}
@@ -134,14 +133,9 @@ func (a Addresses) ResolvePrepared(ctx context.Context, gid string, wanted distr
 }
 
 // decisionOn reads the coordinator's log.
-func (a Addresses) decisionOn(ctx context.Context, gid string) (string, error) {
-	payments, err := a.connect(ctx, "payments")
-	if err != nil {
-		return "", err
-	}
-	defer payments.Close(ctx) //nolint:errcheck // only read
+func decisionOn(ctx context.Context, payments *pgx.Conn, gid string) (string, error) {
 	var decision string
-	err = payments.QueryRow(ctx, `SELECT decision FROM twophase_decisions WHERE gid = $1`, gid).Scan(&decision)
+	err := payments.QueryRow(ctx, `SELECT decision FROM twophase_decisions WHERE gid = $1`, gid).Scan(&decision)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return "none", nil
 	}

@@ -2,8 +2,8 @@
 // is in doubt and what is unknown, and end it.
 //
 // Each finds the system that `make run` started in this directory by itself. For any
-// other, set the address that it asks for. POSTGRES_URL is that of a role that may
-// read every database, and end its prepared transactions.
+// other, set the address that it asks for. POSTGRES_URL is that of a superuser:
+// some commands write, and end the transactions of the services' roles.
 package commands
 
 import (
@@ -57,6 +57,20 @@ func (a Addresses) database(name string) (string, error) {
 	}
 	u.Path = "/" + name
 	return u.String(), nil
+}
+
+// read reads rows of one of the databases.
+func read[T any](ctx context.Context, a Addresses, database, query string) ([]T, error) {
+	db, err := a.connect(ctx, database)
+	if err != nil {
+		return nil, err
+	}
+	defer db.Close(ctx) //nolint:errcheck // only read
+	rows, err := db.Query(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[T])
 }
 
 func (a Addresses) connect(ctx context.Context, name string) (*pgx.Conn, error) {

@@ -19,7 +19,7 @@ var Schema string
 
 // Delivery is one piece of news for a merchant.
 type Delivery struct {
-	// ID identifies the news, not the try. Make it with NewID.
+	// ID identifies the news, not the try. A UUIDv7: see DeleteDelivered.
 	ID uuid.UUID
 
 	MerchantID string
@@ -30,9 +30,6 @@ type Delivery struct {
 	Traceparent string // of the work that it reports; "": none
 }
 
-// NewID makes the identity of a delivery.
-func NewID() (uuid.UUID, error) { return uuid.NewV7() }
-
 // Enqueue queues the insert of d beside the writes that it reports.
 //
 // Pattern: callback
@@ -41,13 +38,6 @@ func Enqueue(b *pgx.Batch, d Delivery) {
 		INSERT INTO callbacks (id, merchant_id, subject, url, payload, traceparent)
 		VALUES ($1, $2, $3, $4, $5, $6)`,
 		d.ID, d.MerchantID, d.Subject, d.URL, d.Payload, d.Traceparent)
-}
-
-// EnqueueTx is Enqueue for a transaction that is not a batch.
-func EnqueueTx(ctx context.Context, tx pgx.Tx, d Delivery) error {
-	b := &pgx.Batch{}
-	Enqueue(b, d)
-	return tx.SendBatch(ctx, b).Close()
 }
 
 // claimed is a delivery that is ours to send until its lease ends.
@@ -66,7 +56,7 @@ type claimed struct {
 // It goes from merchant to merchant, one look into the index for each who has
 // something to come, and takes the oldest of each who has places left. So it costs
 // the same whether a merchant has three deliveries due or a million, and no merchant
-// stands in a queue behind those of another. In random order: when there are too
+// waits in a queue for those of another. In random order: when there are too
 // few places for all, each merchant has its turn, not always the first of the index.
 func (w *Worker) claim(b *pgx.Batch, limit int, inWork map[string]int, due *[]claimed) {
 	b.Queue(`

@@ -33,7 +33,7 @@
 //
 // It brings into your module:
 //
-//	shared/platform/fault, shared/platform/postgres, shared/platform/postgres/txmark, shared/platform/problem, shared/platform/required, shared/platform/tracing
+//	shared/platform/fault, shared/platform/postgres, shared/platform/postgres/txmark, shared/platform/problem, shared/platform/required, shared/platform/tracing, shared/platform/wait
 //	cenkalti/backoff, code.dny.dev/ssrf, go-json-experiment/json, go.opentelemetry.io/otel, go.opentelemetry.io/otel/trace, google/uuid, jackc/pgx, prometheus/client_golang, standard-webhooks/standard-webhooks/libraries, vgarvardt/pgx-google-uuid
 //
 // # Used at

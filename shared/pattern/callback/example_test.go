@@ -20,15 +20,15 @@ const order = `
 	CREATE TABLE orders (id text PRIMARY KEY, status text NOT NULL);
 	INSERT INTO orders VALUES ('ord_7', 'pending');`
 
-// merchant is down for the first request; told is what it has heard, by webhook-id.
+// merchant is closed for the first two requests; told is what it has heard, by webhook-id.
 func merchant() (server *httptest.Server, told map[string]string) {
-	told, first := map[string]string{}, true
+	told, refusals := map[string]string{}, 2
 	return httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var body bytes.Buffer
 		_, err := body.ReadFrom(r.Body)
 		receiver, _ := standardwebhooks.NewWebhook(acmeSecret)
-		if first || err != nil || receiver.Verify(body.Bytes(), r.Header) != nil {
-			first = false
+		if refusals > 0 || err != nil || receiver.Verify(body.Bytes(), r.Header) != nil {
+			refusals--
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return
 		}
@@ -53,7 +53,7 @@ func post(url string, id uuid.UUID, payload []byte) (status int) {
 	return response.StatusCode
 }
 
-// An order ends while the merchant's endpoint is down.
+// An order ends while the merchant's endpoint is being deployed: it answers two requests with 503.
 //
 // Pattern: callback
 func Example() {
@@ -64,19 +64,16 @@ func Example() {
 	ctx := context.Background()
 
 	confirm := func() error {
-		id, err := callback.NewID() // ① the id of the news, not of the try
-		if err != nil {
-			return err
-		}
+		id := uuid.Must(uuid.NewV7()) // ① of the news, not of the try
 		return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
-			if _, err := tx.Exec(ctx, `UPDATE orders SET status = 'confirmed' WHERE id = 'ord_7'`); err != nil {
-				return err
-			}
+			b := &pgx.Batch{}
+			b.Queue(`UPDATE orders SET status = 'confirmed' WHERE id = 'ord_7'`)
 			// ② INSERT INTO callbacks, with the end of the order
-			return callback.EnqueueTx(ctx, tx, callback.Delivery{ID: id, MerchantID: "acme", Subject: "ord_7", URL: endpoint.URL, Payload: []byte(`{"status":"confirmed"}`)})
+			callback.Enqueue(b, callback.Delivery{ID: id, MerchantID: "acme", Subject: "ord_7", URL: endpoint.URL, Payload: []byte(`{"status":"confirmed"}`)})
+			return tx.SendBatch(ctx, b).Close()
 		})
 	}
-	send := func() error { // now and then
+	send := func() error { // one look for what is due
 		var d callback.Delivery
 		err := db.QueryRow(ctx, `
 			UPDATE callbacks
@@ -87,19 +84,19 @@ func Example() {
 			return err
 		}
 		if status := post(d.URL, d.ID, d.Payload); status < 200 || status > 299 { // ④ the same id at each try, and no transaction is open
-			_, err = db.Exec(ctx, `UPDATE callbacks SET next_attempt_at = now() WHERE id = $1`, d.ID) // ⑤ later and later; then a person
+			_, err = db.Exec(ctx, `UPDATE callbacks SET next_attempt_at = now() WHERE id = $1`, d.ID) // ⑤ here at once
 			return err
 		}
 		_, err = db.Exec(ctx, `UPDATE callbacks SET state = 'delivered' WHERE id = $1`, d.ID)
 		return err
 	}
 
-	fmt.Println(confirm(), send(), send(), send())
-	fmt.Println("callback:", testenv.Read(db, `SELECT state, attempts FROM callbacks`))
+	fmt.Println("confirm:", confirm(), "| send:", send(), send(), send(), send())
+	fmt.Println("callback, tries:", testenv.Read(db, `SELECT state, attempts FROM callbacks`))
 	fmt.Println("the merchant was told:", told[testenv.Read(db, `SELECT id::text FROM callbacks`)])
 	// Output:
-	// <nil> <nil> <nil> no rows in result set
-	// callback: delivered 2
+	// confirm: <nil> | send: <nil> <nil> <nil> no rows in result set
+	// callback, tries: delivered 3
 	// the merchant was told: {"status":"confirmed"}
 }
 
@@ -120,9 +117,10 @@ func Example_without() {
 		return post(endpoint.URL, uuid.New(), []byte(`{"status":"confirmed"}`)), nil
 	}
 
-	fmt.Println(confirm())
+	status, err := confirm()
+	fmt.Println("confirm:", err, "| the merchant answers:", status)
 	fmt.Println("the order is", testenv.Read(db, `SELECT status FROM orders`)+", the merchant was told:", told)
 	// Output:
-	// 503 <nil>
+	// confirm: <nil> | the merchant answers: 503
 	// the order is confirmed, the merchant was told: map[]
 }

@@ -88,13 +88,9 @@ func (w *world) start(cfg callback.Config) (worker *callback.Worker, stop func()
 // enqueue commits a delivery for a merchant and returns its id.
 func (w *world) enqueue(merchant, url, payload string) uuid.UUID {
 	w.t.Helper()
-	id, err := callback.NewID()
-	if err == nil {
-		err = pgx.BeginFunc(w.t.Context(), w.db, func(tx pgx.Tx) error {
-			return callback.EnqueueTx(w.t.Context(), tx, callback.Delivery{ID: id, MerchantID: merchant, Subject: "ord_7", URL: url, Payload: []byte(payload)})
-		})
-	}
-	if err != nil {
+	b, id := &pgx.Batch{}, uuid.Must(uuid.NewV7())
+	callback.Enqueue(b, callback.Delivery{ID: id, MerchantID: merchant, Subject: "ord_7", URL: url, Payload: []byte(payload)})
+	if err := w.db.SendBatch(w.t.Context(), b).Close(); err != nil {
 		w.t.Fatal(err)
 	}
 	return id

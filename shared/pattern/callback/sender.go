@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 	"go.opentelemetry.io/otel/attribute"
 	semconv "go.opentelemetry.io/otel/semconv/v1.43.0"
@@ -117,7 +118,7 @@ func verdict(r *http.Response) error {
 		return fmt.Errorf("%w: status %d", errPermanent, r.StatusCode) // the same bytes will be as large next time
 	}
 	if wait, ok := parseRetryAfter(r.Header.Get("Retry-After")); ok {
-		return &retryAfter{status: r.StatusCode, wait: wait}
+		return fmt.Errorf("callback: status %d: %w", r.StatusCode, &backoff.RetryAfterError{Duration: wait})
 	}
 	return fmt.Errorf("callback: status %d", r.StatusCode)
 }

@@ -1,9 +1,9 @@
 package callback
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -12,9 +12,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"example.com/failwell/shared/platform/fault"
 	"example.com/failwell/shared/platform/postgres"
@@ -103,16 +105,14 @@ func NewWorker(cfg Config) *Worker {
 	required.Fields("callback.Config", map[string]bool{
 		"DB": cfg.DB != nil, "Logger": cfg.Logger != nil, "Delays": len(cfg.Delays) > 0, "Poll": cfg.Poll > 0,
 	})
-	if cfg.Lease == 0 {
-		cfg.Lease = lease
-	}
+	cfg.Lease = cmp.Or(cfg.Lease, lease)
 	w := &Worker{
 		Config: cfg,
 		sender: newSender(cfg.Filter, min(perTry, cfg.Lease*2/3)),
 		wake:   make(chan struct{}, 1),
 		inWork: map[string]int{},
 		places: atOnce,
-		tries: prometheus.NewCounterVec(prometheus.CounterOpts{
+		tries: promauto.With(cfg.Metrics).NewCounterVec(prometheus.CounterOpts{
 			Name: "failwell_callback_tries_total",
 			Help: "Tries to deliver a callback, by what became of it: delivered, failed (will be tried again), parked.",
 		}, []string{"outcome"}),
@@ -120,10 +120,7 @@ func NewWorker(cfg Config) *Worker {
 	for _, outcome := range []string{"delivered", "failed", "parked"} {
 		w.tries.WithLabelValues(outcome) // at zero: an alarm sees no increase where there was nothing before
 	}
-	if cfg.Metrics != nil {
-		cfg.Metrics.MustRegister(w.tries)
-		observe(cfg.Metrics, cfg.DB)
-	}
+	observe(cfg.Metrics, cfg.DB)
 	return w
 }
 
@@ -253,22 +250,11 @@ func (w *Worker) schedule(attempts int, err error) (state string, next time.Dura
 	}
 	next = w.Delays[attempts]
 	next += time.Duration(float64(next) * jitter * rand.Float64()) //nolint:gosec // spreading load needs no secrecy
-	var later *retryAfter
-	if errors.As(err, &later) {
-		next = max(next, min(later.wait, maxRetryAfter))
+	if later, ok := errors.AsType[*backoff.RetryAfterError](err); ok {
+		next = max(next, min(later.Duration, maxRetryAfter))
 	}
 	return "pending", next
 }
 
 // errPermanent: the endpoint says that no further try will help.
 var errPermanent = errors.New("callback: permanent refusal")
-
-// retryAfter is a refusal with the endpoint's own word when to come back.
-type retryAfter struct {
-	status int
-	wait   time.Duration
-}
-
-func (r *retryAfter) Error() string {
-	return fmt.Sprintf("callback: status %d, come back in %s", r.status, r.wait)
-}

@@ -16,8 +16,8 @@ const accounts = `
 	CREATE TABLE accounts (name text PRIMARY KEY, balance int NOT NULL);
 	INSERT INTO accounts VALUES ('acme', 0);`
 
-// sale is a message in the queue "ledger".
-func sale(ch *amqp.Channel) {
+// settled puts a message into the queue "ledger": 12.50 are acme's.
+func settled(ch *amqp.Channel) {
 	confirm, err := ch.PublishWithDeferredConfirm("", "ledger", true, false, amqp.Publishing{
 		MessageId: uuid.NewString(), AppId: "/payments", DeliveryMode: amqp.Persistent,
 	})
@@ -26,7 +26,7 @@ func sale(ch *amqp.Channel) {
 	}
 }
 
-// The ledger posts a sale of 12.50, and its acknowledgement gets lost: the broker delivers the
+// The ledger books 12.50, commits, and dies before it acknowledges: the broker delivers the
 // message again.
 //
 // Pattern: change-record
@@ -35,11 +35,11 @@ func Example() {
 	defer drop()
 	channel, done := testenv.ExampleRabbit("ledger")
 	defer done()
-	ctx, ch := context.Background(), channel()
-	sale(ch)
+	ctx := context.Background()
+	settled(channel())
 
-	post := func(d amqp.Delivery) error {
-		message, err := changerecord.Of(d.AppId, d.MessageId) // ① the sender's id: the same at each delivery
+	book := func(d amqp.Delivery) error {
+		message, err := changerecord.Of(d.AppId, d.MessageId) // ① the sender, and the sender's id: the same at each delivery
 		if err != nil {
 			return err
 		}
@@ -53,16 +53,21 @@ func Example() {
 			return err
 		})
 		if changerecord.IsDuplicate(err) {
-			return nil // ④ the change was made before: a success, so acknowledge
+			return nil // ④ the change was made before: no error, so the message is acknowledged
 		}
 		return err
 	}
 
-	deliveries, _ := ch.Consume("ledger", "", false, false, false, false, nil)
-	for range 2 {
+	for _, dies := range []bool{true, false} {
+		ch := channel()
+		deliveries, _ := ch.Consume("ledger", "", false, false, false, false, nil)
 		d := <-deliveries
-		fmt.Printf("redelivered %t, error %v, balance %s\n", d.Redelivered, post(d), testenv.Read(db, `SELECT balance FROM accounts`))
-		_ = d.Nack(false, true) // what the broker does with a message that is not acknowledged
+		err := book(d)
+		fmt.Printf("redelivered %t, error %v, balance %s\n", d.Redelivered, err, testenv.Read(db, `SELECT balance FROM accounts`))
+		if err == nil && !dies {
+			_ = d.Ack(false) // ⑤ after the commit
+		}
+		_ = ch.Close() // as the death of the process does: what is not acknowledged goes back into the queue
 	}
 	// Output:
 	// redelivered false, error <nil>, balance 1250
@@ -77,19 +82,24 @@ func Example_without() {
 	defer drop()
 	channel, done := testenv.ExampleRabbit("ledger")
 	defer done()
-	ctx, ch := context.Background(), channel()
-	sale(ch)
+	ctx := context.Background()
+	settled(channel())
 
-	post := func(amqp.Delivery) error {
+	book := func(amqp.Delivery) error {
 		_, err := db.Exec(ctx, `UPDATE accounts SET balance = balance + 1250 WHERE name = 'acme'`)
 		return err
 	}
 
-	deliveries, _ := ch.Consume("ledger", "", false, false, false, false, nil)
-	for range 2 {
+	for _, dies := range []bool{true, false} {
+		ch := channel()
+		deliveries, _ := ch.Consume("ledger", "", false, false, false, false, nil)
 		d := <-deliveries
-		fmt.Printf("redelivered %t, error %v, balance %s\n", d.Redelivered, post(d), testenv.Read(db, `SELECT balance FROM accounts`))
-		_ = d.Nack(false, true)
+		err := book(d)
+		fmt.Printf("redelivered %t, error %v, balance %s\n", d.Redelivered, err, testenv.Read(db, `SELECT balance FROM accounts`))
+		if err == nil && !dies {
+			_ = d.Ack(false)
+		}
+		_ = ch.Close()
 	}
 	// Output:
 	// redelivered false, error <nil>, balance 1250

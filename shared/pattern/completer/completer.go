@@ -14,6 +14,7 @@ import (
 	"example.com/failwell/shared/pattern/idempotency"
 	"example.com/failwell/shared/platform/required"
 	"example.com/failwell/shared/platform/tracing"
+	"example.com/failwell/shared/platform/wait"
 )
 
 // atOnce is how many pieces of work are finished at the same time: one that
@@ -59,18 +60,14 @@ func New(cfg Config) *Completer {
 
 // Run finishes abandoned work until ctx ends.
 func (c *Completer) Run(ctx context.Context) {
-	tick := time.NewTicker(c.Every)
-	defer tick.Stop()
 	for {
 		for operation, finish := range c.Finish {
 			if err := c.runOnce(ctx, operation, finish); err != nil && ctx.Err() == nil {
 				c.Logger.Warn("completer: looking for abandoned work failed, will look again", "operation", operation, "error", err)
 			}
 		}
-		select {
-		case <-ctx.Done():
+		if !wait.For(ctx, c.Every) {
 			return
-		case <-tick.C:
 		}
 	}
 }

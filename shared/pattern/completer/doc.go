@@ -30,7 +30,7 @@
 //
 // It brings into your module:
 //
-//	shared/pattern/idempotency, shared/platform/postgres, shared/platform/postgres/txmark, shared/platform/problem, shared/platform/required, shared/platform/tracing
+//	shared/pattern/idempotency, shared/platform/postgres, shared/platform/postgres/txmark, shared/platform/problem, shared/platform/required, shared/platform/tracing, shared/platform/wait
 //	cenkalti/backoff, go-json-experiment/json, go.opentelemetry.io/otel, go.opentelemetry.io/otel/trace, google/uuid, jackc/pgx, prometheus/client_golang, vgarvardt/pgx-google-uuid
 //
 // # Used at

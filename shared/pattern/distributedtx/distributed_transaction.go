@@ -15,6 +15,7 @@ import (
 
 	"example.com/failwell/shared/platform/fault"
 	"example.com/failwell/shared/platform/required"
+	"example.com/failwell/shared/platform/wait"
 )
 
 // Schema creates the table of this package. Copy it into a migration.
@@ -139,20 +140,14 @@ func (c *Coordinator) Decide(ctx context.Context, gid string) (Decision, error) 
 // recordDecision writes the decision, unless there is one, and returns the one that
 // stands. Of two decisions at once, the primary key lets one stand.
 func (c *Coordinator) recordDecision(ctx context.Context, gid string, wanted Decision) (Decision, error) {
-	_, err := c.DB.Exec(ctx, `
-		INSERT INTO twophase_decisions (gid, decision)
-		VALUES ($1, $2)
-		    ON CONFLICT (gid) DO NOTHING`,
-		gid, wanted)
-	if err != nil {
-		return "", fmt.Errorf("distributedtx: decision on %s: %w", gid, err)
-	}
 	var decision Decision
-	err = c.DB.QueryRow(ctx, `
-		SELECT decision
-		  FROM twophase_decisions
-		 WHERE gid = $1`,
-		gid).Scan(&decision)
+	err := c.DB.QueryRow(ctx, `
+		INSERT INTO twophase_decisions AS d (gid, decision)
+		VALUES ($1, $2)
+		    ON CONFLICT (gid) DO UPDATE
+		   SET gid = d.gid
+		RETURNING decision`,
+		gid, wanted).Scan(&decision)
 	if err != nil {
 		return "", fmt.Errorf("distributedtx: decision on %s: %w", gid, err)
 	}
@@ -191,16 +186,12 @@ const recoverBatch = 100
 
 // RunRecovery calls Recover every Sweep until ctx ends.
 func (c *Coordinator) RunRecovery(ctx context.Context) {
-	tick := time.NewTicker(c.Sweep)
-	defer tick.Stop()
 	for {
 		if err := c.Recover(ctx); err != nil && ctx.Err() == nil {
 			c.Logger.Warn("distributed transactions left in doubt, will be looked at again", "error", err)
 		}
-		select {
-		case <-ctx.Done():
+		if !wait.For(ctx, c.Sweep) {
 			return
-		case <-tick.C:
 		}
 	}
 }
@@ -211,7 +202,7 @@ func (c *Coordinator) RunRecovery(ctx context.Context) {
 //
 // Pattern: completer
 func (c *Coordinator) Recover(ctx context.Context) error {
-	rows, err := c.DB.Query(ctx, `
+	rows, _ := c.DB.Query(ctx, `
 		SELECT gid
 		  FROM twophase_decisions
 		 WHERE finished_at IS NULL
@@ -219,9 +210,6 @@ func (c *Coordinator) Recover(ctx context.Context) error {
 		 ORDER BY decided_at
 		 LIMIT $2`,
 		c.Timeout, recoverBatch)
-	if err != nil {
-		return err
-	}
 	gids, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
 		return err

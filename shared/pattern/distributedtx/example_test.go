@@ -2,78 +2,88 @@ package distributedtx_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"example.com/failwell/shared/pattern/distributedtx"
 	"example.com/failwell/shared/testenv"
 )
 
-const money = `
-	CREATE TABLE money (balance int NOT NULL);
-	INSERT INTO money VALUES (1250);`
+const book = `CREATE TABLE book (payout text NOT NULL, minor int NOT NULL);`
 
-// A payout takes 12.50 out of two books, each in a database of its own. The coordinator dies
-// when one has committed and the other has not.
+func show(ledger, payments *pgxpool.Pool) string {
+	count := `SELECT count(*) FROM book`
+	return "| payouts in the ledger: " + testenv.Read(ledger, count) + ", in payments: " + testenv.Read(payments, count)
+}
+
+// A payout of 5.00 belongs in two books, each in a database of its own. Payments, the
+// coordinator, dies when the ledger has done its half.
 //
 // Pattern: distributed-transaction
 func Example() {
-	payments, drop := testenv.ExampleDB(money + distributedtx.Schema)
+	ledger, drop := testenv.ExampleDB(book)
 	defer drop()
-	ledger, drop2 := testenv.ExampleDB(money)
+	payments, drop2 := testenv.ExampleDB(book + distributedtx.Schema)
 	defer drop2()
-	ctx := context.Background()
-	gid := uuid.NewString()
-	take := func(ctx context.Context, tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `UPDATE money SET balance = balance - 1250`)
+	ctx, payout := context.Background(), uuid.NewString()
+	note := func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `INSERT INTO book VALUES ($1, 500)`, payout)
 		return err
 	}
 
-	// ① Each does its work and votes: PREPARE TRANSACTION. From here on it survives the
-	// death of the process and of the database, and holds its locks.
-	err := distributedtx.Prepare(ctx, payments, "payments:"+gid, take)
-	if err == nil {
-		err = distributedtx.Prepare(ctx, ledger, "ledger:"+gid, take)
+	// ② One insert decides: the first decision stands, and every later one reads it.
+	end := func(gid, wanted string) error {
+		decision := testenv.Read(payments, `
+			INSERT INTO twophase_decisions AS d (gid, decision) VALUES ($1, $2)
+			ON CONFLICT (gid) DO UPDATE SET gid = d.gid RETURNING decision`, gid, wanted)
+		// ③ All are told: COMMIT PREPARED or ROLLBACK PREPARED. Both calls may be repeated.
+		tell := distributedtx.Rollback
+		if decision == "commit" {
+			tell = distributedtx.Commit
+		}
+		return errors.Join(tell(ctx, ledger, "ledger:"+gid), tell(ctx, payments, "payments:"+gid))
 	}
-	// ② One insert decides. Before it, a recovery rolls back; after it, a recovery commits.
-	if err == nil {
-		_, err = payments.Exec(ctx, `INSERT INTO twophase_decisions (gid, decision) VALUES ($1, 'commit')`, gid)
+	attempt := func(gid string, dies bool) error {
+		// ① Each does its work and votes: PREPARE TRANSACTION. From here on it survives the
+		// death of the process and of the database, and holds its locks.
+		err := distributedtx.Prepare(ctx, ledger, "ledger:"+gid, note)
+		if err == nil && !dies {
+			err = distributedtx.Prepare(ctx, payments, "payments:"+gid, note)
+		}
+		if err != nil || dies {
+			return err
+		}
+		return end(gid, "commit")
 	}
-	// ③ All are told: COMMIT PREPARED.
-	if err == nil {
-		err = distributedtx.Commit(ctx, payments, "payments:"+gid)
-	}
-	fmt.Println("the coordinator dies:", err, "| payments", testenv.Read(payments, `SELECT balance FROM money`), "ledger", testenv.Read(ledger, `SELECT balance FROM money`))
 
-	// ④ The next process reads the decisions and tells everybody again: both calls may be repeated.
-	decided := testenv.Read(payments, `SELECT gid FROM twophase_decisions WHERE decision = 'commit' AND finished_at IS NULL`)
-	fmt.Println("recovered:", distributedtx.Commit(ctx, payments, "payments:"+decided), distributedtx.Commit(ctx, ledger, "ledger:"+decided))
-	fmt.Println("payments", testenv.Read(payments, `SELECT balance FROM money`), "ledger", testenv.Read(ledger, `SELECT balance FROM money`))
-	fmt.Println("left prepared:", testenv.Read(ledger, `SELECT count(*) FROM pg_prepared_xacts WHERE gid LIKE '%' || $1`, gid))
+	prepared := func() string {
+		return testenv.Read(ledger, `SELECT count(*) FROM pg_prepared_xacts WHERE gid LIKE '%' || $1 || '%'`, payout)
+	}
+	fmt.Println("payments dies, error:", attempt(payout+".1", true), show(ledger, payments), "| in doubt:", prepared())
+	fmt.Println("recovered, error:", end(payout+".1", "abort"), show(ledger, payments), "| in doubt:", prepared()) // ④ not decided: abort
+	fmt.Println("run again, error:", attempt(payout+".2", false), show(ledger, payments), "| in doubt:", prepared())
 	// Output:
-	// the coordinator dies: <nil> | payments 0 ledger 1250
-	// recovered: <nil> <nil>
-	// payments 0 ledger 0
-	// left prepared: 0
+	// payments dies, error: <nil> | payouts in the ledger: 0, in payments: 0 | in doubt: 1
+	// recovered, error: <nil> | payouts in the ledger: 0, in payments: 0 | in doubt: 0
+	// run again, error: <nil> | payouts in the ledger: 1, in payments: 1 | in doubt: 0
 }
 
 // Two transactions, one after the other.
 //
 // Pattern: distributed-transaction
 func Example_without() {
-	payments, drop := testenv.ExampleDB(money)
+	ledger, drop := testenv.ExampleDB(book)
 	defer drop()
-	ledger, drop2 := testenv.ExampleDB(money)
+	payments, drop2 := testenv.ExampleDB(book)
 	defer drop2()
-	ctx := context.Background()
 
-	_, err := payments.Exec(ctx, `UPDATE money SET balance = balance - 1250`)
-	fmt.Println("the process dies:", err, "| payments", testenv.Read(payments, `SELECT balance FROM money`), "ledger", testenv.Read(ledger, `SELECT balance FROM money`))
-	// Here would stand the ledger's transaction, and nothing knows that it is missing.
-	fmt.Println("left prepared:", testenv.Read(ledger, `SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()`))
+	_, err := ledger.Exec(context.Background(), `INSERT INTO book VALUES ('pyo_1', 500)`)
+	// Here would stand payments' transaction.
+	fmt.Println("payments dies, error:", err, show(ledger, payments))
 	// Output:
-	// the process dies: <nil> | payments 0 ledger 1250
-	// left prepared: 0
+	// payments dies, error: <nil> | payouts in the ledger: 1, in payments: 0
 }

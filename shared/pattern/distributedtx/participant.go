@@ -39,6 +39,7 @@ var validGID = regexp.MustCompile(`^[A-Za-z0-9_.:-]{1,150}$`)
 // participant's name into it.
 //
 // Pattern: distributed-transaction (the vote)
+// Pattern: io-inside-transaction (made impossible: the mark)
 func Prepare(ctx context.Context, db *pgxpool.Pool, gid string, work func(ctx context.Context, tx pgx.Tx) error) error {
 	if txmark.InTransaction(ctx) {
 		return postgres.ErrNested
@@ -72,7 +73,7 @@ func Prepare(ctx context.Context, db *pgxpool.Pool, gid string, work func(ctx co
 
 // Commit carries out a prepared transaction. One that is not there any more was
 // carried out before: a participant that has voted yes, and was told to commit,
-// cannot have lost it in any other way.
+// cannot have lost it in any other way, unless a person has ended it.
 func Commit(ctx context.Context, db *pgxpool.Pool, gid string) error {
 	return end(ctx, db, `COMMIT PREPARED '`, gid)
 }
@@ -103,22 +104,18 @@ type Prepared struct {
 // InDoubt lists this database's prepared transactions whose names begin with
 // prefix, oldest first.
 func InDoubt(ctx context.Context, db *pgxpool.Pool, prefix string) ([]Prepared, error) {
-	rows, err := db.Query(ctx, `
+	rows, _ := db.Query(ctx, `
 		SELECT gid, now() - prepared
 		  FROM pg_prepared_xacts
 		 WHERE database = current_database()
 		   AND starts_with(gid, $1)
 		 ORDER BY prepared`,
 		prefix)
-	if err != nil {
-		return nil, err
-	}
 	return pgx.CollectRows(rows, pgx.RowToStructByPos[Prepared])
 }
 
 func code(err error) string {
-	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) {
+	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return pgErr.Code
 	}
 	return ""

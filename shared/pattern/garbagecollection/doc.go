@@ -29,12 +29,12 @@
 //
 // It brings into your module:
 //
-//	shared/platform/fault, shared/platform/postgres, shared/platform/postgres/txmark, shared/platform/problem, shared/platform/required
+//	shared/platform/fault, shared/platform/postgres, shared/platform/postgres/txmark, shared/platform/problem, shared/platform/required, shared/platform/wait
 //	cenkalti/backoff, go-json-experiment/json, jackc/pgx, prometheus/client_golang, vgarvardt/pgx-google-uuid
 //
 // # Used at
 //
-// garbage.go in every service.
+// services/orders and services/payments (garbage.go), services/ledger (main.go).
 //
 // # Source
 //

@@ -13,14 +13,14 @@ const keys = `
 	INSERT INTO keys VALUES ('unfinished', NULL, now() - interval '1 hour'), ('today', 201, now() + interval '1 day');`
 
 // Two thousand keys have expired. One more has, and its work is not finished; one is of today. A
-// request works on one of the old keys while the collector runs.
+// client uses one of the old keys again while the collector runs.
 //
 // Pattern: garbage-collection
 func Example() {
 	db, done := testenv.ExampleDB(keys)
 	defer done()
 	ctx := context.Background()
-	request, _ := db.Begin(ctx) // a request that meets an old key, and is at work
+	request, _ := db.Begin(ctx) // an expired key is as good as new: this request is about to take its row over
 	_, _ = request.Exec(ctx, `SELECT FROM keys WHERE key = 'old-7' FOR UPDATE`)
 
 	collect := func() (batches []int64, err error) { // every minute, in one replica
@@ -33,25 +33,27 @@ func Example() {
 				        WHERE expires_at < now()
 				          AND status IS NOT NULL     -- ① old, and never what is unfinished
 				        LIMIT 500                    -- ② a short transaction; the rest in the next one
-				          FOR UPDATE SKIP LOCKED))   -- ③ traffic does not wait for it, nor it for traffic`)
+				          FOR UPDATE SKIP LOCKED))   -- ③ it does not wait for traffic`)
 			if err != nil {
 				return batches, err
 			}
 			batches = append(batches, tag.RowsAffected())
-			full = tag.RowsAffected() == 500 // ④ until a batch is not full
+			full = tag.RowsAffected() == 500 // ④ until a batch is not full; the services rest here
 		}
 		return batches, nil
 	}
 
+	fmt.Print("deleted, error: ")
 	fmt.Println(collect())
 	fmt.Println("left:", testenv.Read(db, `SELECT key FROM keys ORDER BY key`))
-	_ = request.Rollback(ctx)
+	_ = request.Rollback(ctx) // it gives up
+	fmt.Print("deleted, error: ")
 	fmt.Println(collect())
 	fmt.Println("left:", testenv.Read(db, `SELECT key FROM keys ORDER BY key`))
 	// Output:
-	// [500 500 500 499] <nil>
+	// deleted, error: [500 500 500 499] <nil>
 	// left: old-7, today, unfinished
-	// [1] <nil>
+	// deleted, error: [1] <nil>
 	// left: today, unfinished
 }
 

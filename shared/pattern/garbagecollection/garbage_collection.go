@@ -7,10 +7,12 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"example.com/failwell/shared/platform/fault"
 	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/platform/required"
+	"example.com/failwell/shared/platform/wait"
 )
 
 const (
@@ -66,23 +68,20 @@ func New(cfg Config) *Collector {
 	required.Fields("garbagecollection.Config", map[string]bool{
 		"DB": cfg.DB != nil, "Logger": cfg.Logger != nil, "Holder": cfg.Holder != "", "Rules": len(cfg.Rules) > 0, "Every": cfg.Every > 0,
 	})
-	c := &Collector{Config: cfg, collected: prometheus.NewCounterVec(prometheus.CounterOpts{
+	c := &Collector{Config: cfg, collected: promauto.With(cfg.Metrics).NewCounterVec(prometheus.CounterOpts{
 		Name: "failwell_garbage_collected_total",
 		Help: "Things deleted because they are not needed any more, by rule.",
 	}, []string{"rule"})}
 	for _, rule := range cfg.Rules {
 		c.collected.WithLabelValues(rule.Name) // at zero: an increase from nothing is none
 	}
-	if cfg.Metrics != nil {
-		cfg.Metrics.MustRegister(c.collected)
-		postgres.ObserveLeases(cfg.Metrics, cfg.DB, cfg.Holder)
-	}
+	postgres.ObserveLeases(cfg.Metrics, cfg.DB, cfg.Holder)
 	return c
 }
 
 // Run collects until ctx ends.
 func (c *Collector) Run(ctx context.Context) {
-	for pause(ctx, c.Every) {
+	for wait.For(ctx, c.Every) {
 		for _, rule := range c.Rules {
 			if err := c.runOnce(ctx, rule); err != nil && ctx.Err() == nil {
 				c.Logger.Warn("garbage collection broke off, will go on in the next round", "rule", rule.Name, "error", err)
@@ -111,18 +110,8 @@ func (c *Collector) runOnce(ctx context.Context, rule Rule) error {
 				return err
 			}
 		}
-		if deleted < batch || !pause(ctx, idleFactor*time.Since(begun)) {
+		if deleted < batch || !wait.For(ctx, idleFactor*time.Since(begun)) {
 			return nil
 		}
-	}
-}
-
-// pause waits, and tells whether to go on.
-func pause(ctx context.Context, d time.Duration) bool {
-	select {
-	case <-time.After(d):
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }

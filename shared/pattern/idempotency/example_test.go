@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
@@ -85,7 +86,7 @@ func Example_idempotencyKey_without() {
 
 const keys = `CREATE TABLE keys (key text PRIMARY KEY, fingerprint text NOT NULL, answer text NOT NULL);`
 
-// The client's program uses a key again, for another basket.
+// The client's program orders a mug, sends that again, and then uses the same key for a poster.
 //
 // Pattern: reject-non-identical
 func Example_rejectNonIdentical() {
@@ -93,17 +94,22 @@ func Example_rejectNonIdentical() {
 	defer done()
 	ctx := context.Background()
 
-	place := func(key, basket string) (answer string, err error) {
-		fingerprint := fmt.Sprintf("%x", sha256.Sum256([]byte(basket))) // ① of the content
-		answer = "ordered: " + basket
+	place := func(key, body string) (answer string, err error) {
+		content := jsontext.Value(body)
+		// ① White space and the order of the fields do not count; numbers keep their text.
+		if err := content.Canonicalize(jsontext.CanonicalizeRawInts(false), jsontext.CanonicalizeRawFloats(false)); err != nil {
+			return "", err
+		}
+		fingerprint := fmt.Sprintf("%x", sha256.Sum256([]byte("POST /v1/orders "+string(content))))
 		err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+			answer = "ordered: " + body
 			// ② Stored with the key.
 			tag, err := tx.Exec(ctx, `INSERT INTO keys VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`, key, fingerprint, answer)
 			if err != nil {
 				return err
 			}
 			if tag.RowsAffected() == 1 {
-				_, err = tx.Exec(ctx, `INSERT INTO baskets (basket) VALUES ($1)`, basket)
+				_, err = tx.Exec(ctx, `INSERT INTO baskets (basket) VALUES ($1)`, body)
 				return err
 			}
 			var was string
@@ -113,19 +119,22 @@ func Example_rejectNonIdentical() {
 			}
 			return err // ④ the same again: the first answer
 		})
-		return answer, err
+		if err != nil {
+			return "", err // not the other request's answer
+		}
+		return answer, nil
 	}
 
-	fmt.Println(place("k-1", "a mug"))
-	fmt.Println(place("k-1", "a mug"))
-	_, err := place("k-1", "a teapot")
+	fmt.Println(place("k-1", `{"item": "mug", "quantity": 1}`))
+	fmt.Println(place("k-1", `{"quantity": 1, "item": "mug"}`))
+	_, err := place("k-1", `{"item": "poster", "quantity": 1}`)
 	fmt.Println(err)
 	fmt.Println("orders:", testenv.Read(db, `SELECT id, basket FROM baskets`))
 	// Output:
-	// ordered: a mug <nil>
-	// ordered: a mug <nil>
+	// ordered: {"item": "mug", "quantity": 1} <nil>
+	// ordered: {"item": "mug", "quantity": 1} <nil>
 	// 422 Idempotency-Key used for another request: This key was used for a request with other content. Use a new key for a new request.
-	// orders: 1 a mug
+	// orders: 1 {"item": "mug", "quantity": 1}
 }
 
 // A key that is known gets the recorded answer, with whatever content it came.
@@ -136,15 +145,15 @@ func Example_rejectNonIdentical_without() {
 	defer done()
 	ctx := context.Background()
 
-	place := func(key, basket string) (answer string, err error) {
-		answer = "ordered: " + basket
+	place := func(key, body string) (answer string, err error) {
 		err = pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+			answer = "ordered: " + body
 			tag, err := tx.Exec(ctx, `INSERT INTO keys VALUES ($1, '', $2) ON CONFLICT DO NOTHING`, key, answer)
 			if err != nil {
 				return err
 			}
 			if tag.RowsAffected() == 1 {
-				_, err = tx.Exec(ctx, `INSERT INTO baskets (basket) VALUES ($1)`, basket)
+				_, err = tx.Exec(ctx, `INSERT INTO baskets (basket) VALUES ($1)`, body)
 				return err
 			}
 			return tx.QueryRow(ctx, `SELECT answer FROM keys WHERE key = $1`, key).Scan(&answer)
@@ -152,15 +161,15 @@ func Example_rejectNonIdentical_without() {
 		return answer, err
 	}
 
-	fmt.Println(place("k-1", "a mug"))
-	fmt.Println(place("k-1", "a mug"))
-	fmt.Println(place("k-1", "a teapot"))
+	fmt.Println(place("k-1", `{"item": "mug", "quantity": 1}`))
+	fmt.Println(place("k-1", `{"quantity": 1, "item": "mug"}`))
+	fmt.Println(place("k-1", `{"item": "poster", "quantity": 1}`))
 	fmt.Println("orders:", testenv.Read(db, `SELECT id, basket FROM baskets`))
 	// Output:
-	// ordered: a mug <nil>
-	// ordered: a mug <nil>
-	// ordered: a mug <nil>
-	// orders: 1 a mug
+	// ordered: {"item": "mug", "quantity": 1} <nil>
+	// ordered: {"item": "mug", "quantity": 1} <nil>
+	// ordered: {"item": "mug", "quantity": 1} <nil>
+	// orders: 1 {"item": "mug", "quantity": 1}
 }
 
 // The order is cancelled between the first answer and the retry.
@@ -184,7 +193,7 @@ func Example_responseRecord() {
 			if err != nil {
 				return err
 			}
-			// ② what is answered, and not what it is made of
+			// ② the finished answer, not the order's data
 			answer = idempotency.Fresh(idempotency.Response{Status: http.StatusAccepted, Body: fmt.Appendf(nil, "order %d, %s", id, status)})
 			return r.RecordTx(ctx, tx, answer.Response) // ③ in the transaction of the work: there is no work without its answer
 		})
@@ -243,12 +252,12 @@ func Example_rejectDuplicate() {
 			if answer, err = r.LookupTx(ctx, tx); err != nil || answer.Exists {
 				return err // ① a duplicate: the answer of the first one, and no error
 			}
-			answer = idempotency.Fresh(idempotency.Response{Status: http.StatusAccepted, Body: []byte("order " + key)})
-			if err := r.RecordTx(ctx, tx, answer.Response); err != nil {
+			var id int
+			if err := tx.QueryRow(ctx, `INSERT INTO baskets (basket) VALUES ($1) RETURNING id`, basket).Scan(&id); err != nil {
 				return err
 			}
-			_, err := tx.Exec(ctx, `INSERT INTO baskets (basket) VALUES ($1)`, basket)
-			return err
+			answer = idempotency.Fresh(idempotency.Response{Status: http.StatusAccepted, Body: fmt.Appendf(nil, "order %d", id)})
+			return r.RecordTx(ctx, tx, answer.Response)
 		})
 		return answer, err
 	}
@@ -260,7 +269,7 @@ func Example_rejectDuplicate() {
 	fmt.Println(err) // ③ refused is only what cannot be answered
 	fmt.Println("orders:", testenv.Read(db, `SELECT id, basket FROM baskets`))
 	// Output:
-	// 202 order k-1 <nil>
+	// 202 order 1 <nil>
 	// 422 Idempotency-Key used for another request: This key was used for a request with other content. Use a new key for a new request.
 	// orders: 1 a mug
 }
@@ -270,34 +279,29 @@ func Example_rejectDuplicate() {
 //
 // Pattern: reject-duplicate
 func Example_rejectDuplicate_without() {
-	db, done := testenv.ExampleDB(`CREATE TABLE baskets (key text PRIMARY KEY, basket text);`)
+	db, done := testenv.ExampleDB(`CREATE TABLE baskets (id int GENERATED ALWAYS AS IDENTITY, key text UNIQUE, basket text);`)
 	defer done()
-	ctx := context.Background()
 
 	place := func(key, basket string) (status int, body string) {
-		tag, err := db.Exec(ctx, `INSERT INTO baskets (key, basket) VALUES ($1, $2) ON CONFLICT DO NOTHING`, key, basket)
-		if err != nil {
-			return http.StatusInternalServerError, err.Error()
-		}
-		if tag.RowsAffected() == 0 {
+		if testenv.Read(db, `SELECT id FROM baskets WHERE key = $1`, key) != "" {
 			return http.StatusConflict, "duplicate order"
 		}
-		return http.StatusAccepted, testenv.Read(db, `SELECT 'order ' || key FROM baskets WHERE key = $1`, key)
+		return http.StatusAccepted, testenv.Read(db, `INSERT INTO baskets (key, basket) VALUES ($1, $2) RETURNING 'order ' || id`, key, basket)
 	}
 
 	_, _ = place("k-1", "a mug") // the answer does not arrive
 	fmt.Println(place("k-1", "a mug"))
 	fmt.Println(place("k-2", "a mug"))
-	fmt.Println("orders:", testenv.Read(db, `SELECT key, basket FROM baskets`))
+	fmt.Println("orders:", testenv.Read(db, `SELECT id, basket FROM baskets`))
 	// Output:
 	// 409 duplicate order
-	// 202 order k-2
-	// orders: k-1 a mug, k-2 a mug
+	// 202 order 2
+	// orders: 1 a mug, 2 a mug
 }
 
 const locks = `CREATE TABLE locks (key text PRIMARY KEY, token uuid, locked_until timestamptz, answer text);`
 
-// A refund calls a slow processor. The client's retry comes while the first request waits.
+// A refund calls a slow processor, which takes no key. The client's retry comes while the first request waits.
 //
 // Pattern: idempotency-key-lock
 func Example_idempotencyKeyLock() {
@@ -331,7 +335,7 @@ func Example_idempotencyKeyLock() {
 			return "", idempotency.ErrKeyInUse // ③ 409: come back
 		}
 		meanwhile()
-		if answer, err = processor.Ask(ctx, http.DefaultClient, "refund-5.00", "k-1"); err != nil { // ④ no transaction is open
+		if answer, err = processor.Ask(ctx, http.DefaultClient, "refund-5.00", ""); err != nil { // ④ no transaction is open
 			return "", err
 		}
 		tag, err := db.Exec(ctx, `UPDATE locks SET answer = $2, locked_until = NULL WHERE key = 'k-1' AND token = $1`, token, answer)
@@ -372,7 +376,7 @@ func Example_idempotencyKeyLock_without() {
 			return answer, err
 		}
 		meanwhile()
-		if answer, err = processor.Ask(ctx, http.DefaultClient, "refund-5.00", "k-1"); err != nil {
+		if answer, err = processor.Ask(ctx, http.DefaultClient, "refund-5.00", ""); err != nil {
 			return "", err
 		}
 		_, err = db.Exec(ctx, `INSERT INTO locks (key, answer) VALUES ('k-1', $1) ON CONFLICT DO NOTHING`, answer)

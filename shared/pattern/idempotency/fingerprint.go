@@ -9,8 +9,8 @@ import (
 )
 
 // fingerprint identifies what a request asks for: method, path and body. White
-// space and the order of object names do not count, because a client that
-// encodes the same request twice may vary them. Everything else counts: an
+// space, the order of object names and the way a string is escaped do not count, because
+// a client that encodes the same request twice may vary them. Everything else counts: an
 // unknown field, 1 versus 1.0, the order of an array. Numbers keep their text; as
 // floats, large ones would collide.
 //

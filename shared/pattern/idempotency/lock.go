@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"time"
 
@@ -15,6 +14,7 @@ import (
 	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/platform/problem"
 	"example.com/failwell/shared/platform/tracing"
+	"example.com/failwell/shared/platform/wait"
 )
 
 // ErrLockLost means that the lease ran out and that another holder works under the
@@ -103,9 +103,7 @@ func (r Request) awaitRelease(ctx context.Context, db *pgxpool.Pool, lease time.
 		if left <= 0 {
 			return ErrKeyInUse
 		}
-		select {
-		case <-time.After(min(pause, left)):
-		case <-ctx.Done():
+		if !wait.For(ctx, min(pause, left)) {
 			return ctx.Err()
 		}
 		var held bool
@@ -247,7 +245,7 @@ func (l Lock) Release(ctx context.Context, db *pgxpool.Pool) error {
 // for a completer. SKIP LOCKED lets replicas do this side by side. grace keeps
 // away from keys that were let go a moment ago: their client may be about to retry.
 func ClaimAbandoned(ctx context.Context, db *pgxpool.Pool, operation string, lease, grace time.Duration, limit int) ([]Lock, error) {
-	rows, err := db.Query(ctx, `
+	rows, _ := db.Query(ctx, `
 		UPDATE idempotency_keys
 		   SET lock_token   = gen_random_uuid(),
 		       locked_until = now() + $2::interval
@@ -262,9 +260,6 @@ func ClaimAbandoned(ctx context.Context, db *pgxpool.Pool, operation string, lea
 		          FOR UPDATE SKIP LOCKED))
 		RETURNING merchant_id, key, operation_id, traceparent, lock_token`,
 		operation, lease, grace, limit)
-	if err != nil {
-		return nil, fmt.Errorf("idempotency: abandoned keys: %w", err)
-	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (Lock, error) {
 		l := Lock{Request: Request{Operation: operation}, Lease: lease}
 		err := row.Scan(&l.Merchant, &l.Key, &l.OperationID, &l.Traceparent, &l.token)

@@ -144,7 +144,7 @@ func (s *shop) send(r request) (answer, error) {
 	out.Header.Set("Merchant", r.merchant)
 	out.Header.Set("Meet", r.meet)
 	out.Header.Set(idempotency.HeaderKey, r.key)
-	response, err := http.DefaultClient.Do(out)
+	response, err := testenv.Client.Do(out)
 	if err != nil {
 		return answer{}, err
 	}

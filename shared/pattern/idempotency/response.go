@@ -3,6 +3,7 @@ package idempotency
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"strings"
@@ -23,6 +24,12 @@ type Response struct {
 	Status int
 	Header map[string]string
 	Body   []byte
+}
+
+// JSON composes an answer that leads to what the request has made.
+func JSON(status int, location string, view any) (Response, error) {
+	body, err := json.Marshal(view)
+	return Response{Status: status, Header: map[string]string{"Content-Type": "application/json", "Location": location}, Body: body}, err
 }
 
 // Recorded is the answer to a request: found, or just given for the first time.
@@ -105,13 +112,27 @@ func (r Request) Record(b *pgx.Batch, answer Response) {
 		r.Merchant, r.Operation, r.Key, r.Fingerprint[:], answer.Status, answer.Header, answer.Body, r.Retention)
 }
 
-// RecordTx is Record for a transaction that is not a batch. Call it before the work: when
-// the key is recorded already, it fails, and the transaction with it; see IsDuplicate.
+// RecordTx is Record for a transaction that is not a batch. Call it before the work, or
+// after it when the answer needs what the work has made. When the key is recorded already,
+// it fails, and the transaction with it; see IsDuplicate.
 func (r Request) RecordTx(ctx context.Context, tx pgx.Tx, answer Response) error {
 	b := &pgx.Batch{}
 	r.Record(b, answer)
 	return tx.SendBatch(ctx, b).Close()
 }
+
+// DeleteExpired is the statement that forgets what has expired $1 ago, at most $2 at a time.
+// A key whose work is not finished stays: the completer needs it.
+const DeleteExpired = `
+	DELETE FROM idempotency_keys
+	 WHERE ctid = ANY(ARRAY(
+	       SELECT ctid
+	         FROM idempotency_keys
+	        WHERE expires_at <= now() - $1::interval
+	          AND status IS NOT NULL
+	        ORDER BY expires_at
+	        LIMIT $2
+	          FOR UPDATE SKIP LOCKED))`
 
 // IsDuplicate tells whether a batch failed because the key is recorded already.
 // Look it up again and give that answer.

@@ -11,7 +11,7 @@
 // A message is published if, and only if, the transaction that appended it was
 // committed; at least once. It is deleted only after the broker confirmed it and did
 // not return it. A message that the broker refuses stays, and holds up no other; one
-// that no broker would take is refused before it is written. A message that its writer
+// that is too large is refused before it is written. A message that its writer
 // does not publish within Config.Takeover is published by another replica, if there is
 // one with a broker that is not busy with messages of its own.
 //
@@ -19,7 +19,7 @@
 //
 // Exactly once: a crash between the confirm and the delete publishes again with the same
 // id, and so does a takeover from a writer that is alive. Receivers stand on
-// shared/pattern/changerecord. Order: what the broker refused is sent again behind what
+// shared/pattern/changerecord. Order: what the broker refused is sent again after what
 // it took, and two replicas publish side by side.
 //
 // # Tables needed
@@ -35,7 +35,7 @@
 //
 // It brings into your module:
 //
-//	shared/platform/fault, shared/platform/postgres, shared/platform/postgres/txmark, shared/platform/problem, shared/platform/required, shared/platform/tracing
+//	shared/platform/fault, shared/platform/postgres, shared/platform/postgres/txmark, shared/platform/problem, shared/platform/required, shared/platform/tracing, shared/platform/wait
 //	cenkalti/backoff, cloudevents/sdk-go, go-json-experiment/json, go.opentelemetry.io/otel, go.opentelemetry.io/otel/trace, google/uuid, jackc/pgx, prometheus/client_golang, vgarvardt/pgx-google-uuid
 //
 // # Used at

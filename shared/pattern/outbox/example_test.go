@@ -16,7 +16,8 @@ const orders = `CREATE TABLE orders (id text PRIMARY KEY);`
 
 var errRefused = errors.New("refused by the broker")
 
-// An order is placed while the broker is away.
+// The order is committed, and then its message cannot be published: the broker is away. For the
+// outbox this is the same as a process that dies after the commit.
 //
 // Pattern: transactional-outbox
 func Example() {
@@ -24,7 +25,8 @@ func Example() {
 	defer drop()
 	channel, done := testenv.ExampleRabbit("orders.placed")
 	defer done()
-	ctx, messages := context.Background(), outbox.New("/orders", "orders-1")
+	const sender, writer = "/orders", "orders-1"
+	ctx, messages := context.Background(), outbox.New(sender, writer)
 
 	place := func(order string) error {
 		placed, err := messages.Envelope(ctx, outbox.Message{Type: "orders.placed", Subject: order}) // ① the id, once
@@ -39,40 +41,42 @@ func Example() {
 		})
 	}
 	relay := func(ch *amqp.Channel) error { // ③ later, and again after each failure; no transaction is open
-		var id int64
-		var kind string
-		var body []byte
-		err := db.QueryRow(ctx, `SELECT id, type, body FROM outbox ORDER BY id LIMIT 1`).Scan(&id, &kind, &body)
+		var row int64
+		var queue string
+		message := amqp.Publishing{AppId: sender, DeliveryMode: amqp.Persistent} // sender and id: the receiver's change record needs them
+		err := db.QueryRow(ctx, `SELECT id, message_id::text, type, body FROM outbox ORDER BY id LIMIT 1`).
+			Scan(&row, &message.MessageId, &queue, &message.Body)
 		if err != nil {
 			return err
 		}
-		unroutable := ch.NotifyReturn(make(chan amqp.Return, 1))
-		confirm, err := ch.PublishWithDeferredConfirm("", kind, true, false, amqp.Publishing{DeliveryMode: amqp.Persistent, Body: body})
+		returned := ch.NotifyReturn(make(chan amqp.Return, 1))
+		confirm, err := ch.PublishWithDeferredConfirm("", queue, true, false, message) // true: mandatory
 		if err != nil {
 			return err
 		}
-		if !confirm.Wait() || len(unroutable) > 0 { // ④ a message without a queue is returned, and confirmed all the same
+		if !confirm.Wait() || len(returned) > 0 { // ④ a message without a queue is returned, and confirmed all the same
 			return errRefused
 		}
-		_, err = db.Exec(ctx, `DELETE FROM outbox WHERE id = $1`, id) // ⑤ what was confirmed, and only that
+		_, err = db.Exec(ctx, `DELETE FROM outbox WHERE id = $1`, row) // ⑤ what was confirmed, and only that
 		return err
 	}
 
 	away := channel()
 	_ = away.Close()
 	fmt.Println("place:", place("ord_1"))
+	id := testenv.Read(db, `SELECT message_id::text FROM outbox`)
 	fmt.Println("publish:", relay(away), "| in the outbox:", testenv.Read(db, `SELECT type FROM outbox`))
 	fmt.Println("publish:", relay(channel()), "| in the outbox:", testenv.Read(db, `SELECT count(*) FROM outbox`))
-	_, ok, _ := channel().Get("orders.placed", true)
-	fmt.Println("orders:", testenv.Read(db, `SELECT id FROM orders`)+", published:", ok)
+	d, ok, _ := channel().Get("orders.placed", true)
+	fmt.Println("orders:", testenv.Read(db, `SELECT id FROM orders`)+", published:", ok, "by", d.AppId+", with the message_id of its row:", d.MessageId == id)
 	// Output:
 	// place: <nil>
 	// publish: Exception (504) Reason: "channel/connection is not open" | in the outbox: orders.placed
 	// publish: <nil> | in the outbox: 0
-	// orders: ord_1, published: true
+	// orders: ord_1, published: true by /orders, with the message_id of its row: true
 }
 
-// The order is committed, and then the message is published.
+// The order is committed, and then the message is published: nothing remembers that it is owed.
 //
 // Pattern: transactional-outbox
 func Example_without() {

@@ -15,7 +15,7 @@ const (
 )
 
 // postpone queues that refused messages are left alone for a while, by other processes as
-// well, so that the messages behind them get past.
+// well, so that the messages after them get past.
 func (r *Relay) postpone(b *pgx.Batch, refused []int64, why error) {
 	r.failures.Inc()
 	r.Logger.Warn("outbox: the broker refused messages, they are tried again later", "messages", len(refused), "error", why)

@@ -10,9 +10,11 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"example.com/failwell/shared/platform/fault"
 	"example.com/failwell/shared/platform/required"
+	"example.com/failwell/shared/platform/wait"
 )
 
 const (
@@ -39,18 +41,18 @@ type Config struct {
 	// Poll is how often to look without having been woken. Default: 500 ms.
 	Poll time.Duration
 
-	// Takeover is how long a message may be due before another process publishes it. It
-	// must exceed Poll, or processes take over messages that their writer would have sent in time. Default: 1 s.
+	// Takeover is how long a message may be due before another process takes it over. Up to
+	// Poll, processes would take over what its writer sends in time, as duplicates. Default: 1 s.
 	Takeover time.Duration
 }
 
-// Relay publishes what its process has written into the outbox.
+// Relay publishes the messages in the outbox that its process has written or taken over.
 type Relay struct {
 	Config
 	writer string
 	wake   chan struct{}
 
-	published, failures, adopted prometheus.Counter
+	published, failures, takenOver prometheus.Counter
 }
 
 // NewRelay returns the relay of an outbox; it is not running yet. It panics when a
@@ -60,17 +62,14 @@ func NewRelay(o Outbox, cfg Config) *Relay {
 		"DB": cfg.DB != nil, "Publisher": cfg.Publisher != nil, "Logger": cfg.Logger != nil,
 	})
 	cfg.Poll, cfg.Takeover = cmp.Or(cfg.Poll, time.Second/2), cmp.Or(cfg.Takeover, time.Second)
-	r := &Relay{
+	observe(cfg.Metrics, cfg.DB)
+	auto := promauto.With(cfg.Metrics)
+	return &Relay{
 		Config: cfg, writer: o.writer, wake: make(chan struct{}, 1),
-		published: prometheus.NewCounter(prometheus.CounterOpts{Name: "failwell_outbox_published_total", Help: "Messages that the broker confirmed."}),
-		failures:  prometheus.NewCounter(prometheus.CounterOpts{Name: "failwell_outbox_failures_total", Help: "Batches that could not be published whole."}),
-		adopted:   prometheus.NewCounter(prometheus.CounterOpts{Name: "failwell_outbox_adopted_total", Help: "Messages taken over from a writer that did not publish them in time."}),
+		published: auto.NewCounter(prometheus.CounterOpts{Name: "failwell_outbox_published_total", Help: "Messages that the broker confirmed."}),
+		failures:  auto.NewCounter(prometheus.CounterOpts{Name: "failwell_outbox_failures_total", Help: "Failures to read or publish messages, and batches of which the broker refused some."}),
+		takenOver: auto.NewCounter(prometheus.CounterOpts{Name: "failwell_outbox_adopted_total", Help: "Messages taken over from a writer that did not publish them in time."}),
 	}
-	if cfg.Metrics != nil {
-		cfg.Metrics.MustRegister(r.published, r.failures, r.adopted)
-		observe(cfg.Metrics, cfg.DB)
-	}
-	return r
 }
 
 // Wake tells the relay that this process has committed a message. Call it after the
@@ -86,29 +85,36 @@ func (r *Relay) Wake() {
 
 // Run relays until ctx ends. One batch after the other: while one is under way, the next
 // gathers, so the more there is to do, the less each message costs.
+//
+// Its own messages come first. While its batches are full or fail, it takes nothing over: it
+// would only add to what it cannot send. If that is so of every process, the messages of one
+// that is gone wait, and failwell_outbox_oldest_seconds grows.
 func (r *Relay) Run(ctx context.Context) {
-	look := time.NewTimer(r.Poll) // for what others have left behind, and for what no wake-up came for
+	look := time.NewTimer(r.Poll) // for what to take over, and for what no wake-up came for
 	defer look.Stop()
 	failing := false
 	for ctx.Err() == nil {
-		published, err := r.publishBatch(ctx)
+		read, err := r.publishBatch(ctx)
 		if err != nil && ctx.Err() == nil {
 			r.failures.Inc()
 			if !failing { // one line for an outage, however long
 				r.Logger.Warn("outbox: cannot publish, will keep trying", "error", err)
 			}
-			pause(ctx, failurePause)
+			wait.For(ctx, failurePause)
 		}
 		failing = err != nil
-		if failing || published == batchSize {
+		if failing {
 			continue
+		}
+		if read == batchSize {
+			continue // there may be more
 		}
 		select {
 		case <-r.wake:
 		case <-look.C:
-			more, err := r.adopt(ctx)
+			more, err := r.takeOver(ctx)
 			if err != nil && ctx.Err() == nil {
-				r.Logger.Warn("outbox: could not look for messages that were left behind", "error", err)
+				r.Logger.Warn("outbox: could not look for messages to take over", "error", err)
 			}
 			next := r.Poll
 			if more {
@@ -120,34 +126,29 @@ func (r *Relay) Run(ctx context.Context) {
 	}
 }
 
-func pause(ctx context.Context, d time.Duration) {
-	select {
-	case <-time.After(d):
-	case <-ctx.Done():
-	}
-}
-
-// publishBatch publishes the oldest messages that this process has written, and returns
-// how many there were. No transaction is open meanwhile.
+// publishBatch publishes the oldest messages that this process has written or taken over,
+// and returns how many it has read. No transaction is open meanwhile.
 //
 //	Power fails before the publish: the rows are read again after the restart.
 //	Power fails after it: the same, and the messages are published twice, under the same ids.
 //
 // Pattern: transactional-outbox (the sending half)
-func (r *Relay) publishBatch(ctx context.Context) (n int, err error) {
+func (r *Relay) publishBatch(ctx context.Context) (read int, err error) {
 	if err := r.Publisher.Ready(); err != nil {
 		return 0, err // there is no use in reading what cannot be sent
 	}
 
 	// Read from the start each time, and never "after the last id": ids become visible in
-	// the order of commits, so that would skip the rows of a slow transaction.
+	// the order of commits, so that would skip the rows of a slow transaction. A message that
+	// was refused is due later, by refusedMax at most. One that is due later than that was
+	// written before the clock was set back, and counts as due.
 	reading, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	rows, _ := r.DB.Query(reading, `
 		SELECT id, message_id, type, body, traceparent
 		  FROM outbox
 		 WHERE writer = $1
-		   AND due_at NOT BETWEEN now() AND now() + $2::interval -- not postponed; further ahead, the clock was set back
+		   AND (due_at <= now() OR due_at > now() + $2::interval)
 		 ORDER BY id
 		 LIMIT $3`,
 		r.writer, refusedMax, batchSize)
@@ -175,9 +176,12 @@ func (r *Relay) publishBatch(ctx context.Context) (n int, err error) {
 		return 0, err
 	}
 
-	// Exactly what was confirmed. A delete that is lost costs a duplicate, which the
-	// receivers' inboxes take. So it does not wait for the disk. But a stop must not
-	// cancel it.
+	if len(confirmed)+len(refused) == 0 {
+		return len(batch), publishErr
+	}
+
+	// Exactly what was confirmed. A lost delete only causes a duplicate, so we do not wait
+	// for the disk. A stop must not cancel it.
 	deleting, cancel := context.WithTimeout(context.WithoutCancel(ctx), queryTimeout)
 	defer cancel()
 	b := &pgx.Batch{}
@@ -194,7 +198,7 @@ func (r *Relay) publishBatch(ctx context.Context) (n int, err error) {
 	}
 	err = r.DB.SendBatch(deleting, b).Close()
 	if err == nil && deleted < len(confirmed) {
-		err = r.deleteAdopted(deleting, confirmed)
+		err = r.deleteTakenOver(deleting, confirmed)
 	}
 	if err == nil && len(confirmed)+len(refused) < len(batch) {
 		err = publishErr

@@ -5,12 +5,12 @@ CREATE TABLE outbox (
     writer      text        NOT NULL,
     id          bigint      GENERATED ALWAYS AS IDENTITY,
     message_id  uuid        NOT NULL,
-    type        varchar(255) NOT NULL, -- the routing key: longer ones no broker takes
+    type        varchar(255) NOT NULL, -- the routing key; that it has at most 255 bytes is checked before
     body        bytea       NOT NULL,
     traceparent text        NOT NULL DEFAULT '',
     created_at  timestamptz NOT NULL DEFAULT now(),
-    -- From when on its writer publishes it, and another process a while later. Not now(),
-    -- which is when the transaction began: a long one would commit rows that look left behind.
+    -- Its writer publishes it from this time on; another process does when it is overdue. Not
+    -- now(), when the transaction began: a long one would commit rows that are overdue already.
     due_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (writer, id)
 ) WITH (

@@ -1,50 +1,49 @@
 package outbox
 
-import (
-	"context"
-)
+import "context"
 
-// adopt takes over messages that their writer has not published in time: it is dead, or
-// cut off from its broker, or has more than it can send. It returns true when there may be more.
+// takeOver makes this process the writer of messages that their writer has not published in
+// time: that one is dead, or cut off from its broker, or has more than it can send. It
+// returns true when there may be more.
 //
 // Two processes never take the same row: one skips what the other has locked, and what is
 // not locked any more has a new writer. The only clock is the database's. When that was set
 // back, the time of a row is ahead of it; far ahead counts as old, or the row would wait
 // until the clock is there again.
-func (r *Relay) adopt(ctx context.Context) (more bool, err error) {
+func (r *Relay) takeOver(ctx context.Context) (more bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
 	// From the end that the writer comes to last: when it is alive and slow, the work is
 	// shared, and little is published twice.
 	tag, err := r.DB.Exec(ctx, `
-		WITH left_behind AS (
+		WITH overdue AS (
 			SELECT writer, id
 			  FROM outbox
 			 WHERE writer <> $1
-			   AND due_at NOT BETWEEN now() - $2::interval AND now() + $3::interval
+			   AND (due_at < now() - $2::interval OR due_at > now() + $3::interval)
 			 ORDER BY writer DESC, id DESC
 			 LIMIT $4
 			   FOR UPDATE SKIP LOCKED)
 		UPDATE outbox o
 		   SET writer = $1,
 		       due_at = now()
-		  FROM left_behind l
-		 WHERE o.writer = l.writer
-		   AND o.id     = l.id`,
+		  FROM overdue
+		 WHERE o.writer = overdue.writer
+		   AND o.id     = overdue.id`,
 		r.writer, r.Takeover, refusedMax, batchSize)
 	if err != nil || tag.RowsAffected() == 0 {
 		return false, err
 	}
-	r.adopted.Add(float64(tag.RowsAffected()))
-	r.Logger.Warn("outbox: took over messages that were left behind", "messages", tag.RowsAffected())
+	r.takenOver.Add(float64(tag.RowsAffected()))
+	r.Logger.Warn("outbox: took over messages that their writer did not publish in time", "messages", tag.RowsAffected())
 	return tag.RowsAffected() == batchSize, nil
 }
 
-// deleteAdopted deletes confirmed messages that another process has taken over meanwhile.
-// While the broker takes longer to confirm than Takeover, each process would otherwise find
-// the rows of the other left behind, publish them again, and lose them again before it could
+// deleteTakenOver deletes confirmed messages that another process has taken over meanwhile.
+// While the broker takes longer to confirm than Takeover, each process would otherwise take
+// over the rows of the other, publish them again, and lose them again before it could
 // delete them. There is no index on the id alone; it is looked for after a takeover only.
-func (r *Relay) deleteAdopted(ctx context.Context, confirmed []int64) error {
+func (r *Relay) deleteTakenOver(ctx context.Context, confirmed []int64) error {
 	_, err := r.DB.Exec(ctx, `
 		DELETE FROM outbox
 		 WHERE writer <> $1

@@ -27,17 +27,17 @@ func TestTakeover_LeavesTheRowsOfALivingWriterAlone(t *testing.T) {
 		w.write("orders-1", numbered(each)[n])
 		w.write("orders-2", numbered(each)[n])
 	}
-	hearOnce(t, arrived, 2*each)
+	w.hearOnce(arrived, 2*each)
 	w.emptied()
 	w.silence(arrived)
 	for _, cfg := range configs {
 		if n := counter(t, cfg, "failwell_outbox_adopted_total"); n != 0 {
-			t.Errorf("adopted %d", n)
+			t.Errorf("took over %d", n)
 		}
 	}
 }
 
-func TestTakeover_AdoptsFromAWriterThatIsGone(t *testing.T) {
+func TestTakeover_FromAWriterThatIsGone(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	arrived := w.listen("#")
@@ -50,23 +50,23 @@ func TestTakeover_AdoptsFromAWriterThatIsGone(t *testing.T) {
 	if err := w.db.QueryRow(t.Context(), `SELECT min(due_at) FROM outbox`).Scan(&written); err != nil {
 		t.Fatal(err)
 	}
-	hear(t, arrived)
+	w.hear(arrived)
 	if err := w.db.QueryRow(t.Context(), `SELECT now()`).Scan(&now); err != nil {
 		t.Fatal(err)
 	}
 	if waited := now.Sub(written); waited < cfg.Takeover {
 		t.Errorf("taken over after %s; its writer may be alive", waited)
 	}
-	hearOnce(t, arrived, 1199)
+	w.hearOnce(arrived, 1199)
 	w.emptied()
 	w.silence(arrived)
 	if n := counter(t, cfg, "failwell_outbox_adopted_total"); n != 1200 {
-		t.Errorf("counted as adopted: %d", n)
+		t.Errorf("counted as taken over: %d", n)
 	}
 }
 
 // A writer that is alive and cut off from its broker goes on writing; another sends.
-func TestTakeover_AdoptsFromAWriterThatIsCutOffFromItsBroker(t *testing.T) {
+func TestTakeover_FromAWriterThatIsCutOffFromItsBroker(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	arrived := w.listen("#")
@@ -78,7 +78,7 @@ func TestTakeover_AdoptsFromAWriterThatIsCutOffFromItsBroker(t *testing.T) {
 	w.start("connected", connected)
 	w.write("cut off", "before")
 	relay.Wake()
-	hear(t, arrived)
+	w.hear(arrived)
 	w.emptied()
 
 	proxy.Stop()
@@ -86,7 +86,7 @@ func TestTakeover_AdoptsFromAWriterThatIsCutOffFromItsBroker(t *testing.T) {
 	for _, text := range numbered(5) {
 		w.write("cut off", text)
 		relay.Wake()
-		if h, _ := hear(t, arrived); h.text != text {
+		if h, _ := w.hear(arrived); h.text != text {
 			t.Errorf("arrived %q, want %q", h.text, text)
 		}
 	}
@@ -94,7 +94,7 @@ func TestTakeover_AdoptsFromAWriterThatIsCutOffFromItsBroker(t *testing.T) {
 	w.silence(arrived)
 }
 
-func TestTakeover_AReplicaWithoutABrokerAdoptsNothing(t *testing.T) {
+func TestTakeover_AReplicaWithoutABrokerTakesNothingOver(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	broker, proxy := w.proxied()
@@ -107,11 +107,11 @@ func TestTakeover_AReplicaWithoutABrokerAdoptsNothing(t *testing.T) {
 	w.start("cut off", cfg)
 	eventually(t, "it has tried a few times", func() bool { return counter(t, cfg, "failwell_outbox_failures_total") > 3 })
 	if n := counter(t, cfg, "failwell_outbox_adopted_total"); n != 0 {
-		t.Errorf("adopted %d", n)
+		t.Errorf("took over %d", n)
 	}
 }
 
-func TestTakeover_AdoptersNeverTakeTheSameRow(t *testing.T) {
+func TestTakeover_TwoProcessesNeverTakeTheSameRow(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	arrived := w.listen("#")
@@ -124,15 +124,15 @@ func TestTakeover_AdoptersNeverTakeTheSameRow(t *testing.T) {
 		configs[i].Takeover = time.Minute
 		w.start(writer, configs[i])
 	}
-	hearOnce(t, arrived, messages)
+	w.hearOnce(arrived, messages)
 	w.emptied()
 	w.silence(arrived)
-	adopted := 0
+	takenOver := 0
 	for _, cfg := range configs {
-		adopted += counter(t, cfg, "failwell_outbox_adopted_total")
+		takenOver += counter(t, cfg, "failwell_outbox_adopted_total")
 	}
-	if adopted != messages {
-		t.Errorf("adopted %d of %d", adopted, messages)
+	if takenOver != messages {
+		t.Errorf("taken over: %d of %d", takenOver, messages)
 	}
 }
 
@@ -146,7 +146,7 @@ func TestTakeover_ATimeFarAheadCountsAsOld(t *testing.T) {
 	cfg := w.config()
 	cfg.Takeover = time.Minute
 	w.start("alive", cfg)
-	hear(t, arrived)
+	w.hear(arrived)
 }
 
 // recorder notes in which order messages were published, and takes its time.

@@ -68,10 +68,7 @@ const (
 // left that can fail inside, and once: however often the transaction is tried and the
 // message published, its id stays the same.
 func (o Outbox) Envelope(ctx context.Context, m Message) (Envelope, error) {
-	id, err := uuid.NewV7()
-	if err != nil {
-		return Envelope{}, fmt.Errorf("outbox: message id: %w", err)
-	}
+	id := uuid.Must(uuid.NewV7())
 	e := event.New()
 	e.SetID(id.String())
 	e.SetSource(o.source)

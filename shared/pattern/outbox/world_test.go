@@ -177,8 +177,15 @@ func (w *world) age(by time.Duration) {
 
 type heard struct{ id, text string }
 
-func hear(t *testing.T, arrived <-chan amqp.Delivery) (heard, amqp.Delivery) {
-	t.Helper()
+func (w *world) hear(arrived <-chan amqp.Delivery) (heard, amqp.Delivery) {
+	w.t.Helper()
+	return w.hearOf(arrived, "a message")
+}
+
+// hearOf says, when nothing arrives, what it was that should have, and what the outbox holds.
+func (w *world) hearOf(arrived <-chan amqp.Delivery, what string) (heard, amqp.Delivery) {
+	w.t.Helper()
+	t := w.t
 	select {
 	case d, ok := <-arrived:
 		if !ok {
@@ -197,19 +204,19 @@ func hear(t *testing.T, arrived <-chan amqp.Delivery) (heard, amqp.Delivery) {
 		}
 		return h, d
 	case <-time.After(timeout):
-		t.Fatal("nothing arrived")
+		t.Fatalf("%s did not arrive within %v; in the outbox: %s", what, timeout, w.left())
 		panic("unreachable")
 	}
 }
 
 // hearOnce hears n different messages and fails when one of them comes twice.
-func hearOnce(t *testing.T, arrived <-chan amqp.Delivery, n int) map[string]string {
-	t.Helper()
+func (w *world) hearOnce(arrived <-chan amqp.Delivery, n int) map[string]string {
+	w.t.Helper()
 	texts := map[string]string{}
-	for range n {
-		h, _ := hear(t, arrived)
+	for i := range n {
+		h, _ := w.hearOf(arrived, fmt.Sprintf("message %d of %d", i+1, n))
 		if _, again := texts[h.id]; again {
-			t.Errorf("%q was published twice", h.text)
+			w.t.Errorf("%q was published twice", h.text)
 		}
 		texts[h.id] = h.text
 	}
@@ -257,7 +264,26 @@ func (w *world) pending() (n int) {
 
 func (w *world) emptied() {
 	w.t.Helper()
-	eventually(w.t, "the outbox is empty", func() bool { return w.pending() == 0 })
+	for deadline := time.Now().Add(timeout); w.pending() > 0; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			w.t.Fatalf("the outbox is not empty after %v: %s", timeout, w.left())
+		}
+	}
+}
+
+// left are the first rows of the outbox, for a person.
+func (w *world) left() string {
+	w.t.Helper()
+	rows, _ := w.db.Query(w.t.Context(), `
+		SELECT 'id ' || id || ' of writer ' || writer || ': ' || (convert_from(body, 'UTF8')::jsonb ->> 'data')
+		  FROM outbox
+		 ORDER BY id
+		 LIMIT 5`)
+	first, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return fmt.Sprintf("%d rows, from %q on", w.pending(), first)
 }
 
 func counter(t *testing.T, cfg outbox.Config, name string) int {

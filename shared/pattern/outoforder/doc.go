@@ -13,7 +13,7 @@
 // An event that was appended is kept. Events of one stream are applied one at a
 // time, by rank and then by the time at which they happened, each exactly once,
 // in the transaction that does its work. An event whose time has not come (the
-// Apply function says so) is held, with all that stand behind it, and looked at
+// Apply function says so) is held, with all that come after it, and looked at
 // again when the stream is woken or after a while. Every order of arrival
 // therefore ends in the same state.
 //

@@ -23,11 +23,11 @@ type news struct {
 // arrivals come in the wrong order, and the first one twice.
 var arrivals = []news{{"evt_2", "settled", 2}, {"evt_2", "settled", 2}, {"evt_1", "captured", 1}}
 
-// before is the status that an event builds on.
-var before = map[string]string{"captured": "authorised", "settled": "captured"}
+// buildsOn is the status that a payment must have before an event.
+var buildsOn = map[string]string{"captured": "authorised", "settled": "captured"}
 
 // The processor says "settled", says it again, and says "captured" last. A payment is settled only
-// after it is captured.
+// after it is captured. Here both are webhooks; in the services, the capture is our own record.
 //
 // Pattern: out-of-order-messages
 func Example() {
@@ -45,7 +45,7 @@ func Example() {
 	}
 	apply := func() error {
 		return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
-			// ② one run at a time for a stream
+			// ② one run at a time for a stream; here that is a payment
 			if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended('pay_1', 0))`); err != nil {
 				return err
 			}
@@ -57,7 +57,7 @@ func Example() {
 				 ORDER BY rank, happened_at`) // ③ in their order, not in that of their arrival
 			events, err := pgx.CollectRows(rows, pgx.RowToStructByPos[news])
 			for _, e := range events {
-				tag, err := tx.Exec(ctx, `UPDATE payments SET status = $1 WHERE id = 'pay_1' AND status = $2`, e.Type, before[e.Type])
+				tag, err := tx.Exec(ctx, `UPDATE payments SET status = $1 WHERE id = 'pay_1' AND status = $2`, e.Type, buildsOn[e.Type])
 				if err != nil || tag.RowsAffected() == 0 {
 					return err // ④ not yet: held, with all that follow it
 				}
@@ -89,7 +89,7 @@ func Example_without() {
 	ctx := context.Background()
 
 	receive := func(e news) error {
-		_, err := db.Exec(ctx, `UPDATE payments SET status = $1 WHERE id = 'pay_1' AND status = $2`, e.Type, before[e.Type])
+		_, err := db.Exec(ctx, `UPDATE payments SET status = $1 WHERE id = 'pay_1' AND status = $2`, e.Type, buildsOn[e.Type])
 		return err
 	}
 

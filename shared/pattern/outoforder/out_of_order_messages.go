@@ -12,7 +12,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/platform/required"
@@ -49,6 +48,9 @@ const streamsTogether = 16
 // maxPostponement bounds how long a held event waits for the next look.
 const maxPostponement = 10 * time.Minute
 
+// countedAtMost bounds what a look at what is overdue costs.
+const countedAtMost = 10_000
+
 // Config is what a Log needs. All of it is required except where it says otherwise.
 type Config struct {
 	DB      *pgxpool.Pool
@@ -65,16 +67,14 @@ type Config struct {
 	// Poll is how often to look for held events whose time may have come.
 	Poll time.Duration
 
-	// Overdue is the age from which a held event is reported as an error.
+	// Overdue is the age from which the metrics count a held event as overdue.
 	Overdue time.Duration
 }
 
 // Log keeps events and applies them in order.
 type Log struct {
 	Config
-	wake    chan struct{}
-	overdue prometheus.Gauge
-	counted time.Time // when the overdue ones were counted last
+	wake chan struct{}
 }
 
 // NewLog returns a log that is not running yet. It panics when a field is missing.
@@ -82,14 +82,25 @@ func NewLog(cfg Config) *Log {
 	required.Fields("outoforder.Config", map[string]bool{
 		"DB": cfg.DB != nil, "Logger": cfg.Logger != nil, "Apply": cfg.Apply != nil, "Poll": cfg.Poll > 0, "Overdue": cfg.Overdue > 0,
 	})
-	return &Log{Config: cfg, wake: make(chan struct{}, 1), overdue: promauto.With(cfg.Metrics).NewGauge(prometheus.GaugeOpts{
-		Name: "failwell_events_overdue",
-		Help: "Events that have been held for longer than they should: what they build on does not happen.",
-	})}
+	postgres.Observe(cfg.Metrics, postgres.Gauges{
+		DB: cfg.DB, Args: []any{cfg.Overdue, countedAtMost},
+		SQL: `
+			SELECT count(*)
+			  FROM (SELECT
+			          FROM received_events
+			         WHERE applied_at IS NULL
+			           AND received_at < now() - $1::interval
+			         LIMIT $2) AS overdue`,
+		Gauges: []postgres.Gauge{{
+			Name: "failwell_events_overdue",
+			Help: "Events that have been held for longer than they should, counted up to 10000: what they build on does not happen.",
+		}},
+	})
+	return &Log{Config: cfg, wake: make(chan struct{}, 1)}
 }
 
 // Append keeps e, and tells whether it is new. Acknowledge the sender after this
-// returned, not before: from here on the event is ours to lose.
+// returned, not before: from here on we are responsible for the event.
 //
 // Pattern: change-record (the event's id)
 func (l *Log) Append(ctx context.Context, e Event) (isNew bool, err error) {
@@ -164,11 +175,7 @@ func (l *Log) runOnce(ctx context.Context) (more bool, err error) {
 			l.applyEach(ctx, some)
 		}
 	}
-	if len(streams) == streamsAtOnce || time.Since(l.counted) < l.Poll {
-		return len(streams) == streamsAtOnce, nil
-	}
-	l.counted = time.Now()
-	return false, l.count(ctx)
+	return len(streams) == streamsAtOnce, nil
 }
 
 // applyEach applies each stream by itself, after one of them has failed: the others
@@ -194,8 +201,8 @@ func (l *Log) apply(ctx context.Context, streams ...string) (events []held, err 
 	var applied []string
 	err = postgres.InTx(ctx, l.DB, func(ctx context.Context, tx pgx.Tx) error {
 		applied = nil
-		// One at a time for a stream, whatever replica: two that apply its
-		// events side by side would each miss what the other is doing.
+		// One at a time for a stream, whatever replica: of two that apply its
+		// events side by side, neither sees what the other has not committed.
 		b := &pgx.Batch{}
 		b.Queue(`
 			SELECT pg_advisory_xact_lock(hashtextextended('received_events:' || stream, 0))
@@ -273,22 +280,4 @@ func postpone(ctx context.Context, tx pgx.Tx, stream string, events []held) erro
 		   AND look_at = ANY($3::timestamptz[])`,
 		stream, maxPostponement, seen)
 	return err
-}
-
-func (l *Log) count(ctx context.Context) error {
-	var overdue int
-	err := l.DB.QueryRow(ctx, `
-		SELECT count(*)
-		  FROM received_events
-		 WHERE applied_at IS NULL
-		   AND received_at < now() - $1::interval`,
-		l.Overdue).Scan(&overdue)
-	if err != nil {
-		return err
-	}
-	if overdue > 0 {
-		l.Logger.Error("events are held for too long; a reconciliation shows them", "events", overdue)
-	}
-	l.overdue.Set(float64(overdue))
-	return nil
 }

@@ -10,8 +10,8 @@
 // # What it guarantees
 //
 // A run fetches the other side's statements page by page, keeps their lines, and
-// compares both sides for every subject that either side has touched since the
-// run before (and some time before that, and whatever was different then). Each
+// compares both sides for every subject that the caller's Changed selects or a line of
+// theirs names since the run before (and some time before that, and whatever was different then). Each
 // difference is judged: pending, when it may only be a matter of time; resolved,
 // when the ordinary code could fix it; unresolvable, when a person must look.
 // Memory is bounded by a page and a chunk, whatever the size of either side. A run
@@ -39,7 +39,7 @@
 //
 // It brings into your module:
 //
-//	shared/platform/fault, shared/platform/postgres, shared/platform/postgres/txmark, shared/platform/problem, shared/platform/required
+//	shared/platform/fault, shared/platform/postgres, shared/platform/postgres/txmark, shared/platform/problem, shared/platform/required, shared/platform/wait
 //	cenkalti/backoff, go-json-experiment/json, google/uuid, jackc/pgx, prometheus/client_golang, vgarvardt/pgx-google-uuid
 //
 // # Used at

@@ -7,7 +7,7 @@ import (
 	"example.com/failwell/shared/testenv"
 )
 
-// books are what we have noted, and the bank's statement.
+// books are what we have noted, in pence, and the bank's statement.
 const books = `
 	CREATE TABLE payouts (id text PRIMARY KEY, minor int NOT NULL, status text NOT NULL, at timestamptz NOT NULL DEFAULT now() - interval '1 day');
 	INSERT INTO payouts (id, minor, status) VALUES ('pyo_1', 500, 'sent'), ('pyo_2', 1250, 'unknown'), ('pyo_4', 700, 'sent');
@@ -29,7 +29,7 @@ func Example() {
 		       CASE WHEN o.at > now() - interval '1 hour' AND t.reference IS NULL
 		            THEN 'pending'            -- ② may be a matter of time: looked at again in the next run
 		            WHEN o.status = 'unknown' AND o.minor = t.minor
-		            THEN 'resolved'           -- ③ the other side knows: the ordinary code goes on from here
+		            THEN 'resolved'           -- ③ the other side knows what we do not
 		            ELSE 'unresolvable'       -- ④ a person must look
 		       END AS verdict
 		  FROM payouts o
@@ -39,6 +39,7 @@ func Example() {
 		 ORDER BY 1`
 	reconcile := func() (report string, err error) {
 		report = testenv.Read(db, differences)
+		// In a service this is the function that notes the bank's answer, so that the ledger is told too.
 		_, err = db.Exec(ctx, `
 			UPDATE payouts
 			   SET status = 'sent'

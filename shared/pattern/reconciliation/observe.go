@@ -30,4 +30,16 @@ func (r *Reconciler) observe() {
 			 GROUP BY source, verdict`,
 		Gauges: []postgres.Gauge{{Name: "failwell_reconciliation_differences", Help: "Differences of the last reconciliation, by source and verdict, counted up to 10000."}},
 	})
+	postgres.Observe(r.Metrics, postgres.Gauges{
+		DB: r.DB, Args: []any{sources}, Labels: []string{"source"},
+		SQL: `
+			SELECT source, (source = ANY(last.not_compared))::int::float8
+			  FROM unnest($1::text[]) AS source
+			 CROSS JOIN (SELECT not_compared
+			               FROM reconciliations
+			              WHERE status = 'finished'
+			              ORDER BY requested_at DESC
+			              LIMIT 1) AS last`,
+		Gauges: []postgres.Gauge{{Name: "failwell_reconciliation_not_compared", Help: "1 when the source made no statement to the last reconciliation."}},
+	})
 }

@@ -52,4 +52,13 @@ func TestMetrics_ShowTheLastRunOfAnyReplica(t *testing.T) {
 	if n := shown(); n != 0 {
 		t.Errorf("after it was fixed: %v", n)
 	}
+	for _, dead := range []bool{true, false} {
+		b.mu.Lock()
+		b.dead = dead
+		b.mu.Unlock()
+		result(t, db, request(t, other))
+		if n := testenv.Metrics(t, registry)[`failwell_reconciliation_not_compared{source="bank"}`]; n != 1 == dead {
+			t.Errorf("the bank makes no statement: %v; not compared: %v", dead, n)
+		}
+	}
 }

@@ -109,8 +109,8 @@ type Config struct {
 	// noted as pending, and the next run looks again.
 	Judge func(ctx context.Context, p Pair) (Judgement, error)
 
-	// Overlap is how far a run looks back behind the one before. It must exceed
-	// the time between something happening there and our noting it here.
+	// Overlap is how long before the start of the last run a run begins to look. It must
+	// exceed the time between something happening there and our noting it here.
 	Overlap time.Duration
 
 	// Every is the pause between two runs that no request asked for; 0: none.
@@ -159,9 +159,6 @@ func New(cfg Config) *Reconciler {
 	return r
 }
 
-// beginning is the start of a run that looks at everything: time.Time's zero.
-const beginning = `'0001-01-01 00:00:00+00'`
-
 // Request asks for a run and returns its id. A run goes on from the last one that compared
 // everything, some time before it; since makes it begin earlier.
 //
@@ -169,18 +166,16 @@ const beginning = `'0001-01-01 00:00:00+00'`
 // the earliest time that any of them wants. A run that has begun is not shared, it
 // may be past what this caller wants to have looked at.
 func (r *Reconciler) Request(ctx context.Context, since *time.Time) (uuid.UUID, error) {
-	id, err := uuid.NewV7()
-	if err != nil {
-		return id, err
-	}
-	err = r.DB.QueryRow(ctx, `
+	id := uuid.Must(uuid.NewV7())
+	err := r.DB.QueryRow(ctx, `
 		INSERT INTO reconciliations AS r (id, since)
 		VALUES ($1, LEAST($2, COALESCE(
 		       (SELECT max(requested_at) - $3::interval
 		          FROM reconciliations
 		         WHERE status = 'finished'
 		           AND not_compared = '{}'
-		           AND requested_at <= now()), `+beginning+`))) -- one that is dated ahead was made under a wrong clock
+		           AND requested_at <= now()), -- one that is dated ahead was made under a wrong clock
+		       '0001-01-01 00:00:00+00'))) -- time.Time's zero: it looks at everything
 		    ON CONFLICT (status) WHERE status = 'requested' AND started_at IS NULL DO UPDATE
 		   SET since = LEAST(r.since, EXCLUDED.since)
 		RETURNING id`,

@@ -189,6 +189,26 @@ func TestReconciler_FindsExactlyWhatDiffers(t *testing.T) {
 	}
 }
 
+// A run compares thousands and then judges each. Of what is recorded between the two, both
+// sides say the same; called unresolvable, it would bring a person to look at nothing.
+func TestReconciler_RecordedSinceTheComparisonIsPending(t *testing.T) {
+	t.Parallel()
+	db, b := database(t, payments), &bank{}
+	since, never := uuid.New(), uuid.New()
+	b.says(since, 1, 100)
+	b.says(never, 1, 100)
+	r := reconciler(db, b, "a")
+	r.Judge = func(ctx context.Context, p reconciliation.Pair) (reconciliation.Judgement, error) {
+		_, err := db.Exec(ctx, `INSERT INTO payments VALUES ($1, 100, now()) ON CONFLICT DO NOTHING`, since)
+		return reconciliation.Judgement{Finding: "unknown", Verdict: reconciliation.Unresolvable}, err
+	}
+	start(t, r)
+	_, found := result(t, db, request(t, r))
+	if want := map[string]int{"not-recorded-yet pending": 1, "unknown unresolvable": 1}; fmt.Sprint(found) != fmt.Sprint(want) {
+		t.Errorf("found %v\nwant  %v", found, want)
+	}
+}
+
 // A run looks at what has changed since the one before, and at what was
 // different then, however old that is.
 func TestReconciler_RunIsBoundedToWhatChanged(t *testing.T) {

@@ -41,17 +41,16 @@ func Example_recoveryPoint() {
 			}
 			_, err = db.Exec(ctx, `
 				UPDATE refunds
-				   SET recovery_point = 'refunded', -- ③ what the call has answered, and the next point: one commit
+				   SET recovery_point = 'decided', -- ③ what the call has answered, and the next point: one commit
 				       receipt        = $1
-				 WHERE id = 'rfd_1'
-				   AND recovery_point = 'started'`,
+				 WHERE id = 'rfd_1'`,
 				receipt)
 			if err != nil {
 				return err
 			}
 		}
-		if err == nil {
-			_, err = ledger.Ask(ctx, http.DefaultClient, "post-5.00", "rfd_1") // ④ from here on, a run begins here
+		if err == nil && point != "posted" {
+			_, err = ledger.Ask(ctx, http.DefaultClient, "post-5.00", "rfd_1") // ④ a run that finds 'decided' begins here
 		}
 		if err == nil {
 			_, err = db.Exec(ctx, `UPDATE refunds SET recovery_point = 'posted' WHERE id = 'rfd_1'`)
@@ -63,7 +62,7 @@ func Example_recoveryPoint() {
 	fmt.Println("second run failed:", run() != nil, "| it stands at:", testenv.Read(db, `SELECT recovery_point, receipt FROM refunds`))
 	fmt.Println("processor:", processor.Done(), "ledger:", ledger.Done())
 	// Output:
-	// first run failed: true | it stands at: refunded receipt 1
+	// first run failed: true | it stands at: decided receipt 1
 	// second run failed: false | it stands at: posted receipt 1
 	// processor: [refund-5.00] ledger: [post-5.00]
 }
@@ -123,6 +122,7 @@ func moveTo(id uuid.UUID, point, receipt string) func(ctx context.Context, tx pg
 }
 
 // The processor does its work and the answer gets lost; the client asks again, with its key.
+// The point has not moved, so the processor is asked again too, under the key that it remembers.
 //
 // Pattern: resumable-operation
 func Example_resumableOperation() {
@@ -141,23 +141,24 @@ func Example_resumableOperation() {
 		}
 		defer lock.Release(ctx, db) //nolint:errcheck // a key that is not given back is free when its lease ends
 		id, point, receipt := lock.OperationID, "", ""
-		for point != "finished" {
+		for {
 			err := db.QueryRow(ctx, `SELECT recovery_point, COALESCE(receipt, '') FROM refunds WHERE id = $1`, id).Scan(&point, &receipt)
 			switch {
 			case err != nil:
-			case point == "started": // ② each phase: one call, and one transaction that moves the point
+			case point == "started": // ② a phase: one call, then one transaction that moves the point
 				if receipt, err = processor.Ask(ctx, http.DefaultClient, "refund-5.00", id.String()); err == nil {
 					err = recoverypoint.Commit(ctx, db, lock, "", moveTo(id, "refunded", receipt))
 				}
-			case point == "refunded": // ③ the last one records the answer under the key
+			case point == "refunded": // ③ the last phase makes no call: it records the answer under the key
 				answer = idempotency.Response{Status: http.StatusCreated, Body: []byte(receipt)}
-				err = recoverypoint.Finish(ctx, db, lock, answer, "", moveTo(id, "finished", receipt))
+				return answer, recoverypoint.Finish(ctx, db, lock, answer, "", moveTo(id, "finished", receipt))
+			default: // finished by a run that took over, or a point of a newer version
+				err = fmt.Errorf("a refund at %q is not ours to resume", point)
 			}
 			if err != nil {
 				return answer, err // ④ it stays where it is: the retry goes on, or the completer
 			}
 		}
-		return answer, nil
 	}
 
 	for range 3 {

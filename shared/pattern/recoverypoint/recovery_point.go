@@ -26,7 +26,7 @@ const commitTimeout = 2 * time.Second
 // written down, although the client's time is over.
 //
 // An error means that the point may not have been moved; the next run goes on from where
-// the row stands. after is the fault point behind the commit, "" for none.
+// the row stands. after is the fault point after the commit, "" for none.
 //
 // Pattern: recovery-point
 func Commit(ctx context.Context, db *pgxpool.Pool, lock idempotency.Lock, after string, write func(ctx context.Context, tx pgx.Tx) error) error {

@@ -9,7 +9,7 @@
 // # What it guarantees
 //
 // A message whose handling failed comes back after a delay that grows with each
-// try, while the messages behind it go on. A try that failed because others were in the way
+// try, while the messages after it go on. A try that failed because others were in the way
 // is not counted, and while our own database is away consuming pauses. After the last try, or at once when
 // trying again is pointless ([Permanent]), it is parked in `<queue>.dead` with
 // its error, where a person reads it and [Replay] puts it back. At no moment is
@@ -31,7 +31,7 @@
 //
 // It brings into your module:
 //
-//	shared/platform/fault, shared/platform/postgres, shared/platform/postgres/txmark, shared/platform/problem, shared/platform/rabbit, shared/platform/required, shared/platform/tracing
+//	shared/platform/fault, shared/platform/postgres, shared/platform/postgres/txmark, shared/platform/problem, shared/platform/rabbit, shared/platform/required, shared/platform/tracing, shared/platform/wait
 //	cenkalti/backoff, cloudevents/sdk-go, go-json-experiment/json, go.opentelemetry.io/otel, go.opentelemetry.io/otel/trace, google/uuid, jackc/pgx, prometheus/client_golang, rabbitmq/amqp091-go, vgarvardt/pgx-google-uuid
 //
 // # Used at

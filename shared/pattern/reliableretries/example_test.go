@@ -11,10 +11,10 @@ import (
 )
 
 // publish returns when the broker has the message safely in the queue.
-func publish(ch *amqp.Channel, queue, body string, tries int32) error {
+func publish(ch *amqp.Channel, queue, body string, headers amqp.Table) error {
 	unroutable := ch.NotifyReturn(make(chan amqp.Return, 1))
 	confirm, err := ch.PublishWithDeferredConfirm("", queue, true, false, amqp.Publishing{
-		DeliveryMode: amqp.Persistent, Headers: amqp.Table{"tries": tries}, Body: []byte(body),
+		DeliveryMode: amqp.Persistent, Headers: headers, Body: []byte(body),
 	})
 	if err == nil && (!confirm.Wait() || len(unroutable) > 0) {
 		err = errors.New("refused by the broker")
@@ -22,27 +22,34 @@ func publish(ch *amqp.Channel, queue, body string, tries int32) error {
 	return err
 }
 
-// handler fails twice for a capture, and always for what it does not understand.
+var errNoSense = errors.New("it makes no sense")
+
+// handler fails twice for a capture, always for what it does not understand, and never for a refund.
 func handler(done *[]string) func(body string) error {
-	tries := 0
+	captures := 0
 	return func(body string) error {
-		if tries++; body != "capture" || tries < 3 {
-			return errors.New("the processor does not answer")
+		switch body {
+		case "what?":
+			return errNoSense
+		case "capture":
+			if captures++; captures < 3 {
+				return errors.New("the processor does not answer")
+			}
 		}
 		*done = append(*done, body)
 		return nil
 	}
 }
 
-// left is the message that waits in a queue, or "none".
+// left is the message that waits in a queue, with its error, or "none".
 func left(ch *amqp.Channel, queue string) string {
 	if d, ok, err := ch.Get(queue, true); ok || err != nil {
-		return string(d.Body)
+		return fmt.Sprintf("%s (%v)", d.Body, d.Headers["error"])
 	}
 	return "none"
 }
 
-// The handling of one message fails twice. Another message can never be handled.
+// The handling of the first message fails twice. The second can never be handled. The third can.
 //
 // Pattern: reliable-retries
 func Example() {
@@ -68,29 +75,27 @@ func Example() {
 		err := handle(string(d.Body))
 		switch {
 		case err == nil:
-		case int(tries) < len(delays):
-			err = publish(ch, fmt.Sprint("commands.retry.", delays[tries]), string(d.Body), tries+1) // ③ later, and later each time
-		default:
-			err = publish(ch, "commands.dead", string(d.Body), tries) // ④ a person looks at it, and puts it back
+		case !errors.Is(err, errNoSense) && int(tries) < len(delays): // ③ later, and later each time
+			err = publish(ch, fmt.Sprint("commands.retry.", delays[tries]), string(d.Body), amqp.Table{"tries": tries + 1})
+		default: // ④ no retry can help, or all were made: a person looks at it, and puts it back
+			err = publish(ch, "commands.dead", string(d.Body), amqp.Table{"tries": tries, "error": err.Error()})
 		}
 		if err != nil {
-			return err // not acknowledged: the broker delivers it again
+			return err // not acknowledged: the broker delivers it again when this channel ends
 		}
 		return d.Ack(false) // ⑤ only now: at no moment is the message in no queue
 	}
 
 	deliveries, _ := ch.ConsumeWithContext(context.Background(), "commands", "c", false, false, false, false, nil)
-	_ = publish(ch, "commands", "capture", 0)
-	for range 3 {
-		_ = consume(<-deliveries)
+	for _, body := range []string{"capture", "what?", "refund"} {
+		_ = publish(ch, "commands", body, nil)
 	}
-	_ = publish(ch, "commands", "what?", 0)
-	for range 4 {
+	for range 5 { // the capture three times, the others once
 		_ = consume(<-deliveries)
 	}
 	fmt.Println("done:", done, "| parked:", left(ch, "commands.dead"))
 	// Output:
-	// done: [capture] | parked: what?
+	// done: [refund capture] | parked: what? (it makes no sense)
 }
 
 // What was delivered is acknowledged, whatever became of it.
@@ -109,13 +114,14 @@ func Example_without() {
 	}
 
 	deliveries, _ := ch.ConsumeWithContext(context.Background(), "commands", "c", false, false, false, false, nil)
-	_ = publish(ch, "commands", "capture", 0)
-	fmt.Println(consume(<-deliveries))
-	_ = publish(ch, "commands", "what?", 0)
-	fmt.Println(consume(<-deliveries))
+	for _, body := range []string{"capture", "what?", "refund"} {
+		_ = publish(ch, "commands", body, nil)
+		fmt.Println(body+":", consume(<-deliveries))
+	}
 	fmt.Println("done:", done, "| parked:", left(ch, "commands.dead"), "| still in the queue:", left(ch, "commands"))
 	// Output:
-	// the processor does not answer
-	// the processor does not answer
-	// done: [] | parked: none | still in the queue: none
+	// capture: the processor does not answer
+	// what?: it makes no sense
+	// refund: <nil>
+	// done: [refund] | parked: none | still in the queue: none
 }

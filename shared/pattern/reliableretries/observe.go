@@ -3,6 +3,8 @@ package reliableretries
 import (
 	"context"
 	"time"
+
+	"example.com/failwell/shared/platform/wait"
 )
 
 // observeEvery is how often to ask the broker how many messages lie in the queues: it
@@ -12,18 +14,14 @@ const observeEvery = 2 * time.Second
 // observe shows what lies in the consumer's queues, until ctx ends. While the broker does
 // not answer, the last numbers stay: that a message is parked does not end with an outage.
 func (c *Consumer) observe(ctx context.Context) {
-	tick := time.NewTicker(observeEvery)
-	defer tick.Stop()
 	for {
 		if counts, err := c.count(); err == nil {
 			for state, n := range counts {
 				c.messages.WithLabelValues(c.Queue, state).Set(float64(n))
 			}
 		}
-		select {
-		case <-ctx.Done():
+		if !wait.For(ctx, observeEvery) {
 			return
-		case <-tick.C:
 		}
 	}
 }

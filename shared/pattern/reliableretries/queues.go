@@ -12,7 +12,7 @@ import (
 // noDeliveryLimit is as good as none: the consumer counts the tries, and the broker must
 // not count beside it. A limit of the broker's own counts what is handed back because a
 // process stops or a connection breaks, parks without an error and without a metric, and
-// throws away what is in a queue with no other behind it. RabbitMQ 4 sets one of 20 where
+// throws away what is in a queue that has no dead-letter queue. RabbitMQ 4 sets one of 20 where
 // a queue names none; -1, none at all, is refused by 3.x.
 const noDeliveryLimit = 1_000_000
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/cloudevents/sdk-go/v2/event"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
@@ -16,6 +17,7 @@ import (
 	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/platform/rabbit"
 	"example.com/failwell/shared/platform/required"
+	"example.com/failwell/shared/platform/wait"
 )
 
 // Headers we add to a message that is retried or parked. We count tries
@@ -67,22 +69,18 @@ type Config struct {
 	Metrics prometheus.Registerer // nil: none
 }
 
-type permanent struct{ error }
-
-func (p permanent) Unwrap() error { return p.error }
-
 // Permanent marks an error that no retry can fix; the message is parked at once.
 // A time-out is never permanent.
-func Permanent(err error) error { return permanent{err} }
+func Permanent(err error) error { return backoff.Permanent(err) }
 
 // IsPermanent tells whether err was marked as Permanent.
 func IsPermanent(err error) bool {
-	_, ok := errors.AsType[permanent](err)
+	_, ok := errors.AsType[*backoff.PermanentError](err)
 	return ok
 }
 
 // deferDelay is which of the delays a deferred message waits: the second. After the
-// first, a thousand messages behind one lock would come back every second.
+// first, a thousand messages that wait for one lock would come back every second.
 const deferDelay = 1
 
 // Consumer consumes a queue.
@@ -193,10 +191,8 @@ func (c *Consumer) deliver(running, ctx context.Context, d amqp.Delivery) error 
 // nor when the channel that brought it is lost.
 func (c *Consumer) pause(running context.Context, d amqp.Delivery) bool {
 	c.handled.WithLabelValues(c.Queue, "paused").Inc()
-	select {
-	case <-running.Done():
+	if !wait.For(running, outagePause) {
 		return false
-	case <-time.After(outagePause):
 	}
 	ch, isChannel := d.Acknowledger.(*amqp.Channel)
 	return !isChannel || !ch.IsClosed()
@@ -255,11 +251,7 @@ func triesOf(d amqp.Delivery) int {
 	return int(max(0, tries)) // a stranger may have written it
 }
 
-// truncate keeps the error header small: AMQP frames carry all headers in one.
-func truncate(s string) string {
-	const most = 1024
-	if len(s) > most {
-		return s[:most]
-	}
-	return s
-}
+// maxHeader bounds a header, in bytes: all of them travel in one frame.
+const maxHeader = 1024
+
+func truncate(s string) string { return s[:min(len(s), maxHeader)] }

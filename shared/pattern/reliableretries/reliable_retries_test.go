@@ -404,7 +404,7 @@ func TestConsumer_BusyTryIsNotCounted(t *testing.T) {
 }
 
 // The database is away for more tries than a message has. None is counted, nothing is
-// parked, and what is behind it waits as well: it would fail too.
+// parked, and what comes after it waits as well: it would fail too.
 func TestConsumer_OutagePausesAndCostsNoTry(t *testing.T) {
 	t.Parallel()
 	errAway := &pgconn.PgError{Code: "57P01", Message: "the database is away"}

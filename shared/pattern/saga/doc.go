@@ -39,7 +39,7 @@
 //
 // It brings into your module:
 //
-//	shared/pattern/changerecord, shared/pattern/outbox, shared/pattern/reliableretries, shared/platform/fault, shared/platform/postgres, shared/platform/postgres/txmark, shared/platform/problem, shared/platform/rabbit, shared/platform/required, shared/platform/tracing
+//	shared/pattern/changerecord, shared/pattern/outbox, shared/pattern/reliableretries, shared/platform/fault, shared/platform/postgres, shared/platform/postgres/txmark, shared/platform/problem, shared/platform/rabbit, shared/platform/required, shared/platform/tracing, shared/platform/wait
 //	cenkalti/backoff, cloudevents/sdk-go, go-json-experiment/json, go.opentelemetry.io/otel, go.opentelemetry.io/otel/trace, google/uuid, jackc/pgx, prometheus/client_golang, rabbitmq/amqp091-go, vgarvardt/pgx-google-uuid
 //
 // # Used at

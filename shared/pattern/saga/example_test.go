@@ -87,7 +87,7 @@ func Example() {
 			}
 			next, expected := plan.Next(s, step, outcome)
 			if !expected {
-				return nil // ③ a reply that comes twice, or late
+				return nil // ③ a reply that comes twice or late, or a refused compensation
 			}
 			_, err = tx.Exec(ctx, `UPDATE sagas SET phase = $2, step = $3 WHERE id = $1`, order, next.Phase, next.Step)
 			if err != nil || next.Ended() {

@@ -83,8 +83,8 @@ func (p Plan) Next(s State, step string, outcome Outcome) (next State, expected 
 	at := p.position(step)
 	switch {
 	case s.Phase == Compensating && outcome == Refused:
-		// A compensation must not be refused. The saga stops, which a person
-		// can see; to go on would claim that the action was taken back.
+		// A compensation must not be refused. The saga stays at this step: to go on would
+		// claim that the action was taken back. Its caller reports it to a person.
 		return s, false
 	case s.Phase == Compensating:
 		return p.compensateBelow(at), true

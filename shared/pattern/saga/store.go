@@ -1,6 +1,7 @@
 package saga
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"fmt"
@@ -42,10 +43,7 @@ type Transition struct {
 // Cause is the reason why a saga turned around: the first one that was given. Later
 // ones are its consequences.
 func (t Transition) Cause() string {
-	if t.From.Reason != "" {
-		return t.From.Reason
-	}
-	return t.Reason
+	return cmp.Or(t.From.Reason, t.Reason)
 }
 
 // Insert queues a new saga. timeout is how long to wait for the first reply; ctx is that of

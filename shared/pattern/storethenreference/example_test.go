@@ -2,6 +2,7 @@ package storethenreference_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -32,8 +33,10 @@ func show(db *pgxpool.Pool, store storethenreference.Store) string {
 	return string(document)
 }
 
+var errRefused = errors.New("no reference written: there is one already, or it is too late")
+
 // A receipt goes into the document store and its name into a row. The process dies between
-// the two.
+// the two. Later one writer is too slow, and another has a second text for the same payment.
 //
 // Pattern: store-then-reference
 func Example() {
@@ -44,8 +47,8 @@ func Example() {
 	store := storethenreference.New(storethenreference.Config{Bucket: bucket, Dir: "receipts", Grace: time.Hour})
 	ctx := context.Background()
 
-	issue := func(then, receipt string) error {
-		now := storethenreference.ClockReading{Read: time.Now()}
+	issue := func(store storethenreference.Store, then, receipt string) error {
+		now := storethenreference.ClockReading{Read: time.Now()} // the time of the database, and when we asked for it
 		if err := db.QueryRow(ctx, `SELECT now()`).Scan(&now.Database); err != nil {
 			return err
 		}
@@ -53,26 +56,33 @@ func Example() {
 		if err != nil {
 			return err
 		}
-		if _, err := db.Exec(ctx, then); err != nil { // here the process may die
+		if _, err := db.Exec(ctx, then); err != nil { // here the process may die, or be slow
 			return err
 		}
-		_, err = db.Exec(ctx, `
+		tag, err := db.Exec(ctx, `
 			UPDATE payments
-			   SET receipt = $1        -- ② the reference last
+			   SET receipt = $1                -- ② the reference last
 			 WHERE id = 'pay_1'
-			   AND receipt = ''        -- ③ and never another one
-			   AND now() <= $2`, // ④ not after a sweep could have removed the document
+			   AND receipt = ''                -- ③ and never another one
+			   AND clock_timestamp() <= $2`, // ④ not after half of the grace: the sweep removes the document at its end
 			ref.Name, ref.CommitBy)
+		if err == nil && tag.RowsAffected() == 0 {
+			err = errRefused // ③ or ④
+		}
 		return err
 	}
+	hasty := store
+	hasty.Grace = 100 * time.Millisecond
 
-	fmt.Println("the process dies:", issue(death, "12.50 for a mug") != nil, "|", show(db, store))
-	fmt.Println("tried again:", issue(`SELECT 1`, "12.50 for a mug"), "|", show(db, store))
-	fmt.Println("tried once more:", issue(`SELECT 1`, "another text"), "|", show(db, store))
+	fmt.Println("the process dies:", issue(store, death, "12.50 for a mug") != nil, "|", show(db, store))
+	fmt.Println("too slow:", issue(hasty, `SELECT pg_sleep(0.1)`, "12.50 for a mug") != nil, "|", show(db, store))
+	fmt.Println("tried again:", issue(store, `SELECT 1`, "12.50 for a mug"), "|", show(db, store))
+	fmt.Println("another text:", issue(store, `SELECT 1`, "13.50 for a mug"), "|", show(db, store))
 	// Output:
 	// the process dies: true | no receipt yet
+	// too slow: true | no receipt yet
 	// tried again: <nil> | 12.50 for a mug
-	// tried once more: <nil> | 12.50 for a mug
+	// another text: no reference written: there is one already, or it is too late | 12.50 for a mug
 }
 
 // The reference is written first.

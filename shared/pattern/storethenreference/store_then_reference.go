@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"gocloud.dev/blob"
+	"gocloud.dev/gcerrors"
 
 	"example.com/failwell/shared/platform/postgres/txmark"
 	"example.com/failwell/shared/platform/required"
@@ -33,7 +34,8 @@ var ErrInTransaction = errors.New("storethenreference: store inside a database t
 // the sweep may have gone past it. Read the time again, and store again.
 var ErrTooLate = errors.New("storethenreference: the moment of the document is too long ago")
 
-// ErrDamaged means: what is stored is not what was put there. It must not be shown.
+// ErrDamaged means: what was put there is gone, or another document stands in its place,
+// which must not be shown. To try again does not help.
 var ErrDamaged = errors.New("storethenreference: the document is not the one that was stored")
 
 // Config is what a Store needs. All of it is required.
@@ -86,6 +88,7 @@ type ClockReading struct {
 // been already.
 //
 // Pattern: store-then-reference
+// Pattern: io-inside-transaction (refused here)
 func (s Store) Put(ctx context.Context, at ClockReading, contentType string, body []byte) (Ref, error) {
 	if txmark.InTransaction(ctx) {
 		return Ref{}, ErrInTransaction
@@ -112,12 +115,15 @@ func (s Store) Put(ctx context.Context, at ClockReading, contentType string, bod
 func seal(body []byte) string { return fmt.Sprintf("-%d-%x", len(body), sha256.Sum256(body)) }
 
 // Get reads a document, and returns ErrDamaged when it is not the one that was stored
-// under this name: cut off, emptied or exchanged.
+// under this name: removed, cut off, emptied or exchanged.
 func (s Store) Get(ctx context.Context, name string) ([]byte, error) {
 	if txmark.InTransaction(ctx) {
 		return nil, ErrInTransaction
 	}
 	body, err := s.Bucket.ReadAll(ctx, name)
+	if gcerrors.Code(err) == gcerrors.NotFound {
+		return nil, fmt.Errorf("%w: %s is not there", ErrDamaged, name)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("storethenreference: read %s: %w", name, err)
 	}

@@ -95,6 +95,12 @@ func TestGet_RefusesWhatIsNotTheDocumentThatWasStored(t *testing.T) {
 			t.Errorf("%q: %q, %v", damaged, body, err)
 		}
 	}
+	if err := s.Bucket.Delete(t.Context(), ref.Name); err != nil {
+		t.Fatal(err)
+	}
+	if body, err := s.Get(t.Context(), ref.Name); !errors.Is(err, storethenreference.ErrDamaged) || body != nil {
+		t.Errorf("removed: %q, %v", body, err)
+	}
 }
 
 func TestSweep_RemovesOnlyOldDocumentsWithoutAReference(t *testing.T) {

@@ -57,6 +57,9 @@ type Common struct {
 	Merchants []Merchant `env:"MERCHANTS"`
 }
 
+// Level is the log level.
+func (c Common) Level() string { return c.LogLevel }
+
 // SchemaURL is where the migrations run.
 func (c Common) SchemaURL() string { return cmp.Or(c.MigrationsURL, c.DatabaseURL) }
 
@@ -231,12 +234,9 @@ func checkWebhookSecret(text string) error {
 // field: an operator sets variables and has not read the struct.
 func complaint(settings reflect.Type, err error) string {
 	text := err.Error()
-	var malformed env.ParseError
-	if errors.As(err, &malformed) {
-		for _, field := range reflect.VisibleFields(settings) {
-			if field.Name == malformed.Name && field.Type == malformed.Type {
-				text = fmt.Sprintf("%s: %v", variable(field), malformed.Err)
-			}
+	if malformed, ok := errors.AsType[env.ParseError](err); ok {
+		if field, found := settings.FieldByName(malformed.Name); found {
+			text = fmt.Sprintf("%s: %v", variable(field), malformed.Err)
 		}
 	}
 	return strings.ReplaceAll(text, "\n", " ")

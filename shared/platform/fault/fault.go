@@ -13,6 +13,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"example.com/failwell/shared/platform/wait"
 )
 
 // ErrInjected is what a point armed with Error returns. It is indefinite, like
@@ -64,12 +66,8 @@ func Point(ctx context.Context, name string) error {
 	case Crash:
 		die()
 	case Delay:
-		select {
-		case <-time.After(time.Duration(order.DelayMS) * time.Millisecond):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		return nil
+		wait.For(ctx, time.Duration(order.DelayMS)*time.Millisecond)
+		return ctx.Err()
 	case Error:
 	}
 	return fmt.Errorf("%w at %s", ErrInjected, name)

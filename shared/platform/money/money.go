@@ -26,9 +26,9 @@ var (
 	ErrCurrencies = errors.New("money: different currencies")
 )
 
-// exponents of the currencies that do not have two decimal places, and of the
-// common ones that do. What is not listed is not accepted: guessing an exponent
-// is off by a factor of ten or a hundred.
+// exponents, the numbers of decimal places, of the currencies that do not have two, and of
+// the common ones that do. What is not listed is not accepted: guessing an exponent is off
+// by a factor of ten or a hundred.
 var exponents = map[string]int{
 	"AED": 2, "AUD": 2, "BHD": 3, "BRL": 2, "CAD": 2, "CHF": 2, "CLP": 0, "CNY": 2, "COP": 2, "CZK": 2,
 	"DKK": 2, "EGP": 2, "EUR": 2, "GBP": 2, "HKD": 2, "HUF": 2, "IDR": 2, "ILS": 2, "INR": 2, "IQD": 3,
@@ -38,15 +38,9 @@ var exponents = map[string]int{
 	"UGX": 0, "USD": 2, "VND": 0, "XAF": 0, "XOF": 0, "ZAR": 2,
 }
 
-// Exponent is the number of decimal places of a currency: JPY 0, GBP 2, KWD 3.
-func Exponent(currency string) (int, bool) {
-	e, ok := exponents[currency]
-	return e, ok
-}
-
 // Validate checks the currency. The sign is the caller's business.
 func (m Money) Validate() error {
-	if _, ok := Exponent(m.Currency); !ok {
+	if _, ok := exponents[m.Currency]; !ok {
 		return fmt.Errorf("currency %q is not an ISO 4217 code that is accepted here", m.Currency)
 	}
 	return nil

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -23,8 +24,9 @@ var (
 	// own while its caller believes that it can still roll back.
 	ErrNested = errors.New("postgres: a transaction inside a transaction")
 
-	// ErrStale means: the row changed between our read and our write. Read again.
-	ErrStale = errors.New("postgres: the row changed since it was read")
+	// ErrStale means: what we have read is no longer true, and a constraint or a condition
+	// refused our write for that. Read again.
+	ErrStale = errors.New("postgres: what was read is no longer true")
 )
 
 var (
@@ -55,8 +57,8 @@ const (
 
 // Violates tells whether err is PostgreSQL's refusal by the named constraint.
 func Violates(err error, constraint string) bool {
-	var pgErr *pgconn.PgError
-	return errors.As(err, &pgErr) && pgErr.ConstraintName == constraint
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && pgErr.ConstraintName == constraint
 }
 
 // IsIndefinite tells whether err leaves open what happened. An error with a
@@ -94,8 +96,9 @@ func IsUnavailable(err error) bool {
 	if pgErr, ok := errors.AsType[*pgconn.PgError](err); ok {
 		return inClass(pgErr, "08", "57P", "53")
 	}
-	var netErr net.Error
-	return errors.As(err, &netErr) || errors.Is(err, io.ErrUnexpectedEOF)
+	network, ok := errors.AsType[net.Error](err)
+	_, file := network.(syscall.Errno) // it has the methods of a net.Error: a file that is not there is no outage
+	return ok && !file || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // IsOutage tells whether the database itself is away, or gives no connection: anything else

@@ -17,8 +17,13 @@ const shop = `
 	CREATE TABLE orders (id int PRIMARY KEY, sku text NOT NULL);
 	INSERT INTO products VALUES ('mug', 1);`
 
-// death ends the connection, as the death of the process does.
-const death = `SELECT pg_terminate_backend(pg_backend_pid())`
+// What happens between two statements. death ends the connection, as the death of the process does.
+const (
+	death   = `SELECT pg_terminate_backend(pg_backend_pid())`
+	nothing = `SELECT`
+)
+
+var errNoSuchProduct = errors.New("no such product")
 
 // An order is written down and takes a mug from the shelf. The process dies between the two.
 //
@@ -28,39 +33,46 @@ func Example_acidTransaction() {
 	defer done()
 	ctx := context.Background()
 
-	place := func(order int, then string) error {
+	place := func(order int, sku, between string) error {
 		return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error { // ① BEGIN
-			_, err := tx.Exec(ctx, `INSERT INTO orders VALUES ($1, 'mug')`, order) // ② all that belongs together
+			_, err := tx.Exec(ctx, `INSERT INTO orders VALUES ($1, $2)`, order, sku) // ② all that belongs together
 			if err != nil {
 				return err
 			}
-			if _, err := tx.Exec(ctx, then); err != nil { // here the process may die
+			if _, err := tx.Exec(ctx, between); err != nil { // here the process may die
 				return err
 			}
-			_, err = tx.Exec(ctx, `
+			tag, err := tx.Exec(ctx, `
 				UPDATE products
-				   SET available = available - 1 -- ③ a constraint may refuse
-				 WHERE sku = 'mug'`)
-			return err // ④ nil: COMMIT; an error: ROLLBACK
+				   SET available = available - 1 -- ③ CHECK (available >= 0) may refuse it
+				 WHERE sku = $1`,
+				sku)
+			if err == nil && tag.RowsAffected() == 0 {
+				err = errNoSuchProduct // ④ no row was changed: PostgreSQL would commit the order without a mug
+			}
+			return err // ⑤ nil: COMMIT; an error: ROLLBACK
 		})
 	}
 	show := func(what string) {
 		fmt.Println(what+": orders", testenv.Read(db, `SELECT count(*) FROM orders`)+", on the shelf", testenv.Read(db, `SELECT available FROM products`))
 	}
 
-	_ = place(1, death) // its connection ends
+	_ = place(1, "mug", death) // its connection ends
 	show("after the death of the process")
-	_ = place(1, `SELECT 'nothing happens'`)
+	_ = place(1, "mug", nothing)
 	show("the client tries again")
-	_ = place(2, `SELECT 'nothing happens'`)
-	show("another order, and no mug")
+	_ = place(2, "mug", nothing)
+	show("another order, and no mug is left")
+	_ = place(3, "teapot", nothing)
+	show("an order of what the shop does not have")
 	// Output:
 	// after the death of the process: orders 0, on the shelf 1
 	// the client tries again: orders 1, on the shelf 0
-	// another order, and no mug: orders 1, on the shelf 0
+	// another order, and no mug is left: orders 1, on the shelf 0
+	// an order of what the shop does not have: orders 1, on the shelf 0
 }
 
-// Each statement is committed by itself.
+// Each statement is committed by itself. The retry finds the order, and takes no mug.
 //
 // Pattern: acid-transaction
 func Example_acidTransaction_without() {
@@ -68,12 +80,12 @@ func Example_acidTransaction_without() {
 	defer done()
 	ctx := context.Background()
 
-	place := func(order int, then string) error {
+	place := func(order int, between string) error {
 		_, err := db.Exec(ctx, `INSERT INTO orders VALUES ($1, 'mug')`, order)
 		if err != nil {
 			return err
 		}
-		if _, err := db.Exec(ctx, then); err != nil { // here the process may die
+		if _, err := db.Exec(ctx, between); err != nil { // here the process may die
 			return err
 		}
 		_, err = db.Exec(ctx, `
@@ -82,11 +94,17 @@ func Example_acidTransaction_without() {
 			 WHERE sku = 'mug'`)
 		return err
 	}
+	show := func(what string) {
+		fmt.Println(what+": orders", testenv.Read(db, `SELECT count(*) FROM orders`)+", on the shelf", testenv.Read(db, `SELECT available FROM products`))
+	}
 
 	_ = place(1, death) // its connection ends
-	fmt.Println("after the death of the process: orders", testenv.Read(db, `SELECT count(*) FROM orders`)+", on the shelf", testenv.Read(db, `SELECT available FROM products`))
+	show("after the death of the process")
+	_ = place(1, nothing) // there is an order 1 already
+	show("the client tries again")
 	// Output:
 	// after the death of the process: orders 1, on the shelf 1
+	// the client tries again: orders 1, on the shelf 1
 }
 
 var errSoldOut = errors.New("sold out")
@@ -129,11 +147,11 @@ func Example_atomicReadThenWrite() {
 	// sold 1, on the shelf 0
 }
 
-// Each buyer reads, decides in Go, and writes what follows from the decision.
+// Each buyer reads, decides in Go, and then subtracts. No constraint refuses the second.
 //
 // Pattern: atomic-read-then-write
 func Example_atomicReadThenWrite_without() {
-	db, done := testenv.ExampleDB(shop)
+	db, done := testenv.ExampleDB(shop + `ALTER TABLE products DROP CONSTRAINT products_available_check;`)
 	defer done()
 	ctx := context.Background()
 
@@ -151,7 +169,7 @@ func Example_atomicReadThenWrite_without() {
 			if available == 0 {
 				return errSoldOut
 			}
-			if _, err := tx.Exec(ctx, `UPDATE products SET available = $1 WHERE sku = 'mug'`, available-1); err != nil {
+			if _, err := tx.Exec(ctx, `UPDATE products SET available = available - 1 WHERE sku = 'mug'`); err != nil {
 				return err
 			}
 			_, err = tx.Exec(ctx, `INSERT INTO orders VALUES ($1, 'mug')`, buyer)
@@ -166,5 +184,5 @@ func Example_atomicReadThenWrite_without() {
 	buyers.Wait()
 	fmt.Println("sold", testenv.Read(db, `SELECT count(*) FROM orders`)+", on the shelf", testenv.Read(db, `SELECT available FROM products`))
 	// Output:
-	// sold 2, on the shelf 0
+	// sold 2, on the shelf -1
 }

@@ -16,16 +16,22 @@ import (
 
 // A row stays locked, and 160 batches a second want it. Batches that want another row
 // take no longer than without that. When each group waits for the row, each of them takes
-// lockTimeout and more. The bounds leave room for a machine that does other things too: a
-// scheduler's pause is longer than a commit.
+// lockTimeout and more.
 func TestGrouped_LockedRowDoesNotHoldUpOthers(t *testing.T) {
-	alone := othersBesideALockedRow(t, 0)
-	beside := othersBesideALockedRow(t, 160)
-	for percentile, floor := range map[int]time.Duration{50: 30 * time.Millisecond, 99: time.Second} {
-		without, with := alone[len(alone)*percentile/100], beside[len(beside)*percentile/100]
-		t.Logf("p%d of the others: %v, beside a locked row %v", percentile, without, with)
-		if allowed := max(2*without, floor); with > allowed {
-			t.Errorf("p%d of the others is %v beside a locked row, want at most %v", percentile, with, allowed)
+	// A group that waits for the row does so each time. A pause of the machine is not there three times.
+	for try := 1; ; try++ {
+		alone, beside := othersBesideALockedRow(t, 0), othersBesideALockedRow(t, 160)
+		late := false
+		for percentile, floor := range map[int]time.Duration{50: 30 * time.Millisecond, 99: time.Second} {
+			without, with := alone[len(alone)*percentile/100], beside[len(beside)*percentile/100]
+			t.Logf("p%d of the others: %v, beside a locked row %v", percentile, without, with)
+			late = late || with > max(2*without, floor)
+		}
+		if !late {
+			break
+		}
+		if try == 3 {
+			t.Fatal("the others waited for the locked row, three times out of three")
 		}
 	}
 }

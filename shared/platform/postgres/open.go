@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -53,10 +54,7 @@ func Open(ctx context.Context, opts Options) (*pgxpool.Pool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("postgres: DATABASE_URL: %w", err)
 	}
-	cfg.MaxConns = 16
-	if opts.MaxConns > 0 {
-		cfg.MaxConns = opts.MaxConns
-	}
+	cfg.MaxConns = cmp.Or(opts.MaxConns, 16)
 	cfg.ConnConfig.ConnectTimeout, cfg.ConnConfig.Tracer = connectTimeout, opts.Tracer
 	noticeWhoVanished(cfg.ConnConfig)
 	var pool *pgxpool.Pool
@@ -152,10 +150,9 @@ const (
 	unacknowledged    = 15 * time.Second
 )
 
-// noticeWhoVanished tells both ends. The server's view of us: it ends our session,
-// and gives back the locks of a transaction that its client will not continue. Our view of
-// the server: a caller that waits for an answer hears that none will come. (What we send
-// to a server that is gone is bounded by the sender's time-out.)
+// noticeWhoVanished tells both ends. The server gives back the locks of a client that is
+// gone, and a caller that waits for the server's answer hears that none will come. (What we
+// send to a server that is gone is bounded by the sender's time-out.)
 func noticeWhoVanished(cfg *pgx.ConnConfig) {
 	inUnits := func(d, unit time.Duration) string { return strconv.Itoa(int(d / unit)) }
 	cfg.RuntimeParams["tcp_keepalives_idle"] = inUnits(keepAliveIdle, time.Second)
@@ -174,10 +171,6 @@ func noticeWhoVanished(cfg *pgx.ConnConfig) {
 // 3D no such database, 42501 no right to connect. A database that is starting
 // up or shutting down (57P03) is worth waiting for.
 func permanent(err error) bool {
-	var pgErr *pgconn.PgError
-	if !errors.As(err, &pgErr) {
-		return false
-	}
-	class := pgErr.Code[:2]
-	return class == "28" || class == "3D" || pgErr.Code == "42501"
+	pgErr, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && inClass(pgErr, "28", "3D", "42501")
 }

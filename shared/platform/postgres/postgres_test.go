@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/url"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -292,6 +295,10 @@ func TestIsIndefinite_TellsWhichErrorsLeaveTheOutcomeOpen(t *testing.T) {
 		{fmt.Errorf("%w: %w", postgres.ErrNotBegun, context.DeadlineExceeded), false, true, false},       // no connection
 		{fmt.Errorf("%w: %w", postgres.ErrNotBegun, &pgconn.PgError{Code: "57P03"}), false, true, false}, // the server starts
 		{postgres.ErrClosed, false, true, false},
+
+		// A connection that ended, and a file that is not there: the same kind of number.
+		{&net.OpError{Op: "read", Err: os.NewSyscallError("read", syscall.ECONNRESET)}, true, true, false},
+		{&fs.PathError{Op: "open", Path: "receipt", Err: syscall.ENOENT}, true, false, false},
 	} {
 		if got := postgres.IsIndefinite(c.err); got != c.indefinite {
 			t.Errorf("indefinite %v: %v", c.err, got)

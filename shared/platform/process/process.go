@@ -4,6 +4,7 @@ package process
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -18,9 +19,9 @@ import (
 // undone is what a crash leaves undone, and every pattern here is made for that.
 const stopTimeout = 9 * time.Second
 
-// Main reads the settings of a service, sets up its traces, and runs it until it ends by
-// itself or SIGTERM tells it to. A second signal ends it at once.
-func Main[T any](name string, run func(ctx context.Context, cfg T) error) {
+// Main reads the settings of a service, sets up its log and its traces, and runs it until it
+// ends by itself or SIGTERM tells it to. A second signal ends it at once.
+func Main[T settings](name string, run func(ctx context.Context, cfg T, log *slog.Logger) error) {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	context.AfterFunc(ctx, func() {
 		stop()
@@ -32,22 +33,26 @@ func Main[T any](name string, run func(ctx context.Context, cfg T) error) {
 	}
 }
 
+// settings embed config.Common.
+type settings interface{ Level() string }
+
 // begin runs a service and sends the last of its spans.
-func begin[T any](ctx context.Context, name string, run func(ctx context.Context, cfg T) error) error {
+func begin[T settings](ctx context.Context, name string, run func(ctx context.Context, cfg T, log *slog.Logger) error) error {
 	cfg, err := config.Load[T]()
 	if err != nil {
 		return err
 	}
-	log, err := telemetry.Logger(os.Stderr, name, "warn")
+	log, err := telemetry.Logger(os.Stderr, name, cfg.Level())
 	if err != nil {
 		return err
 	}
+	config.WarnOfLab(log, cfg)
 	flush, err := telemetry.Traces(ctx, name, log)
 	if err != nil {
 		return err
 	}
 	defer flush()
-	return run(ctx, cfg)
+	return run(ctx, cfg, log)
 }
 
 func fail(name string, err error) {

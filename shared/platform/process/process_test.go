@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"os/exec"
 	"syscall"
@@ -17,7 +18,7 @@ import (
 // TestMain is the service, in a process that a test has started.
 func TestMain(m *testing.M) {
 	if os.Getenv("SERVICE") != "" {
-		process.Main("hanging", func(ctx context.Context, _ config.Common) error {
+		process.Main("hanging", func(ctx context.Context, _ config.Common, _ *slog.Logger) error {
 			_, _ = os.Stdout.WriteString("ready\n")
 			<-ctx.Done()
 			select {} // as closing a pool of connections does, to a server that does not answer

@@ -9,6 +9,7 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"example.com/failwell/shared/platform/tracing"
+	"example.com/failwell/shared/platform/wait"
 )
 
 // Consumption says what to consume and how.
@@ -49,10 +50,7 @@ func (c *Conn) Consume(ctx context.Context, what Consumption) {
 		}
 		if err := c.consumeOnce(ctx, what); err != nil && ctx.Err() == nil {
 			c.opts.Logger.Warn("consumer interrupted", "queue", what.Queue, "error", err)
-			select {
-			case <-time.After(reconsumePause):
-			case <-ctx.Done():
-			}
+			wait.For(ctx, reconsumePause)
 		}
 	}
 }

@@ -2,7 +2,9 @@ package rabbit
 
 import (
 	"context"
+	"maps"
 	"slices"
+	"strings"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 	"go.opentelemetry.io/otel/attribute"
@@ -35,12 +37,9 @@ func startPublishing(ctx context.Context, msgs []Message) ([]Message, []trace.Sp
 				semconv.MessagingRabbitMQDestinationRoutingKey(key),
 				semconv.MessagingMessageID(m.ID),
 				semconv.MessagingMessageBodySize(len(m.Body))))
-		headers := amqp.Table{headerTrace: tracing.Traceparent(of)}
-		for name, value := range m.Headers {
-			if name != headerTrace {
-				headers[name] = value
-			}
-		}
+		headers := amqp.Table{}
+		maps.Copy(headers, m.Headers)
+		headers[headerTrace] = tracing.Traceparent(of)
 		msgs[i].Headers, spans[i] = headers, span
 	}
 	return msgs, spans
@@ -59,8 +58,7 @@ func endPublishing(spans []trace.Span, confirmed []bool, err error) {
 }
 
 // startProcessing begins the span of a delivery, as a child of the span that published the
-// message. The conventions would rather have a link, because a batch has many parents; here
-// each delivery is handled by itself, and a message that comes again is one more child.
+// message. A link, as the conventions have it, is for batches, which have many parents.
 func startProcessing(ctx context.Context, queue string, d amqp.Delivery) (context.Context, trace.Span) {
 	attributes := []attribute.KeyValue{
 		semconv.MessagingSystemRabbitMQ,
@@ -86,15 +84,5 @@ func WithTraceOf(ctx context.Context, headers amqp.Table) context.Context {
 // destinationName is how the conventions name a place in RabbitMQ: exchange, routing key
 // and, for a consumer, queue. What is empty or said already is left out.
 func destinationName(parts ...string) string {
-	var name string
-	for i, part := range parts {
-		if part == "" || i > 0 && part == parts[i-1] {
-			continue
-		}
-		if name != "" {
-			name += ":"
-		}
-		name += part
-	}
-	return name
+	return strings.Trim(strings.Join(slices.Compact(parts), ":"), ":")
 }

@@ -57,10 +57,13 @@ func TestTraces_OffUnlessAskedFor(t *testing.T) {
 	} {
 		flush, log := setUp(t, variables)
 		ctx, span := tracing.Tracer().Start(t.Context(), "a request")
-		span.End()
 		if tracing.Traceparent(ctx) == "" {
 			t.Errorf("%s: no id joins the log lines", name)
 		}
+		if span.IsRecording() {
+			t.Errorf("%s: a span is filled that is sent nowhere", name)
+		}
+		span.End()
 		flush()
 		select {
 		case <-connected:

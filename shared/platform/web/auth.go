@@ -31,13 +31,7 @@ func MerchantID(c echo.Context) string {
 }
 
 // RequireMerchant lets only requests with a merchant's bearer key through. It reads
-//
-//	CREATE TABLE merchant_keys (
-//	    key_hash    bytea PRIMARY KEY,
-//	    merchant_id text  NOT NULL REFERENCES merchants
-//	);
-//
-// which each service's migration creates in its own database.
+// merchant_keys, which each service's migration creates in its own database.
 //
 // Keys are stored as SHA-256: a reader of the table cannot use it. A slow
 // password hash is not needed, because keys are long and random.

@@ -5,96 +5,137 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"example.com/failwell/shared/platform/postgres"
 	"example.com/failwell/shared/platform/web"
 	"example.com/failwell/shared/testenv"
 )
 
-const charges = `CREATE TABLE charges (id text PRIMARY KEY, status text NOT NULL, receipt text);`
+const payments = `CREATE TABLE payments (id text PRIMARY KEY, status text NOT NULL);`
 
-// death ends the connection, as the death of the process does.
-const death = `SELECT pg_terminate_backend(pg_backend_pid())`
+// slow is a processor that holds no amount before answer is called. Each call that waits
+// for it is in waiting.
+func slow() (processor *httptest.Server, waiting chan string, answer func()) {
+	ctx, answer := context.WithCancel(context.Background())
+	waiting = make(chan string)
+	return httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		waiting <- r.Header.Get("Idempotency-Key")
+		<-ctx.Done()
+	})), waiting, answer
+}
 
-// A card is charged at the processor, and the process dies before that is committed.
+// hold asks the processor to hold the amount of a payment.
+func hold(ctx context.Context, client *http.Client, url, key string) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, nil)
+	if err != nil {
+		return err
+	}
+	r.Header.Set("Idempotency-Key", key)
+	response, err := client.Do(r)
+	if err != nil {
+		return err
+	}
+	return response.Body.Close()
+}
+
+// rush runs one authorisation for each connection of the pool, and waits until all of
+// them wait for the processor.
+func rush(db *pgxpool.Pool, waiting chan string, authorise func(id string) error) (wait func()) {
+	var all sync.WaitGroup
+	crowd := int(db.Config().MaxConns)
+	for n := range crowd {
+		all.Go(func() { _ = authorise(fmt.Sprint("pay_", n)) })
+	}
+	for range crowd {
+		<-waiting
+	}
+	return all.Wait
+}
+
+// read is another client, which has nothing to do with the processor.
+func read(db *pgxpool.Pool) error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_, err := db.Exec(ctx, `SELECT FROM payments`)
+	return err
+}
+
+// As many payments as the pool has connections wait for a slow processor, and another client
+// wants to read one.
 //
 // Pattern: io-inside-transaction
 func Example_ioInsideTransaction() {
-	db, done := testenv.ExampleDB(charges)
+	db, done := testenv.ExampleDB(payments)
 	defer done()
-	processor := testenv.NewOutside()
+	processor, waiting, answer := slow()
 	defer processor.Close()
-	processor.Keys = true // keys are remembered
-	ctx, client := context.Background(), web.Client(5*time.Second)
+	ctx, client := context.Background(), web.Client(time.Minute)
 
-	charge := func(then string) error {
+	authorise := func(id string) error {
 		// ① The intent, committed before the call.
-		_, err := db.Exec(ctx, `INSERT INTO charges VALUES ('pay_1', 'charging') ON CONFLICT DO NOTHING`)
+		_, err := db.Exec(ctx, `INSERT INTO payments VALUES ($1, 'authorising') ON CONFLICT DO NOTHING`, id)
 		if err != nil {
 			return err
 		}
-		receipt, err := processor.Ask(ctx, client, "charge-12.50", "pay_1") // ② the call: no transaction is open, no lock is held
-		if err != nil {
+		if err := hold(ctx, client, processor.URL, id); err != nil { // ② the call: no transaction is open, no connection is kept
 			return err
 		}
 		return postgres.InTx(ctx, db, func(ctx context.Context, tx pgx.Tx) error { // ③ what it has answered
-			if _, err := tx.Exec(ctx, then); err != nil { // here the process may die
-				return err
-			}
-			_, err := tx.Exec(ctx, `UPDATE charges SET status = 'charged', receipt = $1 WHERE id = 'pay_1'`, receipt)
+			_, err := tx.Exec(ctx, `UPDATE payments SET status = 'authorised' WHERE id = $1`, id)
 			return err
 		})
 	}
 	inside := postgres.InTx(ctx, db, func(ctx context.Context, _ pgx.Tx) error {
-		_, err := processor.Ask(ctx, client, "charge-12.50", "pay_1") // ④ ctx carries the mark of the transaction
-		return err
+		return hold(ctx, client, processor.URL, "pay_0") // ④ InTx has marked this ctx: a transaction is open
 	})
 
 	fmt.Println("a call inside is refused:", errors.Is(inside, web.ErrInTransaction))
-	fmt.Println("the process dies:", charge(death) != nil, "| noted:", testenv.Read(db, `SELECT status FROM charges`))
-	fmt.Println("tried again:", charge(`SELECT 1`), "| noted:", testenv.Read(db, `SELECT status, receipt FROM charges`))
-	fmt.Println("processor:", processor.Done())
+	wait := rush(db, waiting, authorise)
+	fmt.Println("while all wait, a read gets an error:", read(db))
+	answer()
+	wait()
+	fmt.Println("not authorised:", testenv.Read(db, `SELECT count(*) FROM payments WHERE status <> 'authorised'`))
 	// Output:
 	// a call inside is refused: true
-	// the process dies: true | noted: charging
-	// tried again: <nil> | noted: charged receipt 1
-	// processor: [charge-12.50]
+	// while all wait, a read gets an error: <nil>
+	// not authorised: 0
 }
 
 // The antipattern: the call is made while the transaction is open.
 //
 // Pattern: io-inside-transaction
 func Example_ioInsideTransaction_without() {
-	db, done := testenv.ExampleDB(charges)
+	db, done := testenv.ExampleDB(payments)
 	defer done()
-	processor := testenv.NewOutside()
+	processor, waiting, answer := slow()
 	defer processor.Close()
-	processor.Keys = true // keys are remembered
-	ctx := context.Background()
+	ctx, client := context.Background(), web.Client(time.Minute)
 
-	charge := func(then string) error {
-		return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
-			if _, err := tx.Exec(ctx, `INSERT INTO charges VALUES ('pay_1', 'charging')`); err != nil {
+	authorise := func(id string) error {
+		return pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error { // which marks no context
+			if _, err := tx.Exec(ctx, `INSERT INTO payments VALUES ($1, 'authorising')`, id); err != nil {
 				return err
 			}
-			receipt, err := processor.Ask(ctx, http.DefaultClient, "charge-12.50", "pay_1")
-			if err != nil {
+			if err := hold(ctx, client, processor.URL, id); err != nil {
 				return err
 			}
-			if _, err := tx.Exec(ctx, then); err != nil { // here the process may die
-				return err
-			}
-			_, err = tx.Exec(ctx, `UPDATE charges SET status = 'charged', receipt = $1 WHERE id = 'pay_1'`, receipt)
+			_, err := tx.Exec(ctx, `UPDATE payments SET status = 'authorised' WHERE id = $1`, id)
 			return err
 		})
 	}
 
-	fmt.Println("the process dies:", charge(death) != nil, "| noted:", testenv.Read(db, `SELECT count(*) FROM charges`))
-	fmt.Println("processor:", processor.Done())
+	wait := rush(db, waiting, authorise)
+	fmt.Println("while all wait, a read gets an error:", read(db))
+	answer()
+	wait()
+	fmt.Println("not authorised:", testenv.Read(db, `SELECT count(*) FROM payments WHERE status <> 'authorised'`))
 	// Output:
-	// the process dies: true | noted: 0
-	// processor: [charge-12.50]
+	// while all wait, a read gets an error: context deadline exceeded
+	// not authorised: 0
 }

@@ -18,11 +18,9 @@ type Check struct {
 	Name  string
 	Probe func(ctx context.Context) error
 
-	// Background is for what the service's callers can do without, for a while. It is
-	// told, and does not make the service unready: orders are accepted while the broker is
-	// away, because the outbox keeps the messages. An orchestrator that took the service
-	// away for it would make the broker's outage everybody's. A metric tells and an alert
-	// calls, see docs/runbook.md.
+	// Background is told, and does not make the service unready: orders are accepted while
+	// the broker is away, because the outbox keeps the messages. An orchestrator that took
+	// the service away for it would make the broker's outage everybody's.
 	Background bool
 }
 

@@ -113,7 +113,7 @@ func (s *server) send(t *testing.T, method, path, body string, headers ...string
 	for i := 0; i < len(headers); i += 2 {
 		request.Header.Set(headers[i], headers[i+1])
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := testenv.Client.Do(request)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,6 +24,11 @@ func NewProblem(status int, slug, title, detail string) *Problem {
 	return problem.New(status, slug, title, detail)
 }
 
+// Invalid refuses a request for one of its fields.
+func Invalid(field, detail string) error {
+	return NewProblem(http.StatusUnprocessableEntity, "invalid-field", "A field is not valid", detail).WithField(field)
+}
+
 // statusClientGone is what nginx made customary; HTTP has no status for an
 // answer that cannot arrive.
 const statusClientGone = 499
@@ -64,8 +69,7 @@ func problemOf(err error) *Problem {
 	if _, ok := errors.AsType[*Problem](err); ok {
 		return problem.Of(err)
 	}
-	var e *echo.HTTPError
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*echo.HTTPError](err); ok {
 		return problemOfEcho(e)
 	}
 	switch {
@@ -90,8 +94,6 @@ func problemOfEcho(e *echo.HTTPError) *Problem {
 		return NewProblem(e.Code, "not-found", "Not found", "There is nothing at this path.")
 	case http.StatusMethodNotAllowed:
 		return NewProblem(e.Code, "method-not-allowed", "Method not allowed", "This path does not take this method.")
-	case http.StatusRequestEntityTooLarge:
-		return NewProblem(e.Code, "body-too-large", "Body too large", "The body is larger than this service accepts.")
 	case http.StatusServiceUnavailable:
 		return NewProblem(e.Code, "unavailable", "Temporarily unavailable", "Repeat the request.").WithRetryAfter(time.Second)
 	}

@@ -31,6 +31,7 @@ import (
 	"example.com/failwell/shared/platform/config"
 	"example.com/failwell/shared/platform/fault"
 	"example.com/failwell/shared/platform/tracing"
+	"example.com/failwell/shared/platform/wait"
 )
 
 // Limits of the server. A client that sends more, or is slower, is cut off: each open
@@ -249,10 +250,7 @@ func Run(ctx context.Context, e *echo.Echo, cfg config.Common, log *slog.Logger)
 	}
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
-	select {
-	case <-time.After(cfg.StopDelay):
-	case <-drain.Done():
-	}
+	wait.For(drain, cfg.StopDelay)
 	if err := e.Server.Shutdown(drain); err != nil {
 		return fmt.Errorf("requests were cut off: %w", err)
 	}

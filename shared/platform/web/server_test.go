@@ -23,6 +23,7 @@ import (
 	"example.com/failwell/shared/platform/telemetry"
 	"example.com/failwell/shared/platform/tracing"
 	"example.com/failwell/shared/platform/web"
+	"example.com/failwell/shared/testenv"
 )
 
 func TestServer_UnknownPathsAndMethodsAreProblems(t *testing.T) {
@@ -135,7 +136,7 @@ func TestServer_HugeHeadersAreRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	request.Header.Set("X-Long", strings.Repeat("x", 21<<10)) // the first 4 kB on a connection that was used before are not counted
-	response, err := http.DefaultClient.Do(request)
+	response, err := testenv.Client.Do(request)
 	if err != nil {
 		return // cut off while it was still sending
 	}
@@ -514,7 +515,7 @@ func TestServer_ClientThatHangsUpIsNoOutage(t *testing.T) {
 		<-working
 		hangUp()
 	}()
-	if response, err := http.DefaultClient.Do(request); err == nil {
+	if response, err := testenv.Client.Do(request); err == nil {
 		_ = response.Body.Close()
 		t.Fatal("answered")
 	}

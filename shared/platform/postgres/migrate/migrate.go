@@ -11,6 +11,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
+
+	"example.com/failwell/shared/platform/wait"
 )
 
 // lockID is any number that no other lock of the database has.
@@ -51,12 +53,8 @@ func Up(ctx context.Context, url string, fsys fs.FS) error {
 		if err := conn.QueryRowContext(ctx, `SELECT pg_try_advisory_lock($1)`, lockID).Scan(&ours); err != nil {
 			return fmt.Errorf("migrate: lock: %w", err)
 		}
-		if !ours {
-			select {
-			case <-time.After(lockPause):
-			case <-ctx.Done():
-				return fmt.Errorf("migrate: lock: %w", ctx.Err())
-			}
+		if !ours && !wait.For(ctx, lockPause) {
+			return fmt.Errorf("migrate: lock: %w", ctx.Err())
 		}
 	}
 	provider, err := goose.NewProvider(goose.DialectPostgres, db, dir)
