@@ -64,7 +64,7 @@ func runTests(m *testing.M) (int, error) {
 // limit bounds one test's waiting; it is reached only when something is broken.
 func limit(t *testing.T) context.Context {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }

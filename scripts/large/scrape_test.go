@@ -12,9 +12,10 @@ import (
 // counting ends at a limit: half a million rows that have ended cost it nothing.
 func TestMetrics_AScrapeIsAsQuickWithLargeTables(t *testing.T) {
 	ctx := limit(t)
-	scrape := func(service string) time.Duration {
+	// The quickest of many: a busy machine makes all of twenty slow, and not all within ten seconds.
+	scrape := func(service string, enough time.Duration) time.Duration {
 		least := time.Hour
-		for range 20 {
+		for n, first := 0, time.Now(); n < 20 || least > enough && time.Since(first) < 10*time.Second; n++ {
 			begun := time.Now()
 			if a, err := acme.Get(ctx, system.URL[service]+"/metrics"); err != nil || a.Status != http.StatusOK {
 				t.Fatal(a, err)
@@ -25,7 +26,7 @@ func TestMetrics_AScrapeIsAsQuickWithLargeTables(t *testing.T) {
 	}
 	before := map[string]time.Duration{}
 	for _, service := range stack.Services {
-		before[service] = scrape(service)
+		before[service] = scrape(service, time.Hour)
 	}
 	run(ctx, t, truth.Orders,
 		`INSERT INTO orders (id, merchant_id, customer_id, status, payment_id, payment_token, total_minor, currency, created_at)
@@ -42,9 +43,10 @@ func TestMetrics_AScrapeIsAsQuickWithLargeTables(t *testing.T) {
 		 SELECT id, 'bank', 'large', n::text, gen_random_uuid(), 'large', '', 'pending', '' FROM run, generate_series(1, 100000) n`,
 		`ANALYZE payouts, reconciliations, reconciliation_differences`)
 	for _, service := range stack.Services {
-		after := scrape(service)
+		most := before[service] + 25*time.Millisecond
+		after := scrape(service, most)
 		t.Logf("%s: %s, with empty tables %s", service, after.Round(time.Millisecond), before[service].Round(time.Millisecond))
-		if after > before[service]+25*time.Millisecond {
+		if after > most {
 			t.Errorf("%s: %s", service, after)
 		}
 	}

@@ -30,7 +30,7 @@ import (
 
 func TestMain(m *testing.M) { testenv.Main(m) }
 
-const timeout = 20 * time.Second // for what should take milliseconds, on a machine that is busy
+const timeout = 60 * time.Second // for what should take milliseconds, on a machine that is busy
 
 // program is bookings, running.
 type program struct {

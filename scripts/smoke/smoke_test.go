@@ -40,7 +40,7 @@ func runTests(m *testing.M) (int, error) {
 }
 
 func TestOrder_GoesThroughAndEveryInvariantHolds(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	o, err := whole.Shop.Buy(ctx, shop.CardWorks, shop.Item{SKU: "mug", Quantity: 1})
 	if err != nil || o.Status != "confirmed" {

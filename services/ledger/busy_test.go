@@ -48,7 +48,8 @@ func TestReceive_OneMerchantsLockedAccountLeavesWorkersToOthers(t *testing.T) {
 		})
 	}
 	var took []time.Duration
-	for len(took) < 30 && (len(took) == 0 || took[len(took)-1] < 3*time.Second) { // once is enough
+	late := 0 // a pause of the machine makes one late; whoever waits for the locked account is late each time
+	for len(took) < 30 && late < 3 {
 		for range 10 {
 			deliveries <- delivery{message: message(t, "ledger.post-sale", order(100))}
 			time.Sleep(10 * time.Millisecond) // the rate at which that merchant sells
@@ -58,12 +59,15 @@ func TestReceive_OneMerchantsLockedAccountLeavesWorkersToOthers(t *testing.T) {
 		d := delivery{message: message(t, "ledger.post-sale", sale), at: time.Now(), took: make(chan time.Duration, 1)}
 		deliveries <- d
 		took = append(took, <-d.took)
+		if took[len(took)-1] > time.Second {
+			late++
+		}
 	}
 	close(deliveries)
 	workers.Wait()
 	slices.Sort(took)
 	t.Logf("another merchant's sale: median %v, slowest %v", took[len(took)/2], took[len(took)-1])
-	if slowest := took[len(took)-1]; slowest > time.Second {
-		t.Errorf("another merchant's sale took %v", slowest)
+	if late == 3 {
+		t.Errorf("another merchant's sales took %v", took[len(took)-3:])
 	}
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"net/http"
 	"testing"
-	"time"
 )
 
 // A payout in doubt locks its merchant's accounts, for as long as the coordinator is away.
@@ -11,13 +10,11 @@ import (
 func TestPrepare_OfOneMerchantsPayoutDoesNotHoldUpAnother(t *testing.T) {
 	t.Parallel()
 	l := newLedger(t)
-	prepare := func(merchant, gid string) time.Duration {
+	prepare := func(merchant, gid string) {
 		t.Helper()
-		begun := time.Now()
 		mine := "merchant_available:" + merchant + ":GBP"
 		e := newEntry{Kind: "payout", Source: gid, Reference: gid, MerchantID: merchant, Postings: transfer("", mine, "payouts_in_transit:"+merchant+":GBP", 100).Postings}
 		l.call(http.MethodPost, "/2pc/"+gid+"/prepare", serviceKey, e).want(t, http.StatusNoContent, "")
-		return time.Since(begun)
 	}
 	for _, merchant := range []string{acme, other} { // the accounts exist, and the first payout of each is over
 		l.book(transfer("opening-"+merchant, cash, "merchant_available:"+merchant+":GBP", 1000)).want(t, http.StatusCreated, "")
@@ -25,9 +22,7 @@ func TestPrepare_OfOneMerchantsPayoutDoesNotHoldUpAnother(t *testing.T) {
 		l.call(http.MethodPost, "/2pc/before-"+merchant+"/commit", serviceKey, struct{}{}).want(t, http.StatusNoContent, "")
 	}
 	prepare(acme, "in-doubt")
-	if took := prepare(other, "another"); took > time.Second {
-		t.Errorf("it took %s", took)
-	}
+	prepare(other, "another") // no time sets the locks of the one in doubt free: were they in the way, it would be refused
 	l.call(http.MethodPost, "/2pc/another/rollback", serviceKey, struct{}{}).want(t, http.StatusNoContent, "")
 	l.call(http.MethodPost, "/2pc/in-doubt/rollback", serviceKey, struct{}{}).want(t, http.StatusNoContent, "")
 }

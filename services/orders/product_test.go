@@ -203,7 +203,7 @@ func TestPutProduct_LostCommitIsReportedAsUnknown(t *testing.T) {
 			t.Errorf("%s: %d %s", sku, answer.Code, answer.Body)
 		}
 		var written bool
-		for deadline := time.Now().Add(10 * time.Second); !written && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		for deadline := time.Now().Add(30 * time.Second); !written && time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
 			if err := direct.db.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM products WHERE sku = $1 AND available = 7)`, sku).Scan(&written); err != nil {
 				t.Fatal(err)
 			}

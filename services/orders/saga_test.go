@@ -237,7 +237,7 @@ func TestShedLoad_TurnsAwayWhileTooManyAreUnfinished(t *testing.T) {
 	b.accept("2")
 	full := func(want bool) {
 		t.Helper()
-		for deadline := time.Now().Add(10 * time.Second); b.s.full.Load() != want; time.Sleep(10 * time.Millisecond) {
+		for deadline := time.Now().Add(30 * time.Second); b.s.full.Load() != want; time.Sleep(10 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatalf("full: not %v in time", want)
 			}

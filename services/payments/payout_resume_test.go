@@ -161,7 +161,7 @@ func TestResume_PointOfANewerVersionEndsTheRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	if _, err := s.resumeRefund(ctx, refund); err == nil || ctx.Err() != nil {
 		t.Errorf("refund: %v", err)

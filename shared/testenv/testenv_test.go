@@ -47,7 +47,7 @@ func TestServers_DoNotOutliveAKilledOwner(t *testing.T) {
 		t.Skipf("servers come from %q; only child processes can be tied to their owner", source)
 	}
 	url = strings.TrimPrefix(url, "binaries ")
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		conn, err := pgx.Connect(context.Background(), url)
 		if err != nil {
 			return // gone

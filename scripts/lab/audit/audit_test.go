@@ -77,7 +77,7 @@ func run(t *testing.T, db *pgxpool.Pool, sql string) {
 func TestAudit_FindsNothingInACorrectSystem(t *testing.T) {
 	t.Parallel()
 	d := planted(t)
-	quiet, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	quiet, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := audit.WaitQuiet(quiet, d); err != nil {
 		t.Error(err)

@@ -30,7 +30,7 @@ var ErrOtherAnswer = errors.New("a retry got another answer")
 
 // One runs one combination to its end and audits the system. nil: everything held.
 func (w *World) One(ctx context.Context, c Combination) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	// What was not met must not meet the next combination.
 	defer func() { err = errors.Join(err, w.Calm(context.WithoutCancel(ctx))) }()

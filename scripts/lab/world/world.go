@@ -48,7 +48,7 @@ func (w *World) CrashAt(ctx context.Context, service, point string) (died func(c
 // Calm takes all faults back: those of the outside world, and the armed points. A service
 // that is just being started again is waited for.
 func (w *World) Calm(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	for _, service := range stack.Services {
 		err := wait.Until(ctx, 50*time.Millisecond, service+" to be disarmed", func() (bool, error) {

@@ -23,7 +23,7 @@ CREATE TABLE entries (id bigserial PRIMARY KEY, account text NOT NULL REFERENCES
 INSERT INTO accounts VALUES ('acme', 0);
 `)}}
 
-const patience = 20 * time.Second // for what should take milliseconds, on a machine that is busy
+const patience = 30 * time.Second // for what should take milliseconds, on a machine that is busy
 
 func open(tb testing.TB) *pgxpool.Pool {
 	tb.Helper()

@@ -152,7 +152,7 @@ func TestConsumer_DeclaresItsQueuesOnABrokerThatHasNone(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.run()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		_, err := w.conn.Publisher().Publish(t.Context(), []rabbit.Message{message("good")})
 		if err == nil {
 			break

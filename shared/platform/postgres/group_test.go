@@ -151,7 +151,7 @@ func lockWaiters(t *testing.T, db *pgxpool.Pool) (n int) {
 
 func awaitLockWaiters(t *testing.T, db *pgxpool.Pool, atLeast int) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); lockWaiters(t, db) < atLeast; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); lockWaiters(t, db) < atLeast; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatal("no transaction waits for the row")
 		}
@@ -186,7 +186,7 @@ func held(t *testing.T, db *pgxpool.Pool, timeout time.Duration) (*postgres.Grou
 
 func awaitHandedIn(t *testing.T, g *postgres.GroupCommitter, n int) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); g.Waiting() < n; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); g.Waiting() < n; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d handed in, want %d", g.Waiting(), n)
 		}
@@ -216,7 +216,7 @@ func TestGrouped_LostAnswerIsUnknownForAll(t *testing.T) {
 			t.Errorf("%d: %v", i, err)
 		}
 	}
-	for deadline := time.Now().Add(10 * time.Second); n(t, db, "a") != 6; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); n(t, db, "a") != 6; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("a = %d, want 6, committed once: the cable was cut too early, or somebody tried again", n(t, db, "a"))
 		}

@@ -246,7 +246,7 @@ func TestCommit_LostAnswerIsUnknown(t *testing.T) {
 		t.Errorf("Write: %v", err)
 	}
 	for _, name := range []string{"a", "b"} {
-		for deadline := time.Now().Add(10 * time.Second); n(t, db, name) != 1; time.Sleep(5 * time.Millisecond) {
+		for deadline := time.Now().Add(30 * time.Second); n(t, db, name) != 1; time.Sleep(5 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatalf("%s was not committed: the cable was cut too early, this test tests nothing", name)
 			}

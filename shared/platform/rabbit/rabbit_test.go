@@ -194,7 +194,7 @@ func TestConsume_StoppedFinishesItsWork(t *testing.T) {
 	if handled.Load() != 2 || cutOff.Load() != 0 {
 		t.Errorf("%d handled, %d cut off", handled.Load(), cutOff.Load())
 	}
-	for deadline := time.Now().Add(10 * time.Second); ready(t, ch, "q") != 48; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); ready(t, ch, "q") != 48; time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d left, want 48", ready(t, ch, "q"))
 		}

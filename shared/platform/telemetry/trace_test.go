@@ -140,12 +140,12 @@ func TestTraces_ACollectorThatHangsHoldsUpNothing(t *testing.T) {
 			_, span := tracing.Tracer().Start(t.Context(), "a request")
 			span.End()
 		}
-		if took := time.Since(begun); took > 2*time.Second {
+		if took := time.Since(begun); took > 5*time.Second {
 			t.Errorf("%s: the work took %s", name, took)
 		}
 		begun = time.Now()
 		flush()
-		if took := time.Since(begun); took > 2*time.Second {
+		if took := time.Since(begun); took > 5*time.Second {
 			t.Errorf("%s: the stop took %s", name, took)
 		}
 		if log.Len() == 0 {
