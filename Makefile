@@ -38,6 +38,11 @@ test-long: deps ## The rest: a crash at every fault point, large tables, whole f
 	@long=$$(go list ./... | grep -E '/$(LONG)$$') || exit 0; go run ./scripts/testenv -- go test -p 1 -timeout 30m $$long # one after the other: they measure; a fork has none
 	@go run ./scripts/testenv -- go test -race -timeout 20m $$(go list ./... | grep -vE '/($(LONG)|$(ALONE))$$')
 
+.PHONY: tools
+tools: ## Fetch the modules of the project and of its linters.
+	@go list -deps -test ./... >/dev/null
+	@for tool in $(GOLANGCI_LINT) $(ACTIONLINT); do go run $$tool --version; done
+
 .PHONY: lint
 lint: ## gofmt, go vet, golangci-lint (import arrows included), actionlint. The first time it compiles golangci-lint, which takes minutes.
 	@test -z "$$(gofmt -l services shared scripts)" || { echo "not gofmt clean:"; gofmt -l services shared scripts; exit 1; }

@@ -53,7 +53,7 @@ if [ ! -e "$policy" ]; then
 fi
 log=$(mktemp)
 export DEBIAN_FRONTEND=noninteractive
-install() { $sudo apt-get install -y --no-install-recommends "${packages[@]}" >"$log" 2>&1; }
+install() { $sudo apt-get install -y -o Acquire::Retries=3 --no-install-recommends "${packages[@]}" >"$log" 2>&1; }
 install || { $sudo apt-get update >"$log" 2>&1 && install; } || {
   tail -n 5 "$log" >&2
   echo "deps: apt-get failed, its output is in $log" >&2

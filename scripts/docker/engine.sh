@@ -22,7 +22,7 @@ case "${1:-}" in
         [ -e "$policy" ] || { printf '#!/bin/sh\nexit 101\n' >"$policy"; chmod 755 "$policy"; trap 'rm -f "$policy"' EXIT; }
         export DEBIAN_FRONTEND=noninteractive
         mkdir -p "$dir"
-        install() { apt-get install -y docker.io docker-compose debootstrap >"$dir/install" 2>&1; }
+        install() { apt-get install -y -o Acquire::Retries=3 docker.io docker-compose debootstrap >"$dir/install" 2>&1; }
         install || { apt-get update >"$dir/install" 2>&1 && install; } ||
           { tail -n 20 "$dir/install" >&2; echo "engine: apt-get install docker.io docker-compose debootstrap failed" >&2; exit 1; }
       fi

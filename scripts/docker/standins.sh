@@ -36,7 +36,7 @@ packaged() {
   say "$image: $*"
   cp -a "$work/base" "$work/root"
   cp /etc/resolv.conf "$work/root/etc/resolv.conf"
-  DEBIAN_FRONTEND=noninteractive chroot "$work/root" apt-get install -y --no-install-recommends "$@" >"$work/log" 2>&1 ||
+  DEBIAN_FRONTEND=noninteractive chroot "$work/root" apt-get install -y -o Acquire::Retries=3 --no-install-recommends "$@" >"$work/log" 2>&1 ||
     { tail -n 5 "$work/log" >&2; exit 1; }
   rm -rf "$work"/root/var/cache/apt/archives/*.deb "$work"/root/var/lib/apt/lists/*
   install -m 755 "$here/$entry" "$work/root/usr/local/bin/entrypoint"
@@ -61,7 +61,7 @@ if ! docker image inspect "failwell/builder:$sum" >/dev/null 2>&1; then
   base
   say "failwell/builder:$sum"
   cp /etc/resolv.conf "$work/base/etc/resolv.conf"
-  chroot "$work/base" apt-get install -y --no-install-recommends ca-certificates >"$work/log" 2>&1 || { tail -n 5 "$work/log" >&2; exit 1; }
+  chroot "$work/base" apt-get install -y -o Acquire::Retries=3 --no-install-recommends ca-certificates >"$work/log" 2>&1 || { tail -n 5 "$work/log" >&2; exit 1; }
   root=$(go env GOROOT)
   # Taken from the modules that are here already; only what is missing is fetched.
   GOMODCACHE=$work/modules GOFLAGS=-modcacherw GOPROXY="file://$(go env GOMODCACHE)/cache/download,$(go env GOPROXY)" GONOSUMDB='*' GONOSUMCHECK=1 \

@@ -136,7 +136,7 @@ func TestShutdown_LetsARunningRequestFinish(t *testing.T) {
 				t.Errorf("the request in progress: %v", err)
 			}
 			eventually(ctx, t, "the process has ended", func() bool { return starts(service) > before })
-			if took := time.Since(start); took > 10*time.Second {
+			if took := time.Since(start); took > 15*time.Second { // at nine it ends itself, with another exit status; the rest is a busy machine's
 				t.Errorf("it took %s", took)
 			}
 			if _, exit := system.Starts(service); exit != 0 {

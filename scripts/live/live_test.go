@@ -84,20 +84,23 @@ func TestRecord_TimelineHasTheRowsOfItsOrder(t *testing.T) {
 		Event{At: at.Add(1), Kind: Commit, Lane: "payments", Rows: []Row{row("payments", "INSERT", paymentA, "id", paymentA, "status", "captured")}},
 		Event{At: at.Add(2), Kind: Commit, Lane: "orders", Rows: []Row{row("outbox", "DELETE", "orders-1 1")}},
 		Event{At: at.Add(3), Kind: Died, Lane: "payments"},
-		Event{At: at.Add(time.Hour), Kind: Died, Lane: "orders"},
+		Event{At: at.Add(time.Hour), Kind: Died, Lane: "orders"}, // long after this order
+		Event{At: at.Add(time.Hour), Kind: Started, Lane: "orders"},
+		Event{At: at.Add(time.Hour), Kind: Started, Lane: "payments"}, // what ended beside it
+		Event{At: at.Add(2 * time.Hour), Kind: Started, Lane: "payments"},
 	)
 	got, _ := r.timeline("ord_" + orderA)
 	var lanes []string
 	for _, e := range got {
 		lanes = append(lanes, e.Lane+" "+e.Kind)
 	}
-	if want := "orders commit, payments commit, orders commit, payments died"; strings.Join(lanes, ", ") != want {
+	if want := "orders commit, payments commit, orders commit, payments died, payments started"; strings.Join(lanes, ", ") != want {
 		t.Errorf("%s, want %s", strings.Join(lanes, ", "), want)
 	}
 	if len(got[0].Rows) != 3 || got[0].Others != 1 {
 		t.Errorf("%d rows and %d of others, want 3 and 1", len(got[0].Rows), got[0].Others)
 	}
-	if got, _ := r.timeline("ord_" + orderB); len(got) != 3 { // its commit, the outbox row that mentions it, the death
+	if got, _ := r.timeline("ord_" + orderB); len(got) != 4 { // its commit, the outbox row that mentions it, the death and its end
 		t.Errorf("the other order: %+v", got)
 	}
 }

@@ -175,7 +175,9 @@ func (r *record) link(families [][]string) {
 }
 
 // What happened to the processes is shown in a timeline from shortly before its first
-// event until some time after its last; what was armed for it, from longer before.
+// event until some time after its last; what was armed for it, from longer before. What
+// ended or was paused in that time is shown until it goes on, however late: a broker that is
+// killed may need longer than that.
 const (
 	shortly  = time.Second
 	armedFor = time.Minute
@@ -223,13 +225,16 @@ func (r *record) timeline(id string) (events []Event, changed <-chan struct{}) {
 	if first.IsZero() {
 		return nil, r.changed
 	}
+	down := map[string]bool{}
 	for _, e := range r.events {
 		before := shortly
 		if e.Kind == Lab || e.Kind == Paused {
 			before = armedFor
 		}
-		if e.processes() && e.At.After(first.Add(-before)) && e.At.Before(last.Add(after)) {
+		goesOn := (e.Kind == Started || e.Kind == Resumed) && down[e.Lane]
+		if e.processes() && e.At.After(first.Add(-before)) && (goesOn || e.At.Before(last.Add(after))) {
 			events = append(events, e)
+			down[e.Lane] = e.Kind == Died || e.Kind == Paused
 		}
 	}
 	sortByTime(events)

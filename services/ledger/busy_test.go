@@ -48,7 +48,7 @@ func TestReceive_OneMerchantsLockedAccountLeavesWorkersToOthers(t *testing.T) {
 		})
 	}
 	var took []time.Duration
-	late := 0 // a pause of the machine makes one late; whoever waits for the locked account is late each time
+	late := 0 // a pause of the machine makes one late; without a free worker each is late
 	for len(took) < 30 && late < 3 {
 		for range 10 {
 			deliveries <- delivery{message: message(t, "ledger.post-sale", order(100))}

@@ -192,6 +192,14 @@ func (v visitor) choose(form, field, value string) {
 	v.js(fmt.Sprintf(`{const f = document.forms[%q].elements[%q]; f.value = %q; f.dispatchEvent(new Event("change"))}`, form, field, value))
 }
 
+// placeAnother places an order, and waits until it is the one that is shown.
+func (v visitor) placeAnother() {
+	v.Helper()
+	v.js(`window.before = location.hash`)
+	v.press("Place order")
+	v.until(`location.hash !== window.before && ` + step("call", "/v1/orders"))
+}
+
 // step is true once the timeline has a step of a kind, with a text in it.
 func step(kind, text string) string {
 	return fmt.Sprintf(`[...document.querySelectorAll(".step.%s")].some(s => s.textContent.includes(%q))`, kind, text)
@@ -274,6 +282,7 @@ func TestPage_ShowsAKillAndItsRepair(t *testing.T) {
 	v.until(ended)
 	v.until(holds)
 
+	v.placeAnother() // what happens long after an order is not on its timeline
 	v.press("kill orders")
 	v.until(step("died", "orders has ended"))
 }
@@ -371,14 +380,13 @@ func TestPage_PlacesAStream(t *testing.T) {
 func TestPage_BreaksServersAndNetworks(t *testing.T) {
 	v := visit(t, 1920)
 	for _, name := range []string{"PostgreSQL", "RabbitMQ"} {
-		v.js(`window.before = location.hash`)
-		v.press("Place order")
-		v.until(`location.hash !== window.before && ` + step("call", "/v1/orders"))
+		v.placeAnother()
 		v.press("kill " + name)
 		v.until(step("died", name+" has ended: kill") + " && " + step("started", name+" answers again"))
 		v.until(ended)
 		v.until(recording)
 	}
+	v.placeAnother() // what happens long after an order is not on its timeline
 	v.press("restart payments")
 	v.until(step("died", "payments has ended") + " && " + step("started", "payments runs"))
 

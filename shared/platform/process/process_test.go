@@ -54,7 +54,7 @@ func TestMain_StopEndsWhateverHangs(t *testing.T) {
 		t.Fatal(err)
 	}
 	err := cmd.Wait()
-	if took := time.Since(begin); took > 10*time.Second || cmd.ProcessState.ExitCode() != 1 {
+	if took := time.Since(begin); took > 15*time.Second || cmd.ProcessState.ExitCode() != 1 {
 		t.Errorf("ended after %s with %v", took, err)
 	}
 	if !bytes.Contains(log.Bytes(), []byte("has not stopped within")) {
