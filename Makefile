@@ -35,7 +35,7 @@ test: deps ## The tests, on a real PostgreSQL and RabbitMQ. Under five minutes.
 .PHONY: test-long
 test-long: deps ## The rest: a crash at every fault point, large tables, whole forks, the live page in a browser; and make test's with the race detector. About a quarter of an hour.
 	@scripts/deps.sh pgbouncer || echo "without PgBouncer, its test is skipped"
-	@long=$$(go list ./... | grep -E '/$(LONG)$$') || exit 0; go run ./scripts/testenv -- go test -p 1 -timeout 30m $$long # one after the other: they measure; a fork has none
+	@long=$$(go list ./... | grep -E '/$(LONG)$$') || exit 0; go run ./scripts/testenv -- go test -timeout 30m $$long # a fork has none
 	@go run ./scripts/testenv -- go test -race -timeout 20m $$(go list ./... | grep -vE '/($(LONG)|$(ALONE))$$')
 
 .PHONY: tools
