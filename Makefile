@@ -39,8 +39,7 @@ test-long: deps ## The rest: a crash at every fault point, large tables, whole f
 	@go run ./scripts/testenv -- go test -race -timeout 20m $$(go list ./... | grep -vE '/($(LONG)|$(ALONE))$$')
 
 .PHONY: tools
-tools: ## Fetch the modules of the project and of its linters.
-	@go list -deps -test ./... >/dev/null
+tools: ## Fetch and build the linters.
 	@for tool in $(GOLANGCI_LINT) $(ACTIONLINT); do go run $$tool --version; done
 
 .PHONY: lint
