@@ -56,35 +56,31 @@ func TestOverload_TwiceWhatFitsEndsWithinAMinute(t *testing.T) {
 	}
 
 	// What fits: so many buyers that each finished order is followed by another.
-	full := func() float64 {
-		var buying sync.WaitGroup
-		buys, stop := context.WithCancel(ctx)
-		for range 32 {
-			buying.Go(func() {
-				for buys.Err() == nil {
-					_, _ = customer.Buy(buys, shop.CardWorks, mug)
-				}
-			})
-		}
-		time.Sleep(measured / 5)
-		from := finished()
-		time.Sleep(measured)
-		fits := float64(finished()-from) / measured.Seconds()
-		stop()
-		buying.Wait()
-		if err := audit.WaitQuiet(ctx, truth); err != nil {
-			t.Fatal(err)
-		}
-		return fits
+	var buying sync.WaitGroup
+	full, stop := context.WithCancel(ctx)
+	for range 32 {
+		buying.Go(func() {
+			for full.Err() == nil {
+				_, _ = customer.Buy(full, shop.CardWorks, mug)
+			}
+		})
 	}
-	fits := full()
+	time.Sleep(measured / 5)
+	from := finished()
+	time.Sleep(measured)
+	fits := float64(finished()-from) / measured.Seconds()
+	stop()
+	buying.Wait()
+	if err := audit.WaitQuiet(ctx, truth); err != nil {
+		t.Fatal(err)
+	}
 
 	// Twice that, and on a slow machine more: in a minute the unfinished must come to what turns
 	// orders away, also when the machine was slower than now while that was measured. A client that is turned away goes.
 	rate := max(2*fits, fits+20)
 	var accepted, shed, other atomic.Int64
 	var placing sync.WaitGroup
-	from := finished()
+	from = finished()
 	begun, placed := time.Now(), 0
 	for ; time.Since(begun) < overloaded; placed++ {
 		time.Sleep(time.Until(begun.Add(time.Duration(float64(placed) / rate * float64(time.Second)))))
@@ -120,9 +116,7 @@ func TestOverload_TwiceWhatFitsEndsWithinAMinute(t *testing.T) {
 		t.Errorf("%d turned away, %d got another answer", shed.Load(), other.Load())
 	}
 	if during < 0.7*fits { // it does not collapse; a busy machine is allowed its noise
-		if after := full(); during < 0.7*after { // nor has the machine become slower
-			t.Errorf("%.1f a second were finished under twice the load, %.1f before and %.1f after", during, fits, after)
-		}
+		t.Errorf("%.1f a second were finished under twice the load, %.1f before", during, fits)
 	}
 	if repeated > float64(accepted.Load())/100 {
 		t.Errorf("%v commands were sent again", repeated)

@@ -2,7 +2,6 @@ package large
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -29,8 +28,7 @@ func TestGarbageCollection_OfAMillionKeysBesideTraffic(t *testing.T) {
 		 SELECT 'mer_acme', 'POST /v1/orders', 'old-' || n, '\x00', 202, '{}', convert_to(repeat('x', 400), 'UTF8'), now() - interval '1 minute'
 		   FROM generate_series(1, `+strconv.Itoa(expired)+`) n`,
 		`ANALYZE idempotency_keys`)
-	aWhile := func(since time.Duration, _ int) bool { return since > 6*time.Second }
-	before := accepting(ctx, t, aWhile)
+	before := accepting(ctx, t, func(since time.Duration, _ int) bool { return since > 6*time.Second })
 
 	run(ctx, t, truth.Orders, `DELETE FROM leases WHERE name = 'garbage:idempotency-keys'`)
 	left := func() (some bool) {
@@ -43,24 +41,21 @@ func TestGarbageCollection_OfAMillionKeysBesideTraffic(t *testing.T) {
 	t.Logf("%d keys collected in %s", expired, during.took.Round(100*time.Millisecond))
 	t.Logf("accepting an order before: %s", before)
 	t.Logf("accepting an order during: %s", during)
-	after := accepting(ctx, t, aWhile)
-	t.Logf("accepting an order after:  %s", after)
-	// Noise of a shared machine is a factor of two or three, and one pause of half a second is a
-	// tenth of a short collection; a collector that locks what traffic needs is a factor of a
-	// hundred, again and again.
-	if during.p90 > 10*max(before.p90, after.p90)+100*time.Millisecond {
-		t.Errorf("p90 of accepting an order was %s, %s before and %s after", during.p90, before.p90, after.p90)
+	// Noise of a shared machine is a factor of two or three; a collector that
+	// locks what traffic needs is a factor of a hundred.
+	if during.p99 > 10*before.p99+100*time.Millisecond {
+		t.Errorf("p99 of accepting an order rose from %s to %s", before.p99, during.p99)
 	}
 }
 
 type latency struct {
-	orders        int
-	took          time.Duration
-	p50, p90, p99 time.Duration
+	orders   int
+	took     time.Duration
+	p50, p99 time.Duration
 }
 
 func (l latency) String() string {
-	return fmt.Sprintf("%s p50, %s p90, %s p99", l.p50.Round(100*time.Microsecond), l.p90.Round(100*time.Microsecond), l.p99.Round(100*time.Microsecond))
+	return l.p50.Round(100*time.Microsecond).String() + " p50, " + l.p99.Round(100*time.Microsecond).String() + " p99"
 }
 
 // accepting places orders at a steady pace until enough tells that it is.
@@ -97,5 +92,5 @@ func accepting(ctx context.Context, t *testing.T, enough func(since time.Duratio
 	all := time.Since(begun)
 	clients.Wait()
 	slices.Sort(took)
-	return latency{orders: len(took), took: all, p50: took[len(took)/2], p90: took[len(took)*9/10], p99: took[len(took)*99/100]}
+	return latency{orders: len(took), took: all, p50: took[len(took)/2], p99: took[len(took)*99/100]}
 }
