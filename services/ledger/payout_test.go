@@ -22,7 +22,7 @@ func TestPrepare_OfOneMerchantsPayoutDoesNotHoldUpAnother(t *testing.T) {
 		l.call(http.MethodPost, "/2pc/before-"+merchant+"/commit", serviceKey, struct{}{}).want(t, http.StatusNoContent, "")
 	}
 	prepare(acme, "in-doubt")
-	prepare(other, "another") // no time sets the locks of the one in doubt free: were they in the way, it would be refused
+	prepare(other, "another") // the one in doubt holds its locks: were they in the way, this would not return
 	l.call(http.MethodPost, "/2pc/another/rollback", serviceKey, struct{}{}).want(t, http.StatusNoContent, "")
 	l.call(http.MethodPost, "/2pc/in-doubt/rollback", serviceKey, struct{}{}).want(t, http.StatusNoContent, "")
 }
